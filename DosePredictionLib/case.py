@@ -1,0 +1,123 @@
+"""A patient case: CT, named structures, prescription and, where there is one, the plan's dose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import CaseError, GeometryError
+from .findings import Finding
+from .volume import Grid, Volume
+
+__all__ = ["Case", "Prescription"]
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """Dose per target, Gy, and the number of fractions it is given in.
+
+    Raises:
+        CaseError: no target, a dose that is not positive, or a fraction count below one.
+    """
+
+    target_gy: Mapping[str, float]
+    fractions: int | None = None
+    technique: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.target_gy:
+            raise CaseError("A prescription needs at least one target and its dose in Gy.")
+        for target, dose_gy in self.target_gy.items():
+            if not np.isfinite(dose_gy) or not 0 < dose_gy <= 200:
+                raise CaseError(
+                    f"The prescription of {target} must lie above 0 and at most at 200 Gy; "
+                    f"got {dose_gy}."
+                )
+        if self.fractions is not None and self.fractions < 1:
+            raise CaseError(f"A prescription has at least one fraction; got {self.fractions}.")
+
+    @property
+    def highest_gy(self) -> float:
+        """Dose of the highest target level, Gy."""
+        return max(self.target_gy.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Everything known of one patient's plan, on the CT's grid.
+
+    Args:
+        name: how the case is called in outputs (the folder's name, the npz's stem).
+        ct: Hounsfield units.
+        structures: name as the clinic typed it → mask; bool, or occupancy in 0…1 as float.
+        plan_dose: the plan's dose, Gy.
+        prescription: dose per target and fractions.
+        dose_mask: where a dose may be non-zero, when the data set tells (scoring only, and
+            zeroing of the output; never a network input).
+        strips: tangent strip masks that came with the case, angle in degrees → mask.
+        findings: what was noticed while the case was read.
+
+    Raises:
+        GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
+        CaseError: NaN or infinite voxels, an empty set of structures, or an occupancy outside 0…1.
+    """
+
+    name: str
+    ct: Volume
+    structures: Mapping[str, Volume]
+    plan_dose: Volume | None = None
+    prescription: Prescription | None = None
+    dose_mask: Volume | None = None
+    strips: Mapping[int, Volume] | None = None
+    findings: tuple[Finding, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if min(self.ct.grid.size) < 2:
+            raise GeometryError(
+                f"The CT of {self.name} has {self.ct.grid}: a volume needs at least two voxels "
+                "along every axis."
+            )
+        if not self.structures:
+            raise CaseError(f"{self.name} has no structures: at least a target is needed.")
+        _require_finite(self.name, "CT", self.ct)
+        for label, volume in self._other_volumes():
+            if not volume.grid.matches(self.ct.grid):
+                raise GeometryError(
+                    f"{label} of {self.name} lies on {volume.grid}, the CT on {self.ct.grid}. "
+                    "Resample it to the CT's grid first."
+                )
+            _require_finite(self.name, label, volume)
+        for structure, volume in self.structures.items():
+            _require_occupancy(self.name, structure, volume)
+
+    def _other_volumes(self) -> list[tuple[str, Volume]]:
+        volumes = [(f"Structure {name}", volume) for name, volume in self.structures.items()]
+        volumes += [(f"Strip {angle}°", volume) for angle, volume in (self.strips or {}).items()]
+        optional = (("The plan dose", self.plan_dose), ("The dose mask", self.dose_mask))
+        return volumes + [(label, volume) for label, volume in optional if volume is not None]
+
+    @property
+    def grid(self) -> Grid:
+        """The CT's grid, on which everything in the case lies."""
+        return self.ct.grid
+
+
+def _require_finite(case: str, label: str, volume: Volume) -> None:
+    if np.issubdtype(volume.array.dtype, np.floating) and not np.all(np.isfinite(volume.array)):
+        count = int(np.count_nonzero(~np.isfinite(volume.array)))
+        raise CaseError(
+            f"{label} of {case} holds {count} voxels that are NaN or infinite. Export it again."
+        )
+
+
+def _require_occupancy(case: str, structure: str, volume: Volume) -> None:
+    if volume.array.dtype == bool:
+        return
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise CaseError(
+            f"Structure {structure} of {case} holds values from {low:g} to {high:g}: a mask is "
+            "boolean, or an occupancy from 0 to 1."
+        )

@@ -1,0 +1,50 @@
+"""What was noticed about a case, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Finding", "Severity", "worst_first"]
+
+Severity = Literal["info", "warning", "blocking"]
+
+_ORDER = {"blocking": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing noticed while a case was read, checked, encoded or predicted.
+
+    Args:
+        id: stable name of the rule, in kebab case ("structure-empty").
+        severity: `info` is worth knowing, `warning` may spoil the dose, `blocking` stops it.
+        message: what was seen and where, in a sentence.
+        remedy: what to do about it; empty when nothing needs doing.
+        structure: the structure concerned, if one is.
+        position_mm: where to look, LPS mm, if there is a place.
+    """
+
+    id: str
+    severity: Severity
+    message: str
+    remedy: str = ""
+    structure: str | None = None
+    position_mm: tuple[float, float, float] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object with every field; undefined ones are null."""
+        position = None if self.position_mm is None else [round(p, 2) for p in self.position_mm]
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "message": self.message,
+            "remedy": self.remedy,
+            "structure": self.structure,
+            "position_mm": position,
+        }
+
+
+def worst_first(findings: list[Finding] | tuple[Finding, ...]) -> list[Finding]:
+    """Sorted by severity; the order within one severity stays."""
+    return sorted(findings, key=lambda finding: _ORDER[finding.severity])

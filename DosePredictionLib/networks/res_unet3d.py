@@ -1,0 +1,88 @@
+"""Residual 3D U-Net: stage 2 of the two-stage dose network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ResUNet3D", "ResidualBlock"]
+
+
+class ResidualBlock(nn.Module):
+    """conv–BN–ReLU–conv–BN plus the identity, then ReLU.
+
+    Where the channel count changes, a 1³ convolution with batch norm takes the identity's place.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm3d(out_channels)
+        self.conv2 = nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm3d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.proj: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.proj = nn.Sequential(
+                nn.Conv3d(in_channels, out_channels, kernel_size=1, bias=False),
+                nn.BatchNorm3d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        # In place: at full size each extra tensor of this shape costs hundreds of megabytes.
+        y += self.proj(x)
+        return self.relu(y)
+
+
+class ResUNet3D(nn.Module):
+    """Four levels and a bridge of residual blocks; transposed convolutions with bias, no norm.
+
+    Parameter names are those of published checkpoints, which load strictly.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        base_filters: filters of the first level, doubling with each level.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 1, base_filters: int = 16) -> None:
+        super().__init__()
+        f = base_filters
+        self.enc1 = ResidualBlock(in_channels, f)
+        self.enc2 = ResidualBlock(f, 2 * f)
+        self.enc3 = ResidualBlock(2 * f, 4 * f)
+        self.enc4 = ResidualBlock(4 * f, 8 * f)
+        self.bridge = ResidualBlock(8 * f, 16 * f)
+        self.up4 = nn.ConvTranspose3d(16 * f, 8 * f, kernel_size=2, stride=2)
+        self.dec4 = ResidualBlock(16 * f, 8 * f)
+        self.up3 = nn.ConvTranspose3d(8 * f, 4 * f, kernel_size=2, stride=2)
+        self.dec3 = ResidualBlock(8 * f, 4 * f)
+        self.up2 = nn.ConvTranspose3d(4 * f, 2 * f, kernel_size=2, stride=2)
+        self.dec2 = ResidualBlock(4 * f, 2 * f)
+        self.up1 = nn.ConvTranspose3d(2 * f, f, kernel_size=2, stride=2)
+        self.dec1 = ResidualBlock(2 * f, f)
+        self.out_conv = nn.Conv3d(f, out_channels, kernel_size=1)
+        self.pool = nn.MaxPool3d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`.
+
+        z, y and x must be multiples of 16; the encoding pads to that.
+        """
+        skip1 = self.enc1(x)
+        del x
+        skip2 = self.enc2(self.pool(skip1))
+        skip3 = self.enc3(self.pool(skip2))
+        skip4 = self.enc4(self.pool(skip3))
+        x = self.bridge(self.pool(skip4))
+        x = self.dec4(torch.cat((self.up4(x), skip4), dim=1))
+        del skip4
+        x = self.dec3(torch.cat((self.up3(x), skip3), dim=1))
+        del skip3
+        x = self.dec2(torch.cat((self.up2(x), skip2), dim=1))
+        del skip2
+        x = self.dec1(torch.cat((self.up1(x), skip1), dim=1))
+        return self.out_conv(x)
