@@ -1,0 +1,191 @@
+"""Cases of the OpenKBP data set: the published sparse CSV folders, and packed npz files.
+
+Both store 128³ arrays whose axes run anterior → posterior, right → left, superior → inferior, and
+a CT of HU + 1024 with 0 outside the patient. Source: Babier et al. 2021, doi 10.1002/mp.14845.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..case import Case, Prescription
+from ..errors import CaseError
+from ..volume import Grid, Volume
+
+__all__ = ["EDGE", "STRUCTURES", "is_openkbp", "read_openkbp"]
+
+EDGE = 128
+_VOXELS = EDGE**3
+_SHAPE = (EDGE, EDGE, EDGE)
+_HU_OFFSET = 1024
+_DOSE_UNITS_PER_GY = 500.0
+_TARGET_GY = {"PTV56": 56.0, "PTV63": 63.0, "PTV70": 70.0}
+_FRACTIONS = 35
+
+STRUCTURES = (
+    "Brainstem",
+    "SpinalCord",
+    "RightParotid",
+    "LeftParotid",
+    "Esophagus",
+    "Larynx",
+    "Mandible",
+    "PTV56",
+    "PTV63",
+    "PTV70",
+)
+"""Names and order of the packed masks."""
+
+
+def is_openkbp(path: Path) -> bool:
+    """Whether a path looks like a case of the data set: an npz, or a folder with `ct.csv`."""
+    return path.suffix == ".npz" if path.is_file() else (path / "ct.csv").is_file()
+
+
+def read_openkbp(path: Path) -> Case:
+    """Read one patient; a file without dose is a case without a plan.
+
+    The CT becomes HU (air outside the patient), masks boolean, dose Gy, all on one LPS-ordered
+    grid. Structures that were not contoured (all zero or absent) are left out; the external contour
+    is where the stored CT exceeds 0, with holes filled.
+
+    Raises:
+        CaseError: something is missing, truncated, out of range, duplicated or not a number.
+    """
+    arrays = _read_npz(path) if path.is_file() else _read_csv_folder(path)
+    spacing = np.asarray(arrays["voxel_dimensions"], dtype=float)
+    # Data set axes (y, x, −z) to array order (z, y, x).
+    grid = Grid((EDGE, EDGE, EDGE), (spacing[1], spacing[0], spacing[2]))
+
+    def volume(array: NDArray) -> Volume:
+        return Volume(np.ascontiguousarray(array.transpose(2, 0, 1)[::-1]), grid)
+
+    ct = np.asarray(arrays["ct"], dtype=np.int16) - np.int16(_HU_OFFSET)
+    structures = {
+        name: volume(mask) for name, mask in arrays["structures"].items() if mask.any()
+    }
+    structures["External"] = volume(_filled_slices(arrays["ct"] > 0))
+    targets = {name: gy for name, gy in _TARGET_GY.items() if name in structures}
+    dose, region = arrays.get("dose"), arrays.get("possible_dose_mask")
+    return Case(
+        name=path.name if path.is_dir() else path.stem,
+        ct=volume(ct),
+        structures=structures,
+        plan_dose=None if dose is None else volume(dose.astype(np.float32)),
+        prescription=Prescription(targets, _FRACTIONS, "IMRT") if targets else None,
+        dose_mask=None if region is None else volume(region),
+    )
+
+
+def _read_npz(path: Path) -> dict:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            stored = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exception:
+        raise CaseError(f"{path} is not a readable npz file: {exception}.") from exception
+    for key in ("ct", "structure_masks", "voxel_dimensions"):
+        if key not in stored:
+            raise CaseError(f"{path} lacks the array {key!r}; it has {sorted(stored)}.")
+    if stored["ct"].shape != _SHAPE:
+        raise CaseError(f"{path}: ct must have the shape {_SHAPE}; got {stored['ct'].shape}.")
+    masks = _unpack(path, "structure_masks", stored["structure_masks"], len(STRUCTURES))
+    arrays: dict = {
+        "ct": stored["ct"],
+        "voxel_dimensions": _checked_spacing(path, stored["voxel_dimensions"]),
+        "structures": dict(zip(STRUCTURES, masks, strict=True)),
+    }
+    if "dose" in stored:
+        arrays["dose"] = stored["dose"].reshape(_SHAPE) / np.float32(_DOSE_UNITS_PER_GY)
+    if "possible_dose_mask" in stored:
+        packed = stored["possible_dose_mask"]
+        arrays["possible_dose_mask"] = _unpack(path, "possible_dose_mask", packed, 1)[0]
+    return arrays
+
+
+def _unpack(path: Path, key: str, packed: NDArray, count: int) -> NDArray[np.bool_]:
+    """`count` masks of 128³ from packed bits."""
+    if packed.dtype != np.uint8 or packed.size * 8 < count * _VOXELS:
+        raise CaseError(
+            f"{path}: {key} must hold {count} packed masks of 128³ bits; "
+            f"got {packed.size} values of {packed.dtype}."
+        )
+    bits = np.unpackbits(packed.ravel(), count=count * _VOXELS)
+    return bits.reshape(count, *_SHAPE).astype(bool)
+
+
+def _checked_spacing(path: Path, spacing: NDArray) -> NDArray:
+    if spacing.size != 3 or not np.all(np.isfinite(spacing)) or spacing.min() <= 0:
+        raise CaseError(
+            f"{path}: voxel_dimensions must be three positive numbers in mm; got {spacing}."
+        )
+    return spacing.ravel()
+
+
+def _read_csv_folder(folder: Path) -> dict:
+    spacing_file = folder / "voxel_dimensions.csv"
+    if not spacing_file.is_file():
+        raise CaseError(f"{folder} lacks voxel_dimensions.csv, the voxel spacing in mm.")
+    try:
+        spacing = np.loadtxt(spacing_file, ndmin=1)
+    except ValueError as exception:
+        raise CaseError(f"{spacing_file} is not a list of numbers: {exception}.") from exception
+    arrays: dict = {
+        "voxel_dimensions": _checked_spacing(spacing_file, spacing),
+        "ct": _dense(folder / "ct.csv"),
+        "structures": {
+            name: _dense(folder / f"{name}.csv", mask=True)
+            for name in STRUCTURES
+            if (folder / f"{name}.csv").is_file()
+        },
+    }
+    if (folder / "dose.csv").is_file():
+        arrays["dose"] = _dense(folder / "dose.csv")
+    if (folder / "possible_dose_mask.csv").is_file():
+        arrays["possible_dose_mask"] = _dense(folder / "possible_dose_mask.csv", mask=True)
+    return arrays
+
+
+def _dense(path: Path, mask: bool = False) -> NDArray:
+    """The 128³ array of a sparse file: a header, then rows of `index,value` (a mask: `index,`)."""
+    rows = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    pairs = [row.split(",") for row in rows if row.strip()]
+    try:
+        index = np.array([float(pair[0]) for pair in pairs])
+        values = np.ones(len(pairs)) if mask else np.array([float(pair[1]) for pair in pairs])
+    except (ValueError, IndexError) as exception:
+        number = next(i for i, pair in enumerate(pairs) if not _is_row(pair, mask))
+        raise CaseError(
+            f"{path}, row {number + 2}: expected an index{'' if mask else ' and a value'}; "
+            f"got {rows[number]!r}."
+        ) from exception
+    if index.size and (index.min() < 0 or index.max() >= _VOXELS or np.any(index % 1)):
+        worst = index[(index < 0) | (index >= _VOXELS) | (index % 1 != 0)][0]
+        raise CaseError(f"{path}: index {worst:g} is not a whole number from 0 to {_VOXELS - 1}.")
+    if np.unique(index).size != index.size:
+        raise CaseError(f"{path}: {index.size - np.unique(index).size} indices appear twice.")
+    if not np.all(np.isfinite(values)):
+        raise CaseError(f"{path}: a value is NaN or infinite.")
+    dense = np.zeros(_VOXELS, dtype=bool if mask else np.float32)
+    dense[index.astype(int)] = values
+    return dense.reshape(_SHAPE)
+
+
+def _filled_slices(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Holes filled slice by slice; the slices are axial at a fixed last axis."""
+    filled = inside.copy()
+    for z in np.flatnonzero(inside.any(axis=(0, 1))):
+        filled[:, :, z] = ndimage.binary_fill_holes(inside[:, :, z])
+    return filled
+
+
+def _is_row(pair: list[str], mask: bool) -> bool:
+    try:
+        float(pair[0])
+        return mask or bool(float(pair[1]) == float(pair[1]))
+    except (ValueError, IndexError):
+        return False

@@ -1,0 +1,1 @@
+"""Headless training on the library's networks, losses and encoding."""

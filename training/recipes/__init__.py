@@ -1,0 +1,1 @@
+"""Recipes: one `TrainingConfig` a file, under the name `recipe`."""

@@ -1,0 +1,28 @@
+"""The two-stage network on OpenKBP, sized for a couple of hours on two CPU cores.
+
+Native grid: predicting at half resolution costs 1.7 Gy of dose score by the resampling alone.
+Crops follow the patients' shape (median dose region 80 × 60 × 100 voxels in z, y, x).
+"""
+
+from __future__ import annotations
+
+from DosePredictionLib.encoding import EncodingSettings, GridSettings
+from training.config import TrainingConfig
+
+__all__ = ["recipe"]
+
+recipe = TrainingConfig(
+    protocol="openkbp",
+    encoding=EncodingSettings(
+        # The range of the training patients, slightly widened.
+        grid=GridSettings(
+            kind="native", spacing_mm_min=(2.5, 2.5, 1.5), spacing_mm_max=(5.5, 5.5, 5.5)
+        ),
+        air_outside_external=True,
+        dose_scale_gy=70.0,
+    ),
+    crop=(64, 64, 96),
+    learning_rate=1.5e-3,
+    steps=1200,
+    validate_every=150,
+)
