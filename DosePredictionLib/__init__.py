@@ -1,0 +1,63 @@
+"""Radiotherapy dose prediction: cases, models, prediction and evaluation.
+
+Research software, not a medical device; not for clinical use.
+
+>>> from DosePredictionLib import predict, read_case
+>>> prediction = predict(read_case("Resources/SampleData/openkbp/pt_201.npz"))  # doctest: +SKIP
+>>> prediction.dose.array.max()  # Gy, (z, y, x) on the CT's own grid  # doctest: +SKIP
+
+Names are imported on first use, so that importing the package costs nothing: no torch, no readers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Case": "case",
+    "DosePredictionError": "errors",
+    "DoseModel": "model",
+    "Grid": "volume",
+    "Prediction": "predict",
+    "Predictor": "predict",
+    "Prescription": "case",
+    "StructureProtocol": "protocol",
+    "Volume": "volume",
+    "dose_score": "evaluation.scores",
+    "dvh": "evaluation.dvh",
+    "dvh_score": "evaluation.scores",
+    "gamma": "evaluation.gamma",
+    "predict": "predict",
+    "read_case": "io",
+    "tangent_strips": "strips",
+}
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - the keys are the names
+
+if TYPE_CHECKING:
+    from .case import Case, Prescription
+    from .errors import DosePredictionError
+    from .evaluation.dvh import dvh
+    from .evaluation.gamma import gamma
+    from .evaluation.scores import dose_score, dvh_score
+    from .io import read_case
+    from .model import DoseModel
+    from .predict import Prediction, Predictor, predict
+    from .protocol import StructureProtocol
+    from .strips import tangent_strips
+    from .volume import Grid, Volume
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,12 +8,38 @@ from ..case import Case
 from ..errors import CaseError
 from .openkbp import is_openkbp, read_openkbp
 
-__all__ = ["read_case"]
+__all__ = ["case_name", "read_case"]
+
+
+def case_name(path: Path) -> str:
+    """How outputs call a case: the folder's name, or the file's without its suffix."""
+    resolved = path.resolve()
+    return resolved.name if resolved.is_dir() else resolved.stem
 
 
 def read_case(path: str | Path) -> Case:
-    """Read a case of any known kind."""
+    """Read a case: a NIfTI case folder, an OpenKBP CSV folder or an OpenKBP npz file.
+
+    Raises:
+        CaseError: nothing is there, it is of no known kind, or it cannot be right.
+        GeometryError: an impossible grid.
+    """
     path = Path(path)
+    if not path.exists():
+        raise CaseError(f"There is no case {path}: no such file or folder.")
     if is_openkbp(path):
         return read_openkbp(path)
-    raise CaseError(f"{path} is no known case.")
+    # Imported here: the headless trainer reads OpenKBP without nibabel or SimpleITK.
+    from .nifti import is_case_folder, read_case_folder
+
+    if is_case_folder(path):
+        return read_case_folder(path)
+    if path.is_dir() and any(path.glob("*.dcm")):
+        raise CaseError(
+            f"{path} holds DICOM files, which cannot be read yet. Convert the CT and the structures "
+            "to NIfTI (3D Slicer does it), one file a structure."
+        )
+    raise CaseError(
+        f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, an OpenKBP "
+        "folder (ct.csv …) or an OpenKBP npz file."
+    )

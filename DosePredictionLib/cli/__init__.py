@@ -1,0 +1,89 @@
+"""The command line: `dose-prediction …`, the same as `python -m DosePredictionLib …`.
+
+Every command takes `--json` and then prints one JSON object on stdout and nothing else there.
+Exit codes: 0 done; 2 the call or the one case given is wrong; 3 some of several cases failed;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from .. import __version__
+from ..errors import DosePredictionError
+from .output import Output
+
+__all__ = ["EXIT_INTERRUPTED", "EXIT_SOME_FAILED", "EXIT_WRONG", "build_parser", "main"]
+
+EXIT_WRONG = 2
+EXIT_SOME_FAILED = 3
+EXIT_INTERRUPTED = 130
+
+_DESCRIPTION = """Predict radiotherapy dose distributions and evaluate them.
+Research software, not a medical device; not for clinical use."""
+
+
+class CallError(DosePredictionError):
+    """The command line itself is wrong."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing usage: a wrong call gets one line, or one JSON object."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CallError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each command module adds its own."""
+    from . import check, evaluate, models, predict, strips
+
+    parser = _Parser(prog="dose-prediction", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    for module in (predict, strips, evaluate, models, check):
+        module.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    output = Output(as_json="--json" in arguments)
+    _interrupt_on_termination()
+    try:
+        call = build_parser().parse_args(arguments)
+        return call.run(call, output)
+    except DosePredictionError as exception:
+        output.error(exception)
+        return EXIT_WRONG
+    except BrokenPipeError:
+        # The reader of stdout went away (`| head`): nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as exception:
+        where = f" ({exception.filename})" if exception.filename else ""
+        reason = exception.strerror or str(exception)
+        output.error(CallError(f"{reason}{where}. Nothing half-written was left behind."))
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        output.note("Interrupted; nothing half-written was left behind.")
+        return EXIT_INTERRUPTED
+
+
+def _interrupt_on_termination() -> None:
+    """Make a polite kill clean up like Ctrl-C; only the main thread may install handlers."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        return

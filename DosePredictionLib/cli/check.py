@@ -1,0 +1,113 @@
+"""`check`: a copyable report on the installation."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import DosePredictionError
+from .options import add_json_option
+from .output import Output
+
+__all__ = ["add_parser", "installation"]
+
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "SimpleITK",
+    "pydicom",
+    "safetensors",
+    "matplotlib",
+    "Jinja2",
+    "tqdm",
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("check", help="report on the installation")
+    add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(call: argparse.Namespace, output: Output) -> int:
+    """Print the report."""
+    report = installation()
+    lines = [f"{key}: {_text(value)}" for key, value in report.items()]
+    output.result({"check": report}, "\n".join(lines))
+    return 0
+
+
+def installation() -> dict[str, Any]:
+    """Versions, processor, memory, disk, devices and models, as JSON types."""
+    return {
+        "dose-prediction": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "cores": os.cpu_count(),
+        **_memory(),
+        "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
+        **_devices(),
+        "models": _models(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _memory() -> dict[str, Any]:
+    from ..device import available_memory_bytes
+
+    available = available_memory_bytes()
+    return {"memory_available_gib": round(available / 2**30, 1) if available else None}
+
+
+def _devices() -> dict[str, Any]:
+    import torch
+
+    from ..device import has_hardware_bf16
+
+    devices = [
+        {
+            "name": torch.cuda.get_device_name(index),
+            "memory_gib": round(torch.cuda.get_device_properties(index).total_memory / 2**30, 1),
+        }
+        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    ]
+    return {"cpu_bf16": has_hardware_bf16(), "cuda": torch.version.cuda, "cuda_devices": devices}
+
+
+def _models() -> list[dict[str, Any]]:
+    from ..model import DoseModel
+
+    found = []
+    for model in DoseModel.installed():
+        try:
+            model.verify()
+            state = "verified"
+        except DosePredictionError as exception:
+            state = str(exception)
+        found.append({"name": model.manifest.name, "weights": state})
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(_text(item) for item in value) or "none"
+    return str(value)

@@ -1,0 +1,93 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..case import Case, Prescription
+from ..errors import CaseError, MappingError
+from ..mapping import map_structures, parse_map_option, read_mapping
+from ..protocol import StructureProtocol
+
+__all__ = [
+    "add_case_options",
+    "add_json_option",
+    "chosen_mapping",
+    "chosen_prescription",
+    "protocol_of",
+]
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """`--json`, which `main` looks for before the call is parsed."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+
+
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Cases, and how their structures find the channels."""
+    parser.add_argument("case", type=Path, nargs="+", help="case folder or OpenKBP npz file")
+    add_mapping_options(parser)
+    add_json_option(parser)
+
+
+def add_mapping_options(parser: argparse.ArgumentParser) -> None:
+    """`--map` and `--mapping`."""
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="CHANNEL=NAME",
+        help="take structure NAME for CHANNEL (repeatable)",
+    )
+    parser.add_argument("--mapping", type=Path, metavar="FILE", help="mapping file (JSON)")
+
+
+def chosen_mapping(call: argparse.Namespace, protocol: StructureProtocol) -> dict[str, str | None]:
+    """What `--mapping` and `--map` say; the latter wins."""
+    chosen: dict[str, str | None] = {}
+    if call.mapping is not None:
+        chosen.update(read_mapping(call.mapping, protocol))
+    chosen.update(parse_map_option(option) for option in call.map)
+    return chosen
+
+
+def chosen_prescription(call: argparse.Namespace, case: Case) -> Prescription | None:
+    """What `--prescription` and `--fractions` say, over what the case says."""
+    if not call.prescription and call.fractions is None:
+        return None
+    targets = dict(case.prescription.target_gy) if case.prescription else {}
+    for option in call.prescription:
+        target, separator, dose = option.partition("=")
+        try:
+            targets[target.strip()] = float(dose)
+        except ValueError:
+            separator = ""
+        if not separator or not target.strip():
+            raise CaseError(f"--prescription takes TARGET=GY, as in PTV=50.4; got {option!r}.")
+    own = case.prescription
+    fractions = call.fractions if call.fractions is not None else own.fractions if own else None
+    return Prescription(targets, fractions, own.technique if own else None)
+
+
+def protocol_of(case: Case, name: str | None = None) -> StructureProtocol:
+    """The protocol of a name, or the one whose channels the case's structures fill best.
+
+    Raises:
+        MappingError: no protocol fits.
+    """
+    if name is not None:
+        return StructureProtocol.load(name)
+    protocols = [StructureProtocol.load(each) for each in StructureProtocol.available()]
+    shares: list[tuple[float, StructureProtocol]] = []
+    reasons: list[str] = []
+    for protocol in protocols:
+        try:
+            found = map_structures(list(case.structures), protocol)
+        except MappingError as exception:
+            reasons.append(f"{protocol.id}: {exception}")
+            continue
+        shares.append((len(found.assigned) / len(protocol.channels), protocol))
+    if not shares:
+        raise MappingError(f"No protocol fits the structures of {case.name}. {' '.join(reasons)}")
+    return max(shares, key=lambda pair: pair[0])[1]

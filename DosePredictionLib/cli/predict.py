@@ -1,0 +1,183 @@
+"""`predict`: cases in, doses out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..allocator import keep_freed_memory
+from ..errors import DosePredictionError
+from ..io import read_case
+from ..io.nifti import PUBLISHED_PREDICTION
+from ..io.volumes import FORMATS, write_volume
+from ..model import DoseModel
+from ..predict import Prediction, Predictor, default_model
+from ..protocol import StructureProtocol
+from ..summary import prediction_summary, report_input
+from .options import add_case_options, chosen_mapping, chosen_prescription
+from .output import Output, json_ready
+from .several import run_cases
+
+__all__ = ["add_parser"]
+
+_DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("predict", help="predict the dose of one or more cases")
+    add_case_options(parser)
+    parser.add_argument("--output", type=Path, required=True, help="folder for DIR/<case>/dose…")
+    parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument("--format", default="nifti", choices=tuple(FORMATS))
+    parser.add_argument(
+        "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
+    )
+    parser.add_argument("--fractions", type=int, metavar="N")
+    parser.add_argument("--report", action="store_true", help="write report.html, too")
+    parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
+    parser.add_argument(
+        "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(call: argparse.Namespace, output: Output) -> int:
+    """Predict each case."""
+    keep_freed_memory()
+    call.output.mkdir(parents=True, exist_ok=True)
+    if not os.access(call.output, os.W_OK):
+        raise DosePredictionError(f"{call.output} is read-only: choose another --output.")
+    predictors: dict[Path, Predictor] = {}
+    if call.model is not None:
+        model = DoseModel.load(call.model)
+        predictors[model.folder] = Predictor(model, call.device, call.precision)
+
+    def one(path: Path) -> dict[str, Any]:
+        started = time.perf_counter()
+        case = read_case(path)
+        read_seconds = time.perf_counter() - started
+        model = _model(call, case)
+        if model.folder not in predictors:
+            predictors[model.folder] = Predictor(model, call.device, call.precision)
+        with _progress(case.name) as progress:
+            prediction = predictors[model.folder].predict(
+                case,
+                chosen_mapping(call, model.protocol),
+                chosen_prescription(call, case),
+                call.recompute_strips,
+                progress,
+            )
+        output.findings(prediction.findings)
+        return _write(prediction, call, read_seconds, started)
+
+    return run_cases(call.case, one, output, _describe)
+
+
+def _model(call: argparse.Namespace, case: Any) -> DoseModel:
+    """The named model, or the default one; `--map` may speak of any protocol's channels."""
+    if call.model is not None:
+        return DoseModel.load(call.model)
+    chosen: dict[str, str | None] = {}
+    for name in StructureProtocol.available():
+        try:
+            chosen = chosen_mapping(call, StructureProtocol.load(name))
+            return default_model(case, chosen)
+        except DosePredictionError:
+            continue
+    return default_model(case)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Any]:
+    """A progress bar on stderr for one case."""
+    with tqdm(total=100, desc=name, unit="%", leave=False, disable=None) as bar:
+
+        def progress(share: float, stage: str) -> None:
+            bar.set_postfix_str(stage, refresh=False)
+            bar.update(int(100 * share) - bar.n)
+
+        yield progress
+
+
+def _write(
+    prediction: Prediction, call: argparse.Namespace, read_seconds: float, started: float
+) -> dict[str, Any]:
+    """Write everything aside, then move it into `DIR/<case>`."""
+    name = PUBLISHED_PREDICTION if call.published_names else "dose"
+    dose_name = name + FORMATS[call.format]
+    folder = call.output / prediction.case.name
+    summary = prediction_summary(prediction)
+    with _staging(folder) as aside:
+        write_volume(aside / dose_name, prediction.dose, _DESCRIPTION)
+        seconds = {"read": round(read_seconds, 3), **prediction.seconds}
+        if call.report:
+            from ..report import write_report
+
+            write_report(report_input(prediction, summary), aside / "report.html")
+        seconds["total"] = round(time.perf_counter() - started, 3)
+        summary["seconds"] = seconds
+        summary["dose"] = dose_name
+        text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        (aside / "prediction.json").write_text(text + "\n", encoding="utf-8")
+    return {
+        "case": prediction.case.name,
+        "dose": str(folder / dose_name),
+        "prediction": str(folder / "prediction.json"),
+        "report": str(folder / "report.html") if call.report else None,
+        "model": prediction.model.manifest.name,
+        "device": prediction.device,
+        "precision": prediction.precision,
+        "seconds": seconds["total"],
+        "timings": seconds,
+        "checks": [finding.as_json() for finding in prediction.findings],
+        "fallbacks": list(prediction.fallbacks),
+        "scores": summary.get("evaluation"),
+    }
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """A folder aside, whose files are moved into `folder` when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    try:
+        yield aside
+        folder.mkdir(exist_ok=True)
+        for file in sorted(aside.iterdir()):
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _describe(record: dict[str, Any]) -> str:
+    lines = [
+        f"{record['case']}: {record['model']} on {record['device']} in {record['precision']}, "
+        f"{record['seconds']:.1f} s",
+        f"  dose    {record['dose']}",
+    ]
+    if record["report"]:
+        lines.append(f"  report  {record['report']}")
+    scores = record["scores"] or {}
+    for key, label in (
+        ("dose_score_gy", "dose score"),
+        ("dvh_score_gy", "DVH score"),
+        ("mae_body_gy", "MAE in body"),
+    ):
+        if scores.get(key) is not None:
+            lines.append(f"  {label:<12}{scores[key]:6.2f} Gy against the plan")
+    lines += [f"  fallback: {text}" for text in record["fallbacks"]]
+    lines.append("  Research only; not for clinical use.")
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""Doses from files, carried onto the grid of the structures that they are scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CaseError, GeometryError
+from ..findings import Finding
+from ..volume import Grid, Volume
+from .volumes import read_volume
+
+__all__ = ["dose_on_grid", "read_dose"]
+
+_REQUIRED_COVERAGE = 0.99
+
+
+def read_dose(
+    path: Path, grid: Grid, structures: Mapping[str, Volume], resample: bool = True
+) -> tuple[Volume, list[Finding]]:
+    """A dose file, Gy, on `grid`; see `dose_on_grid`."""
+    dose = read_volume(path)
+    if dose.array.dtype.kind == "f" and not np.all(np.isfinite(dose.array)):
+        raise CaseError(f"{path} holds NaN or infinite doses.")
+    return dose_on_grid(dose, grid, structures, str(path), resample)
+
+
+def dose_on_grid(
+    dose: Volume,
+    grid: Grid,
+    structures: Mapping[str, Volume],
+    label: str,
+    resample: bool = True,
+) -> tuple[Volume, list[Finding]]:
+    """A dose on the structures' grid: as it is, or resampled linearly, with a finding that says so.
+
+    Args:
+        dose: Gy, in the same frame of reference.
+        structures: those that will be scored, on `grid`.
+        label: how messages call the dose.
+        resample: false refuses a dose on another grid.
+
+    Raises:
+        GeometryError: the grids differ and `resample` is false, or the dose covers less than 99 %
+            of a structure.
+    """
+    if dose.grid.matches(grid):
+        return Volume(dose.array.astype(np.float32, copy=False), grid), []
+    if not resample:
+        raise GeometryError(
+            f"{label} lies on {dose.grid}, the structures on {grid}, and resampling is not allowed."
+        )
+    covered = Volume(np.ones(dose.grid.shape, np.uint8), dose.grid).resampled_to(grid, "nearest")
+    for name, mask in structures.items():
+        inside = mask.array > 0
+        share = float(covered.array[inside].mean()) if inside.any() else 1.0
+        if share < _REQUIRED_COVERAGE:
+            raise GeometryError(
+                f"{label} ({dose.grid}) covers only {100 * share:.1f} % of {name} "
+                f"(on {grid}); at least 99 % are needed."
+            )
+    message = f"{label} ({dose.grid}) was resampled linearly onto the structures' grid ({grid})."
+    return dose.resampled_to(grid, "linear"), [Finding("dose-resampled", "info", message)]

@@ -1,0 +1,319 @@
+"""Model folders: a manifest (`model.json`) and weights (`weights.safetensors`), never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .checks import ModelExpectations
+from .encoding import EncodingSettings, GridSettings
+from .errors import ModelError
+from .networks import TwoStageNetwork, build_network
+from .protocol import StructureProtocol
+from .resources import model_folders
+from .schema import from_json, read_json, to_json
+
+__all__ = ["Architecture", "DoseModel", "ModelManifest"]
+
+SCHEMA_VERSION = 1
+_MANIFEST = "model.json"
+_WEIGHTS = "weights.safetensors"
+_NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network of `networks.ARCHITECTURES` and the arguments of its class."""
+
+    name: str
+    arguments: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ModelManifest:
+    """Everything about a model but its weights, as `model.json` holds it.
+
+    Args:
+        schema_version: version of this format.
+        name: the model's name, that of its folder.
+        title: how a person reads it.
+        protocol: id of the structure protocol.
+        architecture: network class and arguments.
+        encoding: how a case becomes the network's input.
+        expectations: the cases that the model was made for: prescription, fractions, spacing …
+        training: data and its citation, recipe, seed, steps, hardware, code version.
+        validation: figures measured, on what and by which command.
+        intended_use: what it is for, and what not.
+        licence: of the weights.
+        weights_sha256: checksum of the weights file.
+        default: whether it is picked for its protocol when none is named.
+    """
+
+    schema_version: int
+    name: str
+    title: str
+    protocol: str
+    architecture: Architecture
+    encoding: EncodingSettings
+    expectations: ModelExpectations
+    weights_sha256: str
+    training: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
+    intended_use: str = _NOT_CLINICAL
+    licence: str = ""
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class DoseModel:
+    """A model folder, its manifest read."""
+
+    folder: Path
+    manifest: ModelManifest
+
+    @classmethod
+    def load(cls, model: str | Path) -> DoseModel:
+        """A model by its name or the path of its folder.
+
+        Raises:
+            ModelError: there is none; the message lists the installed ones.
+        """
+        path = Path(model)
+        if (path / _MANIFEST).is_file():
+            return cls._from_folder(path)
+        installed = cls.installed()
+        for candidate in installed:
+            if candidate.manifest.name == str(model):
+                return candidate
+        names = ", ".join(sorted(m.manifest.name for m in installed)) or "none"
+        raise ModelError(
+            f"There is no model {str(model)!r}: neither a folder with {_MANIFEST} nor one of the "
+            f"installed models ({names})."
+        )
+
+    @classmethod
+    def installed(cls) -> list[DoseModel]:
+        """Every model in the shipped, the named and the user's folders; the first of a name wins."""
+        found: dict[str, DoseModel] = {}
+        for root in model_folders():
+            for manifest in sorted(root.glob(f"*/{_MANIFEST}")):
+                model = cls._from_folder(manifest.parent)
+                found.setdefault(model.manifest.name, model)
+        return list(found.values())
+
+    @classmethod
+    def _from_folder(cls, folder: Path) -> DoseModel:
+        path = folder / _MANIFEST
+        content = read_json(path, ModelError)
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ModelError(
+                f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}."
+            )
+        return cls(folder, from_json(ModelManifest, content, str(path), ModelError))
+
+    @cached_property
+    def protocol(self) -> StructureProtocol:
+        """The model's structure protocol."""
+        return StructureProtocol.load(self.manifest.protocol)
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights file."""
+        return self.folder / _WEIGHTS
+
+    def verify(self) -> None:
+        """Check the weights against the manifest's checksum.
+
+        Raises:
+            ModelError: the file is missing, or is not the one that the manifest describes.
+        """
+        if not self.weights_path.is_file():
+            raise ModelError(f"{self.weights_path} is missing. Install the model again.")
+        found = _sha256(self.weights_path)
+        if found != self.manifest.weights_sha256:
+            raise ModelError(
+                f"{self.weights_path} has the SHA-256 {found[:12]}…, its manifest says "
+                f"{self.manifest.weights_sha256[:12]}…: the file is damaged or was exchanged. "
+                "Install the model again."
+            )
+
+    def network(self) -> TwoStageNetwork:
+        """The network with its weights, verified, in eval mode and float32 on the CPU.
+
+        Raises:
+            ModelError: the checksum is wrong, or the weights do not fit the architecture.
+        """
+        self.verify()
+        architecture = self.manifest.architecture
+        network = build_network(architecture.name, architecture.arguments)
+        try:
+            weights = load_file(self.weights_path)
+        except SafetensorError as exception:
+            raise ModelError(f"{self.weights_path} is damaged: {exception}.") from exception
+        _load_strictly(network, weights, str(self.weights_path))
+        return network.eval()
+
+    @classmethod
+    def create(
+        cls, folder: Path, manifest: ModelManifest, weights: Mapping[str, Tensor]
+    ) -> DoseModel:
+        """Write a model folder, whole or not at all; the checksum is filled in.
+
+        Raises:
+            ModelError: the folder exists.
+        """
+        if folder.exists():
+            raise ModelError(f"{folder} exists. Choose another name, or remove it first.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        try:
+            contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+            save_file(contiguous, partial / _WEIGHTS)
+            manifest = replace(manifest, weights_sha256=_sha256(partial / _WEIGHTS))
+            text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
+            (partial / _MANIFEST).write_text(text, encoding="utf-8")
+            partial.chmod(0o755)  # mkdtemp makes it private
+            os.replace(partial, folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return cls(folder, manifest)
+
+    @classmethod
+    def import_checkpoint(
+        cls,
+        checkpoint: Path,
+        name: str,
+        protocol: StructureProtocol,
+        root: Path,
+        encoding: EncodingSettings | None = None,
+        expectations: ModelExpectations | None = None,
+    ) -> DoseModel:
+        """Turn a published two-stage checkpoint into a model folder below `root`.
+
+        The checkpoint is a state dict, bare or under `model` or `model_state_dict`. Tensors only
+        are unpickled; keys and shapes must fit exactly.
+
+        Raises:
+            ModelError: it cannot be read, would execute code, or is of another architecture.
+        """
+        if not name or name != Path(name).name or name.startswith("."):
+            raise ModelError(f"{name!r} cannot name a model: use letters, digits, '-' and '_'.")
+        weights = _state_dict(checkpoint)
+        arguments = _two_stage_arguments(weights, protocol, checkpoint)
+        network = build_network("two_stage", arguments)
+        _load_strictly(network, weights, str(checkpoint))
+        manifest = ModelManifest(
+            schema_version=SCHEMA_VERSION,
+            name=name,
+            title=f"{name} (imported)",
+            protocol=protocol.id,
+            architecture=Architecture("two_stage", arguments),
+            encoding=encoding or published_encoding(protocol),
+            expectations=expectations or published_expectations(protocol),
+            weights_sha256="",
+            training={"source": f"imported from {checkpoint.name}"},
+            validation={},
+        )
+        return cls.create(root / name, manifest, network.state_dict())
+
+
+def published_encoding(protocol: StructureProtocol) -> EncodingSettings:
+    """How published checkpoints of a protocol expect their input."""
+    if protocol.id == "pelvis":
+        # The published cases fix the size alone; the spacing serves cases of any other size.
+        grid = GridSettings(kind="as-is", size=(256, 256, 64), spacing_mm=(2.0, 2.0, 5.0))
+        return EncodingSettings(grid=grid, dose_scale_gy=52.0)
+    grid = GridSettings(
+        kind="native", spacing_mm_min=(2.5, 2.5, 1.5), spacing_mm_max=(5.5, 5.5, 5.5)
+    )
+    return EncodingSettings(grid=grid, air_outside_external=True, dose_scale_gy=70.0)
+
+
+def published_expectations(protocol: StructureProtocol) -> ModelExpectations:
+    """The cases that published checkpoints of a protocol were made for."""
+    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    return ModelExpectations(prescription_gy=levels or {"PTV": 45.0})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
+    if not checkpoint.is_file():
+        raise ModelError(f"There is no checkpoint {checkpoint}.")
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exception:
+        raise ModelError(
+            f"{checkpoint} holds more than tensors and would execute code when opened; it is "
+            "refused. Ask its author for a plain state dict."
+        ) from exception
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as exception:
+        reason = str(exception).splitlines()[0]
+        raise ModelError(f"{checkpoint} is not a readable checkpoint: {reason}.") from exception
+    for key in ("model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ModelError(
+            f"{checkpoint} holds no state dict: expected one bare, or under 'model' or "
+            "'model_state_dict'."
+        )
+    # A network trained under DistributedDataParallel carries this prefix.
+    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _two_stage_arguments(
+    weights: Mapping[str, Tensor], protocol: StructureProtocol, checkpoint: Path
+) -> dict[str, int]:
+    """Arguments of the two-stage network, read off the first convolutions' shapes."""
+    try:
+        filters1, inputs1 = weights["stage1.enc1.0.weight"].shape[:2]
+        filters2, inputs2 = weights["stage2.enc1.conv1.weight"].shape[:2]
+    except KeyError as exception:
+        raise ModelError(
+            f"{checkpoint} is no two-stage network: it lacks {exception.args[0]}."
+        ) from exception
+    structures, strips = inputs1 - 1, inputs2 - inputs1 - 1
+    if structures != len(protocol.inputs):
+        raise ModelError(
+            f"{checkpoint} takes {structures} structures, protocol {protocol.id} has "
+            f"{len(protocol.inputs)}. Choose another --protocol."
+        )
+    if strips != 4:
+        raise ModelError(f"{checkpoint} takes {strips} strip channels; four angles are known.")
+    return {
+        "structure_channels": structures,
+        "strip_channels": strips,
+        "stage1_filters": filters1,
+        "stage2_filters": filters2,
+    }
+
+
+def _load_strictly(network: TwoStageNetwork, weights: Mapping[str, Tensor], source: str) -> None:
+    try:
+        network.load_state_dict(dict(weights), strict=True)
+    except RuntimeError as exception:
+        reason = " ".join(str(exception).split())[:300]
+        raise ModelError(f"{source} does not fit the architecture: {reason}") from exception

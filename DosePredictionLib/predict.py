@@ -1,0 +1,381 @@
+"""From a case and a model to a dose: device, precision, fallbacks, progress, cancel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .case import Case, Prescription
+from .checks import check_case
+from .device import (
+    DTYPES,
+    Precision,
+    available_memory_bytes,
+    resolve_device,
+    resolve_precision,
+)
+from .encoding import EncodedCase, decode, encode
+from .errors import MappingError, ModelError, PredictionCancelled, PredictionError
+from .findings import Finding, worst_first
+from .inference import Cancelled, Progress, run_tiled, run_whole, watched
+from .mapping import StructureMapping, map_structures
+from .model import DoseModel
+from .networks import TwoStageNetwork, fold_batch_norm
+from .volume import Volume
+
+__all__ = ["Prediction", "Predictor", "default_model", "predict"]
+
+_TILE, _OVERLAP = 64, 32
+# Peak of the two-stage network per input voxel, float32, measured by `make bench` and rounded up.
+_BYTES_PER_VOXEL = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A predicted dose and how it came about.
+
+    Args:
+        dose: Gy, float32, on the CT's own grid.
+        mapping: which structure went into which channel, and why.
+        prescription: what the dose was scaled to.
+        external: the external contour that was used, on the CT's grid.
+        findings: everything noticed from reading to the end, worst first.
+        fallbacks: what was tried when memory ran out, in words.
+        seconds: time of each step.
+    """
+
+    case: Case
+    model: DoseModel
+    dose: Volume
+    mapping: StructureMapping
+    prescription: Prescription
+    external: Volume
+    findings: tuple[Finding, ...]
+    fallbacks: tuple[str, ...]
+    device: str
+    precision: str
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to run the network, with what led to it in words."""
+
+    device: torch.device
+    precision: Precision
+    tiled: bool
+    fallback: str = ""
+
+
+class Predictor:
+    """A model ready to predict: weights verified, batch norm folded, layout chosen.
+
+    Args:
+        model: a model, its name, or the path of its folder.
+        device: `auto`, `cpu`, `cuda` or `cuda:n`.
+        precision: `auto` (bfloat16 where the hardware has it), `fp32` (TF32 off), `bf16`, `fp16`.
+
+    Raises:
+        ModelError: the model is missing or damaged.
+        PredictionError: the device or the precision is not to be had.
+    """
+
+    def __init__(
+        self, model: DoseModel | str, device: str = "auto", precision: str = "auto"
+    ) -> None:
+        self.model = model if isinstance(model, DoseModel) else DoseModel.load(model)
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self._folded = fold_batch_norm(self.model.network())
+        self._placed: tuple[tuple[torch.device, Precision], TwoStageNetwork] | None = None
+
+    def predict(
+        self,
+        case: Case,
+        mapping: Mapping[str, str | None] | None = None,
+        prescription: Prescription | None = None,
+        recompute_strips: bool = False,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Prediction:
+        """Predict the dose of a case.
+
+        Args:
+            mapping: channel → structure where the automatic choice is overruled; None leaves a
+                channel empty.
+            prescription: overrules the case's own.
+            recompute_strips: ignore strip masks that came with the case.
+            progress: called with the share done and the stage in words.
+            cancelled: asked between layers; true ends the work.
+
+        Raises:
+            MappingError: structures and channels do not fit.
+            PredictionError: a check blocks, the dose is not finite, or memory runs out for good.
+            PredictionCancelled: `cancelled()` returned true.
+        """
+        clock = _Clock()
+        report = progress or (lambda share, stage: None)
+        if prescription is not None:
+            case = replace(case, prescription=prescription)
+        report(0.0, "checks and encoding")
+        manifest, protocol = self.model.manifest, self.model.protocol
+        structures = self._map(case, mapping)
+        findings = [*case.findings, *structures.findings]
+        findings += check_case(case, protocol, structures, manifest.expectations)
+        encoded = encode(
+            case,
+            protocol,
+            structures,
+            manifest.encoding,
+            self._folded.divisor,
+            recompute_strips,
+        )
+        findings += encoded.findings
+        _refuse_blocking(case.name, findings)
+        clock.lap("encode")
+        raw, attempt, fallbacks = self._infer(encoded, report, cancelled)
+        if not np.all(np.isfinite(raw)):
+            raise PredictionError(
+                f"The dose of {case.name} holds NaN or infinite values (precision "
+                f"{attempt.precision}); nothing was written. Try --precision fp32."
+            )
+        clock.lap("inference")
+        scale, target, scaling = _prescription_scale(case, self.model)
+        findings += scaling
+        dose = decode(raw * np.float32(manifest.encoding.dose_scale_gy * scale), encoded, case)
+        clock.lap("decode")
+        return Prediction(
+            case=case,
+            model=self.model,
+            dose=dose,
+            mapping=structures,
+            prescription=target,
+            external=encoded.external,
+            findings=tuple(worst_first(_unique(findings))),
+            fallbacks=tuple(fallbacks),
+            device=str(attempt.device),
+            precision=attempt.precision,
+            seconds=clock.seconds(),
+        )
+
+    def _map(self, case: Case, chosen: Mapping[str, str | None] | None) -> StructureMapping:
+        empty = [name for name, mask in case.structures.items() if not mask.array.any()]
+        return map_structures(list(case.structures), self.model.protocol, chosen, empty)
+
+    def _infer(
+        self, encoded: EncodedCase, report: Progress, cancelled: Cancelled | None
+    ) -> tuple[NDArray[np.float32], _Attempt, list[str]]:
+        """The network's output `(z, y, x)`; steps down when memory runs out."""
+        fallbacks: list[str] = []
+        for attempt in self._attempts(int(np.prod(encoded.grid.shape))):
+            if attempt.fallback:
+                fallbacks.append(attempt.fallback)
+            try:
+                return self._run(encoded, attempt, report, cancelled), attempt, fallbacks
+            except (MemoryError, RuntimeError) as exception:
+                if not _is_out_of_memory(exception):
+                    raise
+                self._placed = None
+                if attempt.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        raise PredictionError(
+            f"Memory ran out even so: {'; '.join(fallbacks) or 'no fallback was left'}. Close other "
+            "programs, or predict on a machine with more memory."
+        )
+
+    def _attempts(self, voxels: int) -> list[_Attempt]:
+        """What to try, in order: as asked, less precision, tiles, then the CPU."""
+        device, precision = self.device, self.precision
+        attempts = [_Attempt(device, precision, tiled=False)]
+        if device.type == "cuda" and precision == "fp32":
+            precision = resolve_precision("auto", device)
+            text = f"{device} ran out of memory in fp32; {precision} instead"
+            attempts.append(_Attempt(device, precision, False, text))
+        text = f"{device} ran out of memory; slabs of {_TILE} slices that overlap by {_OVERLAP}"
+        attempts.append(_Attempt(device, precision, True, text))
+        if device.type == "cuda":
+            on_cpu = resolve_precision("auto", torch.device("cpu"))
+            text = f"{device} ran out of memory even in slabs; the CPU in {on_cpu} instead"
+            attempts.append(_Attempt(torch.device("cpu"), on_cpu, False, text))
+        elif _exceeds_memory(voxels, precision):
+            # Linux would not refuse the memory but end the process: step down beforehand.
+            text = f"the memory left would not do; slabs of {_TILE} slices overlapping by {_OVERLAP}"
+            attempts = [_Attempt(device, precision, True, text)]
+        return attempts
+
+    def _run(
+        self,
+        encoded: EncodedCase,
+        attempt: _Attempt,
+        report: Progress,
+        cancelled: Cancelled | None,
+    ) -> NDArray[np.float32]:
+        network = self._network(attempt)
+        x = torch.from_numpy(encoded.input)[None]
+        x = x.to(attempt.device, DTYPES[attempt.precision])
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        run: Callable[[TwoStageNetwork, Tensor], Tensor] = run_whole
+        voxels = x[0, 0].numel()
+        if attempt.tiled:
+            run = _run_tiled
+            voxels = _tiled_slices(x.shape[2]) * x.shape[3] * x.shape[4]
+        with torch.inference_mode(), _plain_float32(), watched(network, voxels, report, cancelled):
+            return run(network, x).cpu().numpy()
+
+    def _network(self, attempt: _Attempt) -> TwoStageNetwork:
+        """The folded network on the device and in the precision of an attempt; kept for the next."""
+        key = (attempt.device, attempt.precision)
+        if self._placed is None or self._placed[0] != key:
+            network = self.model.network() if self._placed else self._folded
+            if self._placed:
+                fold_batch_norm(network)
+            network = network.to(attempt.device, DTYPES[attempt.precision])
+            self._placed = (key, network.to(memory_format=torch.channels_last_3d))
+        return self._placed[1]
+
+
+def predict(
+    case: Case,
+    model: DoseModel | str | None = None,
+    mapping: Mapping[str, str | None] | None = None,
+    prescription: Prescription | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Prediction:
+    """Predict one case; `Predictor` keeps the model for several.
+
+    Without a model, the default one of the protocol that fits the case's structures is used.
+    """
+    chosen = default_model(case, mapping) if model is None else model
+    predictor = Predictor(chosen, device, precision)
+    return predictor.predict(
+        case, mapping, prescription, progress=progress, cancelled=cancelled
+    )
+
+
+def default_model(case: Case, mapping: Mapping[str, str | None] | None = None) -> DoseModel:
+    """The default model of the protocol whose channels the case's structures fill best.
+
+    Raises:
+        ModelError: no default model's protocol fits; the message says what each lacked.
+    """
+    fitting: list[tuple[float, DoseModel]] = []
+    reasons: list[str] = []
+    for model in DoseModel.installed():
+        if not model.manifest.default:
+            continue
+        empty = [name for name, mask in case.structures.items() if not mask.array.any()]
+        try:
+            found = map_structures(list(case.structures), model.protocol, mapping, empty)
+        except MappingError as exception:
+            reasons.append(f"{model.manifest.name}: {exception}")
+            continue
+        fitting.append((len(found.assigned) / len(model.protocol.channels), model))
+    if not fitting:
+        detail = " ".join(reasons) or "No default model is installed."
+        raise ModelError(f"No installed model fits the structures of {case.name}. {detail}")
+    return max(fitting, key=lambda pair: pair[0])[1]
+
+
+def _refuse_blocking(case: str, findings: list[Finding]) -> None:
+    blocking = [finding for finding in findings if finding.severity == "blocking"]
+    if blocking:
+        first = blocking[0]
+        more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
+        raise PredictionError(f"{case}: {first.message} {first.remedy}{more}".strip())
+
+
+def _prescription_scale(
+    case: Case, model: DoseModel
+) -> tuple[float, Prescription, list[Finding]]:
+    """By what a single-level model's dose is scaled, the prescription that results, and why."""
+    expected = model.manifest.expectations
+    own = Prescription(expected.prescription_gy, expected.fractions)
+    if case.prescription is None:
+        message = f"The case has no prescription; the model's own is used ({_levels(own)})."
+        return 1.0, own, [Finding("prescription-of-model", "info", message)]
+    if len(own.target_gy) > 1:
+        return 1.0, case.prescription, []
+    factor = case.prescription.highest_gy / own.highest_gy
+    if abs(factor - 1) < 1e-6:
+        return 1.0, case.prescription, []
+    finding = Finding(
+        "dose-scaled",
+        "warning" if abs(factor - 1) > 0.15 else "info",
+        f"The dose is scaled by {factor:.3f}: from the model's {own.highest_gy:g} Gy to the "
+        f"case's {case.prescription.highest_gy:g} Gy.",
+    )
+    return factor, case.prescription, [finding]
+
+
+def _levels(prescription: Prescription) -> str:
+    return ", ".join(f"{name} {gy:g} Gy" for name, gy in prescription.target_gy.items())
+
+
+def _unique(findings: list[Finding]) -> list[Finding]:
+    return list(dict.fromkeys(findings))
+
+
+def _is_out_of_memory(exception: BaseException) -> bool:
+    if isinstance(exception, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(exception).lower()
+    return "out of memory" in text or "not enough memory" in text or "can't allocate" in text
+
+
+def _exceeds_memory(voxels: int, precision: Precision) -> bool:
+    available = available_memory_bytes()
+    needed = voxels * _BYTES_PER_VOXEL * (1 if precision == "fp32" else 0.5)
+    return available is not None and needed > available
+
+
+def _run_tiled(network: TwoStageNetwork, x: Tensor) -> Tensor:
+    return run_tiled(network, x, _TILE, _OVERLAP)
+
+
+def _tiled_slices(depth: int) -> int:
+    """Slices that all slabs together run over."""
+    from .inference import tile_starts
+
+    return sum(min(_TILE, depth - start) for start in tile_starts(depth, _TILE, _OVERLAP))
+
+
+class _plain_float32:
+    """TF32 off for the time of a run: `fp32` means full float32."""
+
+    def __enter__(self) -> None:
+        self._saved = (
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cuda.matmul.allow_tf32,
+        )
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+    def __exit__(self, *exception: object) -> Literal[False]:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._saved
+        return False
+
+
+class _Clock:
+    """Seconds of each step since the last one."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self._laps[step] = now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        rounded = {step: round(seconds, 3) for step, seconds in self._laps.items()}
+        return {**rounded, "total": round(sum(self._laps.values()), 3)}

@@ -1,0 +1,42 @@
+# Everything on a fresh machine with Python >= 3.10: environment, dependencies, then the job.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A CPU build where the package index offers one; override for a GPU, e.g. make TORCH=torch demo
+TORCH ?= torch==2.13.0
+OUT ?= out
+
+.PHONY: demo test bench lint environment clean
+
+demo: $(VENV)/.installed
+	$(BIN)/dose-prediction predict Resources/SampleData/openkbp/pt_236.npz --output $(OUT) --report
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+environment: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e ".[training,dev]"
+	touch $@
+
+clean:
+	rm -rf $(OUT) build dist
