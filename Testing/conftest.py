@@ -1,0 +1,60 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import pelvis_case, random_network, write_case_folder, write_checkpoint
+
+from DosePredictionLib.case import Case
+from DosePredictionLib.cli import main
+from DosePredictionLib.model import DoseModel
+from DosePredictionLib.protocol import StructureProtocol
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Models are imported below a home folder of the test's own."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("DOSE_PREDICTION_MODELS", raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def pelvis_model(tmp_path_factory: pytest.TempPathFactory) -> DoseModel:
+    """A small pelvis model with random weights: the shape of the real thing, not its worth."""
+    folder = tmp_path_factory.mktemp("models")
+    checkpoint = write_checkpoint(folder / "checkpoint.pt", random_network())
+    protocol = StructureProtocol.load("pelvis")
+    return DoseModel.import_checkpoint(checkpoint, "random-pelvis", protocol, folder)
+
+
+@pytest.fixture(scope="session")
+def case() -> Case:
+    return pelvis_case()
+
+
+@pytest.fixture
+def case_folder(tmp_path: Path, case: Case) -> Path:
+    return write_case_folder(tmp_path / "patient", case)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any, str]]:
+    """Run a command with `--json`: exit code, the object on stdout, the text on stderr."""
+
+    def call(*arguments: object) -> tuple[int, Any, str]:
+        code = main([*map(str, arguments), "--json"])
+        captured = capsys.readouterr()
+        return code, json.loads(captured.out) if captured.out else None, captured.err
+
+    return call

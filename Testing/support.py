@@ -1,0 +1,125 @@
+"""Small cases, folders and checkpoints that tests are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+
+from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.networks import TwoStageNetwork
+from DosePredictionLib.volume import Grid, Volume
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "Resources" / "SampleData"
+OPENKBP_SAMPLE = SAMPLES / "openkbp" / "pt_236.npz"
+PELVIS_SAMPLE = SAMPLES / "eclipse_rando_prostate"
+
+OBLIQUE = tuple(
+    map(tuple, np.linalg.qr(np.array([[1, 0.2, 0.1], [-0.2, 1, 0.15], [-0.1, -0.1, 1]]))[0])
+)
+
+
+def ellipsoid(grid: Grid, center_mm: tuple, radii_mm: tuple) -> np.ndarray:
+    """Boolean mask `(z, y, x)` of an ellipsoid in LPS mm."""
+    z, y, x = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")
+    position = grid.world_from_index(np.stack([x, y, z], axis=-1))
+    return (((position - center_mm) / np.asarray(radii_mm)) ** 2).sum(axis=-1) <= 1
+
+
+def pelvis_masks(grid: Grid) -> dict[str, np.ndarray]:
+    """All nine channels as ellipsoids around the LPS origin."""
+    shapes = {
+        "PTV": ((0, 0, 0), (35, 30, 40)),
+        "Bladder": ((0, -45, 5), (28, 14, 25)),
+        "Rectum": ((0, 48, 0), (14, 14, 40)),
+        "Small_Intestine": ((0, -20, 62), (45, 25, 18)),
+        "Marrow": ((0, 62, 40), (40, 10, 20)),
+        "SpinalCord": ((0, 72, 65), (8, 8, 18)),
+        "FemurHead_L": ((85, 0, 0), (20, 20, 20)),
+        "FemurHead_R": ((-85, 0, 0), (20, 20, 20)),
+        "Body": ((0, 0, 0), (150, 100, 400)),
+    }
+    return {name: ellipsoid(grid, *shape) for name, shape in shapes.items()}
+
+
+def centered_grid(size: tuple, spacing: tuple, direction: tuple | None = None) -> Grid:
+    """A grid with the LPS origin in its middle."""
+    matrix = np.eye(3) if direction is None else np.asarray(direction)
+    origin = -matrix @ (np.asarray(spacing) * (np.asarray(size) - 1) / 2)
+    return Grid(size, spacing, tuple(origin), tuple(map(tuple, matrix)))
+
+
+def ct_of(body: np.ndarray, seed: int = 0) -> np.ndarray:
+    """A CT in HU: noisy soft tissue in air."""
+    noise = np.random.default_rng(seed).normal(0, 15, body.shape)
+    return np.where(body, 40 + noise, -1000).astype(np.int16)
+
+
+def pelvis_case(
+    size: tuple = (80, 64, 48), spacing: tuple = (5.0, 5.0, 5.0), direction: tuple | None = None
+) -> Case:
+    """A pelvis of ellipsoids with a plan dose that falls off from the target."""
+    grid = centered_grid(size, spacing, direction)
+    masks = pelvis_masks(grid)
+    target = Volume(masks["PTV"].astype(np.float32), grid)
+    from scipy import ndimage
+
+    dose = ndimage.gaussian_filter(target.array, [12 / s for s in reversed(spacing)]) * 45
+    return Case(
+        name="phantom",
+        ct=Volume(ct_of(masks["Body"]), grid),
+        structures={name: Volume(mask, grid) for name, mask in masks.items()},
+        plan_dose=Volume(np.where(masks["Body"], dose, 0).astype(np.float32), grid),
+        prescription=Prescription({"PTV": 45.0}, 25),
+    )
+
+
+def write_nifti(path: Path, volume: Volume) -> Path:
+    """Write a volume by nibabel alone, so that tests do not rest on the library's writer."""
+    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.grid.index_to_world
+    nibabel.save(nibabel.Nifti1Image(array.T, affine), path)
+    return path
+
+
+def write_case_folder(
+    folder: Path, case: Case, suffix: str = "", names: Mapping[str, str] | None = None
+) -> Path:
+    """A NIfTI case folder, as clinics have it."""
+    folder.mkdir(parents=True)
+    write_nifti(folder / f"ct{suffix}.nii.gz", case.ct)
+    for name, mask in case.structures.items():
+        write_nifti(folder / f"{(names or {}).get(name, name)}{suffix}.nii.gz", mask)
+    if case.plan_dose is not None:
+        write_nifti(folder / f"dose_plan{suffix}.nii.gz", case.plan_dose)
+    if case.prescription is not None:
+        content = {
+            "prescription": dict(case.prescription.target_gy),
+            "fractions": case.prescription.fractions,
+        }
+        (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def random_network(structures: int = 9, filters: tuple = (2, 2), seed: int = 1) -> TwoStageNetwork:
+    """A two-stage network with random weights and batch norm statistics, in eval mode."""
+    torch.manual_seed(seed)
+    network = TwoStageNetwork(structures, 4, *filters)
+    for name, buffer in network.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def write_checkpoint(path: Path, network: TwoStageNetwork, key: str | None = "model") -> Path:
+    """A checkpoint as published: a state dict, bare or under a key."""
+    state = network.state_dict()
+    torch.save(state if key is None else {key: state, "epoch": 7}, path)
+    return path

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import centered_grid, ct_of, ellipsoid, pelvis_case
+
+from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.encoding import EncodingSettings, GridSettings, decode, encode, to_binary
+from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.strips import strip_masks, tangent_strips
+from DosePredictionLib.volume import Volume
+
+PELVIS = StructureProtocol.load("pelvis")
+HEAD_AND_NECK = StructureProtocol.load("openkbp")
+AS_IS = EncodingSettings(
+    GridSettings("as-is", size=(80, 64, 48), spacing_mm=(5.0, 5.0, 5.0)), dose_scale_gy=52.0
+)
+FIXED = EncodingSettings(GridSettings("fixed-spacing", spacing_mm=(6.0, 6.0, 6.0)))
+NATIVE = EncodingSettings(
+    GridSettings("native", spacing_mm_min=(2.0, 2.0, 2.0), spacing_mm_max=(6.0, 6.0, 6.0))
+)
+
+
+def encoded(case: Case, settings: EncodingSettings, protocol: StructureProtocol = PELVIS):  # noqa: ANN201
+    return encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+
+
+def head_and_neck_case() -> Case:
+    """Nested targets, a couch under the patient, and only an External beside them."""
+    grid = centered_grid((96, 96, 64), (3.0, 3.0, 3.0))
+    external = ellipsoid(grid, (0, 0, 0), (90, 100, 200))
+    ct = ct_of(external)
+    ct[:, 84:87, :] = 200  # a couch top at y = 109 … 115 mm
+    masks = {
+        "PTV_7000": ellipsoid(grid, (20, 0, 0), (18, 18, 24)),
+        "PTV_6300": ellipsoid(grid, (15, 0, 0), (30, 26, 36)),
+        "PTV_5600": ellipsoid(grid, (0, 0, 0), (55, 36, 60)),
+        "External": external,
+    }
+    structures = {name: Volume(mask, grid) for name, mask in masks.items()}
+    prescription = Prescription({"PTV70": 70.0, "PTV63": 63.0, "PTV56": 56.0}, 35)
+    return Case("nested", Volume(ct, grid), structures, prescription=prescription)
+
+
+def test_a_case_of_exactly_the_models_size_passes_bit_for_bit(case: Case) -> None:
+    for spacing in [(5.0, 5.0, 5.0), (4.1, 4.3, 6.7)]:
+        own = pelvis_case(spacing=spacing)
+        result = encoded(own, AS_IS)
+        assert result.grid == own.grid
+        expected = (np.clip(own.ct.array, -1000, 1000).astype(np.float32) + 1000) / 2000
+        assert np.array_equal(result.input[0], expected)
+        for index, name in enumerate(PELVIS.names):
+            assert np.array_equal(result.input[1 + index], own.structures[name].array)
+        ptv, body = own.structures["PTV"].array, own.structures["Body"].array
+        assert np.array_equal(result.input[10:], strip_masks(ptv, body, own.grid))
+
+
+def test_the_dose_of_an_untouched_case_comes_back_bit_for_bit(case: Case) -> None:
+    result = encoded(case, AS_IS)
+    dose = np.random.default_rng(3).normal(20, 20, case.grid.shape).astype(np.float32)
+    back = decode(dose, result, case)
+    body = case.structures["Body"].array
+    assert back.grid is case.grid
+    assert np.array_equal(back.array, np.where(body, np.maximum(dose, 0), 0))
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [
+        None,
+        ((-1, 0, 0), (0, -1, 0), (0, 0, 1)),
+        ((0, 0, 1), (1, 0, 0), (0, 1, 0)),
+    ],
+)
+@pytest.mark.parametrize("settings", [NATIVE, FIXED])
+def test_a_smooth_dose_survives_the_way_there_and_back(
+    direction: tuple | None, settings: EncodingSettings
+) -> None:
+    case = pelvis_case((64, 60, 56), (4.0, 5.0, 5.0), direction)
+    result = encoded(case, settings)
+    assert result.grid.is_axis_aligned
+    assert all(n % 16 == 0 for n in result.grid.size)
+    assert case.plan_dose is not None
+    dose = case.plan_dose.resampled_to(result.grid, "linear").array
+    back = decode(dose, result, case)
+    error = np.abs(back.array - case.plan_dose.array)
+    assert error.mean() < (1e-6 if settings is NATIVE else 0.25)
+
+
+def test_native_keeps_the_cases_own_voxels() -> None:
+    case = pelvis_case((64, 60, 56), (4.0, 5.0, 5.0))
+    result = encoded(case, NATIVE)
+    offset = case.grid.index_from_world(result.grid.origin)
+    assert np.allclose(offset, np.round(offset))
+    assert np.allclose(result.grid.spacing, case.grid.spacing)
+    body = case.structures["Body"].array
+    assert result.body.sum() == body.sum()
+
+
+def test_native_resamples_a_spacing_outside_the_cards_range() -> None:
+    case = pelvis_case((200, 60, 30), (1.5, 5.0, 8.0))
+    result = encoded(case, NATIVE)
+    assert np.allclose(result.grid.spacing, (2.0, 5.0, 6.0))
+    assert "resampled-to-model-grid" in {finding.id for finding in result.findings}
+
+
+def test_an_oblique_case_is_resampled_onto_an_axis_aligned_grid() -> None:
+    angle = np.radians(12)
+    tilt = (
+        (1, 0, 0),
+        (0, float(np.cos(angle)), float(-np.sin(angle))),
+        (0, float(np.sin(angle)), float(np.cos(angle))),
+    )
+    case = pelvis_case((80, 72, 64), (4.0, 4.0, 4.0), tilt)
+    result = encoded(case, NATIVE)
+    assert result.grid.is_axis_aligned
+    cc = result.input[1].sum() * result.grid.voxel_volume_cc
+    expected = case.structures["PTV"].array.sum() * case.grid.voxel_volume_cc
+    assert np.isclose(cc, expected, rtol=0.03)
+
+
+def test_nested_targets_become_disjoint_and_the_higher_level_wins() -> None:
+    case = head_and_neck_case()
+    result = encoded(case, replace(NATIVE, air_outside_external=True), HEAD_AND_NECK)
+    high, mid, low = result.input[1:4]
+    assert (high + mid + low).max() <= 1
+    nested = case.structures
+    assert high.sum() == nested["PTV_7000"].array.sum()
+    assert mid.sum() == (nested["PTV_6300"].array & ~nested["PTV_7000"].array).sum()
+    union = result.input[1:4].max(axis=0) > 0.5
+    assert np.array_equal(result.input[11:], strip_masks(union, result.body, result.grid))
+
+
+def test_the_couch_becomes_air_and_only_an_external_is_needed() -> None:
+    case = head_and_neck_case()
+    result = encoded(case, replace(NATIVE, air_outside_external=True), HEAD_AND_NECK)
+    assert result.input[0][~result.body].max() == 0
+    assert result.input.shape[0] == 1 + 10 + 4
+    assert not result.input[4:11].any()  # no organ is contoured
+
+
+def test_a_missing_external_is_derived_without_the_couch() -> None:
+    case = head_and_neck_case()
+    structures = {k: v for k, v in case.structures.items() if k != "External"}
+    result = encoded(replace(case, structures=structures), NATIVE, HEAD_AND_NECK)
+    true = case.structures["External"].array
+    derived = result.external.array
+    assert 2 * (true & derived).sum() / (true.sum() + derived.sum()) > 0.97
+    assert not derived[:, 84:87, :].any()
+    assert "external-derived" in {finding.id for finding in result.findings}
+
+
+def test_strips_that_came_with_the_case_are_used_and_reported(case: Case) -> None:
+    ptv, body = case.structures["PTV"], case.structures["Body"]
+    marked = {
+        angle: strip.with_array(np.roll(strip.array, 3, axis=2))
+        for angle, strip in tangent_strips(ptv, body).items()
+    }
+    own = replace(case, strips=marked)
+    mapping = map_structures(list(case.structures), PELVIS)
+    used = encode(own, PELVIS, mapping, AS_IS)
+    assert np.array_equal(used.input[10], marked[0].array)
+    assert "strips-from-files" in {finding.id for finding in used.findings}
+    anew = encode(own, PELVIS, mapping, AS_IS, recompute_strips=True)
+    assert np.array_equal(anew.input[10:], encoded(case, AS_IS).input[10:])
+
+
+def test_a_target_that_does_not_fit_the_grid_blocks() -> None:
+    case = pelvis_case()
+    small = GridSettings("as-is", size=(64, 48, 16), spacing_mm=(5.0, 5.0, 4.0))
+    result = encoded(case, replace(AS_IS, grid=small))
+    (finding,) = [f for f in result.findings if f.severity == "blocking"]
+    assert finding.id == "target-outside-model-grid"
+
+
+def test_a_structure_smaller_than_half_a_voxel_is_not_lost() -> None:
+    occupancy = np.zeros((4, 4, 4), dtype=np.float32)
+    occupancy[1, 2, 3] = 0.2
+    assert np.argwhere(to_binary(occupancy)).tolist() == [[1, 2, 3]]
+    assert not to_binary(np.zeros((2, 2, 2))).any()
+
+
+def test_the_dose_mask_zeroes_the_output_and_is_no_input(case: Case) -> None:
+    region = np.zeros(case.grid.shape, dtype=bool)
+    region[:20] = True
+    masked = replace(case, dose_mask=Volume(region, case.grid))
+    one, other = encoded(case, AS_IS), encoded(masked, AS_IS)
+    assert np.array_equal(one.input, other.input)
+    dose = np.ones(case.grid.shape, dtype=np.float32)
+    assert not decode(dose, other, masked).array[20:].any()
