@@ -165,7 +165,7 @@ def _dense(path: Path, mask: bool = False) -> NDArray:
         ) from exception
     if index.size and (index.min() < 0 or index.max() >= _VOXELS or np.any(index % 1)):
         worst = index[(index < 0) | (index >= _VOXELS) | (index % 1 != 0)][0]
-        raise CaseError(f"{path}: index {worst:g} is not a whole number from 0 to {_VOXELS - 1}.")
+        raise CaseError(f"{path}: index {worst:.15g} is not a whole number from 0 to {_VOXELS - 1}.")
     if np.unique(index).size != index.size:
         raise CaseError(f"{path}: {index.size - np.unique(index).size} indices appear twice.")
     if not np.all(np.isfinite(values)):

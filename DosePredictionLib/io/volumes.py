@@ -73,7 +73,10 @@ def _read_nifti(path: Path) -> tuple[NDArray, NDArray]:
     """Array `(z, y, x)` and the matrix from index (x, y, z) to LPS mm."""
     try:
         image = nibabel.load(path)
-        stored_spacing = np.asarray(image.header["pixdim"][1:4], dtype=float)
+        with nibabel.openers.ImageOpener(str(path)) as file:
+            # Read again unchecked: loading replaces an impossible spacing in silence.
+            raw_header = type(image.header).from_fileobj(file, check=False)
+        stored_spacing = np.asarray(raw_header["pixdim"][1:4], dtype=float)
         array = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
