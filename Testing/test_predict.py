@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support import pelvis_case
+
+import DosePredictionLib.predict as predict_module
+from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.encoding import encode
+from DosePredictionLib.errors import (
+    ModelError,
+    PredictionCancelled,
+    PredictionError,
+)
+from DosePredictionLib.inference import run_tiled, run_whole, tile_starts
+from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.model import DoseModel
+from DosePredictionLib.networks import fold_batch_norm
+from DosePredictionLib.predict import Predictor, default_model
+
+
+@pytest.fixture(scope="module")
+def small_model(pelvis_model: DoseModel) -> DoseModel:
+    """The random pelvis model on a grid that takes a fraction of a second."""
+    grid = replace(pelvis_model.manifest.encoding.grid, size=(80, 64, 48))
+    encoding = replace(pelvis_model.manifest.encoding, grid=grid)
+    return replace(pelvis_model, manifest=replace(pelvis_model.manifest, encoding=encoding))
+
+
+def test_the_dose_is_the_networks_output_on_the_cases_grid(
+    small_model: DoseModel, case: Case
+) -> None:
+    prediction = Predictor(small_model, "cpu", "fp32").predict(case)
+    protocol, settings = small_model.protocol, small_model.manifest.encoding
+    encoded = encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+    with torch.no_grad():
+        final = small_model.network()(torch.from_numpy(encoded.input)[None]).final[0, 0].numpy()
+    body = case.structures["Body"].array
+    expected = np.where(body, np.maximum(final, 0) * 52.0, 0)
+    assert expected.max() > 1
+    assert prediction.dose.grid.matches(case.grid)
+    assert prediction.dose.array.dtype == np.float32
+    assert np.abs(prediction.dose.array - expected).max() <= 1e-4 * 52.0
+    assert (prediction.device, prediction.precision, prediction.fallbacks) == ("cpu", "fp32", ())
+
+
+def test_a_second_prediction_is_the_same(small_model: DoseModel, case: Case) -> None:
+    predictor = Predictor(small_model, "cpu", "fp32")
+    one, other = predictor.predict(case), predictor.predict(case)
+    assert np.array_equal(one.dose.array, other.dose.array)
+
+
+def test_bf16_stays_within_a_few_permille_of_the_dose_scale(
+    small_model: DoseModel, case: Case
+) -> None:
+    full = Predictor(small_model, "cpu", "fp32").predict(case).dose.array
+    half = Predictor(small_model, "cpu", "bf16").predict(case).dose.array
+    assert np.abs(half - full).mean() <= 0.003 * 52.0
+
+
+def test_progress_rises_to_one_and_names_the_stages(small_model: DoseModel, case: Case) -> None:
+    seen: list[tuple[float, str]] = []
+    Predictor(small_model, "cpu").predict(case, progress=lambda s, stage: seen.append((s, stage)))
+    shares = [share for share, _ in seen]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
+    stages = list(dict.fromkeys(stage for _, stage in seen))
+    assert stages == ["checks and encoding", "coarse dose", "final dose"]
+
+
+def test_cancel_ends_the_work_between_layers(small_model: DoseModel, case: Case) -> None:
+    asked = 0
+
+    def cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    predictor = Predictor(small_model, "cpu")
+    with pytest.raises(PredictionCancelled):
+        predictor.predict(case, cancelled=cancelled)
+    assert asked == 4
+    predictor.predict(case)  # and the predictor still works
+
+
+def test_memory_that_runs_out_steps_down_to_slabs_and_says_so(
+    small_model: DoseModel, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*arguments: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(predict_module, "run_whole", exhausted)
+    prediction = Predictor(small_model, "cpu", "fp32").predict(case)
+    assert len(prediction.fallbacks) == 1 and "slabs" in prediction.fallbacks[0]
+    assert prediction.dose.array.max() > 0
+
+
+def test_memory_that_is_known_to_be_too_small_goes_to_slabs_at_once(
+    small_model: DoseModel, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict_module, "available_memory_bytes", lambda: 10**6)
+    monkeypatch.setattr(predict_module, "run_whole", None)
+    prediction = Predictor(small_model, "cpu", "fp32").predict(case)
+    assert "slabs" in prediction.fallbacks[0]
+
+
+def test_memory_that_runs_out_for_good_is_an_error(
+    small_model: DoseModel, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(predict_module, "run_whole", exhausted)
+    monkeypatch.setattr(predict_module, "run_tiled", exhausted)
+    with pytest.raises(PredictionError, match="Memory ran out"):
+        Predictor(small_model, "cpu", "fp32").predict(case)
+
+
+def test_another_runtime_error_is_not_taken_for_lack_of_memory(
+    small_model: DoseModel, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(predict_module, "run_whole", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        Predictor(small_model, "cpu", "fp32").predict(case)
+
+
+def test_slabs_cover_everything_and_agree_away_from_their_ends(small_model: DoseModel) -> None:
+    assert tile_starts(64, 64, 32) == [0]
+    assert tile_starts(128, 64, 32) == [0, 32, 64]
+    assert tile_starts(144, 64, 32) == [0, 32, 64, 80]
+    network = fold_batch_norm(small_model.network())
+    x = torch.rand(1, 14, 128, 16, 16)
+    with torch.no_grad():
+        whole, tiled = run_whole(network, x), run_tiled(network, x, 64, 32)  # type: ignore[arg-type]
+        one_slab = run_tiled(network, x, 128, 32)  # type: ignore[arg-type]
+    assert torch.allclose(one_slab, whole, atol=1e-6)
+    assert (tiled - whole).abs().mean() < 0.05 * whole.std()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_dose_that_is_not_finite_is_an_error(
+    small_model: DoseModel, case: Case, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(network: object, x: torch.Tensor) -> torch.Tensor:
+        dose = torch.zeros(x.shape[2:])
+        dose[0, 0, 0] = value
+        return dose
+
+    monkeypatch.setattr(predict_module, "run_whole", spoilt)
+    with pytest.raises(PredictionError, match="NaN or infinite"):
+        Predictor(small_model, "cpu", "fp32").predict(case)
+
+
+def test_a_single_level_dose_is_scaled_by_the_prescription(
+    small_model: DoseModel, case: Case
+) -> None:
+    predictor = Predictor(small_model, "cpu", "fp32")
+    own = predictor.predict(case)
+    scaled = predictor.predict(case, prescription=Prescription({"PTV": 50.4}, 28))
+    assert np.allclose(scaled.dose.array, own.dose.array * (50.4 / 45.0), rtol=1e-5)
+    (finding,) = [f for f in scaled.findings if f.id == "dose-scaled"]
+    assert finding.severity == "info"
+    far = predictor.predict(case, prescription=Prescription({"PTV": 60.0}))
+    assert [f.severity for f in far.findings if f.id == "dose-scaled"] == ["warning"]
+
+
+def test_without_a_prescription_the_models_own_is_used_and_said(
+    small_model: DoseModel, case: Case
+) -> None:
+    prediction = Predictor(small_model, "cpu").predict(replace(case, prescription=None))
+    assert prediction.prescription.target_gy == {"PTV": 45.0}
+    assert "prescription-of-model" in {finding.id for finding in prediction.findings}
+
+
+def test_a_blocking_finding_stops_the_prediction(small_model: DoseModel) -> None:
+    case = pelvis_case()
+    rescaled = ((case.ct.array.astype(float) + 1000) / 1040 * 255).clip(0, 255).astype(np.uint8)
+    with pytest.raises(PredictionError, match="HU"):
+        Predictor(small_model, "cpu").predict(replace(case, ct=case.ct.with_array(rescaled)))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "rule"),
+    [
+        ("cuda:99", "auto", "CUDA devices"),
+        ("tpu", "auto", "none of auto"),
+        ("cpu", "fp8", "none of auto"),
+        ("cpu", "fp16", "needs a GPU"),
+    ],
+)
+def test_a_device_or_precision_that_is_not_there_is_refused(
+    small_model: DoseModel, device: str, precision: str, rule: str
+) -> None:
+    with pytest.raises(PredictionError, match=rule):
+        Predictor(small_model, device, precision)
+
+
+def test_an_imported_model_is_never_the_default(
+    pelvis_model: DoseModel, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOSE_PREDICTION_MODELS", str(pelvis_model.folder.parent))
+    assert pelvis_model.manifest.name in {m.manifest.name for m in DoseModel.installed()}
+    with pytest.raises(ModelError, match="No installed model fits"):
+        default_model(case)
