@@ -35,7 +35,25 @@ _HOME = {
     "tangent_strips": "strips",
 }
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - the keys are the names
+__all__ = [
+    "Case",
+    "DoseModel",
+    "DosePredictionError",
+    "Grid",
+    "Prediction",
+    "Predictor",
+    "Prescription",
+    "StructureProtocol",
+    "Volume",
+    "__version__",
+    "dose_score",
+    "dvh",
+    "dvh_score",
+    "gamma",
+    "predict",
+    "read_case",
+    "tangent_strips",
+]
 
 if TYPE_CHECKING:
     from .case import Case, Prescription

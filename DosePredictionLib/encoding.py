@@ -7,7 +7,7 @@ prediction use the same functions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -67,7 +67,7 @@ class EncodingSettings:
     grid: GridSettings
     ct_window_hu: tuple[float, float] = (-1000.0, 1000.0)
     masks: Literal["binary", "occupancy"] = "binary"
-    strips: StripSettings = StripSettings()
+    strips: StripSettings = field(default_factory=StripSettings)
     air_outside_external: bool = False
     dose_scale_gy: float = 70.0
 
@@ -124,7 +124,9 @@ def encode(
     masks = _mask_channels(case, protocol, mapping, grid, settings)
     # Where a channel is the external contour, body and channel are one and the same.
     body = to_binary(external.resampled_to(grid, "occupancy").array)
-    strips = _strip_channels(case, protocol, masks, body, grid, settings, findings, recompute_strips)
+    strips = _strip_channels(
+        case, protocol, masks, body, grid, settings, findings, recompute_strips
+    )
     stacked = np.concatenate([ct_channel[None], masks, strips.astype(np.float32)])
     return EncodedCase(stacked, body, grid, external, tuple(findings))
 
@@ -215,7 +217,9 @@ def _bounds_of(masks: list[Volume]) -> tuple[NDArray[np.float64], NDArray[np.flo
         occupied = mask.array > 0
         ranges = [np.flatnonzero(occupied.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
         if ranges[0].size:
-            corners.append(mask.grid.cropped([r[0] for r in ranges], [np.ptp(r) + 1 for r in ranges]))
+            corners.append(
+                mask.grid.cropped([int(r[0]) for r in ranges], [int(np.ptp(r)) + 1 for r in ranges])
+            )
     if not corners:
         raise CaseError("The target has no voxels: there is nothing to predict a dose for.")
     bounds = [corner.bounds_mm() for corner in corners]

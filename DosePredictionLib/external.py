@@ -43,8 +43,8 @@ def derive_external(ct: Volume, skin_hu: float = _SKIN_HU) -> Volume:
     labels, count = ndimage.label(opened)
     if count == 0:
         raise CaseError(
-            f"No body was found in the CT: no voxel exceeds {skin_hu:g} HU. Check that it holds HU, "
-            "or map an external contour."
+            f"No body was found in the CT: no voxel exceeds {skin_hu:g} HU. Check that it holds "
+            "HU, or map an external contour."
         )
     sizes = np.bincount(labels.ravel())[1:]
     body = labels == 1 + int(sizes.argmax())

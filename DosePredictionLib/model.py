@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import tempfile
@@ -107,7 +106,7 @@ class DoseModel:
 
     @classmethod
     def installed(cls) -> list[DoseModel]:
-        """Every model in the shipped, the named and the user's folders; the first of a name wins."""
+        """Models in the shipped, the named and the user's folders; the first of a name wins."""
         found: dict[str, DoseModel] = {}
         for root in model_folders():
             for manifest in sorted(root.glob(f"*/{_MANIFEST}")):
@@ -188,7 +187,7 @@ class DoseModel:
             text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
             (partial / _MANIFEST).write_text(text, encoding="utf-8")
             partial.chmod(0o755)  # mkdtemp makes it private
-            os.replace(partial, folder)
+            partial.replace(folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +22,16 @@ from .device import (
     resolve_device,
     resolve_precision,
 )
-from .encoding import EncodedCase, decode, encode
-from .errors import MappingError, ModelError, PredictionCancelled, PredictionError
+from .encoding import decode, encode
+from .errors import MappingError, ModelError, PredictionError
 from .findings import Finding, worst_first
-from .inference import Cancelled, Progress, run_tiled, run_whole, watched
+from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
 from .mapping import StructureMapping, map_structures
 from .model import DoseModel
 from .networks import TwoStageNetwork, fold_batch_norm
 from .volume import Volume
 
-__all__ = ["Prediction", "Predictor", "default_model", "predict"]
+__all__ = ["Inference", "Prediction", "Predictor", "default_model", "predict"]
 
 _TILE, _OVERLAP = 64, 32
 # Peak of the two-stage network per input voxel, float32, measured by `make bench` and rounded up.
@@ -64,6 +65,15 @@ class Prediction:
     seconds: Mapping[str, float]
 
 
+class Inference(NamedTuple):
+    """The network's output `(z, y, x)` in units of the dose scale, and how it was computed."""
+
+    output: NDArray[np.float32]
+    device: str
+    precision: str
+    fallbacks: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class _Attempt:
     """One way to run the network, with what led to it in words."""
@@ -93,8 +103,8 @@ class Predictor:
         self.model = model if isinstance(model, DoseModel) else DoseModel.load(model)
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
-        self._folded = fold_batch_norm(self.model.network())
         self._placed: tuple[tuple[torch.device, Precision], TwoStageNetwork] | None = None
+        self._network(_Attempt(self.device, self.precision, tiled=False))
 
     def predict(
         self,
@@ -134,22 +144,23 @@ class Predictor:
             protocol,
             structures,
             manifest.encoding,
-            self._folded.divisor,
+            TwoStageNetwork.divisor,
             recompute_strips,
         )
         findings += encoded.findings
         _refuse_blocking(case.name, findings)
         clock.lap("encode")
-        raw, attempt, fallbacks = self._infer(encoded, report, cancelled)
-        if not np.all(np.isfinite(raw)):
+        inference = self.infer(encoded.input, report, cancelled)
+        if not np.all(np.isfinite(inference.output)):
             raise PredictionError(
                 f"The dose of {case.name} holds NaN or infinite values (precision "
-                f"{attempt.precision}); nothing was written. Try --precision fp32."
+                f"{inference.precision}); nothing was written. Try --precision fp32."
             )
         clock.lap("inference")
         scale, target, scaling = _prescription_scale(case, self.model)
         findings += scaling
-        dose = decode(raw * np.float32(manifest.encoding.dose_scale_gy * scale), encoded, case)
+        dose_gy = inference.output * np.float32(manifest.encoding.dose_scale_gy * scale)
+        dose = decode(dose_gy, encoded, case)
         clock.lap("decode")
         return Prediction(
             case=case,
@@ -159,9 +170,9 @@ class Predictor:
             prescription=target,
             external=encoded.external,
             findings=tuple(worst_first(_unique(findings))),
-            fallbacks=tuple(fallbacks),
-            device=str(attempt.device),
-            precision=attempt.precision,
+            fallbacks=inference.fallbacks,
+            device=inference.device,
+            precision=inference.precision,
             seconds=clock.seconds(),
         )
 
@@ -169,16 +180,29 @@ class Predictor:
         empty = [name for name, mask in case.structures.items() if not mask.array.any()]
         return map_structures(list(case.structures), self.model.protocol, chosen, empty)
 
-    def _infer(
-        self, encoded: EncodedCase, report: Progress, cancelled: Cancelled | None
-    ) -> tuple[NDArray[np.float32], _Attempt, list[str]]:
-        """The network's output `(z, y, x)`; steps down when memory runs out."""
+    def infer(
+        self,
+        encoded: NDArray[np.float32],
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Inference:
+        """Run the network; steps down when memory runs out.
+
+        Args:
+            encoded: the network's input `(channel, z, y, x)`.
+
+        Raises:
+            PredictionError: memory runs out for good.
+            PredictionCancelled: `cancelled()` returned true.
+        """
         fallbacks: list[str] = []
-        for attempt in self._attempts(int(np.prod(encoded.grid.shape))):
+        for attempt in self._attempts(encoded[0].size):
             if attempt.fallback:
                 fallbacks.append(attempt.fallback)
             try:
-                return self._run(encoded, attempt, report, cancelled), attempt, fallbacks
+                output = self._run(encoded, attempt, progress, cancelled)
+                device = str(attempt.device)
+                return Inference(output, device, attempt.precision, tuple(fallbacks))
             except (MemoryError, RuntimeError) as exception:
                 if not _is_out_of_memory(exception):
                     raise
@@ -186,8 +210,8 @@ class Predictor:
                 if attempt.device.type == "cuda":
                     torch.cuda.empty_cache()
         raise PredictionError(
-            f"Memory ran out even so: {'; '.join(fallbacks) or 'no fallback was left'}. Close other "
-            "programs, or predict on a machine with more memory."
+            f"Memory ran out even so: {'; '.join(fallbacks) or 'no fallback was left'}. Close "
+            "other programs, or predict on a machine with more memory."
         )
 
     def _attempts(self, voxels: int) -> list[_Attempt]:
@@ -206,38 +230,43 @@ class Predictor:
             attempts.append(_Attempt(torch.device("cpu"), on_cpu, False, text))
         elif _exceeds_memory(voxels, precision):
             # Linux would not refuse the memory but end the process: step down beforehand.
-            text = f"the memory left would not do; slabs of {_TILE} slices overlapping by {_OVERLAP}"
+            text = (
+                f"the memory left would not do; slabs of {_TILE} slices overlapping by {_OVERLAP}"
+            )
             attempts = [_Attempt(device, precision, True, text)]
         return attempts
 
     def _run(
         self,
-        encoded: EncodedCase,
+        encoded: NDArray[np.float32],
         attempt: _Attempt,
-        report: Progress,
+        progress: Progress | None,
         cancelled: Cancelled | None,
     ) -> NDArray[np.float32]:
         network = self._network(attempt)
-        x = torch.from_numpy(encoded.input)[None]
-        x = x.to(attempt.device, DTYPES[attempt.precision])
-        x = x.contiguous(memory_format=torch.channels_last_3d)
+        x = torch.from_numpy(encoded)[None]
+        x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
         run: Callable[[TwoStageNetwork, Tensor], Tensor] = run_whole
         voxels = x[0, 0].numel()
         if attempt.tiled:
             run = _run_tiled
             voxels = _tiled_slices(x.shape[2]) * x.shape[3] * x.shape[4]
-        with torch.inference_mode(), _plain_float32(), watched(network, voxels, report, cancelled):
+        with (
+            torch.inference_mode(),
+            _plain_float32(),
+            watched(network, voxels, progress, cancelled),
+        ):
             return run(network, x).cpu().numpy()
 
     def _network(self, attempt: _Attempt) -> TwoStageNetwork:
-        """The folded network on the device and in the precision of an attempt; kept for the next."""
+        """The folded network as an attempt wants it; kept for the next."""
         key = (attempt.device, attempt.precision)
         if self._placed is None or self._placed[0] != key:
-            network = self.model.network() if self._placed else self._folded
-            if self._placed:
-                fold_batch_norm(network)
-            network = network.to(attempt.device, DTYPES[attempt.precision])
-            self._placed = (key, network.to(memory_format=torch.channels_last_3d))
+            self._placed = None  # one network at a time in the device's memory
+            network = fold_batch_norm(self.model.network())
+            network.to(attempt.device, DTYPES[attempt.precision])
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            self._placed = (key, network)
         return self._placed[1]
 
 
@@ -257,9 +286,7 @@ def predict(
     """
     chosen = default_model(case, mapping) if model is None else model
     predictor = Predictor(chosen, device, precision)
-    return predictor.predict(
-        case, mapping, prescription, progress=progress, cancelled=cancelled
-    )
+    return predictor.predict(case, mapping, prescription, progress=progress, cancelled=cancelled)
 
 
 def default_model(case: Case, mapping: Mapping[str, str | None] | None = None) -> DoseModel:
@@ -294,9 +321,7 @@ def _refuse_blocking(case: str, findings: list[Finding]) -> None:
         raise PredictionError(f"{case}: {first.message} {first.remedy}{more}".strip())
 
 
-def _prescription_scale(
-    case: Case, model: DoseModel
-) -> tuple[float, Prescription, list[Finding]]:
+def _prescription_scale(case: Case, model: DoseModel) -> tuple[float, Prescription, list[Finding]]:
     """By what a single-level model's dose is scaled, the prescription that results, and why."""
     expected = model.manifest.expectations
     own = Prescription(expected.prescription_gy, expected.fractions)
@@ -344,24 +369,21 @@ def _run_tiled(network: TwoStageNetwork, x: Tensor) -> Tensor:
 
 def _tiled_slices(depth: int) -> int:
     """Slices that all slabs together run over."""
-    from .inference import tile_starts
-
     return sum(min(_TILE, depth - start) for start in tile_starts(depth, _TILE, _OVERLAP))
 
 
-class _plain_float32:
+@contextmanager
+def _plain_float32() -> Iterator[None]:
     """TF32 off for the time of a run: `fp32` means full float32."""
-
-    def __enter__(self) -> None:
-        self._saved = (
-            torch.backends.cudnn.allow_tf32,
-            torch.backends.cuda.matmul.allow_tf32,
-        )
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-    def __exit__(self, *exception: object) -> Literal[False]:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._saved
-        return False
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    saved = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = False
+        yield
+    finally:
+        for backend, value in zip(backends, saved, strict=True):
+            backend.allow_tf32 = value
 
 
 class _Clock:

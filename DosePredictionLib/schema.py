@@ -114,7 +114,7 @@ def _sequence(
 ) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise error(f"{where} must be a list; got {value!r}.")
-    if len(arguments) == 2 and arguments[1] is Ellipsis or len(arguments) == 1:
+    if (len(arguments) == 2 and arguments[1] is Ellipsis) or len(arguments) == 1:
         kinds = [arguments[0]] * len(value)
     else:
         kinds = list(arguments)
@@ -127,7 +127,7 @@ def _sequence(
 def _scalar(kind: Any, value: Any, where: str, error: type[DosePredictionError]) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(kind, type) and isinstance(value, kind):
-        if not (isinstance(value, bool) and kind is not bool):
-            return value
+    is_other_bool = isinstance(value, bool) and kind is not bool
+    if isinstance(kind, type) and isinstance(value, kind) and not is_other_bool:
+        return value
     raise error(f"{where} must be of type {kind.__name__}; got {value!r}.")

@@ -24,7 +24,7 @@ __all__ = ["Grid", "Interpolation", "Volume"]
 Interpolation = Literal["linear", "nearest", "occupancy"]
 """How values are carried to another grid.
 
-`linear`: trilinear at the target voxel's centre. `nearest`: the nearest voxel. `occupancy`: the
+`linear`: trilinear at the target voxel's center. `nearest`: the nearest voxel. `occupancy`: the
 mean over the target voxel's box, so that a small structure is never lost between samples.
 """
 
@@ -38,8 +38,8 @@ class Grid:
 
     Args:
         size: number of voxels along (x, y, z).
-        spacing: distance between voxel centres along each index axis, mm.
-        origin: position of the centre of voxel (0, 0, 0), LPS mm.
+        spacing: distance between voxel centers along each index axis, mm.
+        origin: position of the center of voxel (0, 0, 0), LPS mm.
         direction: 3×3 row-major; column j is the LPS direction of index axis j.
 
     Raises:
@@ -63,7 +63,7 @@ class Grid:
             raise GeometryError(f"A grid needs three positive sizes (x, y, z); got {self.size}.")
         if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
             raise GeometryError(
-                f"Voxel spacing must be positive and finite along x, y and z; got {self.spacing} mm."
+                f"Voxel spacing must be positive and finite on every axis; got {self.spacing} mm."
             )
         if len(self.origin) != 3 or not np.all(np.isfinite(self.origin)):
             raise GeometryError(f"The origin must be three finite numbers; got {self.origin} mm.")
@@ -150,10 +150,11 @@ class Grid:
         world = self.world_from_index(corners)
         return world.min(axis=0), world.max(axis=0)
 
-    def cropped(self, start: Sequence[int], size: Sequence[int]) -> Grid:
+    def cropped(self, start: Sequence[float], size: Sequence[int]) -> Grid:
         """The grid of a block that begins at index `start` (x, y, z; may be negative: padding)."""
+        x, y, z = size
         origin = self.world_from_index(np.asarray(start, dtype=float))
-        return replace(self, size=tuple(size), origin=tuple(origin))
+        return replace(self, size=(x, y, z), origin=tuple(origin))
 
     def __str__(self) -> str:
         size = "×".join(str(n) for n in self.size)
@@ -203,9 +204,10 @@ class Volume:
             if sign < 0:
                 corner[source] = grid.size[source] - 1
                 array = np.flip(array, axis=2 - axis)
+        i, j, k = permutation
         reordered = Grid(
-            size=tuple(grid.size[source] for source in permutation),
-            spacing=tuple(grid.spacing[source] for source in permutation),
+            size=(grid.size[i], grid.size[j], grid.size[k]),
+            spacing=(grid.spacing[i], grid.spacing[j], grid.spacing[k]),
             origin=tuple(grid.world_from_index(corner)),
             direction=tuple(map(tuple, direction)),
         )
@@ -390,13 +392,13 @@ def _resample_obliquely(
         factors = [max(2, factor) for factor in factors]
     total = np.zeros(grid.shape, dtype=np.float32)
     for offsets in itertools.product(*((np.arange(n) + 0.5) / n - 0.5 for n in factors)):
-        shifted = grid.cropped(offsets, grid.size)  # type: ignore[arg-type]
+        shifted = grid.cropped(offsets, grid.size)
         total += _sample(source, shifted, order=1, outside=outside)
     return Volume(total / np.float32(np.prod(factors)), grid)
 
 
 def _sample(source: Volume, grid: Grid, order: int, outside: float) -> NDArray[np.float32]:
-    """Interpolate at the grid's voxel centres; half a voxel past the edge holds the edge's value."""
+    """Interpolate at the grid's voxel centers; half a voxel past the edge holds its value."""
     to_source = np.linalg.inv(source.grid.index_to_world) @ grid.index_to_world
     matrix = to_source[:3, :3][::-1, ::-1]  # index order (x, y, z) to array order (z, y, x)
     offset = to_source[:3, 3][::-1]

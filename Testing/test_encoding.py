@@ -24,7 +24,7 @@ NATIVE = EncodingSettings(
 )
 
 
-def encoded(case: Case, settings: EncodingSettings, protocol: StructureProtocol = PELVIS):  # noqa: ANN201
+def encoded(case: Case, settings: EncodingSettings, protocol: StructureProtocol = PELVIS):
     return encode(case, protocol, map_structures(list(case.structures), protocol), settings)
 
 

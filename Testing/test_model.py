@@ -66,7 +66,7 @@ def test_missing_and_surplus_keys_are_refused(tmp_path: Path) -> None:
     state = random_network().state_dict()
     missing = {k: v for k, v in state.items() if k != "stage2.dec1.bn2.weight"}
     torch.save(missing, tmp_path / "c.pt")
-    with pytest.raises(ModelError, match="dec1.bn2.weight"):
+    with pytest.raises(ModelError, match=r"dec1\.bn2\.weight"):
         DoseModel.import_checkpoint(tmp_path / "c.pt", "x", PELVIS, tmp_path / "models")
     torch.save({**state, "stage3.weight": torch.ones(1)}, tmp_path / "c.pt")
     with pytest.raises(ModelError, match="stage3"):
@@ -75,7 +75,7 @@ def test_missing_and_surplus_keys_are_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_protocol_is_refused(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "c.pt", random_network(structures=10))
-    with pytest.raises(ModelError, match="10 structures.*--protocol"):
+    with pytest.raises(ModelError, match=r"10 structures.*--protocol"):
         DoseModel.import_checkpoint(checkpoint, "x", PELVIS, tmp_path / "models")
 
 

@@ -9,6 +9,7 @@ from DosePredictionLib.errors import ModelError
 from DosePredictionLib.networks import (
     TwoStageNetwork,
     build_network,
+    encoder_decoder,
     fold_batch_norm,
     parameter_count,
 )
@@ -49,7 +50,7 @@ def reference_dose(w: Weights, x: torch.Tensor, structures: int) -> tuple:
     def residual_up(name: str, t: torch.Tensor) -> torch.Tensor:
         return F.conv_transpose3d(t, w[f"{name}.weight"], w[f"{name}.bias"], stride=2)
 
-    def u_net(stage: str, t: torch.Tensor, block, up) -> torch.Tensor:  # noqa: ANN001
+    def u_net(stage: str, t: torch.Tensor, block, up) -> torch.Tensor:
         skips = []
         for level in range(1, 5):
             t = block(f"{stage}.enc{level}", t)
@@ -112,6 +113,16 @@ def test_folding_batch_norm_keeps_the_output() -> None:
     assert not any(isinstance(m, torch.nn.BatchNorm3d) for m in network.modules())
     for one, other in zip(before, after, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_first_level_in_slabs_gives_the_same_dose(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fold_batch_norm(random_network(filters=(2, 4)))
+    x = torch.rand(1, 14, 80, 16, 32)
+    with torch.inference_mode():
+        whole = network(x).final
+        monkeypatch.setattr(encoder_decoder, "_STREAM_ABOVE_VOXELS", 0)
+        streamed = network(x).final
+    assert torch.allclose(streamed, whole, atol=1e-5)
 
 
 def test_gradients_reach_every_parameter() -> None:

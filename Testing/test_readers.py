@@ -72,9 +72,7 @@ def test_nrrd_and_nifti_round_trip_on_an_oblique_anisotropic_grid(tmp_path: Path
     assert sorted(path.name for path in tmp_path.glob("*dose*")) == ["dose.nii.gz", "dose.nrrd"]
 
 
-def test_masks_of_255_or_labels_are_normalised_with_a_finding(
-    tmp_path: Path, case: Case
-) -> None:
+def test_masks_of_255_or_labels_are_normalised_with_a_finding(tmp_path: Path, case: Case) -> None:
     folder = write_case_folder(tmp_path / "p", case)
     bladder = case.structures["Bladder"]
     write_nifti(folder / "Bladder.nii.gz", bladder.with_array(bladder.array.astype(np.uint8) * 255))
@@ -254,9 +252,7 @@ def test_the_sparse_form_worked_by_hand(tmp_path: Path) -> None:
         ({"voxel_dimensions": "a\nb\nc\n"}, "voxel_dimensions"),
     ],
 )
-def test_bad_sparse_files_are_refused_by_name(
-    tmp_path: Path, changes: dict, names: str
-) -> None:
+def test_bad_sparse_files_are_refused_by_name(tmp_path: Path, changes: dict, names: str) -> None:
     folder = csv_folder(tmp_path / "pt_9", changes)
     with pytest.raises(DosePredictionError, match=names) as error:
         read_case(folder)

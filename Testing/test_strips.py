@@ -17,8 +17,9 @@ def by_definition(ptv: np.ndarray, body: np.ndarray, grid: Grid, angle: int) -> 
     tolerance = 1e-3 * min(grid.spacing[:2])
     result = np.zeros_like(ptv)
     for z in range(ptv.shape[0]):
-        inside = [grid.spacing[0] * x * n[0] + grid.spacing[1] * y * n[1]
-                  for y, x in np.argwhere(ptv[z])]
+        inside = [
+            grid.spacing[0] * x * n[0] + grid.spacing[1] * y * n[1] for y, x in np.argwhere(ptv[z])
+        ]
         if not inside:
             continue
         for y, x in np.argwhere(body[z]):

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from DosePredictionLib.allocator import keep_freed_memory
@@ -33,12 +34,46 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--validate-on", type=int, default=None, help="only the first N cases")
     train.add_argument("--time-limit", type=float, default=float("inf"), help="minutes")
     train.add_argument("--device", default="cpu")
+    export = commands.add_parser("export", help="turn a run into a model folder")
+    export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
+    export.add_argument("--name", required=True)
+    export.add_argument("--title", required=True)
+    export.add_argument("--output", type=Path, required=True, help="folder of model folders")
+    export.add_argument("--checkpoint", default="last.pt")
+    export.add_argument("--default", action="store_true", help="the protocol's default model")
+    card = commands.add_parser("card", help="write a cohort's figures into a model's card")
+    card.add_argument("--model", type=Path, required=True)
+    card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
+    card.add_argument("--cases", required=True, help="what the cohort is, in words")
     return parser
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    from dataclasses import replace
+def _export(arguments: argparse.Namespace) -> None:
+    from .export import export_run
 
+    model = export_run(
+        arguments.run,
+        arguments.name,
+        arguments.title,
+        arguments.output,
+        arguments.checkpoint,
+        arguments.default,
+    )
+    sys.stdout.write(f"Exported {model.manifest.name} to {model.folder}.\n")
+
+
+def _card(arguments: argparse.Namespace) -> None:
+    from DosePredictionLib.model import DoseModel
+    from DosePredictionLib.schema import read_json
+
+    from .export import fill_card
+
+    summary = read_json(arguments.evaluation)["summary"]
+    fill_card(DoseModel.load(arguments.model), summary, arguments.cases)
+    sys.stdout.write(f"Filled in the card of {arguments.model}.\n")
+
+
+def _train(arguments: argparse.Namespace) -> None:
     from .data import load_cases
     from .loop import Trainer
 
@@ -63,7 +98,7 @@ def main() -> None:
     """Run one command."""
     keep_freed_memory()
     arguments = _parser().parse_args()
-    {"train": _train}[arguments.command](arguments)
+    {"train": _train, "export": _export, "card": _card}[arguments.command](arguments)
 
 
 if __name__ == "__main__":

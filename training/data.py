@@ -17,6 +17,7 @@ from DosePredictionLib.errors import CaseError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.mapping import map_structures
 from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.strips import mirrored_angle
 
 from .config import TrainingConfig
 
@@ -41,7 +42,9 @@ class TrainingCase:
     region: NDArray[np.bool_]
 
     @classmethod
-    def read(cls, path: Path, protocol: StructureProtocol, settings: EncodingSettings) -> TrainingCase:
+    def read(
+        cls, path: Path, protocol: StructureProtocol, settings: EncodingSettings
+    ) -> TrainingCase:
         """Read and encode a case exactly as prediction does.
 
         Raises:
@@ -98,7 +101,7 @@ def training_batches(
     protocol: StructureProtocol,
     first_step: int = 0,
 ) -> Iterator[Batch]:
-    """Batches for steps `first_step …`, the same whatever came before: drawn from the seed alone."""
+    """Batches for steps `first_step …`, drawn from the seed alone, whatever came before."""
     permutation = mirrored_channels(protocol, config.encoding.strips.angles)
     channels = len(permutation)
     sample = first_step * config.batch_size
@@ -122,8 +125,6 @@ def training_batches(
 
 def mirrored_channels(protocol: StructureProtocol, angles: Sequence[int]) -> list[int]:
     """Where each mask channel comes from in a mirrored patient: structures, then strips."""
-    from DosePredictionLib.strips import mirrored_angle
-
     structures = list(protocol.mirrored)
     strips = [len(structures) + list(angles).index(mirrored_angle(angle)) for angle in angles]
     return structures + strips

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,10 +52,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         channels = len(protocol.inputs), len(config.encoding.strips.angles)
         filters = config.network.stage1_filters, config.network.stage2_filters
-        layout = {"device": self.device, "memory_format": torch.channels_last_3d}
-        self.network = TwoStageNetwork(*channels, *filters).to(**layout)
-        self.average = TwoStageNetwork(*channels, *filters).to(**layout).eval()
-        self.average.load_state_dict(self.network.state_dict())
+        self.network = TwoStageNetwork(*channels, *filters).to(self.device)
+        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).eval()
         decayed = [p for p in self.network.parameters() if p.dim() > 1]
         plain = [p for p in self.network.parameters() if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": config.weight_decay}]
@@ -161,7 +160,7 @@ class Trainer:
         }
         partial = self.run / f"{name}.partial"
         torch.save(state, partial)
-        os.replace(partial, self.run / name)
+        partial.replace(self.run / name)
 
     def resume(self, path: Path) -> None:
         """Continue exactly where a checkpoint of the same recipe stopped."""

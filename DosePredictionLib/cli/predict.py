@@ -157,7 +157,7 @@ def _staging(folder: Path) -> Iterator[Path]:
         yield aside
         folder.mkdir(exist_ok=True)
         for file in sorted(aside.iterdir()):
-            os.replace(file, folder / file.name)
+            file.replace(folder / file.name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

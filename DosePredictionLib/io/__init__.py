@@ -36,8 +36,8 @@ def read_case(path: str | Path) -> Case:
         return read_case_folder(path)
     if path.is_dir() and any(path.glob("*.dcm")):
         raise CaseError(
-            f"{path} holds DICOM files, which cannot be read yet. Convert the CT and the structures "
-            "to NIfTI (3D Slicer does it), one file a structure."
+            f"{path} holds DICOM files, which cannot be read yet. Convert the CT and the "
+            "structures to NIfTI (3D Slicer does it), one file a structure."
         )
     raise CaseError(
         f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, an OpenKBP "

@@ -117,20 +117,20 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
     return files, [Finding("files-ignored", "info", message)]
 
 
-def _mask_on(
-    volume: Volume, grid: Grid, name: str, path: Path, findings: list[Finding]
-) -> Volume:
+def _mask_on(volume: Volume, grid: Grid, name: str, path: Path, findings: list[Finding]) -> Volume:
     """A mask as bool or occupancy on the CT's grid."""
     array = volume.array
     if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
         raise CaseError(f"{path} holds NaN or infinite voxels; a mask holds 0 and 1.")
     low, high = float(array.min()), float(array.max())
-    if array.dtype.kind == "f" and 0 <= low and high <= 1 and np.any((array > 0) & (array < 1)):
+    if array.dtype.kind == "f" and low >= 0 and high <= 1 and np.any((array > 0) & (array < 1)):
         mask = volume  # sub-voxel occupancy
     else:
         mask = volume.with_array(array > 0)
         if low < 0 or high > 1:
-            message = f"{path.name} holds values from {low:g} to {high:g}; above 0 counts as inside."
+            message = (
+                f"{path.name} holds values from {low:g} to {high:g}; above 0 counts as inside."
+            )
             findings.append(Finding("mask-normalized", "info", message, structure=name))
     if mask.grid.matches(grid):
         return Volume(mask.array, grid)

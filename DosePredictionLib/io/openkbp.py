@@ -66,9 +66,7 @@ def read_openkbp(path: Path) -> Case:
         return Volume(np.ascontiguousarray(array.transpose(2, 0, 1)[::-1]), grid)
 
     ct = np.asarray(arrays["ct"], dtype=np.int16) - np.int16(_HU_OFFSET)
-    structures = {
-        name: volume(mask) for name, mask in arrays["structures"].items() if mask.any()
-    }
+    structures = {name: volume(mask) for name, mask in arrays["structures"].items() if mask.any()}
     structures["External"] = volume(_filled_slices(arrays["ct"] > 0))
     targets = {name: gy for name, gy in _TARGET_GY.items() if name in structures}
     dose, region = arrays.get("dose"), arrays.get("possible_dose_mask")
@@ -165,7 +163,9 @@ def _dense(path: Path, mask: bool = False) -> NDArray:
         ) from exception
     if index.size and (index.min() < 0 or index.max() >= _VOXELS or np.any(index % 1)):
         worst = index[(index < 0) | (index >= _VOXELS) | (index % 1 != 0)][0]
-        raise CaseError(f"{path}: index {worst:.15g} is not a whole number from 0 to {_VOXELS - 1}.")
+        raise CaseError(
+            f"{path}: index {worst:.15g} is not a whole number from 0 to {_VOXELS - 1}."
+        )
     if np.unique(index).size != index.size:
         raise CaseError(f"{path}: {index.size - np.unique(index).size} indices appear twice.")
     if not np.all(np.isfinite(values)):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -66,13 +66,15 @@ def _grid(array: NDArray, index_to_world: NDArray) -> Grid:
         raise GeometryError(f"Voxel spacing must be positive and finite; got {spacing} mm.")
     z, y, x = array.shape
     direction = index_to_world[:3, :3] / spacing
-    return Grid((x, y, z), tuple(spacing), tuple(index_to_world[:3, 3]), tuple(map(tuple, direction)))
+    return Grid(
+        (x, y, z), tuple(spacing), tuple(index_to_world[:3, 3]), tuple(map(tuple, direction))
+    )
 
 
 def _read_nifti(path: Path) -> tuple[NDArray, NDArray]:
     """Array `(z, y, x)` and the matrix from index (x, y, z) to LPS mm."""
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         with nibabel.openers.ImageOpener(str(path)) as file:
             # Read again unchecked: loading replaces an impossible spacing in silence.
             raw_header = type(image.header).from_fileobj(file, check=False)
@@ -93,7 +95,7 @@ def _read_nifti(path: Path) -> tuple[NDArray, NDArray]:
 
 
 def _read_itk(path: Path) -> tuple[NDArray, NDArray]:
-    import SimpleITK  # noqa: N813 - slow to import, and only these formats need it
+    import SimpleITK
 
     try:
         image = SimpleITK.ReadImage(str(path))
@@ -151,7 +153,7 @@ def write_volume(path: Path, volume: Volume, description: str = "") -> None:
 
 
 def _write_itk(path: Path, volume: Volume, description: str) -> None:
-    import SimpleITK  # noqa: N813
+    import SimpleITK
 
     image = SimpleITK.GetImageFromArray(volume.array)
     image.SetSpacing(volume.grid.spacing)
@@ -169,7 +171,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
     try:
         yield folder / path.name
-        os.replace(folder / path.name, path)
+        (folder / path.name).replace(path)
     finally:
         for leftover in folder.iterdir():
             leftover.unlink()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 __all__ = ["fold_batch_norm"]
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def fold_batch_norm(network: nn.Module) -> nn.Module:
+
+def fold_batch_norm(network: Network) -> Network:
     """Replace each (convolution, batch norm) pair by one convolution, in place.
 
     A batch norm that a module registers right after a convolution belongs to it; every block in
@@ -16,7 +20,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     rounding.
     """
     for module in network.modules():
-        previous: tuple[str, nn.Module] | None = None
+        previous: tuple[str, nn.Conv3d | nn.ConvTranspose3d] | None = None
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm3d) and previous is not None:
                 convolution_name, convolution = previous
@@ -24,6 +28,6 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
                 fused = fuse_conv_bn_eval(convolution, child, transpose=transposed)
                 setattr(module, convolution_name, fused)
                 setattr(module, name, nn.Identity())
-            is_convolution = isinstance(child, (nn.Conv3d, nn.ConvTranspose3d))
-            previous = (name, child) if is_convolution else None
+            convolutions = (nn.Conv3d, nn.ConvTranspose3d)
+            previous = (name, child) if isinstance(child, convolutions) else None
     return network

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from .encoder_decoder import EncoderDecoder3D
 
 __all__ = ["ResUNet3D", "ResidualBlock"]
 
@@ -37,7 +38,7 @@ class ResidualBlock(nn.Module):
         return self.relu(y)
 
 
-class ResUNet3D(nn.Module):
+class ResUNet3D(EncoderDecoder3D):
     """Four levels and a bridge of residual blocks; transposed convolutions with bias, no norm.
 
     Parameter names are those of published checkpoints, which load strictly.
@@ -66,23 +67,3 @@ class ResUNet3D(nn.Module):
         self.dec1 = ResidualBlock(2 * f, f)
         self.out_conv = nn.Conv3d(f, out_channels, kernel_size=1)
         self.pool = nn.MaxPool3d(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`.
-
-        z, y and x must be multiples of 16; the encoding pads to that.
-        """
-        skip1 = self.enc1(x)
-        del x
-        skip2 = self.enc2(self.pool(skip1))
-        skip3 = self.enc3(self.pool(skip2))
-        skip4 = self.enc4(self.pool(skip3))
-        x = self.bridge(self.pool(skip4))
-        x = self.dec4(torch.cat((self.up4(x), skip4), dim=1))
-        del skip4
-        x = self.dec3(torch.cat((self.up3(x), skip3), dim=1))
-        del skip3
-        x = self.dec2(torch.cat((self.up2(x), skip2), dim=1))
-        del skip2
-        x = self.dec1(torch.cat((self.up1(x), skip1), dim=1))
-        return self.out_conv(x)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+
+from .encoder_decoder import EncoderDecoder3D
 
 __all__ = ["UNet3D"]
 
@@ -29,7 +30,7 @@ def up_block(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-class UNet3D(nn.Module):
+class UNet3D(EncoderDecoder3D):
     """Four levels and a bridge, filters doubling from `base_filters`; linear output.
 
     Parameter names (`enc1 … enc4, bridge, up4 … up1, dec4 … dec1, out_conv`) are those of
@@ -59,23 +60,3 @@ class UNet3D(nn.Module):
         self.dec1 = convolution_block(2 * f, f)
         self.out_conv = nn.Conv3d(f, out_channels, kernel_size=1)
         self.pool = nn.MaxPool3d(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`.
-
-        z, y and x must be multiples of 16; the encoding pads to that.
-        """
-        skip1 = self.enc1(x)
-        del x
-        skip2 = self.enc2(self.pool(skip1))
-        skip3 = self.enc3(self.pool(skip2))
-        skip4 = self.enc4(self.pool(skip3))
-        x = self.bridge(self.pool(skip4))
-        x = self.dec4(torch.cat((self.up4(x), skip4), dim=1))
-        del skip4
-        x = self.dec3(torch.cat((self.up3(x), skip3), dim=1))
-        del skip3
-        x = self.dec2(torch.cat((self.up2(x), skip2), dim=1))
-        del skip2
-        x = self.dec1(torch.cat((self.up1(x), skip1), dim=1))
-        return self.out_conv(x)

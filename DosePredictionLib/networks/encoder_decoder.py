@@ -1,0 +1,91 @@
+"""The walk that both U-Nets share: down four levels, through a bridge, and up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["EncoderDecoder3D", "in_slabs"]
+
+_STREAM_ABOVE_VOXELS = 2**21
+_SLAB = 32
+_HALO = 2  # the two 3³ convolutions of a block see two voxels beyond
+
+
+class EncoderDecoder3D(nn.Module):
+    """Forward pass over `enc1 … enc4, bridge, up4 … up1, dec4 … dec1, out_conv`.
+
+    Subclasses register these modules; their names are those of published checkpoints. A block's
+    reach must be two voxels, `up` must double the size by stride 2, and `pool` halves it.
+    """
+
+    enc1: nn.Module
+    enc2: nn.Module
+    enc3: nn.Module
+    enc4: nn.Module
+    bridge: nn.Module
+    up4: nn.Module
+    up3: nn.Module
+    up2: nn.Module
+    up1: nn.Module
+    dec4: nn.Module
+    dec3: nn.Module
+    dec2: nn.Module
+    dec1: nn.Module
+    out_conv: nn.Module
+    pool: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`.
+
+        z, y and x must be multiples of 16; the encoding pads to that. In inference a large volume
+        passes the first level in slabs: full-size tensors there are most of the memory.
+        """
+        inference = not (self.training or torch.is_grad_enabled())
+        streamed = inference and x[0, 0].numel() > _STREAM_ABOVE_VOXELS
+        skip1 = in_slabs(self.enc1, x) if streamed else self.enc1(x)
+        del x
+        skip2 = self.enc2(self.pool(skip1))
+        skip3 = self.enc3(self.pool(skip2))
+        skip4 = self.enc4(self.pool(skip3))
+        y = self.bridge(self.pool(skip4))
+        y = self.dec4(torch.cat((self.up4(y), skip4), dim=1))
+        del skip4
+        y = self.dec3(torch.cat((self.up3(y), skip3), dim=1))
+        del skip3
+        y = self.dec2(torch.cat((self.up2(y), skip2), dim=1))
+        del skip2
+        return in_slabs(self._last_level, skip1, y) if streamed else self._last_level(skip1, y)
+
+    def _last_level(self, skip1: Tensor, y: Tensor) -> Tensor:
+        return self.out_conv(self.dec1(torch.cat((self.up1(y), skip1), dim=1)))
+
+
+def in_slabs(function: Callable[..., Tensor], full: Tensor, half: Tensor | None = None) -> Tensor:
+    """`function(full)`, or `function(full, half)`, computed in slabs along z and put together.
+
+    Exact: each slab is computed with a halo as wide as the function's reach, which is then cut off.
+
+    Args:
+        full: `(batch, channel, z, y, x)`.
+        half: a tensor of half the size along each axis.
+    """
+    depth = full.shape[2]
+    result: Tensor | None = None
+    for start in range(0, depth, _SLAB):
+        stop = min(start + _SLAB, depth)
+        low, high = max(start - _HALO, 0), min(stop + _HALO, depth)
+        pieces = [full[:, :, low:high]]
+        if half is not None:
+            pieces.append(half[:, :, low // 2 : high // 2])
+        slab = function(*pieces)[:, :, start - low : stop - low]
+        if result is None:
+            shape = (*slab.shape[:2], depth, *slab.shape[3:])
+            result = torch.empty(shape, dtype=slab.dtype, device=slab.device).to(
+                memory_format=torch.channels_last_3d
+            )
+        result[:, :, start:stop] = slab
+    assert result is not None
+    return result
