@@ -327,7 +327,7 @@ class _Name:
     @property
     def key(self) -> str:
         """Words run together, numbers apart: "PTV_1_70" is not "PTV_170"."""
-        return "".join(f"_{word}_" if word[0].isdigit() else word for word in self.words)
+        return "".join(f"_{word}_" if word[0].isdecimal() else word for word in self.words)
 
 
 @lru_cache(maxsize=4096)
@@ -364,7 +364,7 @@ def _without_side(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], Side | None
     if sides and len(tokens) > 1:
         rest = tuple(token for token in tokens if token not in _SIDE_WORDS)
         return rest, sides.pop() if len(sides) == 1 else "both"
-    letters = [i for i, token in enumerate(tokens) if not token[0].isdigit()]
+    letters = [i for i, token in enumerate(tokens) if not token[0].isdecimal()]
     marks = {
         i: _SIDE_MARKS[tokens[i]] for i in letters[:1] + letters[-1:] if tokens[i] in _SIDE_MARKS
     }
@@ -489,7 +489,7 @@ def _read_target(name: str, protocol: StructureProtocol | None) -> _Target | Non
 def _may_qualify(token: str) -> bool:
     """Whether a token tells a target more closely, rather than what is cut out of it."""
     return (
-        token[0].isdigit()
+        token[0].isdecimal()
         or len(token) == 1
         or token in _TARGET_WORDS
         or token in _LEVEL_WORDS
@@ -515,12 +515,12 @@ def _dose_gy(name: _Name) -> float | None:
         is_fraction_count = "/" in name.separators[place] or name.tokens[place - 1 : place] == (
             "x",
         )
-        if not token[0].isdigit() or is_fraction_count or behind[0] in _NOT_A_DOSE:
+        if not token[0].isdecimal() or is_fraction_count or behind[0] in _NOT_A_DOSE:
             continue
         unit = behind.pop(0) if behind[0] in ("gy", "cgy") else ""
         is_centigray = unit == "cgy" or (not unit and 1000 <= float(token) <= 10000)
         value = float(token) / 100 if is_centigray else float(token)
-        times = int(behind[1]) if behind[0] == "x" and behind[1].isdigit() else 1
+        times = int(behind[1]) if behind[0] == "x" and behind[1].isdecimal() else 1
         total = value * times if value * times <= 100 else value
         if unit:
             with_unit.add(total)

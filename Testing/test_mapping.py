@@ -222,6 +222,13 @@ def test_an_all_zero_structure_does_not_win_over_a_contoured_one() -> None:
     assert mapping.structure("Bladder") == "Harnblase"
 
 
+def test_names_of_any_script_are_taken_as_they_are() -> None:
+    odd = ["", " ", "-", "²", "PTV፩", "PTV①", "直肠", "膀胱", "٧٠", "PTV_٧٠", "x" * 500]
+    mapping = map_structures([*PELVIC_BASE, *odd], PELVIS)
+    assert set(mapping.assigned.values()) == set(PELVIC_BASE)
+    assert find_structure("直肠", odd, PELVIS) == "直肠"
+
+
 def test_a_panel_gets_the_problem_as_a_finding() -> None:
     mapping = propose_mapping(["PTV", "Bladder", "Body"], PELVIS)
     assert mapping.structure("PTV") == "PTV"
