@@ -281,7 +281,7 @@ def _thinned(volume: Volume, keep_highest_along_y: bool = False) -> Volume:
 
 def _array_axis(grid: Grid, patient_axis: int) -> int:
     """The array axis that runs nearest to L (0), P (1) or S (2)."""
-    return 2 - grid._axis_order()[0][patient_axis]
+    return 2 - grid.axis_order()[0][patient_axis]
 
 
 def _center_mm(
@@ -732,7 +732,7 @@ def _check_model(view: _View, expected: ModelExpectations) -> list[Finding]:
 def _check_spacing(view: _View, expected: ModelExpectations) -> list[Finding]:
     if expected.spacing_mm_min is None and expected.spacing_mm_max is None:
         return []
-    order, _ = view.case.grid._axis_order()
+    order, _ = view.case.grid.axis_order()
     spacing = [view.case.grid.spacing[axis] for axis in order]
     low = expected.spacing_mm_min or (0.0,) * 3
     high = expected.spacing_mm_max or (np.inf,) * 3

@@ -109,7 +109,7 @@ def encode(
         CaseError: no target voxel is left to centre the grid on.
     """
     findings: list[Finding] = []
-    external = _external(case, protocol, mapping, findings)
+    external = _external(case, protocol, mapping)
     targets = [
         case.structures[name]
         for channel in protocol.targets
@@ -230,7 +230,7 @@ def _is_block_of(grid: Grid, block: Grid) -> bool:
     """Whether the block's voxels are voxels of the grid (up to axis order and padding)."""
     if not grid.is_axis_aligned:
         return False
-    order, _ = grid._axis_order()
+    order, _ = grid.axis_order()
     spacing = [grid.spacing[axis] for axis in order]
     index = grid.index_from_world(block.origin)
     return np.allclose(spacing, block.spacing, rtol=1e-4) and np.allclose(
@@ -271,20 +271,12 @@ def _external(
     case: Case,
     protocol: StructureProtocol,
     mapping: StructureMapping,
-    findings: list[Finding],
 ) -> Volume:
+    """The mapped external contour, or one derived from the CT."""
     channel = protocol.external
     name = mapping.structure(channel.name) if channel is not None else None
     if name is not None:
         return case.structures[name].with_array(to_binary(case.structures[name].array))
-    findings.append(
-        Finding(
-            "external-derived",
-            "info",
-            "No external contour is mapped; it is derived from the CT by threshold.",
-            "Map the body contour if the derived one is wrong (couch, immobilisation).",
-        )
-    )
     return derive_external(case.ct)
 
 

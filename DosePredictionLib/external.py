@@ -12,7 +12,7 @@ __all__ = ["derive_external"]
 
 _SKIN_HU = -300.0
 _WORKING_SPACING_MM = 3.0
-_COUCH_THICKNESS_MM = 6.0
+_SHEET_THICKNESS_MM = 9.0
 
 
 def derive_external(ct: Volume, skin_hu: float = _SKIN_HU) -> Volume:
@@ -34,12 +34,12 @@ def derive_external(ct: Volume, skin_hu: float = _SKIN_HU) -> Volume:
     lps = ct.reordered_to_lps()
     step_x, step_y = (max(1, int(_WORKING_SPACING_MM / lps.grid.spacing[a])) for a in (0, 1))
     tissue = lps.array[:, ::step_y, ::step_x] > skin_hu
-    radius = [
-        max(1, round(_COUCH_THICKNESS_MM / (step * lps.grid.spacing[axis])))
+    # At least three voxels: less would open nothing away where voxels are large.
+    size = [
+        max(3, round(_SHEET_THICKNESS_MM / (step * lps.grid.spacing[axis])))
         for axis, step in ((1, step_y), (0, step_x))
     ]
-    # A CT without air around (already cut at the skin, as OpenKBP's) is left as it is.
-    opened = ndimage.binary_opening(tissue, np.ones((1, *radius), dtype=bool))
+    opened = ndimage.binary_opening(tissue, np.ones((1, *size), dtype=bool))
     labels, count = ndimage.label(opened)
     if count == 0:
         raise CaseError(

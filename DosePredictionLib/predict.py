@@ -335,7 +335,7 @@ def _prescription_scale(case: Case, model: DoseModel) -> tuple[float, Prescripti
         return 1.0, case.prescription, []
     finding = Finding(
         "dose-scaled",
-        "warning" if abs(factor - 1) > 0.15 else "info",
+        "info",
         f"The dose is scaled by {factor:.3f}: from the model's {own.highest_gy:g} Gy to the "
         f"case's {case.prescription.highest_gy:g} Gy.",
     )

@@ -108,10 +108,10 @@ class Grid:
     @property
     def is_lps_ordered(self) -> bool:
         """Whether x, y and z each run nearest to their own patient axis, in its sense."""
-        permutation, signs = self._axis_order()
+        permutation, signs = self.axis_order()
         return permutation == (0, 1, 2) and all(sign > 0 for sign in signs)
 
-    def _axis_order(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    def axis_order(self) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
         """For each patient axis the index axis nearest to it, and its sense."""
         direction = np.asarray(self.direction)
         permutation = max(
@@ -194,7 +194,7 @@ class Volume:
         grid = self.grid
         if grid.is_lps_ordered:
             return self
-        permutation, signs = grid._axis_order()
+        permutation, signs = grid.axis_order()
         # Array axes are reversed index axes: index axis i is array axis 2 - i.
         array = self.array.transpose([2 - permutation[axis] for axis in (2, 1, 0)])
         corner = np.zeros(3)
@@ -370,7 +370,7 @@ def _ordered_like(volume: Volume, grid: Grid) -> Volume:
     """An LPS-ordered volume with its axes put back into the order of `grid`."""
     if grid.is_lps_ordered:
         return Volume(volume.array, grid)
-    permutation, signs = grid._axis_order()
+    permutation, signs = grid.axis_order()
     array = volume.array
     for axis, sign in enumerate(signs):
         if sign < 0:
