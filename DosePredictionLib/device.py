@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,14 @@ import torch
 
 from .errors import PredictionError
 
-__all__ = ["Precision", "available_memory_bytes", "has_hardware_bf16", "resolve_device"]
+__all__ = [
+    "Precision",
+    "available_memory_bytes",
+    "has_hardware_bf16",
+    "resolve_device",
+    "resolve_precision",
+    "usable_cores",
+]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -66,6 +74,13 @@ def has_hardware_bf16() -> bool:
     except (OSError, IndexError):
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def available_memory_bytes() -> int | None:

@@ -1,0 +1,219 @@
+"""`evaluate`: how far a dose lies from a plan's, for one case or a cohort."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..case import Case
+from ..device import usable_cores
+from ..errors import CaseError, DosePredictionError
+from ..evaluation.evaluate import evaluate_case, require_plausible_dose, summarize_cohort
+from ..external import derive_external
+from ..findings import Finding
+from ..io import case_name, read_case
+from ..io.doses import read_dose
+from ..mapping import map_structures
+from ..protocol import StructureProtocol
+from ..summary import scored_structures
+from ..volume import Volume
+from .options import add_json_option, add_mapping_options, chosen_mapping, protocol_of
+from .output import Output
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser("evaluate", help="score predicted doses against plans")
+    parser.add_argument("--case", type=Path, help="one case, with its plan dose")
+    parser.add_argument("--prediction", type=Path, help="its predicted dose")
+    parser.add_argument("--reference", type=Path, help="another dose than the case's plan")
+    parser.add_argument("--cohort", type=Path, help="folder of cases")
+    parser.add_argument("--predictions", type=Path, help="folder with <case>/dose.* for each")
+    parser.add_argument(
+        "--gamma",
+        action="append",
+        default=[],
+        metavar="3%/3mm",
+        help="gamma criterion (repeatable)",
+    )
+    parser.add_argument("--no-resample", action="store_true", help="refuse a dose on another grid")
+    parser.add_argument("--protocol", help="id of the protocol (default: the one that fits)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="for a cohort")
+    add_mapping_options(parser)
+    add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(call: argparse.Namespace, output: Output) -> int:
+    """Evaluate one case, or a cohort."""
+    one, cohort = (call.case, call.prediction), (call.cohort, call.predictions)
+    if all(one) and not any(cohort):
+        record, findings = evaluate_files(call.case, call.prediction, call)
+        output.findings(findings)
+        output.result(record, _describe(record))
+        return 0
+    if all(cohort) and not any(one):
+        return _run_cohort(call, output)
+    raise DosePredictionError(
+        "evaluate takes --case CASE --prediction FILE, or --cohort DIR --predictions DIR."
+    )
+
+
+def evaluate_files(
+    path: Path, dose_path: Path, call: argparse.Namespace
+) -> tuple[dict[str, Any], list[Finding]]:
+    """The record of one case, and what was noticed on the way."""
+    case = read_case(path)
+    protocol = protocol_of(case, call.protocol)
+    mapping = map_structures(list(case.structures), protocol, chosen_mapping(call, protocol))
+    named = scored_structures(case, protocol, mapping)
+    structures = {name: mask for name, (mask, _) in named.items()}
+    scored = {name: mask for name, (mask, channel) in named.items() if channel is not None}
+    resample = not call.no_resample
+    prediction, findings = read_dose(dose_path, case.grid, scored, resample)
+    reference, reference_label = case.plan_dose, "The plan dose"
+    if call.reference is not None:
+        reference, noticed = read_dose(call.reference, case.grid, scored, resample)
+        reference_label = str(call.reference)
+        findings += noticed
+    if reference is None:
+        raise CaseError(f"{path} has no plan dose: name one by --reference.")
+    require_plausible_dose(prediction, str(dose_path))
+    require_plausible_dose(reference, reference_label)
+    record = {
+        "case": case.name,
+        "protocol": protocol.id,
+        **evaluate_case(
+            prediction,
+            reference,
+            structures,
+            targets=[channel.name for channel in protocol.targets],
+            organs=[channel.name for channel in protocol.organs],
+            body=_body(case, protocol, structures),
+            prescriptions_gy=case.prescription.target_gy if case.prescription else {},
+            dose_mask=case.dose_mask,
+        ),
+        "gamma": _gamma(call.gamma, reference, prediction),
+        "goals": [],
+        "checks": [finding.as_json() for finding in findings],
+    }
+    return record, findings
+
+
+def _body(case: Case, protocol: StructureProtocol, structures: Mapping[str, Volume]) -> Volume:
+    channel = protocol.external
+    if channel is not None and channel.name in structures:
+        mask = structures[channel.name]
+        return mask.with_array(mask.array >= 0.5)
+    return derive_external(case.ct)
+
+
+def _gamma(criteria: list[str], reference: Volume, prediction: Volume) -> dict[str, Any]:
+    if not criteria:
+        return {}
+    from ..evaluation.gamma import gamma_pass_rates
+
+    return gamma_pass_rates(reference, prediction, criteria)
+
+
+def _run_cohort(call: argparse.Namespace, output: Output) -> int:
+    from . import EXIT_SOME_FAILED
+
+    pairs, unpaired = _pairs(call.cohort, call.predictions)
+    if not pairs:
+        raise DosePredictionError(
+            f"No case of {call.cohort} has a dose in {call.predictions}/<case>/dose.nii.gz."
+        )
+    with ProcessPoolExecutor(max(1, min(call.workers, len(pairs)))) as pool:
+        results = list(pool.map(partial(_one_of_cohort, call=call), pairs))
+    records = [record for record, error in results if error is None]
+    failed = [
+        {"case": case_name(case), "error": error}
+        for (case, _), (_, error) in zip(pairs, results, strict=True)
+        if error is not None
+    ]
+    for failure in failed:
+        output.note(f"error: {failure['case']}: {failure['error']}")
+    if unpaired:
+        output.note(f"not paired: {', '.join(unpaired)}")
+    summary = summarize_cohort(records) if records else {}
+    result = {"cases": records, "summary": summary, "unpaired": unpaired, "failed": failed}
+    output.result(result, _describe_cohort(records, summary))
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _one_of_cohort(
+    pair: tuple[Path, Path], call: argparse.Namespace
+) -> tuple[dict[str, Any], str | None]:
+    """The record of one pair, or the reason why there is none; runs in a worker."""
+    try:
+        return evaluate_files(*pair, call)[0], None
+    except (DosePredictionError, OSError) as exception:
+        return {}, " ".join(str(exception).split())
+
+
+def _pairs(cohort: Path, predictions: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Cases with their doses, and the names of cases and doses that have no partner."""
+    for folder in (cohort, predictions):
+        if not folder.is_dir():
+            raise DosePredictionError(f"There is no folder {folder}.")
+    cases = {
+        case_name(path): path
+        for path in sorted(cohort.iterdir())
+        if path.is_dir() or path.suffix == ".npz"
+    }
+    doses = {
+        folder.name: dose
+        for folder in sorted(predictions.iterdir())
+        if (dose := next(iter(sorted(folder.glob("dose.*"))), None)) is not None
+    }
+    paired = [(cases[name], doses[name]) for name in cases if name in doses]
+    return paired, sorted(set(cases) ^ set(doses))
+
+
+def _describe(record: dict[str, Any]) -> str:
+    lines = [f"{record['case']} ({record['protocol']})"]
+    for key, label in _LABELS.items():
+        if record.get(key) is not None:
+            lines.append(f"  {label:<28}{record[key]:8.3f}")
+    for criterion, value in record["gamma"].items():
+        lines.append(f"  gamma {criterion:<22}{value['pass_rate_percent']:8.2f} %")
+    lines.append(f"  {'structure':<24}{'cc':>9}{'MAE Gy':>8}{'mean Gy':>9}{'plan Gy':>9}")
+    for name, values in record["structures"].items():
+        mean = values["endpoints"]["Dmean_gy"]
+        lines.append(
+            f"  {name:<24}{values['volume_cc']:>9.1f}{values['mae_gy']:>8.2f}"
+            f"{mean['prediction']:>9.2f}{mean['reference']:>9.2f}"
+        )
+    return "\n".join(lines)
+
+
+_LABELS = {
+    "dose_score_gy": "dose score, Gy",
+    "dvh_score_gy": "DVH score, Gy",
+    "mae_body_gy": "MAE in body, Gy",
+    "mae_above_5gy_gy": "MAE above 5 Gy, Gy",
+    "ssim": "SSIM",
+}
+
+
+def _describe_cohort(records: list[dict[str, Any]], summary: dict[str, Any]) -> str:
+    lines = [f"{'case':<24}{'dose score':>12}{'DVH score':>12}{'MAE body':>12}"]
+    for record in records:
+        values = [record[key] for key in ("dose_score_gy", "dvh_score_gy", "mae_body_gy")]
+        cells = "".join(f"{np.nan if value is None else value:>12.3f}" for value in values)
+        lines.append(f"{record['case']:<24}{cells}")
+    for key, label in _LABELS.items():
+        if key in summary:
+            low, high = summary[key]["ci95"]
+            mean = summary[key]["mean"]
+            lines.append(f"{label:<24}{mean:>8.3f}  (95 % {low:.3f} to {high:.3f})")
+    return "\n".join(lines)
