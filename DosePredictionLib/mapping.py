@@ -17,15 +17,26 @@ import itertools
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import MappingError
 from .findings import Finding, worst_first
+from .names import (
+    OTHER_VOLUMES,
+    TargetName,
+    best_fits,
+    channel_spellings,
+    fit_name,
+    has_dose,
+    is_helper,
+    is_related,
+    parse_name,
+    read_target,
+    same_name,
+)
 from .protocol import Channel, StructureProtocol
 from .schema import read_json
 
@@ -40,70 +51,8 @@ __all__ = [
     "write_mapping",
 ]
 
-Side = Literal["left", "right", "both"]
-
-_LEVEL_TOLERANCE_GY = 0.5  # 33 × 2.12 Gy = 69.96 Gy is the 70 Gy level
 _TIE_TOLERANCE_GY = 0.01
 _NAMES_IN_A_MESSAGE = 30
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Words that can mean nothing but a side count anywhere in a name; abbreviations only at its ends.
-_LEFT_WORDS = _words(
-    "left lt lft links linke linker linkes lks gauche gche izquierda izquierdo izq sinistra "
-    "sinistro sinister sinistrum esquerda esquerdo"
-)
-_RIGHT_WORDS = _words(
-    "right rt rgt rght rechts rechte rechter rechtes rts droite droit dte derecha derecho dcha "
-    "dextra dexter dextrum destra destro direita direito"
-)
-_SIDE_WORDS: dict[str, Side] = {
-    **dict.fromkeys(_LEFT_WORDS, "left"),
-    **dict.fromkeys(_RIGHT_WORDS, "right"),
-    **dict.fromkeys(_words("both bilat bilateral bds beide beidseits lr rl"), "both"),
-}
-_SIDE_MARKS: dict[str, Side] = {
-    **dict.fromkeys(_words("l li g sin sx sn iz esq"), "left"),
-    **dict.fromkeys(_words("r re d der dx dex dext dir"), "right"),
-}
-_ATTACHED_MARKS = {
-    "left": ("l", "lt", "left", "li", "links"),
-    "right": ("r", "rt", "right", "re", "rechts"),
-}
-_FILLERS = _words("oar roi organ contour struct structure the of and et und y e de du del di la")
-
-_OTHER_VOLUMES = _words("gtv ctv itv prv")
-_HELPER_WORDS = _words(
-    "opt ring rings prv avoid avoidance avd z zz zzz eval evl ev minus nto couch shell help helper "
-    "hilf hilfs hilfe hilfsstruktur dummy tmp temp test old alt crop cropped cut sub subtract "
-    "subtracted expanded exp expansion margin wall overlap ovl ov intersect intersection not no "
-    "ohne without wo less in out outside inside push cool hot cold control ctrl spill grad nt dvh "
-    "iso isodose robust air skin build buildup bolus flash tune tuning tuned copy backup draft "
-    "wrong use ex excl partial part mod rind collar donut ghost block s"
-)
-_HELPER_STEMS = ("opt", "avoid", "help", "eval", "crop", "hilf", "ring", "isodo")
-# A leading underscore, "~" and "!" mark non-dosimetric, partial and edited structures (TG-263);
-# "-03" a target cropped by 3 mm; "+5" and "- 5 mm" an expanded or shrunken one.
-_HELPER_SIGNS = re.compile(r"^_|[~!]|\+\s*\d|[-−–]\s*0\d|[-−–]\s*\d+(?:[.,]\d+)?\s*[mc]m\b")
-# What may stand before "PTV", or behind a hyphen after it, in the name of a plain target.
-_TARGET_WORDS = _words(
-    "final plan planning boost sib primary prim nodal node nodes nodi ln lnn lymph lymphnodes neck "
-    "prostate prostata pelvis pelvic pelv tumor tumour breast chest vault cervix uterus vagina "
-    "total all sum initial phase dose sv seminal vesicles bed"
-)
-_LEVEL_WORDS: dict[str, int] = {
-    **dict.fromkeys(_words("high hi hd hr hoch alto alta"), 0),
-    **dict.fromkeys(_words("mid middle intermediate inter int ir md med medium mittel medio"), 1),
-    **dict.fromkeys(_words("low lo ld lr elective el niedrig basso bajo"), 2),
-}
-_NOT_A_DOSE = _words("mm cm fx fr frac fracs fraction fractions")
-_UMLAUTS: dict[str, str | int | None] = {
-    "ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue",
-    "ß": "ss", "œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -229,16 +178,18 @@ def find_structure(
     """
     if query in names:
         return query
-    wanted = _parse(query)
-    same = [n for n in names if _same(_parse(n), wanted) and _is_helper(n) == _is_helper(query)]
-    if same or _is_helper(query):
+    wanted = parse_name(query)
+    same = [
+        n for n in names if same_name(parse_name(n), wanted) and is_helper(n) == is_helper(query)
+    ]
+    if same or is_helper(query):
         return same[0] if len(same) == 1 else None
-    target = _read_target(query, protocol)
+    target = read_target(query, protocol)
     if target is not None and target.dose_gy is not None:
-        return _only(n for n in names if _has_dose(_read_target(n, protocol), target.dose_gy))
+        return _only(n for n in names if has_dose(read_target(n, protocol), target.dose_gy))
     if protocol is None:
         return None
-    channels = [channel for channel in protocol.channels if _fit(query, channel) is not None]
+    channels = [channel for channel in protocol.channels if fit_name(query, channel) is not None]
     if len(channels) != 1:
         return None
     if channels[0].role == "target" and len(protocol.targets) == 1:
@@ -246,7 +197,7 @@ def find_structure(
         _assign_targets(work)
         match = work.matches.get(channels[0].name)
         return match.structure if match else None
-    best, _ = _best_fits(channels[0], names)
+    best, _ = best_fits(channels[0], names)
     return best[0][0] if len(best) == 1 else None
 
 
@@ -310,233 +261,6 @@ def write_mapping(path: Path, mapping: StructureMapping) -> None:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise MappingError(f"{path} cannot be written: {exception.strerror}.") from exception
-
-
-# --- Names -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A name taken apart: `words` without side and fillers, `tokens` with everything."""
-
-    words: tuple[str, ...]
-    side: Side | None
-    tokens: tuple[str, ...]
-    separators: tuple[str, ...]  # what stood before each token
-
-    @property
-    def key(self) -> str:
-        """Words run together, numbers apart: "PTV_1_70" is not "PTV_170"."""
-        return "".join(f"_{word}_" if word[0].isdecimal() else word for word in self.words)
-
-
-@lru_cache(maxsize=4096)
-def _parse(name: str) -> _Name:
-    text = _folded(name)
-    text = re.sub(r"(?i)(ptv|gtv|ctv|itv|prv)", r" \1 ", text)
-    text = re.sub(r"(?i)(?<=\d)(\s*c?gy)(?=[^a-z]|x\d|$)", lambda m: f" {m[1].lower()} ", text)
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text).casefold()
-    found = list(re.finditer(r"\d+(?:[.,p]\d+)?|[^\W\d_]+", text))
-    starts = [0, *(match.end() for match in found)]
-    separators = tuple(text[start : m.start()] for start, m in zip(starts, found, strict=False))
-    tokens = tuple(re.sub(r"(?<=\d)[,p]", ".", match.group()) for match in found)
-    words, side = _without_side(tokens)
-    kept = tuple(word for word in words if word not in _FILLERS) or words
-    return _Name(tuple(map(_without_umlauts, kept)), side, tokens, separators)
-
-
-def _folded(name: str) -> str:
-    """Accents dropped, umlauts written out; case stays, for camelCase still has to be seen."""
-    # Composed first: "u" with a combining diaeresis is an umlaut too.
-    composed = unicodedata.normalize("NFC", name).translate(str.maketrans(_UMLAUTS))
-    decomposed = unicodedata.normalize("NFKD", composed)
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
-
-
-def _without_umlauts(word: str) -> str:
-    """ "hueft", "huft" and "hüft" become one word."""
-    return word.replace("ae", "a").replace("oe", "o").replace("ue", "u")
-
-
-def _without_side(tokens: tuple[str, ...]) -> tuple[tuple[str, ...], Side | None]:
-    """Tokens without side marks, and the side; "both" when marks contradict each other."""
-    sides = {_SIDE_WORDS[token] for token in tokens if token in _SIDE_WORDS}
-    if sides and len(tokens) > 1:
-        rest = tuple(token for token in tokens if token not in _SIDE_WORDS)
-        return rest, sides.pop() if len(sides) == 1 else "both"
-    letters = [i for i, token in enumerate(tokens) if not token[0].isdecimal()]
-    marks = {
-        i: _SIDE_MARKS[tokens[i]] for i in letters[:1] + letters[-1:] if tokens[i] in _SIDE_MARKS
-    }
-    if not marks or len(letters) <= len(marks):
-        return tokens, None
-    rest = tuple(token for i, token in enumerate(tokens) if i not in marks)
-    found = set(marks.values())
-    return rest, found.pop() if len(found) == 1 else "both"
-
-
-def _same(one: _Name, other: _Name) -> bool:
-    """Same words in whatever order, or run together, on the same side."""
-    if one.side != other.side or not one.words:
-        return False
-    return one.key == other.key or sorted(one.words) == sorted(other.words)
-
-
-def _is_helper(name: str) -> bool:
-    """Whether a name is that of a derived structure: cropped, expanded, for optimization …"""
-    tokens = _parse(name).tokens
-    return (
-        _HELPER_SIGNS.search(name) is not None
-        or not _HELPER_WORDS.isdisjoint(tokens)
-        or any(token.startswith(_HELPER_STEMS) for token in tokens)
-    )
-
-
-@lru_cache(maxsize=256)
-def _spellings(channel: Channel) -> tuple[tuple[int, str, _Name], ...]:
-    """(tier, reason, name) for every spelling of a channel, the best tier first."""
-    listed = [
-        (1, "the channel's name", channel.name),
-        (2, f"TG-263 name {channel.tg263}", channel.tg263),
-        *(
-            (3, f'synonym "{spelling}"', spelling)
-            for spelling in (channel.label, *channel.synonyms)
-        ),
-    ]
-    return tuple((t, reason, _with_side(_parse(name), channel)) for t, reason, name in listed)
-
-
-def _fit(name: str, channel: Channel) -> tuple[int, str] | None:
-    """How well a name fits a channel: tier (0 is best) and reason; None when it does not."""
-    if name == channel.name:
-        return 0, "the channel's own name"
-    if _HELPER_SIGNS.search(name):
-        return None
-    parsed = _parse(name)
-    for tier, reason, spelling in _spellings(channel):
-        if _same(parsed, spelling):
-            return tier, reason
-    if channel.side is None or parsed.side is not None:
-        return None
-    for tier, reason, spelling in _spellings(channel):
-        # "PAROTIDL", "lfemhead": nothing separates the side's mark.
-        joined = (
-            (mark + spelling.key, spelling.key + mark) for mark in _ATTACHED_MARKS[channel.side]
-        )
-        if any(parsed.key in pair for pair in joined):
-            return tier, reason
-    return None
-
-
-def _best_fits(
-    channel: Channel, names: Iterable[str]
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(name, reason) of those that fit best, and of those that fit less well."""
-    fits = [(fit[0], name, fit[1]) for name in names if (fit := _fit(name, channel)) is not None]
-    lowest = min((tier for tier, _, _ in fits), default=0)
-    best = [(name, reason) for tier, name, reason in fits if tier == lowest]
-    return best, [(name, reason) for tier, name, reason in fits if tier > lowest]
-
-
-def _is_related(name: str, channel: Channel) -> bool:
-    """Whether a name is kin to the channel without being it."""
-    spellings = (_with_side(_parse(related), channel) for related in channel.related)
-    return any(_same(_parse(name), spelling) for spelling in spellings)
-
-
-def _with_side(name: _Name, channel: Channel) -> _Name:
-    """A spelling from the protocol: it may leave out the side that its channel has."""
-    return name if channel.side is None else replace(name, side=channel.side)
-
-
-# --- Targets -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A planning target as its name tells it: dose in Gy, and level (0 high, 1 mid, 2 low)."""
-
-    name: str
-    dose_gy: float | None
-    level: int | None
-
-
-def _read_target(name: str, protocol: StructureProtocol | None) -> _Target | None:
-    """The target that a name stands for; None if it is no plain PTV."""
-    parsed = _parse(name)
-    tokens = parsed.tokens
-    if "ptv" not in tokens:
-        fits = protocol is not None and any(_fit(name, c) for c in protocol.targets)
-        return _Target(name, _dose_gy(parsed), _level(tokens)) if fits else None
-    place = tokens.index("ptv")
-    plain = (
-        tokens.count("ptv") == 1
-        and _OTHER_VOLUMES.isdisjoint(tokens)
-        and not _is_helper(name)
-        and all(_may_qualify(token) for token in tokens[:place])
-        and all(
-            _may_qualify(token)
-            for token, before in zip(
-                tokens[place + 1 :], parsed.separators[place + 1 :], strict=True
-            )
-            if "-" in before
-        )
-        and not re.search(r"\d{2}\s*-\s*\d{2}", name)  # "PTV63-70": one without the other
-    )
-    return _Target(name, _dose_gy(parsed), _level(tokens)) if plain else None
-
-
-def _may_qualify(token: str) -> bool:
-    """Whether a token tells a target more closely, rather than what is cut out of it."""
-    return (
-        token[0].isdecimal()
-        or len(token) == 1
-        or token in _TARGET_WORDS
-        or token in _LEVEL_WORDS
-        or token in _SIDE_WORDS
-        or token in ("gy", "cgy")
-    )
-
-
-def _level(tokens: Sequence[str]) -> int | None:
-    return next((_LEVEL_WORDS[token] for token in tokens if token in _LEVEL_WORDS), None)
-
-
-def _dose_gy(name: _Name) -> float | None:
-    """The one dose in a target's name, Gy; None when there is none or more than one.
-
-    A number with a unit comes first ("70Gy"), then one that can only be cGy
-    (1000 and more), then one from 20 to 100. "20Gyx3" is 60 Gy (TG-263). Other numbers are indices
-    ("PTV 1"), fractions or margins.
-    """
-    with_unit, centigray, bare = set(), set(), set()
-    for place, token in enumerate(name.tokens):
-        behind = [*name.tokens[place + 1 : place + 4], "", "", ""]
-        is_fraction_count = "/" in name.separators[place] or name.tokens[place - 1 : place] == (
-            "x",
-        )
-        if not token[0].isdecimal() or is_fraction_count or behind[0] in _NOT_A_DOSE:
-            continue
-        unit = behind.pop(0) if behind[0] in ("gy", "cgy") else ""
-        is_centigray = unit == "cgy" or (not unit and 1000 <= float(token) <= 10000)
-        value = float(token) / 100 if is_centigray else float(token)
-        times = int(behind[1]) if behind[0] == "x" and behind[1].isdecimal() else 1
-        total = value * times if value * times <= 100 else value
-        if unit:
-            with_unit.add(total)
-        elif is_centigray:
-            centigray.add(total)
-        elif 20 <= value <= 100:
-            bare.add(total)
-    doses = with_unit or centigray or bare
-    return doses.pop() if len(doses) == 1 else None
-
-
-def _has_dose(target: _Target | None, dose_gy: float) -> bool:
-    """Whether a target's name tells this dose, Gy."""
-    if target is None or target.dose_gy is None:
-        return False
-    return abs(target.dose_gy - dose_gy) <= _LEVEL_TOLERANCE_GY
 
 
 # --- Assigning ---------------------------------------------------------------------------------
@@ -634,29 +358,29 @@ def _assign_by_hand(work: _Assignment, channel: Channel, name: str | None) -> No
     if doubt:
         message = f"{name} is mapped by hand to the channel {channel.name}, but {doubt}."
         remedy = "Check that the model means this structure; the dose may be off around it."
-        kind = "mapped-related" if _is_related(name, channel) else "mapped-unlike"
+        kind = "mapped-related" if is_related(name, channel) else "mapped-unlike"
         work.note(kind, "warning", message, remedy, name)
 
 
 def _doubt(name: str, channel: Channel, protocol: StructureProtocol) -> str:
     """Why a structure chosen by hand may be another one than the channel means, or nothing."""
-    if _fit(name, channel) is not None:
+    if fit_name(name, channel) is not None:
         return ""
-    if _is_related(name, channel):
+    if is_related(name, channel):
         return f"it is kin to {channel.label}, not the same"
-    other = next((c for c in protocol.channels if c != channel and _fit(name, c)), None)
+    other = next((c for c in protocol.channels if c != channel and fit_name(name, c)), None)
     if channel.role == "target":
-        if _read_target(name, protocol) is None:
+        if read_target(name, protocol) is None:
             return "its name is not that of a plain planning target"
         return ""
-    if other is not None or _read_target(name, protocol) is not None:
+    if other is not None or read_target(name, protocol) is not None:
         return f"its name is that of {other.label if other else 'a target'}"
-    return "its name is that of a derived structure" if _is_helper(name) else ""
+    return "its name is that of a derived structure" if is_helper(name) else ""
 
 
 def _assign_by_name(work: _Assignment, channel: Channel) -> None:
     """An organ or the external contour: the one name that fits best."""
-    best, others = _best_fits(channel, work.free())
+    best, others = best_fits(channel, work.free())
     if len(best) > 1:
         work.refuse_tie(channel, [name for name, _ in best], best[0][1])
     elif best:
@@ -690,12 +414,12 @@ def _leave_empty(work: _Assignment, channel: Channel) -> None:
 def _all_zero(work: _Assignment, channel: Channel) -> list[str]:
     """All-zero structures that would have filled the channel."""
     if channel.role == "target":
-        targets = [_read_target(name, work.protocol) for name in work.names if name in work.empty]
+        targets = [read_target(name, work.protocol) for name in work.names if name in work.empty]
         empty = [target for target in targets if target is not None]
         if channel.level_gy is not None:
-            empty = [t for t in empty if t.dose_gy is None or _has_dose(t, channel.level_gy)]
+            empty = [t for t in empty if t.dose_gy is None or has_dose(t, channel.level_gy)]
         return [target.name for target in empty]
-    return [name for name in work.names if name in work.empty and _fit(name, channel)]
+    return [name for name in work.names if name in work.empty and fit_name(name, channel)]
 
 
 def _tell_all_zero(work: _Assignment, channel: Channel, names: Sequence[str]) -> None:
@@ -724,7 +448,7 @@ def _refuse_missing(work: _Assignment, channel: Channel) -> None:
 
 def _kin_remedy(work: _Assignment, channel: Channel) -> str:
     """How to map related structures that are there, if any are."""
-    kin = [name for name in work.free() if _is_related(name, channel)]
+    kin = [name for name in work.free() if is_related(name, channel)]
     if not kin:
         return ""
     return (
@@ -735,15 +459,15 @@ def _kin_remedy(work: _Assignment, channel: Channel) -> str:
 
 def _nearest(work: _Assignment, channel: Channel) -> str | None:
     """The unused structure whose name is most like the channel's; never a GTV or CTV for a PTV."""
-    spellings = [spelling.key for _, _, spelling in _spellings(channel)]
+    spellings = [spelling.key for _, _, spelling in channel_spellings(channel)]
 
     def likeness(name: str) -> float:
-        parsed = _parse(name)
+        parsed = parse_name(name)
         if channel.side is not None and parsed.side not in (None, channel.side):
             return 0.0
-        if channel.role == "target" and not _OTHER_VOLUMES.isdisjoint(parsed.tokens):
+        if channel.role == "target" and not OTHER_VOLUMES.isdisjoint(parsed.tokens):
             return 0.0
-        plain = 0.0 if _is_helper(name) else 0.05  # of two equally near, the plain one
+        plain = 0.0 if is_helper(name) else 0.05  # of two equally near, the plain one
         ratio = difflib.SequenceMatcher
         return plain + max(ratio(None, parsed.key, spelling).ratio() for spelling in spellings)
 
@@ -757,7 +481,7 @@ def _assign_targets(work: _Assignment) -> None:
     for channel in open_channels:
         if channel.name in work.free():
             work.assign(channel, channel.name, "the channel's own name")
-    read = (_read_target(name, work.protocol) for name in work.free())
+    read = (read_target(name, work.protocol) for name in work.free())
     targets = [target for target in read if target is not None]
     if len(work.protocol.targets) == 1:
         _assign_single_target(work, work.protocol.targets[0], targets)
@@ -765,7 +489,7 @@ def _assign_targets(work: _Assignment) -> None:
         _assign_levels(work, targets)
 
 
-def _assign_single_target(work: _Assignment, channel: Channel, targets: list[_Target]) -> None:
+def _assign_single_target(work: _Assignment, channel: Channel, targets: list[TargetName]) -> None:
     """A protocol with one target takes the highest of several, and says so."""
     match = work.matches.get(channel.name)
     if match is None and targets:
@@ -797,9 +521,9 @@ def _tell_unassigned(work: _Assignment, names: list[str]) -> None:
     work.note("target-not-used", "warning", message, f"To choose otherwise: {example}.", names[0])
 
 
-def _highest(targets: list[_Target]) -> list[_Target]:
+def _highest(targets: list[TargetName]) -> list[TargetName]:
     """The highest target by dose, else by level; more than one when the names do not tell."""
-    measures: tuple[Callable[[_Target], float | None], ...] = (
+    measures: tuple[Callable[[TargetName], float | None], ...] = (
         lambda t: t.dose_gy,
         lambda t: None if t.level is None else -t.level,
     )
@@ -811,14 +535,14 @@ def _highest(targets: list[_Target]) -> list[_Target]:
     return targets
 
 
-def _assign_levels(work: _Assignment, targets: list[_Target]) -> None:
+def _assign_levels(work: _Assignment, targets: list[TargetName]) -> None:
     """A protocol with several levels: exact doses, levels in words, then the order of doses."""
     channels = work.protocol.targets
     placed: set[str] = set()
     for channel in channels:
         level_gy = channel.level_gy
         if level_gy is not None:
-            fitting = [t for t in targets if _has_dose(t, level_gy)]
+            fitting = [t for t in targets if has_dose(t, level_gy)]
             _assign_level(work, channel, fitting, f"{level_gy:g} Gy in the name", placed)
     for position, channel in enumerate(channels):
         rank = round(2 * position / (len(channels) - 1))
@@ -833,7 +557,7 @@ def _assign_levels(work: _Assignment, targets: list[_Target]) -> None:
 
 
 def _assign_level(
-    work: _Assignment, channel: Channel, fitting: list[_Target], why: str, placed: set[str]
+    work: _Assignment, channel: Channel, fitting: list[TargetName], why: str, placed: set[str]
 ) -> None:
     """One channel, and those whose names tell its level; `placed` collects them."""
     if channel.name in work.refused:
@@ -850,7 +574,7 @@ def _assign_level(
         placed.update(target.name for target in fitting)
 
 
-def _assign_by_order(work: _Assignment, targets: list[_Target]) -> None:
+def _assign_by_order(work: _Assignment, targets: list[TargetName]) -> None:
     """Doses that are no channel's level: onto the channels left, by nearest level, in order."""
     closed = work.matches.keys() | work.refused
     channels = [c for c in work.protocol.targets if c.name not in closed and c.level_gy is not None]
@@ -879,11 +603,11 @@ def _assign_by_order(work: _Assignment, targets: list[_Target]) -> None:
         work.note("target-level-approximate", "warning", message, remedy, target.name)
 
 
-_Pairing = tuple[tuple[Channel, _Target], ...]
+_Pairing = tuple[tuple[Channel, TargetName], ...]
 
 
 def _ordered_pairings(
-    work: _Assignment, channels: list[Channel], targets: list[_Target]
+    work: _Assignment, channels: list[Channel], targets: list[TargetName]
 ) -> list[tuple[float, _Pairing]]:
     """Pairings of as many targets as possible that keep the order of doses, the nearest first.
 
@@ -913,7 +637,7 @@ def _fixed_levels(work: _Assignment) -> list[tuple[float, float]]:
         match = work.matches.get(channel.name)
         if match is None or match.structure is None or channel.level_gy is None:
             continue
-        target = _read_target(match.structure, work.protocol)
+        target = read_target(match.structure, work.protocol)
         if target is not None and target.dose_gy is not None:
             fixed.append((channel.level_gy, target.dose_gy))
     return fixed
@@ -940,7 +664,7 @@ def _refuse_equal_pairings(work: _Assignment, one: _Pairing, other: _Pairing) ->
     work.refuse(channel, "mapping-ambiguous", message, f"Choose one: {' or '.join(options)}.")
 
 
-def _assign_unnumbered(work: _Assignment, targets: list[_Target]) -> None:
+def _assign_unnumbered(work: _Assignment, targets: list[TargetName]) -> None:
     """PTVs whose names tell no level: one alone is the highest level, several are refused."""
     first = work.protocol.targets[0]
     taken = any(channel.name in work.matches for channel in work.protocol.targets)
