@@ -59,10 +59,10 @@ def test_a_ball_in_a_gaussian_dose_keeps_the_peak_between_voxels(scene):
     span = 70 - lowest
     assert curve.max_gy == pytest.approx(70, abs=0.005 * span)
     assert curve.min_gy == pytest.approx(lowest, abs=0.01 * span)
-    for percent in (2, 50, 95):
+    for percent in (2, 50, 95, 98):
         inner = radius * (percent / 100) ** (1 / 3)
         expected = 70 * np.exp(-(inner**2) / (2 * sigma**2))
-        assert curve.dose_at_percent(percent) == pytest.approx(expected, abs=0.005 * span)
+        assert curve.dose_at_percent(percent) == pytest.approx(expected, abs=0.01 * span)
 
 
 def test_a_box_that_fills_whole_voxels_in_a_linear_dose_is_exact():

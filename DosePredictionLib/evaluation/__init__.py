@@ -1,0 +1,1 @@
+"""Numbers on a dose: DVH, scores, gamma, clinical goals, and their statistics over a cohort."""

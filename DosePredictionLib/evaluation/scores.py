@@ -1,0 +1,315 @@
+"""How far a predicted dose lies from a reference.
+
+The dose score and the DVH score follow the OpenKBP challenge (Babier et al. 2021,
+doi 10.1002/mp.14845) to the letter: whole voxels and `numpy.percentile`, not the sub-voxel DVH of
+`dvh`. A mask in these measures is boolean; an occupancy counts as inside from one half on, except
+where a docstring says that it weighs. Nothing here resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..errors import DosePredictionError
+from ..volume import Volume
+from .arrays import as_array, as_mask, require_finite, require_same_grid, voxel_mm
+
+__all__ = [
+    "ORGAN_ENDPOINTS",
+    "TARGET_ENDPOINTS",
+    "bias",
+    "challenge_endpoints",
+    "dose_score",
+    "dvh_score",
+    "dvh_score_terms",
+    "isodose_dice",
+    "mae",
+    "mae_above",
+    "masked_mae_after_d97",
+    "ssim",
+]
+
+Doses = Volume | Any
+"""A `Volume`, or an array or tensor `(z, y, x)`."""
+
+TARGET_ENDPOINTS = ("D99_gy", "D95_gy", "D1_gy")
+ORGAN_ENDPOINTS = ("D0.1cc_gy", "Dmean_gy")
+_TARGET_PERCENTILE = {"D99_gy": 1.0, "D95_gy": 5.0, "D1_gy": 99.0}
+_TENTH_CC_MM3 = 100.0
+_ISODOSE_LEVELS = tuple(range(10, 101, 10))
+_SSIM_RADIUS = 3
+_SSIM_SIGMA = 1.5
+_SSIM_K1, _SSIM_K2 = 0.01, 0.03  # Wang et al. 2004, doi 10.1109/TIP.2003.819861
+
+
+def dose_score(prediction: Doses, reference: Doses, mask: Doses) -> float | None:
+    """OpenKBP dose score in Gy; lower is better.
+
+    The absolute difference is summed over *all* voxels, as in the challenge, and divided by the
+    number of voxels of `mask`: `possible_dose_mask`, or Body where there is none. Dose predicted
+    outside the mask counts against the prediction; zero it first if it is not meant.
+
+    Returns:
+        None for an empty mask.
+    """
+    predicted, referred = _pair(prediction, reference)
+    require_same_grid(prediction, mask, "The prediction", "the dose mask")
+    voxels = int(np.count_nonzero(as_mask(mask)))
+    if voxels == 0:
+        return None
+    return float(np.abs(predicted - referred).sum(dtype=np.float64) / voxels)
+
+
+def challenge_endpoints(
+    dose: Doses, mask: Doses, is_target: bool, spacing_mm: Sequence[float] | None = None
+) -> dict[str, float]:
+    """The challenge's endpoints of one structure, by voxel percentiles.
+
+    Targets: D99 = percentile 1, D95 = percentile 5, D1 = percentile 99. Organs: the mean, and
+    D0.1cc = percentile `100 - 100 n / voxels` with `n = max(1, round(100 mm³ / voxel))`. For an
+    organ of fewer than n voxels, where the challenge is undefined, it is the lowest voxel.
+
+    Returns:
+        Gy by endpoint key; empty for an empty structure.
+    """
+    values = as_array(dose)[as_mask(mask)].astype(np.float64)
+    if values.size == 0:
+        return {}
+    if is_target:
+        return {key: float(np.percentile(values, p)) for key, p in _TARGET_PERCENTILE.items()}
+    voxel_mm3 = float(np.prod(voxel_mm(dose, spacing_mm)))
+    count = max(1.0, float(np.round(_TENTH_CC_MM3 / voxel_mm3)))
+    percentile = max(0.0, 100.0 - count / values.size * 100.0)
+    return {"D0.1cc_gy": float(np.percentile(values, percentile)), "Dmean_gy": float(values.mean())}
+
+
+def dvh_score_terms(
+    prediction: Doses,
+    reference: Doses,
+    structures: Mapping[str, Doses],
+    *,
+    targets: Iterable[str],
+    organs: Iterable[str] | None = None,
+    spacing_mm: Sequence[float] | None = None,
+) -> dict[tuple[str, str], float]:
+    """Absolute differences of the challenge's endpoints, (structure, endpoint key) → Gy.
+
+    Args:
+        prediction: predicted dose, Gy.
+        reference: the plan's dose, Gy, on the same grid.
+        structures: masks by name.
+        targets: names scored as targets.
+        organs: names scored as organs; without it every structure that is not a target. A name
+            without a mask, or with an empty one, is skipped as in the challenge.
+        spacing_mm: voxel spacing (x, y, z), for arrays only.
+    """
+    predicted, referred = _pair(prediction, reference)
+    spacing = voxel_mm(prediction, spacing_mm)
+    target_names = tuple(targets)
+    organ_names = tuple(structures) if organs is None else tuple(organs)
+    terms: dict[tuple[str, str], float] = {}
+    for name in dict.fromkeys((*organ_names, *target_names)):
+        if name not in structures:
+            continue
+        require_same_grid(prediction, structures[name], "The prediction", name)
+        mask = as_mask(structures[name])
+        is_target = name in target_names
+        ours = challenge_endpoints(predicted, mask, is_target, spacing)
+        theirs = challenge_endpoints(referred, mask, is_target, spacing)
+        terms.update({(name, key): abs(ours[key] - theirs[key]) for key in ours})
+    return terms
+
+
+def dvh_score(
+    prediction: Doses,
+    reference: Doses,
+    structures: Mapping[str, Doses],
+    *,
+    targets: Iterable[str],
+    organs: Iterable[str] | None = None,
+    spacing_mm: Sequence[float] | None = None,
+) -> float | None:
+    """OpenKBP DVH score of one patient in Gy: the mean of `dvh_score_terms`; lower is better.
+
+    A cohort's score is the mean over the terms of all patients pooled, not the mean of this.
+
+    Returns:
+        None when no structure can be scored.
+    """
+    terms = dvh_score_terms(
+        prediction, reference, structures, targets=targets, organs=organs, spacing_mm=spacing_mm
+    )
+    return float(np.mean(list(terms.values()))) if terms else None
+
+
+def mae(prediction: Doses, reference: Doses, region: Doses | None = None) -> float | None:
+    """Mean absolute difference in Gy; an occupancy in `region` weighs. None for an empty region."""
+    predicted, referred = _pair(prediction, reference)
+    return _weighted_mean(np.abs(predicted - referred), prediction, region)
+
+
+def bias(prediction: Doses, reference: Doses, region: Doses | None = None) -> float | None:
+    """Mean of prediction - reference in Gy; an occupancy weighs. None for an empty region."""
+    predicted, referred = _pair(prediction, reference)
+    return _weighted_mean(predicted - referred, prediction, region)
+
+
+def mae_above(
+    prediction: Doses, reference: Doses, threshold_gy: float = 5.0, region: Doses | None = None
+) -> float | None:
+    """Mean absolute difference in Gy where the reference exceeds a dose, within `region`."""
+    predicted, referred = _pair(prediction, reference)
+    chosen = referred > threshold_gy
+    if region is not None:
+        require_same_grid(prediction, region, "The prediction", "the region")
+        chosen &= as_mask(region)
+    return _weighted_mean(np.abs(predicted - referred), predicted, chosen)
+
+
+def masked_mae_after_d97(
+    prediction: Doses,
+    reference: Doses,
+    *,
+    target: Doses,
+    body: Doses,
+    prescription_gy: float,
+    threshold_gy: float = 5.0,
+) -> float | None:
+    """Masked MAE of the GDP-HMM challenge (AAPM 2025, arXiv 2501.11803) in Gy.
+
+    The reference is scaled until its D97 in `target` (voxel percentile 3) is the prescription.
+    Absolute differences are summed over body voxels where either dose exceeds the threshold, and
+    divided by the body voxels where the scaled reference does. The prediction is not scaled.
+
+    Returns:
+        None for an empty target, a target without dose, or a reference below the threshold.
+    """
+    predicted, referred = _pair(prediction, reference)
+    for label, mask in (("the target", target), ("the body", body)):
+        require_same_grid(prediction, mask, "The prediction", label)
+    in_target = referred[as_mask(target)]
+    if in_target.size == 0:
+        return None
+    d97_gy = float(np.percentile(in_target, 3))
+    if d97_gy <= 0:
+        return None
+    referred = referred * (prescription_gy / d97_gy)
+    inside = as_mask(body)
+    high = (referred > threshold_gy) & inside
+    either = high | ((predicted > threshold_gy) & inside)
+    voxels = int(np.count_nonzero(high))
+    if voxels == 0:
+        return None
+    return float(np.abs(referred - predicted)[either].sum(dtype=np.float64) / voxels)
+
+
+def ssim(
+    prediction: Doses, reference: Doses, *, data_range_gy: float, region: Doses | None = None
+) -> float | None:
+    """3D structural similarity, mean over `region` (Body); 1 for equal doses.
+
+    Gaussian window of 7³ voxels, σ 1.5 voxels, K1 0.01, K2 0.03, the edge's value beyond the grid,
+    weighted covariance without Bessel's correction. `data_range_gy` is the prescription.
+
+    Returns:
+        None for an empty region.
+
+    Raises:
+        DosePredictionError: the range is not positive.
+    """
+    if not data_range_gy > 0:
+        raise DosePredictionError(f"SSIM needs a positive data range; got {data_range_gy} Gy.")
+    predicted, referred = _pair(prediction, reference)
+    inside = np.ones(predicted.shape, dtype=bool) if region is None else as_mask(region)
+    require_same_grid(predicted, inside, "The prediction", "the region")
+    box = _box_with_margin(inside, _SSIM_RADIUS)
+    if box is None:
+        return None
+    x, y = predicted[box].astype(np.float32), referred[box].astype(np.float32)
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    square = mean_x * mean_x + mean_y * mean_y
+    product = mean_x * mean_y
+    # var(x) + var(y) needs one filtering of x² + y²; the products of means are reused.
+    spread = _window_mean(x * x + y * y) - square
+    shared = _window_mean(x * y) - product
+    c1, c2 = (_SSIM_K1 * data_range_gy) ** 2, (_SSIM_K2 * data_range_gy) ** 2
+    similarity = (2 * product + c1) * (2 * shared + c2) / ((square + c1) * (spread + c2))
+    return float(similarity[inside[box]].mean(dtype=np.float64))
+
+
+def isodose_dice(
+    prediction: Doses,
+    reference: Doses,
+    prescription_gy: float,
+    levels_percent: Iterable[float] = _ISODOSE_LEVELS,
+    region: Doses | None = None,
+) -> dict[float, float | None]:
+    """Dice of the two isodose volumes at percentages of the prescription, by voxels.
+
+    Returns:
+        Level → 2 |A and B| / (|A| + |B|); None where neither dose reaches the level.
+    """
+    predicted, referred = _pair(prediction, reference)
+    if region is not None:
+        inside = as_mask(region)
+        predicted, referred = predicted[inside], referred[inside]
+    result: dict[float, float | None] = {}
+    for level in levels_percent:
+        dose_gy = level / 100.0 * prescription_gy
+        ours, theirs = predicted >= dose_gy, referred >= dose_gy
+        total = int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs))
+        shared = int(np.count_nonzero(ours & theirs))
+        result[level] = 2.0 * shared / total if total else None
+    return result
+
+
+def _pair(prediction: Doses, reference: Doses) -> tuple[NDArray, NDArray]:
+    """Both doses as floating arrays on one grid, finite."""
+    require_same_grid(prediction, reference, "The prediction", "the reference")
+    arrays = []
+    for dose, label in ((prediction, "The prediction"), (reference, "The reference")):
+        array = as_array(dose)
+        if not np.issubdtype(array.dtype, np.floating) or array.dtype.itemsize < 4:
+            array = array.astype(np.float32)
+        require_finite(array, label)
+        arrays.append(array)
+    return arrays[0], arrays[1]
+
+
+def _weighted_mean(values: NDArray, like: Doses, region: Doses | None) -> float | None:
+    if region is None:
+        return float(values.mean(dtype=np.float64))
+    require_same_grid(like, region, "The prediction", "the region")
+    weight = as_array(region)
+    if weight.dtype == bool:
+        inside = values[weight]
+        return float(inside.mean(dtype=np.float64)) if inside.size else None
+    total = float(weight.sum(dtype=np.float64))
+    if total <= 0:
+        return None
+    return float((values * weight).sum(dtype=np.float64) / total)
+
+
+def _box_with_margin(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...] | None:
+    box = []
+    for axis in range(mask.ndim):
+        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if filled.size == 0:
+            return None
+        box.append(slice(max(0, int(filled[0]) - margin), int(filled[-1]) + 1 + margin))
+    return tuple(box)
+
+
+def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean under the 7³ Gaussian window; beyond the block the edge's value goes on."""
+    offsets = np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1)
+    window = np.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
+    window /= window.sum()
+    for axis in range(values.ndim):
+        values = ndimage.correlate1d(values, window, axis=axis, mode="nearest")
+    return values
