@@ -408,7 +408,9 @@ def test_text_for_people_names_the_files_and_the_limits(
     capsys: pytest.CaptureFixture[str], case_folder: Path, small_model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert main(["predict", str(case_folder), "--model", str(small_model), "--output", str(out)]) == 0
+    assert (
+        main(["predict", str(case_folder), "--model", str(small_model), "--output", str(out)]) == 0
+    )
     printed = capsys.readouterr().out
     assert str(out / "patient" / "dose.nii.gz") in printed
     assert "not for clinical use" in printed
@@ -480,7 +482,7 @@ def test_evaluate_of_a_cohort_pools_and_lists_the_unpaired(
             folder / "dose.nii.gz", case.plan_dose.with_array(case.plan_dose.array + offset)
         )
     write_case_folder(tmp_path / "cohort" / "unpredicted", case)
-    code, result, error = run(
+    code, result, _ = run(
         "evaluate", "--cohort", tmp_path / "cohort", "--predictions", tmp_path / "out"
     )
     assert code == 0

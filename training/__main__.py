@@ -68,8 +68,9 @@ def _card(arguments: argparse.Namespace) -> None:
 
     from .export import fill_card
 
-    summary = read_json(arguments.evaluation)["summary"]
-    fill_card(DoseModel.load(arguments.model), summary, arguments.cases)
+    figures = read_json(arguments.evaluation)
+    model = DoseModel.load(arguments.model)
+    fill_card(model, figures["summary"], figures["cases"], arguments.cases)
     sys.stdout.write(f"Filled in the card of {arguments.model}.\n")
 
 

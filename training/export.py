@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,10 +83,19 @@ def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.half() if value.dim() > 1 else value for name, value in weights.items()}
 
 
-def fill_card(model: DoseModel, summary: Mapping[str, Any], description: str) -> DoseModel:
+def fill_card(
+    model: DoseModel,
+    summary: Mapping[str, Any],
+    cases: Sequence[Mapping[str, Any]],
+    description: str,
+) -> DoseModel:
     """Write a cohort's figures, as `evaluate --cohort --json` printed them, into the card."""
     figures = {key: summary[key] for key in CARD_FIGURES if key in summary}
-    validation = {"cases": description, "machine": platform.machine(), **figures}
+    per_case = {
+        case["case"]: {key: round(case[key], 4) for key in ("dose_score_gy", "dvh_score_gy")}
+        for case in cases
+    }
+    validation = {"cases": description, **figures, "per_case": per_case}
     manifest = replace(model.manifest, validation=validation)
     path = model.folder / "model.json"
     partial = path.with_suffix(".partial")

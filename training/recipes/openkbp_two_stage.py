@@ -14,9 +14,9 @@ __all__ = ["recipe"]
 recipe = TrainingConfig(
     protocol="openkbp",
     encoding=EncodingSettings(
-        # The range of the training patients, slightly widened.
+        # The range of the training patients.
         grid=GridSettings(
-            kind="native", spacing_mm_min=(2.5, 2.5, 1.5), spacing_mm_max=(5.5, 5.5, 5.5)
+            kind="native", spacing_mm_min=(2.7, 2.7, 1.5), spacing_mm_max=(5.5, 5.5, 3.5)
         ),
         air_outside_external=True,
         dose_scale_gy=70.0,

@@ -1,0 +1,84 @@
+"""The shipped model on the shipped patient, and the wheel that carries both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT
+
+from DosePredictionLib.errors import ModelError
+from DosePredictionLib.io import read_case
+from DosePredictionLib.predict import default_model
+
+Run = Callable[..., tuple[int, Any, str]]
+
+
+def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path) -> None:
+    model = default_model(read_case(OPENKBP_SAMPLE))
+    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path)
+    assert code == 0
+    assert result["cases"][0]["model"] == model.manifest.name
+    code, scores, _ = run(
+        "evaluate", "--case", OPENKBP_SAMPLE, "--prediction", result["cases"][0]["dose"]
+    )
+    assert code == 0
+    on_card = model.manifest.validation["per_case"]["pt_236"]
+    for key in ("dose_score_gy", "dvh_score_gy"):
+        assert scores[key] == pytest.approx(on_card[key], abs=0.02)
+    in_record = json.loads(Path(result["cases"][0]["prediction"]).read_text())["evaluation"]
+    assert in_record["dose_score_gy"] == pytest.approx(scores["dose_score_gy"], abs=1e-3)
+
+
+def test_the_shipped_pelvis_has_no_default_model_and_says_so() -> None:
+    with pytest.raises(ModelError, match="No installed model fits"):
+        default_model(read_case(PELVIS_SAMPLE))
+
+
+def test_a_wheel_predicts_from_an_empty_folder(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    wheels, site, empty = tmp_path / "wheels", tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    pip = [sys.executable, "-m", "pip"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(wheels), str(ROOT)]
+    subprocess.run(build, check=True, cwd=empty)
+    (wheel,) = wheels.glob("*.whl")
+    subprocess.run(
+        [*pip, "install", "-q", "--no-deps", "--target", str(site), str(wheel)],
+        check=True,
+        cwd=empty,
+    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = [sys.executable, "-c", "import DosePredictionLib as d; print(d.__file__)"]
+    found = subprocess.run(where, cwd=empty, env=environment, check=True, capture_output=True)
+    assert str(site) in found.stdout.decode()
+    sample = site / "DosePredictionLib" / "Resources" / "SampleData" / "openkbp" / "pt_236.npz"
+    command = [sys.executable, "-m", "DosePredictionLib", "predict", str(sample)]
+    done = subprocess.run(
+        [*command, "--output", "out", "--report", "--json"],
+        cwd=empty,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    (record,) = json.loads(done.stdout)["cases"]
+    assert (empty / record["dose"]).is_file() and (empty / record["report"]).is_file()
+    assert [path.name for path in empty.iterdir()] == ["out"]
+
+
+def test_the_dose_is_zero_where_no_dose_may_be(run: Run, tmp_path: Path) -> None:
+    import nibabel
+
+    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path)
+    assert code == 0
+    case = read_case(OPENKBP_SAMPLE)
+    dose = np.asarray(nibabel.load(result["cases"][0]["dose"]).dataobj).T
+    assert case.dose_mask is not None
+    assert not dose[~case.dose_mask.array].any()

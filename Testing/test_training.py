@@ -1,0 +1,221 @@
+"""Training on the library's own rooms: data, augmentation, the loop, export."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import OPENKBP_SAMPLE, ROOT, pelvis_case, write_case_folder
+
+from DosePredictionLib.encoding import EncodingSettings, GridSettings, encode
+from DosePredictionLib.io import read_case
+from DosePredictionLib.losses import masked_mae
+from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.model import DoseModel
+from DosePredictionLib.predict import Predictor
+from DosePredictionLib.protocol import StructureProtocol
+from training.config import NetworkConfig, TrainingConfig
+from training.data import (
+    TrainingCase,
+    cut,
+    load_cases,
+    mirrored_channels,
+    training_batches,
+    unpack_masks,
+)
+from training.export import export_run, fill_card
+from training.loop import Trainer, learning_rate_factor
+from training.recipes.openkbp_two_stage import recipe as openkbp_recipe
+
+PELVIS = StructureProtocol.load("pelvis")
+HEAD_AND_NECK = StructureProtocol.load("openkbp")
+TINY = TrainingConfig(
+    protocol="pelvis",
+    encoding=EncodingSettings(
+        GridSettings("fixed-spacing", spacing_mm=(8.0, 8.0, 8.0)), dose_scale_gy=52.0
+    ),
+    crop=(16, 16, 32),
+    batch_size=2,
+    steps=12,
+    learning_rate=5e-3,
+    validate_every=6,
+    network=NetworkConfig(2, 4),
+)
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingCase]:
+    folder = tmp_path_factory.mktemp("cohort")
+    for index, shape in enumerate([(60, 48, 40), (56, 50, 44), (64, 44, 36)]):
+        write_case_folder(folder / f"p{index}", pelvis_case(shape, (6.0, 6.0, 7.0)))
+    return load_cases(folder, PELVIS, TINY.encoding, workers=1)
+
+
+def test_training_sees_exactly_what_prediction_sees() -> None:
+    case = read_case(OPENKBP_SAMPLE)
+    mapping = map_structures(list(case.structures), HEAD_AND_NECK)
+    encoded = encode(case, HEAD_AND_NECK, mapping, openkbp_recipe.encoding)
+    stored = TrainingCase.read(OPENKBP_SAMPLE, HEAD_AND_NECK, openkbp_recipe.encoding)
+    assert np.array_equal(stored.ct, encoded.input[0])
+    masks = unpack_masks(stored.mask_bits, encoded.input.shape[0] - 1)
+    assert np.array_equal(masks, encoded.input[1:])
+    assert case.plan_dose is not None
+    assert stored.dose_gy.sum() == pytest.approx(case.plan_dose.array.sum(), rel=1e-5)
+
+
+def test_a_mirrored_patient_swaps_paired_organs_and_oblique_strips() -> None:
+    names = [*PELVIS.names, "0", "45", "90", "135"]
+    order = [names[i] for i in mirrored_channels(PELVIS, (0, 45, 90, 135))]
+    assert order[6:8] == ["FemurHead_R", "FemurHead_L"]
+    assert order[9:] == ["0", "135", "90", "45"]
+    assert order[:6] == names[:6]
+    both = mirrored_channels(HEAD_AND_NECK, (0, 45, 90, 135))
+    swapped = [HEAD_AND_NECK.inputs[i].name for i in both[5:7]]
+    assert swapped == ["LeftParotid", "RightParotid"]
+
+
+def test_flipping_a_crop_equals_encoding_the_mirrored_patient() -> None:
+    case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
+    swap = {"FemurHead_L": "FemurHead_R", "FemurHead_R": "FemurHead_L"}
+    mirrored = replace(
+        case,
+        ct=case.ct.with_array(case.ct.array[..., ::-1]),
+        structures={
+            swap.get(name, name): mask.with_array(mask.array[..., ::-1])
+            for name, mask in case.structures.items()
+        },
+        plan_dose=None,
+    )
+    settings = EncodingSettings(GridSettings("as-is", size=(48, 48, 32), spacing_mm=(8, 8, 8)))
+    mapping = map_structures(list(case.structures), PELVIS)
+    plain = encode(case, PELVIS, mapping, settings).input
+    other = encode(mirrored, PELVIS, mapping, settings).input
+    order = [0, *(1 + i for i in mirrored_channels(PELVIS, (0, 45, 90, 135)))]
+    assert np.array_equal(plain[order][..., ::-1], other)
+
+
+def test_batches_depend_on_the_step_alone(cases: list[TrainingCase]) -> None:
+    from_start = training_batches(cases, TINY, PELVIS)
+    for _ in range(3):
+        next(from_start)
+    fourth = next(from_start)
+    resumed = next(training_batches(cases, TINY, PELVIS, first_step=3))
+    assert fourth.names == resumed.names
+    assert torch.equal(fourth.input, resumed.input)
+    assert torch.equal(fourth.dose, resumed.dose)
+
+
+def test_every_case_is_seen_once_an_epoch(cases: list[TrainingCase]) -> None:
+    batches = training_batches(cases, replace(TINY, batch_size=3), PELVIS)
+    for _ in range(3):
+        assert sorted(next(batches).names) == ["p0", "p1", "p2"]
+
+
+def test_a_crop_that_reaches_beyond_is_padded_with_zeros() -> None:
+    array = np.arange(1, 28).reshape(3, 3, 3)
+    block = cut(array, (-1, 1, 2), (3, 3, 3))
+    assert not block[0].any() and not block[:, :, 1:].any() and not block[:, 2].any()
+    assert np.array_equal(block[1:, :2, 0], array[:2, 1:, 2])
+
+
+def test_masked_mae_worked_by_hand_and_patient_by_patient() -> None:
+    prediction = torch.zeros(2, 1, 1, 1, 4)
+    target = torch.tensor([[1.0, 2, 3, 100], [10, 0, 0, 0]]).view(2, 1, 1, 1, 4)
+    mask = torch.tensor([[1.0, 1, 1, 0], [1, 0, 0, 0]]).view(2, 1, 1, 1, 4)
+    assert masked_mae(prediction, target, mask).item() == pytest.approx((2 + 10) / 2)
+    assert masked_mae(prediction, target, mask * 0).item() == 0
+    assert masked_mae(prediction.half(), target.half(), mask.half()).dtype == torch.float32
+    prediction.requires_grad_()
+    masked_mae(prediction, target, mask).backward()
+    assert prediction.grad is not None
+    assert torch.equal(prediction.grad != 0, mask.bool())
+
+
+def test_the_rate_warms_up_and_falls_to_nearly_nothing() -> None:
+    config = replace(TINY, steps=100, warm_up=0.1)
+    assert learning_rate_factor(0, config) == pytest.approx(0.1)
+    assert learning_rate_factor(10, config) == pytest.approx(1.0)
+    factors = [learning_rate_factor(step, config) for step in range(10, 100)]
+    assert factors == sorted(factors, reverse=True)
+    assert learning_rate_factor(100, config) == pytest.approx(1e-3)
+
+
+def test_training_learns_and_resumes_bit_for_bit(cases: list[TrainingCase], tmp_path: Path) -> None:
+    whole = Trainer(TINY, PELVIS, tmp_path / "whole")
+    whole.train(cases[:2], cases[2:])
+    records = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").open()]
+    assert records[-1]["validation_mae_gy"] < records[0]["validation_mae_gy"]
+    # Interrupted after the checkpoint of step 6, the rest lost.
+    broken = Trainer(TINY, PELVIS, tmp_path / "broken")
+    batches = training_batches(cases[:2], TINY, PELVIS)
+    for _ in range(6):
+        batch = next(batches)
+        loss = broken._step(batch.input, batch.dose, batch.region, batch.names)
+    broken._validate(cases[2:], loss)
+    again = Trainer(TINY, PELVIS, tmp_path / "broken")
+    again.resume(tmp_path / "broken" / "last.pt")
+    assert again.step == 6
+    again.train(cases[:2], cases[2:])
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, again.average.state_dict()[name]), name
+
+
+def test_a_time_limit_stops_with_a_checkpoint(cases: list[TrainingCase], tmp_path: Path) -> None:
+    trainer = Trainer(TINY, PELVIS, tmp_path)
+    trainer.train(cases[:2], cases[2:], time_limit_s=0)
+    assert trainer.step == 0 and (tmp_path / "last.pt").is_file()
+
+
+def test_a_loss_that_is_not_finite_names_the_cases(
+    cases: list[TrainingCase], tmp_path: Path
+) -> None:
+    trainer = Trainer(TINY, PELVIS, tmp_path)
+    dose_gy = np.full_like(cases[0].dose_gy, math.nan)
+    spoilt = replace(cases[0], dose_gy=dose_gy, name="spoilt")
+    with pytest.raises(FloatingPointError, match="spoilt"):
+        trainer.train([spoilt], cases[2:])
+
+
+def test_a_run_becomes_a_model_that_predicts(cases: list[TrainingCase], tmp_path: Path) -> None:
+    trainer = Trainer(TINY, PELVIS, tmp_path / "run")
+    trainer.train(cases[:2], cases[2:])
+    described = {
+        "training": {"data": "ellipsoids", "cases": 2},
+        "licence": "MIT",
+        "prescription_gy": {"PTV": 45.0},
+        "fractions": 25,
+    }
+    (tmp_path / "run" / "data.json").write_text(json.dumps(described))
+    model = export_run(tmp_path / "run", "tiny", "A tiny model", tmp_path / "models")
+    assert model.manifest.training["samples_seen"] == 24
+    case = pelvis_case((60, 48, 40), (6.0, 6.0, 7.0))
+    dose = Predictor(model, "cpu", "fp32").predict(case).dose.array
+    assert dose.max() > 1
+    filled = fill_card(model, {"dose_score_gy": {"mean": 3.0}}, [], "three ellipsoids")
+    assert DoseModel.load(model.folder).manifest == filled.manifest
+    model.verify()
+
+
+def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:
+    """The trainer's rooms load on a machine that has no medical package."""
+    blocked = ["nibabel", "SimpleITK", "pydicom", "matplotlib", "jinja2", "monai", "pandas"]
+    code = (
+        "import sys\n"
+        f"for name in {blocked}: sys.modules[name] = None\n"
+        "from training.data import TrainingCase\n"
+        "import training.loop, training.export\n"
+        "from training.recipes.openkbp_two_stage import recipe\n"
+        "from DosePredictionLib.protocol import StructureProtocol\n"
+        "from pathlib import Path\n"
+        f"case = TrainingCase.read(Path({str(OPENKBP_SAMPLE)!r}), "
+        "StructureProtocol.load('openkbp'), recipe.encoding)\n"
+        "assert case.region.any()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
