@@ -36,7 +36,7 @@ def test_cmake_lists_every_file_that_ships() -> None:
     shipped = {
         path.relative_to(LIBRARY).as_posix()
         for path in LIBRARY.rglob("*")
-        if path.suffix in (".py", ".jinja") and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".jinja", ".css") and "__pycache__" not in path.parts
     }
     assert listed == shipped
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from ..case import Case
 from ..device import usable_cores
-from ..errors import CaseError, DosePredictionError
+from ..errors import CaseError, DosePredictionError, GeometryError
 from ..evaluation.evaluate import evaluate_case, require_plausible_dose, summarize_cohort
 from ..external import derive_external
 from ..findings import Finding
 from ..io import case_name, read_case
 from ..io.doses import read_dose
-from ..mapping import map_structures
+from ..io.nifti import DOSE_GAP
+from ..mapping import StructureMapping, map_structures
 from ..protocol import StructureProtocol
 from ..summary import scored_structures
 from ..volume import Volume
@@ -76,7 +77,11 @@ def evaluate_files(
     mapping = map_structures(list(case.structures), protocol, chosen_mapping(call, protocol))
     named = scored_structures(case, protocol, mapping)
     structures = {name: mask for name, (mask, _) in named.items()}
-    scored = {name: mask for name, (mask, channel) in named.items() if channel is not None}
+    scored = {
+        name: mask
+        for name, (mask, channel) in named.items()
+        if channel is not None and channel.role != "external"
+    }
     resample = not call.no_resample
     prediction, findings = read_dose(dose_path, case.grid, scored, resample)
     reference, reference_label = case.plan_dose, "The plan dose"
@@ -84,8 +89,10 @@ def evaluate_files(
         reference, noticed = read_dose(call.reference, case.grid, scored, resample)
         reference_label = str(call.reference)
         findings += noticed
-    if reference is None:
+    elif reference is None:
         raise CaseError(f"{path} has no plan dose: name one by --reference.")
+    else:
+        _require_covered(case, protocol, mapping)
     require_plausible_dose(prediction, str(dose_path))
     require_plausible_dose(reference, reference_label)
     record = {
@@ -106,6 +113,15 @@ def evaluate_files(
         "checks": [finding.as_json() for finding in findings],
     }
     return record, findings
+
+
+def _require_covered(case: Case, protocol: StructureProtocol, mapping: StructureMapping) -> None:
+    """Refuse a plan dose that leaves part of a target or organ out."""
+    channels = [*protocol.targets, *protocol.organs]
+    scored = {mapping.structure(channel.name) for channel in channels}
+    for finding in case.findings:
+        if finding.id == DOSE_GAP and finding.structure in scored:
+            raise GeometryError(f"{finding.message} At least 99 % are needed for scores.")
 
 
 def _body(case: Case, protocol: StructureProtocol, structures: Mapping[str, Volume]) -> Volume:

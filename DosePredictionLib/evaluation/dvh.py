@@ -2,9 +2,9 @@
 
 Conventions: D_x is the highest dose that at least x (percent or cc) of the structure receives; V_d
 is the part that receives at least d. Dose between voxel centers is interpolated (`sampling`), the
-surface lies inside the voxels that it cuts (`cells`), and a binary mask's surface is estimated
-from the voxels around it (`surface`). Doses and occupancies on different grids are refused, never
-resampled here.
+surface lies inside the voxels that it cuts (`cells`). Of a binary mask whole voxels count; only
+its lowest and highest dose are sought on a smoothed surface (`surface`). Doses and occupancies on
+different grids are refused, never resampled here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
 from ..volume import Volume
-from .arrays import as_array, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, bounding_box, require_finite, require_same_grid, voxel_mm
 from .curve import VolumeCurve, curve_of_cells
 from .sampling import structure_cells
+from .surface import MARGIN as SURFACE_MARGIN
 from .surface import estimated_occupancy
 
 __all__ = ["Dvh", "dvh", "dvhs", "parse_endpoint"]
@@ -194,7 +195,7 @@ def dvh(
     Args:
         dose: Gy; a `Volume`, or an array or tensor `(z, y, x)` with `spacing_mm`.
         mask: bool or 0/1, or occupancy in 0…1, on the same grid. An occupancy's surface is placed
-            inside the voxels that it cuts; a binary mask's is estimated.
+            inside the voxels that it cuts; of a binary mask whole voxels count.
         spacing_mm: voxel spacing (x, y, z), for arrays only.
         name: the structure's name, for messages.
 
@@ -240,14 +241,16 @@ def _require_plausible(dose: NDArray) -> None:
 
 
 def _structure_dvh(dose: NDArray, mask: NDArray, voxel_cc: float, name: str) -> Dvh:
-    occupancy = estimated_occupancy(_checked_mask(mask, name))
-    voxels = float(occupancy.sum(dtype=np.float64))
-    if voxels <= 0:
+    box = bounding_box(mask, SURFACE_MARGIN)
+    if box is None:
         finding = Finding(
             "structure-empty", "warning", f"{name or 'The structure'} is empty.", structure=name
         )
         return Dvh(name, 0.0, findings=(finding,))
-    cells = structure_cells(dose, occupancy)
+    dose, occupancy = dose[box], _checked_mask(mask[box], name)
+    voxels = float(occupancy.sum(dtype=np.float64))
+    surface = estimated_occupancy(occupancy)
+    cells = structure_cells(dose, occupancy, surface)
     curve = curve_of_cells(cells)
     in_cc = VolumeCurve(curve.dose_gy, curve.volume * (voxels * voxel_cc / curve.total))
     return Dvh(
@@ -270,7 +273,7 @@ def _checked_mask(mask: NDArray, name: str) -> NDArray:
             f"{name or 'The mask'} holds values from {low:g} to {high:g}: a mask is boolean, or an "
             "occupancy from 0 to 1."
         )
-    return mask if low >= 0 and high <= 1 else np.clip(mask, 0.0, 1.0)
+    return mask.astype(np.float32) if low >= 0 and high <= 1 else np.clip(mask, 0.0, 1.0)
 
 
 def _size_and_dose_findings(name: str, voxels: float, highest_gy: float) -> tuple[Finding, ...]:

@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DosePredictionError
+from .arrays import bounding_box
 from .cells import cut_moments, highest_in_cut, plane_offset, unit_normals
 
 __all__ = ["Cells", "structure_cells"]
@@ -26,6 +28,7 @@ _LIMIT = 2.0  # a curvature may exceed its neighbors' at most by this factor
 _WHOLE = 1.0 - 1e-6
 _CELLS_WANTED = 60_000
 _EXTREME_CANDIDATES = 96
+_SLIVER = 0.005  # of a voxel: the plane through less is not searched for extremes
 _PATCH_RADIUS = 0.2  # voxels from the middle of a cut's plane within which extremes are sought
 
 
@@ -48,12 +51,32 @@ class Cells:
     highest_gy: float
 
 
-def structure_cells(dose: NDArray, occupancy: NDArray) -> Cells:
-    """Cells of the structure `occupancy` `(z, y, x)` (0…1, not all zero) in `dose` `(z, y, x)`.
+def structure_cells(dose: NDArray, occupancy: NDArray, surface: NDArray | None = None) -> Cells:
+    """Cells of a structure in `dose` `(z, y, x)`.
 
     Voxels that the surface cuts are cut by a plane; all voxels are subdivided the more finely the
     fewer they are. Sizes of 1, 2 or 4 cells along an edge never straddle a voxel's center.
+
+    Args:
+        dose: Gy.
+        occupancy: 0…1, not all zero, in the dose's shape.
+        surface: another occupancy of the same structure, in which lowest and highest dose are
+            sought, where the first one has only whole voxels.
     """
+    parts = _parts(dose, occupancy)
+    cells = [part.cells() for part in parts]
+    bounds = parts if surface is None else _parts(dose, surface)
+    floor = 0.0 if float(dose.min()) >= 0 else -np.inf
+    return Cells(
+        dose_gy=np.maximum(np.concatenate([c[0] for c in cells]), floor),
+        half_width_gy=np.concatenate([c[1] for c in cells]),
+        voxels=np.concatenate([c[2] for c in cells]),
+        lowest_gy=max(floor, -_highest(bounds, -1.0)),
+        highest_gy=_highest(bounds, 1.0),
+    )
+
+
+def _parts(dose: NDArray, occupancy: NDArray) -> list[_Part]:
     field, inside = _crop(dose, occupancy)
     index = np.flatnonzero(inside.array)
     fraction = inside.array.reshape(-1)[index].astype(np.float64)
@@ -62,15 +85,7 @@ def structure_cells(dose: NDArray, occupancy: NDArray) -> Cells:
     if not whole.all():
         cut = _cut_voxels(field, inside, index[~whole], fraction[~whole])
         parts.extend(part for part in cut if part.index.size)
-    cells = [part.cells() for part in parts]
-    floor = 0.0 if float(dose.min()) >= 0 else -np.inf
-    return Cells(
-        dose_gy=np.maximum(np.concatenate([c[0] for c in cells]), floor),
-        half_width_gy=np.concatenate([c[1] for c in cells]),
-        voxels=np.concatenate([c[2] for c in cells]),
-        lowest_gy=max(floor, -_highest(parts, -1.0)),
-        highest_gy=_highest(parts, 1.0),
-    )
+    return parts
 
 
 @dataclass(frozen=True)
@@ -121,16 +136,16 @@ def _limited(bend: Array, below: Array, above: Array) -> Array:
 
 def _crop(dose: NDArray, occupancy: NDArray) -> tuple[_Field, _Field]:
     """Both arrays cut to the structure's box and a margin; past the grid's edge the dose stays."""
-    low, high, missing = [], [], []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero((occupancy > 0).any(axis=others))
-        start, stop = int(filled[0]) - _MARGIN, int(filled[-1]) + 1 + _MARGIN
-        low.append(max(start, 0))
-        high.append(min(stop, dose.shape[axis]))
-        missing.append((low[-1] - start, stop - high[-1]))
-    block = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    cropped_dose, cropped_mask = dose[block], occupancy[block]
+    box = bounding_box(occupancy, _MARGIN)
+    if box is None:
+        raise DosePredictionError("An empty structure has no cells.")
+    tight = bounding_box(occupancy[box])
+    assert tight is not None
+    missing = [
+        (_MARGIN - inner.start, _MARGIN - (outer.stop - outer.start - inner.stop))
+        for outer, inner in zip(box, tight, strict=True)
+    ]
+    cropped_dose, cropped_mask = dose[box], occupancy[box]
     if any(before or after for before, after in missing):
         cropped_dose = np.pad(cropped_dose, missing, mode="edge")
         cropped_mask = np.pad(cropped_mask, missing, mode="edge")
@@ -234,8 +249,11 @@ class _WholeVoxels:
 class _CutVoxels:
     """Voxels cut by a plane, `normals` `(count, 3)` in array order (z, y, x)."""
 
-    def __init__(self, field: _Field, index: Index, normals: Array, offsets: Array) -> None:
-        self.field, self.index, self.normals, self.offsets = field, index, normals, offsets
+    def __init__(
+        self, field: _Field, index: Index, fraction: Array, normals: Array, offsets: Array
+    ) -> None:
+        self.field, self.index, self.fraction = field, index, fraction
+        self.normals, self.offsets = normals, offsets
 
     def _planes(self, rows: Index | slice, divisions: int) -> Array:
         """Plane offsets in each cell's own unit cube, `(count, cells)`."""
@@ -271,6 +289,8 @@ class _CutVoxels:
         )
         reached = np.minimum(sign * dose + rise, self.field.ceiling(self.index[rows], sign))
         used = (planes > -0.5) & self._near_the_patch(rows, planes)
+        # A sliver's plane is the least certain, and its neighbors reach almost as far.
+        used &= (self.fraction[rows] > _SLIVER)[:, None] | bool(np.all(self.fraction <= _SLIVER))
         return float(np.where(used, reached, -np.inf).max())
 
     def _near_the_patch(self, rows: Index, planes: Array) -> NDArray[np.bool_]:
@@ -279,14 +299,15 @@ class _CutVoxels:
         A plane's corners stand out of a curved surface; its middle is where it is true.
         """
         _, _, centers = _cell_stencil(4)
-        cut = (np.abs(planes) <= 0.5).astype(np.float64)
+        cut = np.asarray(np.abs(planes) <= 0.5).astype(np.float64)
         middle = (cut @ centers) / np.maximum(cut.sum(axis=1), 1.0)[:, None]
         away = centers[None] - middle[:, None, :]
         length = np.linalg.norm(self.normals[rows], axis=1)
         across = np.einsum("nca,na->nc", away, self.normals[rows] / length[:, None])
         along = np.sqrt(np.maximum((away**2).sum(axis=2) - across**2, 0.0))
         present = np.where(planes > -0.5, along, np.inf)
-        return along <= np.maximum(_PATCH_RADIUS, present.min(axis=1, keepdims=True))
+        reach = np.maximum(_PATCH_RADIUS, present.min(axis=1, keepdims=True))
+        return np.asarray(along <= reach)
 
 
 class _Specks:
@@ -337,7 +358,7 @@ def _cut_voxels(
     normals, known = unit_normals(normals)
     offsets = plane_offset(normals[known], fraction[known])
     return (
-        _CutVoxels(field, index[known], normals[known], offsets),
+        _CutVoxels(field, index[known], fraction[known], normals[known], offsets),
         _Specks(field, index[~known], fraction[~known]),
     )
 

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from ..errors import DosePredictionError
 from ..volume import Volume
-from .arrays import as_array, as_mask, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, as_mask, bounding_box, require_finite, require_same_grid, voxel_mm
 
 __all__ = [
     "ORGAN_ENDPOINTS",
@@ -227,7 +227,7 @@ def ssim(
     predicted, referred = _pair(prediction, reference)
     inside = np.ones(predicted.shape, dtype=bool) if region is None else as_mask(region)
     require_same_grid(predicted, inside, "The prediction", "the region")
-    box = _box_with_margin(inside, _SSIM_RADIUS)
+    box = bounding_box(inside, _SSIM_RADIUS)
     if box is None:
         return None
     x, y = predicted[box].astype(np.float32), referred[box].astype(np.float32)
@@ -293,16 +293,6 @@ def _weighted_mean(values: NDArray, like: Doses, region: Doses | None) -> float 
     if total <= 0:
         return None
     return float((values * weight).sum(dtype=np.float64) / total)
-
-
-def _box_with_margin(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...] | None:
-    box = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        if filled.size == 0:
-            return None
-        box.append(slice(max(0, int(filled[0]) - margin), int(filled[-1]) + 1 + margin))
-    return tuple(box)
 
 
 def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from ..findings import Finding
 from ..volume import Grid, Volume
 from .volumes import read_volume
 
-__all__ = ["dose_on_grid", "read_dose"]
+__all__ = ["dose_on_grid", "read_dose", "uncovered"]
 
 _REQUIRED_COVERAGE = 0.99
 
@@ -25,6 +25,20 @@ def read_dose(
     if dose.array.dtype.kind == "f" and not np.all(np.isfinite(dose.array)):
         raise CaseError(f"{path} holds NaN or infinite doses.")
     return dose_on_grid(dose, grid, structures, str(path), resample)
+
+
+def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> dict[str, float]:
+    """Structures (on `grid`) of which a dose grid covers less than 99 %, and the share covered."""
+    if dose_grid.matches(grid):
+        return {}
+    everywhere = Volume(np.ones(dose_grid.shape, np.uint8), dose_grid)
+    covered = everywhere.resampled_to(grid, "nearest").array
+    shares = {
+        name: float(covered[mask.array > 0].mean())
+        for name, mask in structures.items()
+        if mask.array.any()
+    }
+    return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
 
 
 def dose_on_grid(
@@ -52,14 +66,10 @@ def dose_on_grid(
         raise GeometryError(
             f"{label} lies on {dose.grid}, the structures on {grid}, and resampling is not allowed."
         )
-    covered = Volume(np.ones(dose.grid.shape, np.uint8), dose.grid).resampled_to(grid, "nearest")
-    for name, mask in structures.items():
-        inside = mask.array > 0
-        share = float(covered.array[inside].mean()) if inside.any() else 1.0
-        if share < _REQUIRED_COVERAGE:
-            raise GeometryError(
-                f"{label} ({dose.grid}) covers only {100 * share:.1f} % of {name} "
-                f"(on {grid}); at least 99 % are needed."
-            )
+    for name, share in uncovered(dose.grid, grid, structures).items():
+        raise GeometryError(
+            f"{label} ({dose.grid}) covers only {100 * share:.1f} % of {name} (on {grid}); at "
+            "least 99 % are needed."
+        )
     message = f"{label} ({dose.grid}) was resampled linearly onto the structures' grid ({grid})."
     return dose.resampled_to(grid, "linear"), [Finding("dose-resampled", "info", message)]
