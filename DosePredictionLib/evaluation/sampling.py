@@ -299,7 +299,7 @@ class _CutVoxels:
         A plane's corners stand out of a curved surface; its middle is where it is true.
         """
         _, _, centers = _cell_stencil(4)
-        cut = np.asarray(np.abs(planes) <= 0.5).astype(np.float64)
+        cut = np.less_equal(np.abs(planes), 0.5).astype(np.float64)
         middle = (cut @ centers) / np.maximum(cut.sum(axis=1), 1.0)[:, None]
         away = centers[None] - middle[:, None, :]
         length = np.linalg.norm(self.normals[rows], axis=1)
