@@ -1,0 +1,218 @@
+"""The report as one HTML file that needs nothing else: no network, no script, no second file."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.colors import Colormap, to_hex
+
+from .content import ReportInput
+from .dvh_chart import structure_dvhs
+from .figures import dvh_svg, panel_png
+from .palette import (
+    DARK_SURFACE,
+    DIFFERENCE_MAP,
+    DOSE_MAP,
+    LIGHT_SURFACE,
+    WASH_OPACITY,
+    bar_map,
+    readable_on,
+    safe_color,
+)
+from .slices import Layer, Scales, SliceView, layers, slice_views
+from .tables import (
+    endpoint_groups,
+    goal_rows,
+    headline_tiles,
+    model_rows,
+    run_rows,
+    score_rows,
+    sorted_findings,
+)
+from .wording import clean, number, signed, when
+
+__all__ = ["write_report"]
+
+_TEMPLATE = "template.html.jinja"
+_SEVERITIES = {
+    "blocking": ("■", "Blocking"),
+    "warning": ("▲", "Warning"),
+    "info": ("●", "Note"),
+}
+_LAYER_WORDS: dict[Layer, str] = {
+    "prediction": "predicted dose",
+    "reference": "dose of the plan",
+    "difference": "prediction minus plan",
+    "structures": "CT with structures, no dose",
+}
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A picture for the page."""
+
+    source: str
+    alt: str
+    caption: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A color bar: a CSS gradient and ticks of (place in %, text)."""
+
+    title: str
+    gradient: str
+    ticks: tuple[tuple[float, str], ...]
+    marks: tuple[tuple[float, str], ...]
+    wide: bool
+
+
+def write_report(report: ReportInput, path: Path) -> Path:
+    """Write the report to `path`, whole or not at all; returns the path.
+
+    The folder must exist. A file of that name is replaced.
+    """
+    page = _render(report)
+    aside = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        aside.write_text(page, encoding="utf-8")
+        return aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _render(report: ReportInput) -> str:
+    views, scales = slice_views(report)
+    curves = structure_dvhs(report)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).resolve().parent),
+        autoescape=True,  # names of structures come from files that anyone may have written
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["clean"] = clean
+    findings = sorted_findings(report)
+    metadata = report.metadata
+    model = metadata.get("title") or metadata.get("model")
+    facts = (metadata.get("protocol"), model, when(metadata.get("generated")))
+    oblique = max(view.plane.obliquity_degrees for view in views)
+    return environment.get_template(_TEMPLATE).render(
+        report=report,
+        title=clean(report.case.name),
+        facts=[clean(fact) for fact in facts if fact],
+        version=clean(metadata.get("version") or ""),
+        generated=when(metadata.get("generated")),
+        has_plan=report.reference is not None,
+        swatches=_swatches(report),
+        tiles=headline_tiles(report, curves),
+        rows_of_panels=[(_heading(view), _panels(report, view, scales)) for view in views],
+        bars=_bars(report, scales),
+        oblique=number(oblique) if oblique else "",
+        charts=_charts(report, curves),
+        endpoints=endpoint_groups(report, curves),
+        goals=goal_rows(report),
+        scores=score_rows(report),
+        findings=[(finding, *_SEVERITIES[finding.severity]) for finding in findings],
+        tally=_tally([finding.severity for finding in findings]),
+        model=model_rows(report),
+        run=run_rows(report),
+    )
+
+
+def _swatches(report: ReportInput) -> list[tuple[str, str, str]]:
+    """Label, and its color on light and on dark; the place in the list is the number to show."""
+    found = []
+    for structure in report.structures:
+        color = safe_color(structure.color)
+        pair = readable_on(color, LIGHT_SURFACE), readable_on(color, DARK_SURFACE)
+        found.append((clean(structure.label), *pair))
+    return found
+
+
+def _heading(view: SliceView) -> tuple[str, str]:
+    return view.plane.name.capitalize(), view.plane.position
+
+
+def _panels(report: ReportInput, view: SliceView, scales: Scales) -> list[_Panel]:
+    panels = []
+    for layer in layers(report):
+        png = panel_png(view, layer, scales)
+        words = _LAYER_WORDS[layer]
+        width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+        panels.append(
+            _Panel(
+                source="data:image/png;base64," + base64.b64encode(png).decode("ascii"),
+                alt=_alt(view, layer, words),
+                caption=words[0].upper() + words[1:],
+                width=width,
+                height=height,
+            )
+        )
+    return panels
+
+
+def _alt(view: SliceView, layer: Layer, words: str) -> str:
+    """What a reader who does not see the picture should know of it."""
+    text = f"{view.plane.name.capitalize()} slice at {view.plane.position}, {words}"
+    if layer == "structures":
+        return text
+    if layer == "prediction" or view.reference_gy is None:
+        return f"{text}; up to {number(view.prediction_gy.max())} Gy in this slice"
+    if layer == "reference":
+        return f"{text}; up to {number(view.reference_gy.max())} Gy in this slice"
+    difference = view.prediction_gy - view.reference_gy
+    low, high = signed(difference.min()), signed(difference.max())
+    return f"{text}; from {low} to {high} Gy in this slice"
+
+
+def _bars(report: ReportInput, scales: Scales) -> list[_Bar]:
+    high = scales.dose_high_gy
+    step = 10 if high > 25 else 5 if high > 10 else 1
+    ticks = tuple((100 * gy / high, f"{gy:g}") for gy in range(0, int(high) + 1, step))
+    marks = tuple((100 * gy / high, f"{percent:g}") for percent, gy in scales.isodoses)
+    of = "highest prescription" if report.highest_gy else "highest dose shown"
+    title = f"Dose (Gy) and isodose lines (% of the {of})"
+    bars = [_Bar(title, _gradient(bar_map(DOSE_MAP, WASH_OPACITY)), ticks, marks, True)]
+    if report.reference is not None:
+        end = scales.difference_gy
+        places = ((0, -end), (25, -end / 2), (50, 0.0), (75, end / 2), (100, end))
+        ticks = tuple((float(place), signed(gy, int(gy % 1 > 0))) for place, gy in places)
+        bars.append(_Bar("Prediction − plan (Gy)", _gradient(DIFFERENCE_MAP), ticks, (), False))
+    return bars
+
+
+def _gradient(colors: Colormap) -> str:
+    stops = (to_hex(colors(i / 24)) for i in range(25))
+    return f"linear-gradient(to right, {', '.join(stops)})"
+
+
+def _charts(report: ReportInput, curves: Sequence) -> list[tuple[str, str, Markup]]:
+    """Title, description and SVG of each DVH chart."""
+    charts = []
+    for role, title in (("target", "Targets"), ("organ", "Organs at risk")):
+        svg = dvh_svg(report, curves, role)
+        if svg is not None:
+            names = ", ".join(clean(c.structure.label) for c in curves if c.structure.role == role)
+            # The drawing library has escaped every name on its way into the SVG.
+            charts.append((title, f"Dose-volume histograms of {names}", Markup(svg)))
+    return charts
+
+
+def _tally(severities: Sequence[str]) -> str:
+    """How many findings there are of each severity, in words."""
+    parts = []
+    for severity, (_, word) in _SEVERITIES.items():
+        count = severities.count(severity)
+        if count:
+            noun = f"{word.lower()} finding" if severity == "blocking" else word.lower()
+            parts.append(f"{count} {noun}{'s' if count > 1 else ''}")
+    return ", ".join(parts)

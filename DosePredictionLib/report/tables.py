@@ -1,0 +1,298 @@
+"""What the report's tiles and tables hold, ready for the template: text, not numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..findings import Finding, worst_first
+from .content import ReportInput
+from .dvh_chart import StructureDvh
+from .planes import target_order
+from .wording import (
+    MISSING,
+    clean,
+    endpoint_label,
+    endpoint_unit,
+    number,
+    signed,
+    status_words,
+    when,
+)
+
+__all__ = [
+    "EndpointGroup",
+    "EndpointRow",
+    "GoalRow",
+    "Row",
+    "Tile",
+    "endpoint_groups",
+    "goal_rows",
+    "headline_tiles",
+    "model_rows",
+    "run_rows",
+    "score_rows",
+    "sorted_findings",
+]
+
+_TARGET_KEYS = ("D99_gy", "D95_gy", "D1_gy", "Dmean_gy", "V95percent_percent")
+_ORGAN_KEYS = ("Dmean_gy", "D0.1cc_gy")
+_BAR_GY = 10.0  # differences beyond this fill the bar in the endpoint table
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number."""
+
+    label: str
+    value: str
+    unit: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A name, what it is, and a remark."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class EndpointRow:
+    """One endpoint; `bar` is the difference as a share of a full bar, -1…1, or None."""
+
+    label: str
+    unit: str
+    prediction: str
+    reference: str
+    difference: str
+    bar: float | None
+
+
+@dataclass(frozen=True)
+class EndpointGroup:
+    """The endpoints of one structure; `index` is its place in the report's list."""
+
+    label: str
+    index: int
+    detail: str
+    rows: tuple[EndpointRow, ...]
+
+
+@dataclass(frozen=True)
+class GoalRow:
+    """One clinical goal and whether it is met."""
+
+    structure: str
+    goal: str
+    symbol: str
+    words: str
+    status: str
+    value: str
+    margin: str
+    note: str
+
+
+def headline_tiles(report: ReportInput, curves: Sequence[StructureDvh]) -> list[Tile]:
+    """The few numbers to see first. One that is unknown has no tile."""
+    scores = (
+        ("dose_score_gy", "Dose score", "mean |difference|; lower is better"),
+        ("dvh_score_gy", "DVH score", "mean |difference| of DVH endpoints; lower is better"),
+        ("mae_body_gy", "MAE in body", "against the plan"),
+    )
+    tiles = [
+        Tile(label, text, "Gy", note)
+        for key, label, note in scores
+        if (text := number(report.evaluation.get(key), 2)) != MISSING
+    ]
+    tiles += _coverage_tiles(report, curves, 1 if tiles else 3)
+    if not tiles or len(tiles) < 3:
+        tiles += [_hottest(curves)] if curves else []
+    return tiles
+
+
+def _coverage_tiles(report: ReportInput, curves: Sequence[StructureDvh], most: int) -> list[Tile]:
+    by_key = {curve.structure.key: curve for curve in curves}
+    tiles = []
+    for target in target_order(report):
+        curve, dose_gy = by_key[target.key], report.prescribed_to(target)
+        coverage = curve.prediction.endpoint("V95percent_percent", dose_gy)
+        if coverage is None or dose_gy is None:
+            continue
+        note = f"of {clean(target.label)} gets ≥ {number(0.95 * dose_gy)} Gy"
+        if curve.reference is not None:
+            note += (
+                f"; plan {number(curve.reference.endpoint('V95percent_percent', dose_gy))}\u00a0%"
+            )
+        tiles.append(Tile("Coverage V95%", number(coverage), "%", note))
+    return tiles[:most]
+
+
+def _hottest(curves: Sequence[StructureDvh]) -> Tile:
+    """The highest near-maximum dose of all structures."""
+    doses = [(c.prediction.dose_at_percent(2), c.structure.label) for c in curves]
+    known = [(dose, label) for dose, label in doses if dose is not None]
+    dose, label = max(known, default=(None, "no structure"))
+    return Tile("Near-maximum D2%", number(dose), "Gy", f"in {clean(label)}, the highest")
+
+
+def endpoint_groups(report: ReportInput, curves: Sequence[StructureDvh]) -> list[EndpointGroup]:
+    """Endpoints by structure: as evaluated, or else from the curves."""
+    groups = []
+    for curve in curves:
+        evaluated = report.evaluated(curve.structure)
+        endpoints = evaluated.get("endpoints") or _own_endpoints(report, curve)
+        volume = evaluated.get("volume_cc", curve.prediction.volume_cc)
+        detail = f"{number(volume)} cc" if curve.prediction.volume_cc else "empty"
+        if number(evaluated.get("mae_gy")) != MISSING:
+            detail += f", MAE {number(evaluated['mae_gy'])} Gy"
+        rows = tuple(_endpoint_row(key, values) for key, values in endpoints.items())
+        groups.append(EndpointGroup(clean(curve.structure.label), curve.index, detail, rows))
+    return groups
+
+
+def _own_endpoints(report: ReportInput, curve: StructureDvh) -> dict[str, dict[str, float | None]]:
+    keys = _TARGET_KEYS if curve.structure.role == "target" else _ORGAN_KEYS
+    dose_gy = report.prescribed_to(curve.structure)
+    reference = curve.reference
+    return {
+        key: {
+            "prediction": curve.prediction.endpoint(key, dose_gy),
+            "reference": reference.endpoint(key, dose_gy) if reference else None,
+        }
+        for key in keys
+    }
+
+
+def _endpoint_row(key: str, values: Mapping[str, Any] | None) -> EndpointRow:
+    prediction, reference = (values or {}).get("prediction"), (values or {}).get("reference")
+    unit, difference = endpoint_unit(key), None
+    if MISSING not in (number(prediction), number(reference)):
+        difference = float(prediction) - float(reference)  # type: ignore[arg-type]
+    bar = None
+    if difference is not None and unit == "Gy":
+        bar = max(-1.0, min(1.0, difference / _BAR_GY))
+    return EndpointRow(
+        endpoint_label(key), unit, number(prediction), number(reference), signed(difference), bar
+    )
+
+
+def goal_rows(report: ReportInput) -> list[GoalRow]:
+    """Clinical goals in the order of the evaluation."""
+    rows = []
+    for goal in report.evaluation.get("goals") or ():
+        symbol, words = status_words(goal.get("status"))
+        remarks = (goal.get("reason") or goal.get("why"), goal.get("source"))
+        rows.append(
+            GoalRow(
+                structure=clean(goal.get("structure") or MISSING),
+                goal=clean(goal.get("goal") or MISSING),
+                symbol=symbol,
+                words=words,
+                status=str(goal.get("status") or "not_evaluable"),
+                value=_with_unit(number(goal.get("value")), goal.get("unit")),
+                margin=_with_unit(signed(goal.get("margin")), goal.get("unit")),
+                note="; ".join(clean(text) for text in remarks if text),
+            )
+        )
+    return rows
+
+
+def _with_unit(text: str, unit: Any) -> str:
+    return text if text == MISSING or not unit else f"{text} {clean(unit)}"
+
+
+def score_rows(report: ReportInput) -> list[Row]:
+    """Scores against the plan, gamma included; unknown ones are left out."""
+    named = (
+        ("dose_score_gy", "Dose score", 2, " Gy", "OpenKBP; lower is better"),
+        ("dvh_score_gy", "DVH score", 2, " Gy", "OpenKBP; lower is better"),
+        ("mae_body_gy", "Mean absolute error in body", 2, " Gy", ""),
+        (
+            "mae_above_5gy_gy",
+            "Mean absolute error above 5 Gy",
+            2,
+            " Gy",
+            "where the plan exceeds 5 Gy",
+        ),
+        ("ssim", "Structural similarity (SSIM)", 3, "", "1 is equal"),
+    )
+    rows = [
+        Row(label, text + unit, note)
+        for key, label, digits, unit, note in named
+        if (text := number(report.evaluation.get(key), digits)) != MISSING
+    ]
+    for criterion, result in (report.evaluation.get("gamma") or {}).items():
+        rate = result.get("pass_rate_percent") if isinstance(result, Mapping) else result
+        name = clean(criterion).replace("%", " %").replace("mm", " mm")
+        rows.append(Row(f"Gamma {name}", _with_unit(number(rate), "%"), "points that pass, γ ≤ 1"))
+    return rows
+
+
+def sorted_findings(report: ReportInput) -> list[Finding]:
+    """Findings, worst first."""
+    return worst_first(list(report.metadata.get("findings") or ()))
+
+
+def model_rows(report: ReportInput) -> list[Row]:
+    """What is known of the model."""
+    metadata = report.metadata
+    card: Mapping[str, Any] = metadata.get("card") or {}
+    named = (
+        ("Model", metadata.get("title") or metadata.get("model")),
+        ("Name", metadata.get("model")),
+        ("Protocol", metadata.get("protocol")),
+        ("Trained on", card.get("trained_on")),
+        ("Measured", card.get("figures")),
+        ("Made for", card.get("prescription")),
+        ("Intended use", card.get("intended_use")),
+        ("License", card.get("licence")),
+        ("Cite", card.get("citation")),
+        ("SHA-256 of weights", metadata.get("weights_sha256")),
+    )
+    return _known(named)
+
+
+def run_rows(report: ReportInput) -> list[Row]:
+    """How this dose was computed."""
+    metadata = report.metadata
+    prescription = {clean(k): f"{v:g} Gy" for k, v in report.prescription_gy.items()}
+    fractions = metadata.get("fractions")
+    named = (
+        ("Prescription", _text(prescription) + (f" in {fractions} fractions" if fractions else "")),
+        ("Device", metadata.get("device")),
+        ("Precision", metadata.get("precision")),
+        ("Time", _seconds(metadata.get("seconds"))),
+        ("Fallbacks", "; ".join(metadata.get("fallbacks") or ()) or "none"),
+        ("Grid", str(report.case.grid)),
+        ("Generated", when(metadata.get("generated"))),
+        ("Software", metadata.get("version") and f"DosePrediction {metadata['version']}"),
+    )
+    return _known(named)
+
+
+def _known(named: Iterable[tuple[str, Any]]) -> list[Row]:
+    return [Row(label, text) for label, value in named if value and (text := _text(value))]
+
+
+def _seconds(seconds: Any) -> str:
+    if isinstance(seconds, Mapping):
+        steps = {step: f"{number(value, 2)} s" for step, value in seconds.items()}
+        return _text(steps)
+    text = number(seconds, 2)
+    return "" if text == MISSING else f"{text} s"
+
+
+def _text(value: Any) -> str:
+    """Text, a number, a list or a mapping as one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{clean(k).replace('_', ' ')} {_text(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, float):
+        digits = 3 if abs(value) < 10 else 1
+        return number(value, digits)
+    return clean(value)
