@@ -26,7 +26,7 @@ Index = NDArray[np.int64]
 _MARGIN = 2  # voxels around the structure's box that interpolation reads
 _LIMIT = 2.0  # a curvature may exceed its neighbors' at most by this factor
 _WHOLE = 1.0 - 1e-6
-_CELLS_WANTED = 60_000
+_CELLS_WANTED = 30_000
 _EXTREME_CANDIDATES = 96
 _SLIVER = 0.005  # of a voxel: the plane through less is not searched for extremes
 _PATCH_RADIUS = 0.2  # voxels from the middle of a cut's plane within which extremes are sought
@@ -240,9 +240,9 @@ class _WholeVoxels:
         around = self.inside.neighborhood(self.index[rows])
         # Beside cut voxels an occupancy rounded up to 1 hides a corner outside; the cut voxels
         # themselves tell how far the surface reaches.
-        beside_cut = ((around > 0) & (around < _WHOLE)).any(axis=1)
+        beside_cut = np.any((around > 0) & (around < _WHOLE), axis=1, keepdims=True)
         to_corner = 0.125 * np.abs(slopes).sum(axis=2)
-        reached = sign * dose + np.where(beside_cut[:, None], 0.0, to_corner)
+        reached = sign * dose + np.where(beside_cut, 0.0, to_corner)
         return float(np.minimum(reached, self.field.ceiling(self.index[rows], sign)).max())
 
 
@@ -364,16 +364,23 @@ def _cut_voxels(
 
 
 def _highest(parts: list[_Part], sign: float) -> float:
-    """Highest of `sign` × dose over the structure, found among the most promising voxels."""
-    rough = [part.rough_highest(sign) for part in parts]
+    """Highest of `sign` × dose over the structure, found among each part's most promising voxels.
+
+    A bound by slopes alone runs far over where dose falls steeply outside, so it is cut at the
+    highest dose around before the voxels to look into are chosen.
+    """
     best = -np.inf
-    pooled = np.concatenate(rough)
-    count = min(_EXTREME_CANDIDATES, pooled.size)
-    threshold = np.partition(pooled, pooled.size - count)[pooled.size - count]
-    for part, values in zip(parts, rough, strict=True):
-        rows = np.flatnonzero(values >= threshold)
-        if rows.size > 4 * _EXTREME_CANDIDATES:  # a plateau: all alike
-            rows = rows[np.argsort(values[rows])[-_EXTREME_CANDIDATES:]]
-        if rows.size:
-            best = max(best, part.highest(rows, sign))
+    for part in parts:
+        rough = part.rough_highest(sign)
+        rows = _largest(rough, 64 * _EXTREME_CANDIDATES)
+        bound = np.minimum(rough[rows], part.field.ceiling(part.index[rows], sign)[:, 0])
+        rows = rows[_largest(bound, _EXTREME_CANDIDATES)]
+        best = max(best, part.highest(rows, sign))
     return best
+
+
+def _largest(values: Array, count: int) -> Index:
+    """Positions of the `count` largest values, in no order."""
+    if values.size <= count:
+        return np.arange(values.size)
+    return np.argpartition(values, values.size - count)[values.size - count :]

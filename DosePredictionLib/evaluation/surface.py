@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, special
+from scipy import ndimage, optimize, special
 
 from .arrays import bounding_box
-from .cells import cut_fraction, unit_normals
+from .cells import CutCubes, unit_normals
 
 __all__ = ["MARGIN", "estimated_occupancy"]
 
@@ -18,7 +20,6 @@ _WIDEST_SIGMA = 2.0  # by trial on balls, cylinders and cones; see docs/evaluati
 _THINNEST = 1.2  # volume over surface: sheets and specks below it are left as they are
 _LARGEST = 400_000  # voxels; beyond, half a voxel at the surface no longer shows in any endpoint
 _SHELL = 2.0  # voxels on both sides of the surface that may change
-_MATCHING_STEPS = 16
 MARGIN = 9  # voxels around a structure that its smoothed surface may depend on
 
 
@@ -62,21 +63,27 @@ def _smoothed(block: NDArray[np.bool_], sigma: float) -> NDArray[np.float32]:
     normals, known = unit_normals(-_gradient(smooth, shell))
     shell, distance, normals = shell[known], distance[known], normals[known]
     inside = block.reshape(-1)[shell]
+    cubes = CutCubes(normals)
     scale = np.linalg.norm(normals, axis=1)
     wanted = float(np.count_nonzero(inside))
+
+    def fraction_at(shift: float) -> Array:
+        fraction = cubes.fraction((distance + shift) * scale)
+        return np.where(inside, np.maximum(fraction, 0.5), np.minimum(fraction, 0.5))
+
+    shift = _root(lambda value: float(fraction_at(value).sum()) - wanted)
     result = block.astype(np.float32)
-    low_shift, high_shift = -1.0, 1.0
-    fraction = inside.astype(np.float64)
-    for _ in range(_MATCHING_STEPS):
-        shift = 0.5 * (low_shift + high_shift)
-        fraction = cut_fraction(normals, (distance + shift) * scale)
-        fraction = np.where(inside, np.maximum(fraction, 0.5), np.minimum(fraction, 0.5))
-        if fraction.sum() < wanted:
-            low_shift = shift
-        else:
-            high_shift = shift
-    result.reshape(-1)[shell] = fraction
+    result.reshape(-1)[shell] = fraction_at(shift)
     return result
+
+
+def _root(excess: Callable[[float], float]) -> float:
+    """Where a rising function of the planes' shift passes 0, to a thousandth of a voxel."""
+    if excess(-1.0) >= 0:
+        return -1.0
+    if excess(1.0) <= 0:
+        return 1.0
+    return float(optimize.brentq(excess, -1.0, 1.0, xtol=1e-3))
 
 
 def _gradient(values: NDArray[np.float32], index: NDArray[np.int64]) -> Array:
