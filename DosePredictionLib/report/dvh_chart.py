@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..evaluation.dvh import Dvh, dvh
 from ..volume import Volume
 from .content import ReportInput, ReportStructure
-from .palette import LIGHT_SURFACE, readable_on, safe_color
+from .palette import LIGHT_SURFACE, LINE_CONTRAST, TEXT_CONTRAST, readable_on, safe_color
 
 __all__ = [
     "Ink",
@@ -34,6 +34,7 @@ _SAMPLES = 240
 _CROP_VOXELS = 4
 _LABEL_LETTERS = 26
 _LETTER_POINTS = 5.7  # mean width of a bold letter at the labels' size
+_NEAR_POINTS = 5.0
 _DASHES = (0, (4.2, 2.0))
 
 
@@ -51,20 +52,25 @@ class StructureDvh:
 class Ink:
     """Colors to draw with: they are placeholders where a style sheet decides later.
 
-    `halo` is drawn around labels; None where the style sheet does it.
+    `structures` is for lines, `labels` for their names, which need more contrast. `halo` is drawn
+    around labels; None where the style sheet does it.
     """
 
     text: str
     muted: str
     grid: str
     structures: tuple[str, ...]
+    labels: tuple[str, ...]
     halo: str | None = None
 
 
 def paper_ink(structures: Sequence[ReportStructure]) -> Ink:
     """Colors for white paper."""
-    colors = tuple(readable_on(safe_color(s.color), LIGHT_SURFACE) for s in structures)
-    return Ink("#1b1f24", "#5b6570", "#d9dde2", colors, halo="#ffffff")
+    lines, names = (
+        tuple(readable_on(safe_color(s.color), LIGHT_SURFACE, contrast) for s in structures)
+        for contrast in (LINE_CONTRAST, TEXT_CONTRAST)
+    )
+    return Ink("#1b1f24", "#5b6570", "#d9dde2", lines, names, halo="#ffffff")
 
 
 def structure_dvhs(report: ReportInput) -> list[StructureDvh]:
@@ -243,17 +249,26 @@ def _label_curves(
     taken: list[tuple[float, float, float, float]] = []
     for index in sorted(points, key=lambda i: -len(labels[i])):
         size = np.array([_LETTER_POINTS * len(labels[index]) + 2.0, 10.0])
-        rest = [line for key, lines in points.items() if key != index for line in lines] + marks
-        anchor, corner = _best_place(points[index], rest, size, taken, extent)
+        rest = [line for key, lines in points.items() if key != index for line in lines]
+        anchor, corner = _best_place(points[index], rest, marks, size, taken, extent)
         taken.append((*corner, *(corner + size)))
         edge = np.clip(anchor, corner, corner + size)
-        color = ink.structures[index]
         if np.hypot(*(anchor - edge)) > 7:  # a thin leader where the label had to stand off
             leader = np.stack([anchor, edge]) / scale + origin
+            color = ink.structures[index]
             axes.plot(leader[:, 0], leader[:, 1], color=color, linewidth=0.6, zorder=4)
-        onward = corner[0] >= anchor[0]
-        x, y = (corner + size * ((0.0 if onward else 1.0), 0.5)) / scale + origin
-        _draw_label(axes, x, y, labels[index], color, ink.halo, "left" if onward else "right")
+        # Type is never exactly as wide as reckoned: it is set flush with the side of its line.
+        part, side = next(
+            choice
+            for toward, choice in (
+                (corner[0] >= anchor[0], (0.0, "left")),
+                (corner[0] + size[0] <= anchor[0], (1.0, "right")),
+                (True, (0.5, "center")),
+            )
+            if toward
+        )
+        x, y = (corner + size * (part, 0.5)) / scale + origin
+        _draw_label(axes, x, y, labels[index], ink.labels[index], ink.halo, side)
 
 
 def _draw_label(
@@ -285,29 +300,48 @@ def _even(line: Array) -> Array:
 def _best_place(
     curve: Sequence[Array],
     others: Sequence[Array],
+    marks: Sequence[Array],
     size: Array,
     taken: Sequence[tuple[float, float, float, float]],
     extent: Array,
 ) -> tuple[Array, Array]:
-    """The point of the curve to label, and the lower left corner of its label; in points."""
-    own, mine = curve[0], np.concatenate(curve)
-    rest = np.concatenate([*others, np.zeros((0, 2))])
+    """The point of the curve to label, and the lower left corner of its label; in points.
+
+    Counted against a place: lines that the label hides, other labels, distance, and a point where
+    other curves run so near that the label could be theirs.
+    """
+    own, mine, none = curve[0], np.concatenate(curve), np.zeros((0, 2))
+    rivals = np.concatenate([*others, none])
+    rest = np.concatenate([rivals, *marks])
     best, best_cost = (own[0], own[0]), np.inf
-    for height in np.linspace(0.06, 0.94, 23):
-        # Curves fall: the first sample below the height, so the label hangs on a steep part.
-        anchor = own[min(int(np.count_nonzero(own[:, 1] > height * extent[1])), len(own) - 1)]
-        for side in (1, -1):
-            for distance in (5.0, 16.0, 30.0, 48.0, 70.0):
-                aside = side * distance - (size[0] if side < 0 else 0.0)
-                corner = anchor + np.array([aside, -size[1] / 2])
-                cost = 0.12 * distance + 3 * abs(height - 0.6)
-                cost += 4.0 * _inside(rest, corner, size) + 2.0 * _inside(mine, corner, size)
-                cost += sum(400.0 for box in taken if _overlap(box, corner, size))
-                if np.any(corner < 1) or np.any(corner + size > extent):
-                    cost += 1000.0
-                if cost < best_cost:
-                    best, best_cost = (anchor, corner), cost
+    for anchor in own[:: max(1, len(own) // 40)]:
+        near = np.hypot(*(rivals - anchor).T) < _NEAR_POINTS
+        ambiguity = 3.0 * min(int(np.count_nonzero(near)), 12)
+        for offset, distance in _offsets(size):
+            corner = anchor + offset
+            cost = ambiguity + 0.12 * distance + 3 * abs(anchor[1] / extent[1] - 0.6)
+            cost += sum(400.0 for box in taken if _overlap(box, corner, size))
+            if corner.min() < 1 or (corner + size > extent).any():
+                cost += 1000.0
+            if cost >= best_cost:  # before counting hidden lines, which takes the time
+                continue
+            cost += 4.0 * _inside(rest, corner, size) + 2.0 * _inside(mine, corner, size)
+            if cost < best_cost:
+                best, best_cost = (anchor, corner), cost
     return best
+
+
+def _offsets(size: Array) -> list[tuple[Array, float]]:
+    """From a point to the lower left corner of its label, and how far off the label stands."""
+    width, height = size
+    offsets = []
+    for distance in (5.0, 16.0, 30.0, 48.0, 70.0):
+        offsets.append((np.array([distance, -height / 2]), distance))
+        offsets.append((np.array([-distance - width, -height / 2]), distance))
+    for distance in (4.0, 14.0):
+        offsets.append((np.array([-width / 2, distance]), distance))
+        offsets.append((np.array([-width / 2, -distance - height]), distance))
+    return offsets
 
 
 def _inside(points: Array, corner: Array, size: Array) -> int:

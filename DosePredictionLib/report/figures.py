@@ -178,7 +178,9 @@ def dvh_svg(report: ReportInput, curves: Sequence[StructureDvh], role: str) -> s
     """
     if not any(c.structure.role == role and c.prediction.curve is not None for c in curves):
         return None
-    ink = Ink(_TEXT, _MUTED, _GRID, tuple(_slot(i) for i in range(len(report.structures))))
+    slots = range(len(report.structures))
+    lines, labels = (tuple(f"#{kind}{slot:04x}" for slot in slots) for kind in _SLOTS)
+    ink = Ink(_TEXT, _MUTED, _GRID, lines, labels)
     figure = _figure(*_CHART_INCHES)
     width, height = _CHART_INCHES
     axes = _axes(figure, 0.58, 0.52, width - 0.68, height - 0.8)
@@ -195,12 +197,9 @@ def dvh_svg(report: ReportInput, curves: Sequence[StructureDvh], role: str) -> s
     return _inline(buffer.getvalue(), f"dvh-{role}")
 
 
+# Colors that stand for what the page decides; the last four digits of a slot are the structure's.
 _TEXT, _MUTED, _GRID = "#010101", "#020202", "#030303"
-
-
-def _slot(index: int) -> str:
-    """A color that stands for that of a structure; no real color is mistaken for it."""
-    return f"#0a{index // 256:02x}{index % 256:02x}"
+_SLOTS = {"0a": "s", "0b": "t"}
 
 
 def _inline(svg: str, prefix: str) -> str:
@@ -212,7 +211,7 @@ def _inline(svg: str, prefix: str) -> str:
     svg = svg.replace("url(#", f"url(#{prefix}-").replace('xlink:href="#', f'href="#{prefix}-')
     for color, name in ((_TEXT, "ink"), (_MUTED, "muted"), (_GRID, "rule")):
         svg = svg.replace(color, f"var(--{name})")
-    svg = re.sub(r"#0a([0-9a-f]{4})\b", lambda m: f"var(--s{int(m[1], 16)})", svg)
+    svg = re.sub(r"#(0a|0b)([0-9a-f]{4})\b", lambda m: f"var(--{_SLOTS[m[1]]}{int(m[2], 16)})", svg)
     for size in ("width", "height"):  # the page sizes the chart; the view box keeps its shape
         svg = re.sub(rf'(<svg\b[^>]*?)\s{size}="[^"]*"', r"\1", svg, count=1)
     return svg.strip()

@@ -20,6 +20,8 @@ from .palette import (
     DIFFERENCE_MAP,
     DOSE_MAP,
     LIGHT_SURFACE,
+    LINE_CONTRAST,
+    TEXT_CONTRAST,
     WASH_OPACITY,
     bar_map,
     readable_on,
@@ -128,14 +130,29 @@ def _render(report: ReportInput) -> str:
     )
 
 
-def _swatches(report: ReportInput) -> list[tuple[str, str, str]]:
-    """Label, and its color on light and on dark; the place in the list is the number to show."""
-    found = []
-    for structure in report.structures:
-        color = safe_color(structure.color)
-        pair = readable_on(color, LIGHT_SURFACE), readable_on(color, DARK_SURFACE)
-        found.append((clean(structure.label), *pair))
-    return found
+@dataclass(frozen=True)
+class _Swatch:
+    """A structure's name and colors; its place in the list is the number to show."""
+
+    label: str
+    light_line: str
+    light_text: str
+    dark_line: str
+    dark_text: str
+
+
+def _swatches(report: ReportInput) -> list[_Swatch]:
+    return [
+        _Swatch(
+            clean(structure.label),
+            *(
+                readable_on(safe_color(structure.color), surface, contrast)
+                for surface in (LIGHT_SURFACE, DARK_SURFACE)
+                for contrast in (LINE_CONTRAST, TEXT_CONTRAST)
+            ),
+        )
+        for structure in report.structures
+    ]
 
 
 def _heading(view: SliceView) -> tuple[str, str]:

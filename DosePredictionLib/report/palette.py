@@ -12,6 +12,8 @@ __all__ = [
     "DIFFERENCE_MAP",
     "DOSE_MAP",
     "LIGHT_SURFACE",
+    "LINE_CONTRAST",
+    "TEXT_CONTRAST",
     "WASH_OPACITY",
     "bar_map",
     "difference_wash",
@@ -45,7 +47,8 @@ WASH_OPACITY = 0.64
 _TISSUE = 0.5  # gray of soft tissue under the wash
 
 _UNKNOWN = "#9aa0a6"
-_CONTRAST = 4.5  # WCAG 2.2, 1.4.3: curves carry their names in the same color
+LINE_CONTRAST = 3.0  # WCAG 2.2, 1.4.11: graphical objects
+TEXT_CONTRAST = 4.5  # 1.4.3
 
 
 def dose_wash(dose_gy: NDArray, high_gy: float) -> NDArray[np.float32]:
@@ -78,14 +81,14 @@ def safe_color(color: str) -> str:
         return _UNKNOWN
 
 
-def readable_on(color: str, surface: str) -> str:
+def readable_on(color: str, surface: str, contrast: float = LINE_CONTRAST) -> str:
     """The color, mixed with black or white until it stands out from the surface."""
     rgb, ground = np.array(to_rgb(color)), _luminance(np.array(to_rgb(surface)))
     end = np.zeros(3) if ground > 0.4 else np.ones(3)
     for share in np.linspace(0.0, 1.0, 41):
         mixed = (1 - share) * rgb + share * end
         lighter, darker = sorted((_luminance(mixed), ground), reverse=True)
-        if (lighter + 0.05) / (darker + 0.05) >= _CONTRAST:
+        if (lighter + 0.05) / (darker + 0.05) >= contrast:
             break
     return to_hex((float(mixed[0]), float(mixed[1]), float(mixed[2])))
 

@@ -37,7 +37,8 @@ __all__ = [
 ]
 
 _TARGET_KEYS = ("D99_gy", "D95_gy", "D1_gy", "Dmean_gy", "V95percent_percent")
-_ORGAN_KEYS = ("Dmean_gy", "D0.1cc_gy")
+_ORGAN_KEYS = ("Dmean_gy", "D0.1cc_gy", "V20Gy_percent", "V30Gy_percent", "V40Gy_percent")
+_SHORT = 6  # a list up to this long needs no choice
 _BAR_GY = 10.0  # differences beyond this fill the bar in the endpoint table
 
 
@@ -74,12 +75,16 @@ class EndpointRow:
 
 @dataclass(frozen=True)
 class EndpointGroup:
-    """The endpoints of one structure; `index` is its place in the report's list."""
+    """The endpoints of one structure; `index` is its place in the report's list.
+
+    `rows` are those that one looks for first, `more` the others.
+    """
 
     label: str
     index: int
     detail: str
     rows: tuple[EndpointRow, ...]
+    more: tuple[EndpointRow, ...]
 
 
 @dataclass(frozen=True)
@@ -149,13 +154,27 @@ def endpoint_groups(report: ReportInput, curves: Sequence[StructureDvh]) -> list
         detail = f"{number(volume)} cc" if curve.prediction.volume_cc else "empty"
         if number(evaluated.get("mae_gy")) != MISSING:
             detail += f", MAE {number(evaluated['mae_gy'])} Gy"
-        rows = tuple(_endpoint_row(key, values) for key, values in endpoints.items())
-        groups.append(EndpointGroup(clean(curve.structure.label), curve.index, detail, rows))
+        first = _keys(curve)
+        if len(endpoints) <= _SHORT:
+            first = tuple(endpoints)
+        more = [key for key in endpoints if key not in first]
+        groups.append(
+            EndpointGroup(
+                label=clean(curve.structure.label),
+                index=curve.index,
+                detail=detail,
+                rows=tuple(_endpoint_row(k, endpoints[k]) for k in first if k in endpoints),
+                more=tuple(_endpoint_row(k, endpoints[k]) for k in more),
+            )
+        )
     return groups
 
 
+def _keys(curve: StructureDvh) -> tuple[str, ...]:
+    return _TARGET_KEYS if curve.structure.role == "target" else _ORGAN_KEYS
+
+
 def _own_endpoints(report: ReportInput, curve: StructureDvh) -> dict[str, dict[str, float | None]]:
-    keys = _TARGET_KEYS if curve.structure.role == "target" else _ORGAN_KEYS
     dose_gy = report.prescribed_to(curve.structure)
     reference = curve.reference
     return {
@@ -163,7 +182,7 @@ def _own_endpoints(report: ReportInput, curve: StructureDvh) -> dict[str, dict[s
             "prediction": curve.prediction.endpoint(key, dose_gy),
             "reference": reference.endpoint(key, dose_gy) if reference else None,
         }
-        for key in keys
+        for key in _keys(curve)
     }
 
 
@@ -207,8 +226,10 @@ def _with_unit(text: str, unit: Any) -> str:
 
 def score_rows(report: ReportInput) -> list[Row]:
     """Scores against the plan, gamma included; unknown ones are left out."""
+    region = clean(report.evaluation.get("dose_score_region") or "").replace("_", " ")
+    over = f"OpenKBP, over {region}" if region else "OpenKBP"
     named = (
-        ("dose_score_gy", "Dose score", 2, " Gy", "OpenKBP; lower is better"),
+        ("dose_score_gy", "Dose score", 2, " Gy", f"{over}; lower is better"),
         ("dvh_score_gy", "DVH score", 2, " Gy", "OpenKBP; lower is better"),
         ("mae_body_gy", "Mean absolute error in body", 2, " Gy", ""),
         (
