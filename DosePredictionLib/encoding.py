@@ -19,10 +19,20 @@ from .external import derive_external
 from .findings import Finding
 from .mapping import StructureMapping
 from .protocol import StructureProtocol
-from .strips import StripSettings, strip_masks
+from .strips import StripSettings, mirrored_angle, strip_masks
 from .volume import Grid, Volume
 
-__all__ = ["EncodedCase", "EncodingSettings", "GridSettings", "decode", "encode"]
+__all__ = [
+    "EncodedCase",
+    "EncodingSettings",
+    "GridSettings",
+    "decode",
+    "encode",
+    "mirrored_channels",
+    "model_grid",
+    "scale_ct",
+    "to_binary",
+]
 
 AIR_HU = -1000.0
 _TARGET_MARGIN_MM = 20.0
@@ -146,6 +156,18 @@ def decode(dose_gy: NDArray[np.float32], encoded: EncodedCase, case: Case) -> Vo
     if case.dose_mask is not None:
         array = np.where(case.dose_mask.array > 0, array, np.float32(0))
     return Volume(array.astype(np.float32, copy=False), case.grid)
+
+
+def mirrored_channels(protocol: StructureProtocol, settings: EncodingSettings) -> list[int]:
+    """For each channel of the input the one that takes its place in the mirrored patient.
+
+    `input[order][..., ::-1]` is the input of the left–right mirrored patient: paired organs and
+    oblique strips change places.
+    """
+    structures = [1 + index for index in protocol.mirrored]
+    angles = settings.strips.angles
+    strips = [1 + len(structures) + angles.index(mirrored_angle(angle)) for angle in angles]
+    return [0, *structures, *strips]
 
 
 def scale_ct(hu: NDArray, settings: EncodingSettings) -> NDArray[np.float32]:

@@ -60,6 +60,8 @@ class ModelManifest:
         licence: of the weights.
         weights_sha256: checksum of the weights file.
         default: whether it is picked for its protocol when none is named.
+        mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
+            back: twice the time for a smaller error.
     """
 
     schema_version: int
@@ -75,6 +77,7 @@ class ModelManifest:
     intended_use: str = _NOT_CLINICAL
     licence: str = ""
     default: bool = False
+    mirror: bool = False
 
 
 @dataclass(frozen=True)

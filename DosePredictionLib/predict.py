@@ -22,7 +22,7 @@ from .device import (
     resolve_device,
     resolve_precision,
 )
-from .encoding import decode, encode
+from .encoding import decode, encode, mirrored_channels
 from .errors import MappingError, ModelError, PredictionError
 from .findings import Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
@@ -103,6 +103,9 @@ class Predictor:
         self.model = model if isinstance(model, DoseModel) else DoseModel.load(model)
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
+        manifest = self.model.manifest
+        order = mirrored_channels(self.model.protocol, manifest.encoding)
+        self._mirrored = order if manifest.mirror else None
         self._placed: tuple[tuple[torch.device, Precision], TwoStageNetwork] | None = None
         self._network(_Attempt(self.device, self.precision, tiled=False))
 
@@ -247,16 +250,17 @@ class Predictor:
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
         run: Callable[[TwoStageNetwork, Tensor], Tensor] = run_whole
-        voxels = x[0, 0].numel()
+        slices = x.shape[2]
         if attempt.tiled:
-            run = _run_tiled
-            voxels = _tiled_slices(x.shape[2]) * x.shape[3] * x.shape[4]
-        with (
-            torch.inference_mode(),
-            _plain_float32(),
-            watched(network, voxels, progress, cancelled),
-        ):
-            return run(network, x).cpu().numpy()
+            run, slices = _run_tiled, _tiled_slices(slices)
+        voxels = slices * x.shape[3] * x.shape[4] * (2 if self._mirrored else 1)
+        watch = watched(network, voxels, progress, cancelled)
+        with torch.inference_mode(), _plain_float32(), watch:
+            dose = run(network, x)
+            if self._mirrored:
+                mirrored = x[:, self._mirrored].flip(-1)
+                dose = (dose + run(network, mirrored).flip(-1)) / 2
+            return dose.cpu().numpy()
 
     def _network(self, attempt: _Attempt) -> TwoStageNetwork:
         """The folded network as an attempt wants it; kept for the next."""

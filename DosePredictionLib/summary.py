@@ -100,6 +100,11 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
         for name, (mask, channel) in named.items()
         if channel is not None
     ]
+    if all(structure.role != "external" for structure in structures):
+        # Derived from the CT: the report crops to it.
+        structures.append(
+            ReportStructure("External (derived)", "#c7c7c7", prediction.external, "external")
+        )
     manifest = model.manifest
     findings: list[Finding] = list(prediction.findings)
     return ReportInput(

@@ -47,6 +47,29 @@ def test_the_dose_is_the_networks_output_on_the_cases_grid(
     assert (prediction.device, prediction.precision, prediction.fallbacks) == ("cpu", "fp32", ())
 
 
+def test_a_mirrored_model_averages_with_the_mirrored_patient(
+    small_model: DoseModel, case: Case
+) -> None:
+    mirror = replace(small_model, manifest=replace(small_model.manifest, mirror=True))
+    swap = {"FemurHead_L": "FemurHead_R", "FemurHead_R": "FemurHead_L"}
+    mirrored = replace(
+        case,
+        ct=case.ct.with_array(case.ct.array[..., ::-1]),
+        structures={
+            swap.get(name, name): mask.with_array(mask.array[..., ::-1])
+            for name, mask in case.structures.items()
+        },
+        plan_dose=None,
+    )
+    predictor = Predictor(mirror, "cpu", "fp32")
+    seen: list[float] = []
+    dose = predictor.predict(case, progress=lambda share, stage: seen.append(share)).dose.array
+    assert seen[-1] == pytest.approx(1.0) and seen == sorted(seen)
+    assert np.allclose(predictor.predict(mirrored).dose.array[..., ::-1], dose, atol=1e-3)
+    plain = Predictor(small_model, "cpu", "fp32").predict(case).dose.array
+    assert np.abs(plain - dose).max() > 1e-2
+
+
 def test_a_second_prediction_is_the_same(small_model: DoseModel, case: Case) -> None:
     predictor = Predictor(small_model, "cpu", "fp32")
     one, other = predictor.predict(case), predictor.predict(case)

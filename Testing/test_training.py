@@ -14,7 +14,12 @@ import pytest
 import torch
 from support import OPENKBP_SAMPLE, ROOT, pelvis_case, write_case_folder
 
-from DosePredictionLib.encoding import EncodingSettings, GridSettings, encode
+from DosePredictionLib.encoding import (
+    EncodingSettings,
+    GridSettings,
+    encode,
+    mirrored_channels,
+)
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import masked_mae
 from DosePredictionLib.mapping import map_structures
@@ -26,7 +31,6 @@ from training.data import (
     TrainingCase,
     cut,
     load_cases,
-    mirrored_channels,
     training_batches,
     unpack_masks,
 )
@@ -71,13 +75,13 @@ def test_training_sees_exactly_what_prediction_sees() -> None:
 
 
 def test_a_mirrored_patient_swaps_paired_organs_and_oblique_strips() -> None:
-    names = [*PELVIS.names, "0", "45", "90", "135"]
-    order = [names[i] for i in mirrored_channels(PELVIS, (0, 45, 90, 135))]
-    assert order[6:8] == ["FemurHead_R", "FemurHead_L"]
-    assert order[9:] == ["0", "135", "90", "45"]
-    assert order[:6] == names[:6]
-    both = mirrored_channels(HEAD_AND_NECK, (0, 45, 90, 135))
-    swapped = [HEAD_AND_NECK.inputs[i].name for i in both[5:7]]
+    names = ["CT", *PELVIS.names, "0", "45", "90", "135"]
+    order = [names[i] for i in mirrored_channels(PELVIS, TINY.encoding)]
+    assert order[7:9] == ["FemurHead_R", "FemurHead_L"]
+    assert order[10:] == ["0", "135", "90", "45"]
+    assert order[:7] == names[:7]
+    both = mirrored_channels(HEAD_AND_NECK, TINY.encoding)
+    swapped = [HEAD_AND_NECK.inputs[i - 1].name for i in both[6:8]]
     assert swapped == ["LeftParotid", "RightParotid"]
 
 
@@ -97,7 +101,7 @@ def test_flipping_a_crop_equals_encoding_the_mirrored_patient() -> None:
     mapping = map_structures(list(case.structures), PELVIS)
     plain = encode(case, PELVIS, mapping, settings).input
     other = encode(mirrored, PELVIS, mapping, settings).input
-    order = [0, *(1 + i for i in mirrored_channels(PELVIS, (0, 45, 90, 135)))]
+    order = mirrored_channels(PELVIS, settings)
     assert np.array_equal(plain[order][..., ::-1], other)
 
 

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from DosePredictionLib.encoding import EncodingSettings, encode
+from DosePredictionLib.encoding import EncodingSettings, encode, mirrored_channels
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.mapping import map_structures
 from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.strips import mirrored_angle
 
 from .config import TrainingConfig
 
@@ -102,8 +101,7 @@ def training_batches(
     first_step: int = 0,
 ) -> Iterator[Batch]:
     """Batches for steps `first_step …`, drawn from the seed alone, whatever came before."""
-    permutation = mirrored_channels(protocol, config.encoding.strips.angles)
-    channels = len(permutation)
+    order = mirrored_channels(protocol, config.encoding)
     sample = first_step * config.batch_size
     while True:
         crops = []
@@ -112,7 +110,7 @@ def training_batches(
             order = np.random.default_rng((config.seed, epoch)).permutation(len(cases))
             case = cases[order[position]]
             rng = np.random.default_rng((config.seed, epoch, int(order[position])))
-            crops.append(_augmented_crop(case, config, rng, channels, permutation))
+            crops.append(_augmented_crop(case, config, rng, order))
         sample += config.batch_size
         inputs, doses, regions, names = zip(*crops, strict=True)
         yield Batch(
@@ -123,19 +121,11 @@ def training_batches(
         )
 
 
-def mirrored_channels(protocol: StructureProtocol, angles: Sequence[int]) -> list[int]:
-    """Where each mask channel comes from in a mirrored patient: structures, then strips."""
-    structures = list(protocol.mirrored)
-    strips = [len(structures) + list(angles).index(mirrored_angle(angle)) for angle in angles]
-    return structures + strips
-
-
 def _augmented_crop(
     case: TrainingCase,
     config: TrainingConfig,
     rng: np.random.Generator,
-    channels: int,
-    permutation: Sequence[int],
+    mirrored: Sequence[int],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], str]:
     """One random crop over the dose region, randomly mirrored, with CT noise and shift."""
     start = random_start(case, config.crop, rng)
@@ -148,11 +138,10 @@ def _augmented_crop(
     noise = rng.normal(0, config.ct_noise_hu / width_hu, size=ct.shape).astype(np.float32)
     # Air stays air: outside the patient the encoder writes exactly 0.
     ct = np.where(ct > 0, np.clip(ct + noise + np.float32(shift), 0, 1), np.float32(0))
-    masks = unpack_masks(bits, channels)
+    stacked = np.concatenate([ct[None], unpack_masks(bits, len(mirrored) - 1)])
     if rng.random() < config.flip_probability:
-        ct, masks = ct[..., ::-1], masks[list(permutation)][..., ::-1]
+        stacked = np.ascontiguousarray(stacked[list(mirrored)][..., ::-1])
         dose, region = dose[..., ::-1], region[..., ::-1]
-    stacked = np.concatenate([ct[None], masks])
     return stacked, np.ascontiguousarray(dose), np.ascontiguousarray(region), case.name
 
 
