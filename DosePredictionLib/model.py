@@ -186,6 +186,7 @@ class DoseModel:
         try:
             contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
             save_file(contiguous, partial / _WEIGHTS)
+            (partial / _WEIGHTS).chmod(0o644)
             manifest = replace(manifest, weights_sha256=_sha256(partial / _WEIGHTS))
             text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
             (partial / _MANIFEST).write_text(text, encoding="utf-8")

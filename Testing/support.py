@@ -16,7 +16,7 @@ from DosePredictionLib.volume import Grid, Volume
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "Resources" / "SampleData"
-OPENKBP_SAMPLE = SAMPLES / "openkbp" / "pt_236.npz"
+OPENKBP_SAMPLE = SAMPLES / "openkbp" / "pt_235.npz"
 PELVIS_SAMPLE = SAMPLES / "eclipse_rando_prostate"
 
 OBLIQUE = tuple(

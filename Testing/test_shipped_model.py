@@ -30,7 +30,7 @@ def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path)
         "evaluate", "--case", OPENKBP_SAMPLE, "--prediction", result["cases"][0]["dose"]
     )
     assert code == 0
-    on_card = model.manifest.validation["per_case"]["pt_236"]
+    on_card = model.manifest.validation["per_case"]["pt_235"]
     for key in ("dose_score_gy", "dvh_score_gy"):
         assert scores[key] == pytest.approx(on_card[key], abs=0.02)
     in_record = json.loads(Path(result["cases"][0]["prediction"]).read_text())["evaluation"]
@@ -59,7 +59,7 @@ def test_a_wheel_predicts_from_an_empty_folder(tmp_path: Path) -> None:
     where = [sys.executable, "-c", "import DosePredictionLib as d; print(d.__file__)"]
     found = subprocess.run(where, cwd=empty, env=environment, check=True, capture_output=True)
     assert str(site) in found.stdout.decode()
-    sample = site / "DosePredictionLib" / "Resources" / "SampleData" / "openkbp" / "pt_236.npz"
+    sample = site / "DosePredictionLib" / "Resources" / "SampleData" / "openkbp" / "pt_235.npz"
     command = [sys.executable, "-m", "DosePredictionLib", "predict", str(sample)]
     done = subprocess.run(
         [*command, "--output", "out", "--report", "--json"],

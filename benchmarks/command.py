@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_CASE = Path(__file__).parent.parent / "Resources" / "SampleData" / "openkbp" / "pt_236.npz"
+_CASE = Path(__file__).parent.parent / "Resources" / "SampleData" / "openkbp" / "pt_235.npz"
 
 
 def main() -> None:
