@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, required=True, help="folder of model folders")
     export.add_argument("--checkpoint", default="last.pt")
     export.add_argument("--default", action="store_true", help="the protocol's default model")
+    export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
     card = commands.add_parser("card", help="write a cohort's figures into a model's card")
     card.add_argument("--model", type=Path, required=True)
     card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
@@ -58,6 +59,7 @@ def _export(arguments: argparse.Namespace) -> None:
         arguments.output,
         arguments.checkpoint,
         arguments.default,
+        arguments.mirror,
     )
     sys.stdout.write(f"Exported {model.manifest.name} to {model.folder}.\n")
 

@@ -26,11 +26,23 @@ CARD_FIGURES = ("dose_score_gy", "dvh_score_gy", "mae_body_gy", "mae_above_5gy_g
 
 
 def export_run(
-    run: Path, name: str, title: str, root: Path, checkpoint: str = "last.pt", default: bool = False
+    run: Path,
+    name: str,
+    title: str,
+    root: Path,
+    checkpoint: str = "last.pt",
+    default: bool = False,
+    mirror: bool = False,
 ) -> DoseModel:
     """Write `root/name` from the averaged weights of a run, in half precision.
 
     What the card says about data, technique and licence comes from `data.json` in the run folder.
+
+    Args:
+        root: folder of model folders.
+        checkpoint: which one of the run.
+        default: whether the model is its protocol's default.
+        mirror: whether prediction averages with the mirrored patient's dose.
 
     Raises:
         ModelError: the run is incomplete, or the model folder exists.
@@ -74,6 +86,7 @@ def export_run(
         },
         licence=described["licence"],
         default=default,
+        mirror=mirror,
     )
     return DoseModel.create(root / name, manifest, half_precision(state["average"]))
 
