@@ -165,15 +165,15 @@ def test_gamma_of_a_dose_with_itself_is_zero(dose):
     assert result.pass_rate_percent() == 100.0
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 3))
 def test_gamma_is_unchanged_when_both_doses_move_together(seed, moved_by):
     rng = np.random.default_rng(seed)
     smooth = [ndimage.gaussian_filter(rng.uniform(10, 90, (9, 9, 9)), 1.5) for _ in range(2)]
     reference, evaluated = (np.pad(each, 4, mode="edge") for each in smooth)
-    one = gamma(reference, evaluated, "5%/4mm", spacing_mm=SPACING)
+    one = gamma(reference, evaluated, "5%/4mm", spacing_mm=SPACING, max_gamma=1.5)
     rolled = [np.roll(each, moved_by, axis=(0, 1, 2)) for each in (reference, evaluated)]
-    moved = gamma(*rolled, "5%/4mm", spacing_mm=SPACING)
+    moved = gamma(*rolled, "5%/4mm", spacing_mm=SPACING, max_gamma=1.5)
     inner = slice(4, 13)
     back = np.roll(moved.gamma, -moved_by, axis=(0, 1, 2))
     assert np.allclose(back[inner, inner, inner], one.gamma[inner, inner, inner], atol=5e-3)
@@ -197,10 +197,21 @@ def test_pymedphys_agrees_on_a_smooth_pair():
     square = ((z - 22) / 14) ** 2 + ((y - 21) / 12) ** 2 + ((x - 19) / 11) ** 2
     reference = 70 * np.exp(-0.5 * square)
     evaluated = 69 * np.exp(-0.5 * (square + 0.12 * (x - 19) / 11 - 0.15 * (z - 22) / 14))
-    theirs = pymedphys.gamma(axes, reference, axes, evaluated, 3, 3, lower_percent_dose_cutoff=10)
     ours = gamma(reference, evaluated, "3%/3mm", spacing_mm=(2.0, 2.5, 3.0))
-    both = np.isfinite(theirs)
-    assert np.array_equal(both, ours.evaluated)
-    difference = np.abs(ours.gamma[both] - theirs[both])
-    assert (difference <= 0.05).mean() >= 0.99
-    assert ours.pass_rate_percent() == pytest.approx(100 * (theirs[both] <= 1).mean(), abs=0.2)
+    # Its samples lie a tenth of the distance criterion apart by default: at gammas near 0 it is too
+    # high by up to half that times the slope, and approaches ours with finer samples.
+    apart = []
+    for fraction in (10, 40):
+        theirs = pymedphys.gamma(
+            axes, reference, axes, evaluated, 3, 3, lower_percent_dose_cutoff=10,
+            interp_fraction=fraction, max_gamma=1.5,
+        )  # fmt: skip
+        both = np.isfinite(theirs)
+        assert np.array_equal(both, ours.evaluated)
+        passed = 100 * (theirs[both] <= 1).mean()
+        assert ours.pass_rate_percent() == pytest.approx(passed, abs=0.2)
+        difference = ours.gamma[both] - theirs[both]
+        assert difference.max() <= 0.02
+        apart.append(np.abs(difference))
+    assert (apart[1] <= 0.05).mean() >= 0.99
+    assert apart[1].mean() < apart[0].mean()
