@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 
-NAMES = ("inference", "encoding", "command", "evaluation")
+import benchmarks
 
 if __name__ == "__main__":
     sys.argv = sys.argv[:1]
-    for name in NAMES:
-        sys.stdout.write(f"\n== {name}\n")
-        sys.stdout.flush()
-        importlib.import_module(f"benchmarks.{name}").main()
+    names = [each.name for each in pkgutil.iter_modules(benchmarks.__path__)]
+    for name in [name for name in names if name != "__main__"]:
+        module = importlib.import_module(f"benchmarks.{name}")
+        if hasattr(module, "main"):
+            sys.stdout.write(f"\n== {name}\n")
+            sys.stdout.flush()
+            module.main()

@@ -1,6 +1,6 @@
 """The whole `dose-prediction predict` of the shipped head-and-neck case, from start to files.
 
-    python -m benchmarks.command
+python -m benchmarks.command
 """
 
 from __future__ import annotations

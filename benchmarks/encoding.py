@@ -1,6 +1,6 @@
 """Reading a 512×512×200 CT with nine structures from disk, and encoding it; strips of a case.
 
-    python -m benchmarks.encoding
+python -m benchmarks.encoding
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def main() -> None:
         total = time.perf_counter() - started
     write = sys.stdout.write
     write(f"CT of 512×512×200 with nine structures: read {read:.1f} s, encoded onto ")
-    write(f"{'×'.join(map(str, encoded.grid.size))} in {total - read:.1f} s, {total:.1f} s in all\n")
+    write(
+        f"{'×'.join(map(str, encoded.grid.size))} in {total - read:.1f} s, {total:.1f} s in all\n"
+    )
     grid = Grid((256, 256, 64), (2.0, 2.0, 5.0), (-255.0, -255.0, -157.5))
     ptv, body = (_ellipsoid(grid, *_SHAPES[key]) for key in ("PTV", "Body"))
     seconds = []

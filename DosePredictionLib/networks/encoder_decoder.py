@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,16 +37,17 @@ class EncoderDecoder3D(nn.Module):
     out_conv: nn.Module
     pool: nn.Module
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`.
 
-        z, y and x must be multiples of 16; the encoding pads to that. In inference a large volume
-        passes the first level in slabs: full-size tensors there are most of the memory.
+        The input may come in several tensors that hold its channels in order. z, y and x must be
+        multiples of 16; the encoding pads to that. In inference a large volume passes the first
+        level in slabs: full-size tensors there are most of the memory.
         """
         inference = not (self.training or torch.is_grad_enabled())
-        streamed = inference and x[0, 0].numel() > _STREAM_ABOVE_VOXELS
-        skip1 = in_slabs(self.enc1, x) if streamed else self.enc1(x)
-        del x
+        streamed = inference and inputs[0][0, 0].numel() > _STREAM_ABOVE_VOXELS
+        skip1 = in_slabs(self._first_level, inputs) if streamed else self._first_level(*inputs)
+        del inputs
         skip2 = self.enc2(self.pool(skip1))
         skip3 = self.enc3(self.pool(skip2))
         skip4 = self.enc4(self.pool(skip3))
@@ -57,27 +58,32 @@ class EncoderDecoder3D(nn.Module):
         del skip3
         y = self.dec2(torch.cat((self.up2(y), skip2), dim=1))
         del skip2
-        return in_slabs(self._last_level, skip1, y) if streamed else self._last_level(skip1, y)
+        return in_slabs(self._last_level, [skip1], y) if streamed else self._last_level(skip1, y)
+
+    def _first_level(self, *inputs: Tensor) -> Tensor:
+        return self.enc1(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1))
 
     def _last_level(self, skip1: Tensor, y: Tensor) -> Tensor:
         return self.out_conv(self.dec1(torch.cat((self.up1(y), skip1), dim=1)))
 
 
-def in_slabs(function: Callable[..., Tensor], full: Tensor, half: Tensor | None = None) -> Tensor:
-    """`function(full)`, or `function(full, half)`, computed in slabs along z and put together.
+def in_slabs(
+    function: Callable[..., Tensor], full: Sequence[Tensor], half: Tensor | None = None
+) -> Tensor:
+    """`function(*full)`, or `function(*full, half)`, computed in slabs along z and put together.
 
     Exact: each slab is computed with a halo as wide as the function's reach, which is then cut off.
 
     Args:
-        full: `(batch, channel, z, y, x)`.
+        full: tensors `(batch, channel, z, y, x)`.
         half: a tensor of half the size along each axis.
     """
-    depth = full.shape[2]
+    depth = full[0].shape[2]
     result: Tensor | None = None
     for start in range(0, depth, _SLAB):
         stop = min(start + _SLAB, depth)
         low, high = max(start - _HALO, 0), min(stop + _HALO, depth)
-        pieces = [full[:, :, low:high]]
+        pieces = [tensor[:, :, low:high] for tensor in full]
         if half is not None:
             pieces.append(half[:, :, low // 2 : high // 2])
         slab = function(*pieces)[:, :, start - low : stop - low]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from .res_unet3d import ResUNet3D
@@ -55,5 +54,5 @@ class TwoStageNetwork(nn.Module):
         image = x[:, : 1 + self.structure_channels]
         strips = x[:, 1 + self.structure_channels :]
         coarse = self.stage1(image)
-        final = self.stage2(torch.cat((image, coarse, strips), dim=1))
+        final = self.stage2(image, coarse, strips)
         return TwoStageDose(coarse, final)
