@@ -31,7 +31,7 @@ __all__ = ["Dvh", "dvh", "dvhs", "parse_endpoint"]
 Array = NDArray[np.float64]
 
 _FEW_VOXELS = 10.0
-_NEGATIVE_GY = -0.01  # interpolation and scaling leave less; more is a mistake in the file
+_NEGATIVE_GY = -0.5  # resampling leaves a little below 0; more is a mistake in the file
 _ENDPOINT = re.compile(
     r"(?:D(?P<word>mean|min|max)_gy"
     r"|D(?P<dose_at>\d+(?:\.\d+)?)(?P<dose_cc>cc)?_gy"

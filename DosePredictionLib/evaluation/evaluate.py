@@ -1,16 +1,18 @@
-"""All numbers of one case, and of a cohort, in the form that the command line prints."""
+"""All numbers of one case, in the form that the command line prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import CaseError
 from ..volume import Volume
-from .dvh import dvhs
-from .scores import dose_score, dvh_score_terms, mae, mae_above, ssim
+from .cohort import summarize_cohort
+from .dvh import Dvh, dvh, dvhs
+from .goals import Goal, GoalSet, evaluate_goals
+from .scores import bias, dose_score, dvh_score_terms, isodose_dice, mae, mae_above, ssim
 
 __all__ = ["ENDPOINTS", "endpoints", "evaluate_case", "require_plausible_dose", "summarize_cohort"]
 
@@ -35,7 +37,6 @@ ENDPOINTS = (
 """DVH endpoints that results list; see `dvh.parse_endpoint` for how they read."""
 
 _LOWEST_PLAUSIBLE_GY = -0.5
-_BOOTSTRAPS = 2000
 
 
 def require_plausible_dose(dose: Volume, label: str) -> None:
@@ -59,14 +60,22 @@ def endpoints(
     """Volume and DVH endpoints by structure.
 
     Args:
+        dose: Gy.
+        structures: masks by name.
         prescriptions_gy: what percentages of prescription refer to, by structure; the highest of
             them for a structure that has none.
     """
+    return _endpoints_of(dvhs(dose, structures), prescriptions_gy)
+
+
+def _endpoints_of(
+    curves: Mapping[str, Dvh], prescriptions_gy: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
     highest = max(prescriptions_gy.values(), default=None)
     result = {}
-    for name, curve in dvhs(dose, structures).items():
+    for name, curve in curves.items():
         reference_gy = prescriptions_gy.get(name, highest)
-        values = {key: curve.endpoint(key, reference_gy) for key in ENDPOINTS}
+        values = curve.endpoints(ENDPOINTS, reference_gy)
         result[name] = {"volume_cc": curve.volume_cc, "endpoints": values}
     return result
 
@@ -81,26 +90,37 @@ def evaluate_case(
     body: Volume,
     prescriptions_gy: Mapping[str, float],
     dose_mask: Volume | None = None,
+    goals: GoalSet | Iterable[Goal] = (),
+    resolve: Callable[[str], str | None] | None = None,
 ) -> dict[str, Any]:
     """Every score of a predicted dose against a plan's, on one grid.
 
     Args:
-        prediction, reference: Gy.
+        prediction: Gy.
+        reference: Gy.
         structures: masks by name; those of targets and organs enter the DVH score.
+        targets: names scored as targets.
+        organs: names scored as organs.
         body: the external contour.
+        prescriptions_gy: target → Gy; may be empty.
         dose_mask: where a dose may be; the dose score divides by its voxels, or by the body's.
+        goals: judged on the prediction.
+        resolve: a goal's structure → a name of `structures`; see `goals.evaluate_goals`.
 
     Returns:
-        The JSON object of `evaluate` without `case`, `gamma` and `goals`; plus
-        `dvh_score_terms_gy`, which a cohort pools.
+        The JSON object of `evaluate` without `case` and `gamma`; plus `dvh_score_terms_gy`, which
+        a cohort pools.
     """
     terms = dvh_score_terms(prediction, reference, structures, targets=targets, organs=organs)
     data_range_gy = max(prescriptions_gy.values(), default=float(reference.array.max()))
     region = body if dose_mask is None else dose_mask
-    predicted = endpoints(prediction, structures, prescriptions_gy)
+    curves = dvhs(prediction, structures)
+    predicted = _endpoints_of(curves, prescriptions_gy)
     referred = endpoints(reference, structures, prescriptions_gy)
+    chosen = goals.goals if isinstance(goals, GoalSet) else tuple(goals)
     return {
         "mae_body_gy": mae(prediction, reference, body),
+        "bias_body_gy": bias(prediction, reference, body),
         "mae_above_5gy_gy": mae_above(prediction, reference, 5.0),
         "ssim": ssim(prediction, reference, data_range_gy=data_range_gy, region=body),
         "dose_score_gy": dose_score(prediction, reference, region),
@@ -111,6 +131,7 @@ def evaluate_case(
             name: {
                 "volume_cc": predicted[name]["volume_cc"],
                 "mae_gy": mae(prediction, reference, mask),
+                "bias_gy": bias(prediction, reference, mask),
                 "endpoints": {
                     key: {"prediction": value, "reference": referred[name]["endpoints"][key]}
                     for key, value in predicted[name]["endpoints"].items()
@@ -118,39 +139,22 @@ def evaluate_case(
             }
             for name, mask in structures.items()
         },
+        "isodose_dice": _dice(prediction, reference, prescriptions_gy, body),
+        "goals": evaluate_goals(
+            chosen,
+            curves,
+            resolve=resolve,
+            prescriptions_gy=prescriptions_gy,
+            body=dvh(prediction, body, name="Body") if chosen else None,
+        ),
     }
 
 
-def summarize_cohort(records: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
-    """Mean, standard deviation and bootstrap 95 % interval over patients of every score.
-
-    `dvh_score_gy.mean` is the challenge's: the mean over all endpoints of all patients pooled;
-    the mean of the patients' own scores stands beside it as `per_patient_mean`.
-    """
-    keys = ("mae_body_gy", "mae_above_5gy_gy", "ssim", "dose_score_gy", "dvh_score_gy")
-    summary: dict[str, Any] = {}
-    for key in keys:
-        values = np.array([r[key] for r in records if r.get(key) is not None], dtype=float)
-        if values.size:
-            summary[key] = _statistics([np.array([value]) for value in values], seed)
-    terms = [np.array(list(r["dvh_score_terms_gy"].values())) for r in records]
-    terms = [each for each in terms if each.size]
-    if terms:
-        per_patient_mean = summary["dvh_score_gy"]["mean"]
-        summary["dvh_score_gy"] = _statistics(terms, seed) | {"per_patient_mean": per_patient_mean}
-    return summary
-
-
-def _statistics(groups: Sequence[np.ndarray], seed: int) -> dict[str, Any]:
-    """Pooled mean, spread of the patients' means, and a bootstrap interval over patients."""
-    sums = np.array([group.sum() for group in groups])
-    counts = np.array([group.size for group in groups])
-    means = sums / counts
-    drawn = np.random.default_rng(seed).integers(0, len(groups), (_BOOTSTRAPS, len(groups)))
-    pooled = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return {
-        "mean": float(sums.sum() / counts.sum()),
-        "std": float(means.std(ddof=1)) if means.size > 1 else None,
-        "ci95": [float(value) for value in np.percentile(pooled, [2.5, 97.5])],
-        "patients": len(groups),
-    }
+def _dice(
+    prediction: Volume, reference: Volume, prescriptions_gy: Mapping[str, float], body: Volume
+) -> dict[str, float | None]:
+    """Isodose Dice by percent of the highest prescription, as text; empty without one."""
+    if not prescriptions_gy:
+        return {}
+    levels = isodose_dice(prediction, reference, max(prescriptions_gy.values()), region=body)
+    return {f"{level:g}": value for level, value in levels.items()}

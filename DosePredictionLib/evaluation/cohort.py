@@ -1,0 +1,210 @@
+"""Statistics over patients, the comparison of two models, and every number as JSON or CSV.
+
+Records are those of `evaluate.evaluate_case`. Intervals are percentile bootstraps over patients,
+with a fixed seed; nothing here is NaN: what is undefined is None, and an empty cell in CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ..errors import DosePredictionError
+
+__all__ = [
+    "CASE_SCORES",
+    "compare_models",
+    "record_rows",
+    "summarize_cohort",
+    "write_csv",
+    "write_json",
+]
+
+Array = NDArray[np.float64]
+Record = Mapping[str, Any]
+
+CASE_SCORES = (
+    "mae_body_gy",
+    "bias_body_gy",
+    "mae_above_5gy_gy",
+    "ssim",
+    "dose_score_gy",
+    "dvh_score_gy",
+)
+"""Scores of a record that a cohort summarizes."""
+
+_BOOTSTRAPS = 2000
+_COLUMNS = ("case", "structure", "measure", "prediction", "reference", "difference", "unit")
+
+
+def summarize_cohort(records: Sequence[Record], seed: int = 0) -> dict[str, Any]:
+    """Mean, standard deviation and bootstrap 95 % interval over patients of every score.
+
+    `dvh_score_gy.mean` is the challenge's: the mean over all endpoints of all patients pooled; the
+    mean of the patients' own scores stands beside it as `per_patient_mean`. A score that no
+    patient has is left out. Standard deviations are those of the patients' own values.
+    """
+    summary: dict[str, Any] = {}
+    for key in CASE_SCORES:
+        values = [np.array([float(r[key])]) for r in records if r.get(key) is not None]
+        if values:
+            summary[key] = _statistics(values, seed)
+    terms = [np.array(list(r.get("dvh_score_terms_gy", {}).values()), float) for r in records]
+    terms = [each for each in terms if each.size]
+    if terms:
+        per_patient = float(np.mean([each.mean() for each in terms]))
+        summary["dvh_score_gy"] = _statistics(terms, seed) | {"per_patient_mean": per_patient}
+    for name in dict.fromkeys(name for r in records for name in r.get("gamma", {})):
+        rates = [
+            r["gamma"][name]["pass_rate_percent"] for r in records if name in r.get("gamma", {})
+        ]
+        passed = [np.array([float(rate)]) for rate in rates if rate is not None]
+        if passed:
+            summary[f"gamma {name}"] = _statistics(passed, seed)
+    return summary
+
+
+def compare_models(
+    first: Sequence[Record], second: Sequence[Record], key: str, seed: int = 0
+) -> dict[str, Any]:
+    """Paired comparison of one score of two models on the same patients.
+
+    Args:
+        first, second: records, paired by `case`.
+        key: of the score; see `CASE_SCORES`.
+
+    Returns:
+        `patients`; `mean_difference` (second - first) with its bootstrap `ci95`; `p_value` of the
+        two-sided Wilcoxon signed-rank test, None below six patients, where it cannot reach 5 %, or
+        where no patient differs.
+
+    Raises:
+        DosePredictionError: the two share no patient that has the score, or one appears twice.
+    """
+    values = [_by_case(records, key) for records in (first, second)]
+    shared = [case for case in values[0] if case in values[1]]
+    if not shared:
+        raise DosePredictionError(f"The two models share no case with {key!r}.")
+    difference = np.array([values[1][case] - values[0][case] for case in shared])
+    drawn = np.random.default_rng(seed).integers(0, len(shared), (_BOOTSTRAPS, len(shared)))
+    testable = len(shared) >= 6 and bool(np.any(difference != 0))
+    p_value = float(stats.wilcoxon(difference).pvalue) if testable else None
+    return {
+        "key": key,
+        "patients": len(shared),
+        "mean_difference": float(difference.mean()),
+        "ci95": [float(v) for v in np.percentile(difference[drawn].mean(axis=1), [2.5, 97.5])],
+        "p_value": p_value,
+        "test": "Wilcoxon signed-rank, two-sided",
+    }
+
+
+def record_rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    """Every number of the records, one a row: `case, structure, measure, prediction, …`.
+
+    Scores that compare two doses stand under `difference`.
+    """
+    for record in records:
+        case = record.get("case", "")
+        for key, value in record.items():
+            if isinstance(value, (int, float)) or (value is None and key.endswith("_gy")):
+                yield _row(case, "", key, difference=value)
+        for key, value in record.get("isodose_dice", {}).items():
+            yield _row(case, "", f"isodose_dice {key}%", difference=value)
+        for name, values in record.get("gamma", {}).items():
+            rate = values["pass_rate_percent"]
+            yield _row(case, "", f"gamma {name}", difference=rate, unit="percent")
+        for name, values in record.get("structures", {}).items():
+            yield from _structure_rows(case, name, values)
+        for goal in record.get("goals", ()):
+            measure = f"goal {goal['goal']}: {goal['status']}"
+            margin = goal["margin"]
+            yield _row(case, goal["structure"], measure, goal["value"], None, margin, goal["unit"])
+
+
+def write_csv(path: str | Path, records: Sequence[Record]) -> None:
+    """Write `record_rows` as CSV; the file appears whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record_rows(records))
+    _write_whole(Path(path), text.getvalue())
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write JSON; the file appears whole or not at all.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    _write_whole(Path(path), text)
+
+
+def _statistics(groups: Sequence[Array], seed: int) -> dict[str, Any]:
+    """Pooled mean, spread of the patients' means, and a bootstrap interval over patients."""
+    sums = np.array([group.sum() for group in groups])
+    counts = np.array([group.size for group in groups])
+    means = sums / counts
+    drawn = np.random.default_rng(seed).integers(0, len(groups), (_BOOTSTRAPS, len(groups)))
+    pooled = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return {
+        "mean": float(sums.sum() / counts.sum()),
+        "std": float(means.std(ddof=1)) if means.size > 1 else None,
+        "ci95": [float(value) for value in np.percentile(pooled, [2.5, 97.5])],
+        "patients": len(groups),
+    }
+
+
+def _by_case(records: Sequence[Record], key: str) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for record in records:
+        if record["case"] in values:
+            raise DosePredictionError(
+                f"Case {record['case']} appears twice in one model's records."
+            )
+        if record.get(key) is not None:
+            values[record["case"]] = float(record[key])
+    return values
+
+
+def _structure_rows(case: str, name: str, values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield _row(case, name, "volume_cc", reference=values["volume_cc"], unit="cc")
+    for key in ("mae_gy", "bias_gy"):
+        if key in values:
+            yield _row(case, name, key, difference=values[key], unit="Gy")
+    for key, pair in values["endpoints"].items():
+        ours, theirs = pair["prediction"], pair["reference"]
+        apart = None if ours is None or theirs is None else ours - theirs
+        yield _row(case, name, key, ours, theirs, apart, key.rsplit("_", 1)[1].replace("gy", "Gy"))
+
+
+def _row(
+    case: str,
+    structure: str,
+    measure: str,
+    prediction: float | None = None,
+    reference: float | None = None,
+    difference: float | None = None,
+    unit: str = "",
+) -> dict[str, Any]:
+    values = (case, structure, measure, prediction, reference, difference, unit)
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
