@@ -13,6 +13,7 @@ __all__ = ["VolumeCurve", "curve_of_cells"]
 
 Array = NDArray[np.float64]
 
+_MANY = 100_000
 _STEP_WIDTH = 1e-5  # of the highest dose: cells narrower than this have one dose
 
 
@@ -66,6 +67,8 @@ class VolumeCurve:
         """Integral of dose**power over the volume (Simpson's rule on each linear piece)."""
         volume = -np.diff(self.volume)
         low, high = self.dose_gy[:-1], self.dose_gy[1:]
+        if power == 1.0:
+            return float((volume * (low + high)).sum()) * 0.5
         used = volume > 0
         low, high, volume = low[used], high[used], volume[used]
         mean = (low**power + 4.0 * (0.5 * (low + high)) ** power + high**power) / 6.0
@@ -76,8 +79,11 @@ def curve_of_cells(cells: Cells) -> VolumeCurve:
     """The curve of cells that each spread evenly over dose ± half width.
 
     The ramps are added exactly, by sorting where each begins and ends; nothing is binned. Ramps are
-    cut where they would leave the structure's lowest and highest dose.
+    cut where they would leave the structure's lowest and highest dose. Where there are very many
+    cells of one size, the doses themselves are the knots: their widths no longer show.
     """
+    if cells.dose_gy.size > _MANY and cells.voxels[0] == cells.voxels.min() == cells.voxels.max():
+        return _curve_of_samples(cells)
     low = np.clip(cells.dose_gy - cells.half_width_gy, cells.lowest_gy, cells.highest_gy)
     high = np.clip(cells.dose_gy + cells.half_width_gy, cells.lowest_gy, cells.highest_gy)
     step = high - low <= _STEP_WIDTH * max(abs(cells.highest_gy), abs(cells.lowest_gy))
@@ -89,6 +95,23 @@ def curve_of_cells(cells: Cells) -> VolumeCurve:
     drop = np.concatenate([np.zeros(2 * fall.size), cells.voxels[step]])
     order = np.argsort(dose)
     return _summed(dose[order], slope[order], drop[order], bool(step.any()))
+
+
+def _curve_of_samples(cells: Cells) -> VolumeCurve:
+    """Linear between equally large cells' doses, from the lowest dose to the highest."""
+    dose = np.sort(np.clip(cells.dose_gy, cells.lowest_gy, cells.highest_gy))
+    knots = np.concatenate([[cells.lowest_gy], dose, [cells.highest_gy]])
+    count = dose.size
+    # A cell's own dose is its middle: half of it lies above. Cells of one same dose are a step,
+    # from all of them at their dose to none of them above it.
+    rank = np.arange(count) + 0.5
+    repeats = np.zeros(count + 1, dtype=bool)
+    repeats[1:-1] = dose[1:] == dose[:-1]
+    rank[repeats[1:] & ~repeats[:-1]] -= 0.5
+    rank[repeats[:-1]] += 0.5
+    rank = np.concatenate([[0.0], rank, [float(count)]])
+    volume: Array = (count - rank) * np.float64(cells.voxels[0])
+    return VolumeCurve(knots, volume)
 
 
 def _summed(dose: Array, slope: Array, drop: Array, has_steps: bool) -> VolumeCurve:

@@ -98,25 +98,31 @@ class _Field:
     def at(self, index: Index) -> Array:
         return self.array.reshape(-1)[index].astype(np.float64)
 
-    def differences(self, index: Index) -> tuple[Array, Array]:
-        """Central first and limited second differences per voxel, each `(count, 3)`."""
-        center = self.at(index)
-        first = np.empty((index.size, 3))
-        second = np.empty((index.size, 3))
+    def slopes(self, index: Index) -> Array:
+        """Central first differences per voxel, `(count, 3)`."""
+        flat = self.array.reshape(-1)
+        result = np.empty((index.size, 3))
         for axis, step in enumerate(self.steps):
-            below, above = self.at(index - step), self.at(index + step)
-            first[:, axis] = 0.5 * (above - below)
+            np.subtract(flat[index + step], flat[index - step], out=result[:, axis])
+        return result * 0.5
+
+    def bends(self, index: Index) -> Array:
+        """Limited second differences per voxel, `(count, 3)`."""
+        flat = self.array.reshape(-1)
+        center = flat[index].astype(np.float64)
+        result = np.empty((index.size, 3))
+        for axis, step in enumerate(self.steps):
+            below, above = flat[index - step], flat[index + step]
             bend = above - 2.0 * center + below
-            bend_below = center - 2.0 * below + self.at(index - 2 * step)
-            bend_above = self.at(index + 2 * step) - 2.0 * above + center
-            second[:, axis] = _limited(bend, bend_below, bend_above)
-        return first, second
+            bend_below = center - 2.0 * below + flat[index - 2 * step]
+            bend_above = flat[index + 2 * step] - 2.0 * above + center
+            result[:, axis] = _limited(bend, bend_below, bend_above)
+        return result
 
     def ceiling(self, index: Index, sign: float) -> Array:
         """Bound of `sign` × the interpolant in each voxel, `(count, 1)`."""
         around = (sign * self.neighborhood(index)).max(axis=1)
-        _, second = self.differences(index)
-        return (around + np.abs(second).sum(axis=1) / 8.0)[:, None]
+        return (around + _absolute_sum(self.bends(index)) / 8.0)[:, None]
 
     def neighborhood(self, index: Index) -> Array:
         """The 27 values around each voxel, `(count, 27)`, z slowest."""
@@ -204,10 +210,11 @@ def _hat(distance: Array) -> Array:
 
 def _cell_doses(field: _Field, index: Index, divisions: int) -> tuple[Array, Array]:
     """Dose `(count, cells)` and slopes per voxel edge `(count, cells, 3)` at the cells' centers."""
-    first, second = field.differences(index)
+    second = field.bends(index)
     if divisions == 1:
         # The mean over the voxel of the curved interpolant is f + f''/24.
-        return (field.at(index) + second.sum(axis=1) / 24.0)[:, None], first[:, None, :]
+        mean = field.at(index) + (second[:, 0] + second[:, 1] + second[:, 2]) / 24.0
+        return mean[:, None], field.slopes(index)[:, None, :]
     values, slopes, centers = _cell_stencil(divisions)
     around = field.neighborhood(index)
     distance = np.abs(centers)
@@ -223,17 +230,19 @@ class _WholeVoxels:
 
     def __init__(self, field: _Field, inside: _Field, index: Index) -> None:
         self.field, self.inside, self.index = field, inside, index
+        self._reach: Array | None = None
 
     def cells(self) -> tuple[Array, Array, Array]:
         divisions = _divisions(self.index.size)
         dose, slopes = _cell_doses(self.field, self.index, divisions)
-        width = 0.5 / divisions * np.sqrt((slopes**2).sum(axis=2))
+        width = 0.5 / divisions * np.sqrt(_squared_sum(slopes))
         volume = np.full(dose.size, 1.0 / divisions**3)
         return dose.reshape(-1), width.reshape(-1), volume
 
     def rough_highest(self, sign: float) -> Array:
-        first, _ = self.field.differences(self.index)
-        return sign * self.field.at(self.index) + 0.5 * np.abs(first).sum(axis=1)
+        if self._reach is None:
+            self._reach = 0.5 * _absolute_sum(self.field.slopes(self.index))
+        return sign * self.field.at(self.index) + self._reach
 
     def highest(self, rows: Index, sign: float) -> float:
         dose, slopes = _cell_doses(self.field, self.index[rows], 4)
@@ -241,7 +250,7 @@ class _WholeVoxels:
         # Beside cut voxels an occupancy rounded up to 1 hides a corner outside; the cut voxels
         # themselves tell how far the surface reaches.
         beside_cut = np.any((around > 0) & (around < _WHOLE), axis=1, keepdims=True)
-        to_corner = 0.125 * np.abs(slopes).sum(axis=2)
+        to_corner = 0.125 * _absolute_sum(slopes)
         reached = sign * dose + np.where(beside_cut, 0.0, to_corner)
         return float(np.minimum(reached, self.field.ceiling(self.index[rows], sign)).max())
 
@@ -270,16 +279,14 @@ class _CutVoxels:
         squared = (self.normals**2).sum(axis=1)[:, None]
         across = np.einsum("nca,na->nc", slopes, self.normals) / squared
         dose = dose + mean * across
-        spread = (slopes**2).sum(axis=2) - across**2 * squared + 12.0 * across**2 * variance
+        spread = _squared_sum(slopes) - across**2 * squared + 12.0 * across**2 * variance
         width = 0.5 * np.sqrt(np.maximum(spread, 0.0))
         kept = volume > 1e-9
         return dose[kept], width[kept], volume[kept] / divisions**3
 
     def rough_highest(self, sign: float) -> Array:
-        first, _ = self.field.differences(self.index)
-        return sign * self.field.at(self.index) + highest_in_cut(
-            sign * first, self.normals, self.offsets
-        )
+        slopes = sign * self.field.slopes(self.index)
+        return sign * self.field.at(self.index) + highest_in_cut(slopes, self.normals, self.offsets)
 
     def highest(self, rows: Index, sign: float) -> float:
         dose, slopes = _cell_doses(self.field, self.index[rows], 4)
@@ -317,13 +324,12 @@ class _Specks:
         self.field, self.index, self.fraction = field, index, fraction
 
     def cells(self) -> tuple[Array, Array, Array]:
-        first, _ = self.field.differences(self.index)
-        width = 0.5 * np.cbrt(self.fraction) * np.sqrt((first**2).sum(axis=1))
+        slopes = self.field.slopes(self.index)
+        width = 0.5 * np.cbrt(self.fraction) * np.sqrt((slopes**2).sum(axis=1))
         return self.field.at(self.index), width, self.fraction
 
     def rough_highest(self, sign: float) -> Array:
-        first, _ = self.field.differences(self.index)
-        rise = 0.5 * np.cbrt(self.fraction) * np.abs(first).sum(axis=1)
+        rise = 0.5 * np.cbrt(self.fraction) * _absolute_sum(self.field.slopes(self.index))
         return sign * self.field.at(self.index) + rise
 
     def highest(self, rows: Index, sign: float) -> float:
@@ -372,7 +378,7 @@ def _highest(parts: list[_Part], sign: float) -> float:
     best = -np.inf
     for part in parts:
         rough = part.rough_highest(sign)
-        rows = _largest(rough, 64 * _EXTREME_CANDIDATES)
+        rows = _largest(rough, 16 * _EXTREME_CANDIDATES)
         bound = np.minimum(rough[rows], part.field.ceiling(part.index[rows], sign)[:, 0])
         rows = rows[_largest(bound, _EXTREME_CANDIDATES)]
         best = max(best, part.highest(rows, sign))
@@ -384,3 +390,14 @@ def _largest(values: Array, count: int) -> Index:
     if values.size <= count:
         return np.arange(values.size)
     return np.argpartition(values, values.size - count)[values.size - count :]
+
+
+def _absolute_sum(vectors: Array) -> Array:
+    """Sum of three absolute components (a reduction over so short an axis is slow)."""
+    return np.abs(vectors[..., 0]) + np.abs(vectors[..., 1]) + np.abs(vectors[..., 2])
+
+
+def _squared_sum(vectors: Array) -> Array:
+    """Sum of three squared components."""
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    return x * x + y * y + z * z

@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 _SIGMA_PER_THICKNESS = 0.7  # smoothing, voxels, for each voxel of volume over surface
 _WIDEST_SIGMA = 2.0  # by trial on balls, cylinders and cones; see docs/evaluation.md
 _THINNEST = 1.2  # volume over surface: sheets and specks below it are left as they are
-_LARGEST = 400_000  # voxels; beyond, half a voxel at the surface no longer shows in any endpoint
+_LARGEST = 100_000  # voxels; beyond, half a voxel at the surface no longer shows in any endpoint
 _SHELL = 2.0  # voxels on both sides of the surface that may change
 MARGIN = 9  # voxels around a structure that its smoothed surface may depend on
 

@@ -102,6 +102,21 @@ def test_a_step_in_dose_does_not_ring():
     assert curve.min_gy == pytest.approx(10.0)
 
 
+def test_very_many_cells_keep_steps_and_slopes():
+    dose = np.broadcast_to(np.arange(64.0)[:, None, None], (64, 48, 48)).copy()
+    dose[:32] = 10.0
+    mask = np.zeros(dose.shape, bool)
+    mask[1:63, 1:47, 1:47] = True  # 131 cc: more cells than are spread one by one
+    curve = dvh(dose, mask, spacing_mm=UNIT)
+    assert curve.volume_at_gy(10.0) == pytest.approx(100.0)
+    assert curve.volume_at_gy(10.01) == pytest.approx(50.0, abs=0.1)
+    assert curve.volume_at_gy(47.0) == pytest.approx(100 * 15.5 / 62, abs=1.0)
+    assert curve.mean_gy == pytest.approx((31 * 10 + np.arange(32, 63).sum()) / 62, abs=0.01)
+    uniform = dvh(np.full(dose.shape, 20.0), mask, spacing_mm=UNIT)
+    assert uniform.dose_at_percent(95) == uniform.mean_gy == pytest.approx(20.0)
+    assert uniform.volume_at_gy(20.0) == pytest.approx(100.0)
+
+
 def test_endpoint_keys_of_the_contract_are_read(scene):
     room = scene((12, 12, 12))
     curve = dvh(room.volume(40 + room.z), room.ball(9.0))

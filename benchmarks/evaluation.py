@@ -1,0 +1,170 @@
+"""DVH, gamma and whole evaluations, timed beside dicompyler-core and pymedphys in the same run.
+
+The case is the shipped OpenKBP patient (128³ voxels, ten structures with the external contour).
+The evaluated dose is its plan, blurred, moved by a part of a voxel and changed smoothly by some
+percent. Each time is the least of several runs, and CPU time stands beside it, since other work may
+share the cores.
+
+    python -m benchmarks.evaluation
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from DosePredictionLib.case import Case
+from DosePredictionLib.evaluation.dvh import dvhs
+from DosePredictionLib.evaluation.evaluate import evaluate_case
+from DosePredictionLib.evaluation.gamma import gamma
+from DosePredictionLib.io import read_case
+from DosePredictionLib.volume import Volume
+
+from .dicompyler_adapter import contours_of, dose_dataset, dvh_by_dicompyler, structure_dataset
+
+_SAMPLES = Path(__file__).parent.parent / "Resources" / "SampleData" / "openkbp"
+_THREADS = 2
+_COHORT = 40
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Least wall and CPU seconds of several runs, and what the last run returned."""
+
+    wall_s: float
+    cpu_s: float
+    result: Any
+
+
+def main() -> None:
+    """Print every figure of the issue's "Must reach" that is a time or an agreement in time."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    case = read_case(next(iter(sorted(_SAMPLES.glob("*.npz")))))
+    assert case.plan_dose is not None
+    prediction = changed_dose(case.plan_dose)
+    _say(f"{case.name}: {case.grid}, {len(case.structures)} structures, {_THREADS} threads")
+    _compare_dvhs(case)
+    _compare_gamma(case.plan_dose, prediction)
+    _time_cohort(case, prediction)
+
+
+def changed_dose(plan: Volume) -> Volume:
+    """A dose that differs from a plan as a good prediction does; the same in every run."""
+    rng = np.random.default_rng(0)
+    field = ndimage.gaussian_filter(rng.normal(size=plan.array.shape), 4.0)
+    field *= 0.03 / field.std()
+    moved = ndimage.shift(ndimage.gaussian_filter(plan.array, 0.5), (0.2, -0.3, 0.25), order=1)
+    return plan.with_array(np.clip(moved * (1 + field), 0, None).astype(np.float32))
+
+
+def _compare_dvhs(case: Case) -> None:
+    dose, grid = case.plan_dose, case.grid
+    assert dose is not None
+    spacing, origin = grid.spacing, grid.origin
+    contours = {
+        name: contours_of(mask.array, spacing, origin) for name, mask in case.structures.items()
+    }
+    structures, rtdose = structure_dataset(contours), dose_dataset(dose.array, spacing, origin)
+    ours = _timed(lambda: dvhs(dose, case.structures), 7)
+    theirs = _timed(
+        lambda: [dvh_by_dicompyler(structures, rtdose, n + 1) for n in range(len(contours))], 3
+    )
+    _report("DVHs of ten structures", ours, theirs, "dicompyler-core", 10.0)
+
+
+def _compare_gamma(plan: Volume, prediction: Volume) -> None:
+    import pymedphys
+
+    steps = zip(plan.grid.shape, plan.grid.spacing[::-1], strict=True)
+    axes = tuple(np.arange(count) * step for count, step in steps)
+    for cap, wanted in ((None, 10.0), (1.1, 3.0)):
+        ours = _timed(lambda cap=cap: gamma(plan, prediction, max_gamma=cap), 5)
+        theirs = _timed(
+            lambda cap=cap: pymedphys.gamma(
+                axes,
+                plan.array,
+                axes,
+                prediction.array,
+                3,
+                3,
+                lower_percent_dose_cutoff=10,
+                max_gamma=cap,
+                quiet=True,
+            ),
+            2,
+        )
+        label = "default" if cap is None else f"max_gamma={cap}"
+        _report(f"gamma 3%/3mm, {label}", ours, theirs, "pymedphys", wanted)
+        both = np.isfinite(theirs.result)
+        apart = np.abs(ours.result.gamma[both] - theirs.result[both])
+        rate = 100 * float((theirs.result[both] <= 1).mean())
+        _say(
+            f"  {both.sum()} voxels; pass rate {ours.result.pass_rate_percent():.2f} % and "
+            f"{rate:.2f} %; {100 * float((apart <= 0.05).mean()):.2f} % of voxels within 0.05"
+        )
+
+
+def _time_cohort(case: Case, prediction: Volume) -> None:
+    assert case.plan_dose is not None and case.prescription is not None
+    organs = [name for name in case.structures if not name.startswith(("PTV", "External"))]
+    targets = [name for name in case.structures if name.startswith("PTV")]
+    one = _timed(
+        lambda: evaluate_case(
+            prediction,
+            case.plan_dose,
+            case.structures,
+            targets=targets,
+            organs=organs,
+            body=case.structures["External"],
+            prescriptions_gy=case.prescription.target_gy,
+            dose_mask=case.dose_mask,
+        ),
+        3,
+    )
+    path = next(iter(sorted(_SAMPLES.glob("*.npz"))))
+    reading = _timed(lambda: read_case(path), 3)
+    each = one.cpu_s + reading.cpu_s
+    _say(
+        f"evaluation of a patient without gamma: {one.cpu_s:.2f} s CPU, {reading.cpu_s:.2f} s to "
+        f"read; {_COHORT} patients on {_THREADS} cores: {_COHORT * each / _THREADS:.0f} s "
+        "(wanted: 60)"
+    )
+
+
+def _timed(call: Callable[[], Any], repeats: int) -> Timing:
+    walls, cpus, result = [], [], call()
+    for _ in range(repeats):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = call()
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+    return Timing(min(walls), min(cpus), result)
+
+
+def _report(label: str, ours: Timing, theirs: Timing, name: str, wanted: float) -> None:
+    wall, cpu = theirs.wall_s / ours.wall_s, theirs.cpu_s / ours.cpu_s
+    _say(
+        f"{label}: {ours.wall_s:.3f} s, {name} {theirs.wall_s:.3f} s: {wall:.1f} times faster "
+        f"(wanted: {wanted:g}); CPU {ours.cpu_s:.3f} s and {theirs.cpu_s:.3f} s: {cpu:.1f} times"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(_THREADS))
+    main()
