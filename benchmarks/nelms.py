@@ -36,7 +36,7 @@ _MIDDLE_GY = 60.0
 _SLOPE_GY_MM = 1.0
 _SIGMA_MM = 10.0
 _PEAK_GY = 70.0
-_SUBSAMPLES = 10
+_SUBSAMPLES = 1000
 _PERCENTS = (99.0, 95.0, 50.0, 5.0, 1.0)
 _LEVELS = (0.2, 0.5, 0.8)
 _BEGIN, _END = "<!-- begin: python -m benchmarks.nelms -->", "<!-- end -->"
@@ -148,7 +148,7 @@ class Rendered:
 
 
 def render(known: Known, spacing_mm: float, shift_mm: Array) -> Rendered:
-    """Occupancy from 10³ points in voxels near the surface, and the voxels with centers inside."""
+    """Occupancy from 1000 points in voxels near the surface, and the voxels with centers inside."""
     count = 2 * int(np.ceil(known.reach_mm / spacing_mm)) + 8
     axis = (np.arange(count) - (count - 1) / 2) * spacing_mm
     z, y, x = np.meshgrid(*(axis - shift for shift in shift_mm[::-1]), indexing="ij")
@@ -156,8 +156,9 @@ def render(known: Known, spacing_mm: float, shift_mm: Array) -> Rendered:
     binary = depth > 0
     occupancy = binary.astype(float)
     near = np.abs(depth) < 0.9 * spacing_mm
-    steps = ((np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5) * spacing_mm
-    dz, dy, dx = (a.reshape(-1) for a in np.meshgrid(steps, steps, steps, indexing="ij"))
+    # A low-discrepancy sequence: 1000 different positions along every axis, flat ends included.
+    ratios = 1.2207440846057596 ** -np.arange(1, 4)  # of the plastic constant's kin in 3D
+    dx, dy, dz = (((0.5 + np.outer(np.arange(_SUBSAMPLES), ratios)) % 1.0 - 0.5) * spacing_mm).T
     places = np.argwhere(near)
     for rows in np.array_split(places, max(1, len(places) // 4000)):
         at = tuple(rows.T)
