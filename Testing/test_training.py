@@ -223,3 +223,16 @@ def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:
         "assert case.region.any()\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_batch_keeps_every_channel_of_the_case(cases: list[TrainingCase]) -> None:
+    config = replace(TINY, crop=cases[0].ct.shape, batch_size=1, ct_noise_hu=0.0, ct_shift_hu=0.0)
+    kept, mirrored = (
+        next(training_batches(cases[:1], replace(config, flip_probability=p), PELVIS)).input[0]
+        for p in (0.0, 1.0)
+    )
+    expected = unpack_masks(cases[0].mask_bits, kept.shape[0] - 1)
+    assert kept.shape[0] == 14
+    assert sorted(kept[1:].sum((1, 2, 3)).tolist()) == sorted(expected.sum((1, 2, 3)).tolist())
+    order = mirrored_channels(PELVIS, TINY.encoding)
+    assert torch.equal(mirrored, kept[order].flip(-1))

@@ -101,7 +101,7 @@ def training_batches(
     first_step: int = 0,
 ) -> Iterator[Batch]:
     """Batches for steps `first_step …`, drawn from the seed alone, whatever came before."""
-    order = mirrored_channels(protocol, config.encoding)
+    mirrored = mirrored_channels(protocol, config.encoding)
     sample = first_step * config.batch_size
     while True:
         crops = []
@@ -110,7 +110,7 @@ def training_batches(
             order = np.random.default_rng((config.seed, epoch)).permutation(len(cases))
             case = cases[order[position]]
             rng = np.random.default_rng((config.seed, epoch, int(order[position])))
-            crops.append(_augmented_crop(case, config, rng, order))
+            crops.append(_augmented_crop(case, config, rng, mirrored))
         sample += config.batch_size
         inputs, doses, regions, names = zip(*crops, strict=True)
         yield Batch(
