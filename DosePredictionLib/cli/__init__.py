@@ -17,13 +17,10 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import DosePredictionError
+from .codes import EXIT_INTERRUPTED, EXIT_WRONG
 from .output import Output
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_SOME_FAILED", "EXIT_WRONG", "build_parser", "main"]
-
-EXIT_WRONG = 2
-EXIT_SOME_FAILED = 3
-EXIT_INTERRUPTED = 130
+__all__ = ["build_parser", "main"]
 
 _DESCRIPTION = """Predict radiotherapy dose distributions and evaluate them.
 Research software, not a medical device; not for clinical use."""

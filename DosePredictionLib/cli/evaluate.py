@@ -24,6 +24,7 @@ from ..mapping import StructureMapping, map_structures
 from ..protocol import StructureProtocol
 from ..summary import scored_structures
 from ..volume import Volume
+from .codes import EXIT_SOME_FAILED
 from .options import add_json_option, add_mapping_options, chosen_mapping, protocol_of
 from .output import Output
 
@@ -141,8 +142,6 @@ def _gamma(criteria: list[str], reference: Volume, prediction: Volume) -> dict[s
 
 
 def _run_cohort(call: argparse.Namespace, output: Output) -> int:
-    from . import EXIT_SOME_FAILED
-
     pairs, unpaired = _pairs(call.cohort, call.predictions)
     if not pairs:
         raise DosePredictionError(

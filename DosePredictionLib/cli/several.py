@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import DosePredictionError
 from ..io import case_name
+from .codes import EXIT_SOME_FAILED
 from .output import Output
 
 __all__ = ["run_cases"]
@@ -27,8 +28,6 @@ def run_cases(
     Raises:
         DosePredictionError: two cases would share a name, or the only case failed.
     """
-    from . import EXIT_SOME_FAILED
-
     names: dict[str, Path] = {}
     for path in paths:
         name = case_name(path)
