@@ -44,6 +44,7 @@ __all__ = [
     "ChannelMatch",
     "StructureMapping",
     "find_structure",
+    "fitting_protocol",
     "map_structures",
     "parse_map_option",
     "propose_mapping",
@@ -163,6 +164,30 @@ def propose_mapping(
             _leave_empty(work, channel)
     matches = tuple(work.matches[channel.name] for channel in protocol.channels)
     return StructureMapping(protocol.id, matches, tuple(worst_first(work.findings)))
+
+
+def fitting_protocol(
+    names: Sequence[str],
+    chosen: Mapping[str, str | None] | None = None,
+    empty: Collection[str] = (),
+) -> StructureProtocol:
+    """The protocol of whose channels the structures fill the largest share.
+
+    Raises:
+        MappingError: no protocol fits; the message says what each lacked.
+    """
+    shares: list[tuple[float, StructureProtocol]] = []
+    reasons: list[str] = []
+    for protocol in map(StructureProtocol.load, StructureProtocol.available()):
+        try:
+            found = map_structures(names, protocol, chosen, empty)
+        except MappingError as exception:
+            reasons.append(f"{protocol.id}: {exception}")
+            continue
+        shares.append((len(found.assigned) / len(protocol.channels), protocol))
+    if not shares:
+        raise MappingError(f"No protocol fits the structures. {' '.join(reasons)}")
+    return max(shares, key=lambda pair: pair[0])[1]
 
 
 def find_structure(

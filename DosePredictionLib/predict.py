@@ -23,10 +23,10 @@ from .device import (
     resolve_precision,
 )
 from .encoding import decode, encode, mirrored_channels
-from .errors import MappingError, ModelError, PredictionError
+from .errors import ModelError, PredictionError
 from .findings import Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
-from .mapping import StructureMapping, map_structures
+from .mapping import StructureMapping, fitting_protocol, map_structures
 from .model import DoseModel
 from .networks import TwoStageNetwork, fold_batch_norm
 from .volume import Volume
@@ -296,25 +296,23 @@ def predict(
 def default_model(case: Case, mapping: Mapping[str, str | None] | None = None) -> DoseModel:
     """The default model of the protocol whose channels the case's structures fill best.
 
+    The protocol is chosen first, among all: a pelvis never goes to a head-and-neck model for want
+    of one of its own.
+
     Raises:
-        ModelError: no default model's protocol fits; the message says what each lacked.
+        MappingError: no protocol fits; the message says what each lacked.
+        ModelError: the protocol that fits has no default model.
     """
-    fitting: list[tuple[float, DoseModel]] = []
-    reasons: list[str] = []
+    empty = [name for name, mask in case.structures.items() if not mask.array.any()]
+    protocol = fitting_protocol(list(case.structures), mapping, empty)
     for model in DoseModel.installed():
-        if not model.manifest.default:
-            continue
-        empty = [name for name, mask in case.structures.items() if not mask.array.any()]
-        try:
-            found = map_structures(list(case.structures), model.protocol, mapping, empty)
-        except MappingError as exception:
-            reasons.append(f"{model.manifest.name}: {exception}")
-            continue
-        fitting.append((len(found.assigned) / len(model.protocol.channels), model))
-    if not fitting:
-        detail = " ".join(reasons) or "No default model is installed."
-        raise ModelError(f"No installed model fits the structures of {case.name}. {detail}")
-    return max(fitting, key=lambda pair: pair[0])[1]
+        if model.manifest.default and model.manifest.protocol == protocol.id:
+            return model
+    raise ModelError(
+        f"No installed model fits the structures of {case.name}: they are those of the protocol "
+        f"{protocol.id}, which has no default model. Name one (--model), or import a checkpoint "
+        "(models import)."
+    )
 
 
 def _refuse_blocking(case: str, findings: list[Finding]) -> None:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..case import Case, Prescription
-from ..errors import CaseError, MappingError
-from ..mapping import map_structures, parse_map_option, read_mapping
+from ..errors import CaseError
+from ..mapping import fitting_protocol, parse_map_option, read_mapping
 from ..protocol import StructureProtocol
 
 __all__ = [
@@ -78,16 +78,4 @@ def protocol_of(case: Case, name: str | None = None) -> StructureProtocol:
     """
     if name is not None:
         return StructureProtocol.load(name)
-    protocols = [StructureProtocol.load(each) for each in StructureProtocol.available()]
-    shares: list[tuple[float, StructureProtocol]] = []
-    reasons: list[str] = []
-    for protocol in protocols:
-        try:
-            found = map_structures(list(case.structures), protocol)
-        except MappingError as exception:
-            reasons.append(f"{protocol.id}: {exception}")
-            continue
-        shares.append((len(found.assigned) / len(protocol.channels), protocol))
-    if not shares:
-        raise MappingError(f"No protocol fits the structures of {case.name}. {' '.join(reasons)}")
-    return max(shares, key=lambda pair: pair[0])[1]
+    return fitting_protocol(list(case.structures))
