@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -76,6 +77,20 @@ def pelvis_case(
         structures={name: Volume(mask, grid) for name, mask in masks.items()},
         plan_dose=Volume(np.where(masks["Body"], dose, 0).astype(np.float32), grid),
         prescription=Prescription({"PTV": 45.0}, 25),
+    )
+
+
+def mirrored_case(case: Case) -> Case:
+    """The left–right mirrored patient, without a plan: paired organs change names."""
+    swap = {"FemurHead_L": "FemurHead_R", "FemurHead_R": "FemurHead_L"}
+    return replace(
+        case,
+        ct=case.ct.with_array(case.ct.array[..., ::-1]),
+        structures={
+            swap.get(name, name): mask.with_array(mask.array[..., ::-1])
+            for name, mask in case.structures.items()
+        },
+        plan_dose=None,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import pelvis_case
+from support import mirrored_case, pelvis_case
 
 import DosePredictionLib.predict as predict_module
 from DosePredictionLib.case import Case, Prescription
@@ -51,16 +51,7 @@ def test_a_mirrored_model_averages_with_the_mirrored_patient(
     small_model: DoseModel, case: Case
 ) -> None:
     mirror = replace(small_model, manifest=replace(small_model.manifest, mirror=True))
-    swap = {"FemurHead_L": "FemurHead_R", "FemurHead_R": "FemurHead_L"}
-    mirrored = replace(
-        case,
-        ct=case.ct.with_array(case.ct.array[..., ::-1]),
-        structures={
-            swap.get(name, name): mask.with_array(mask.array[..., ::-1])
-            for name, mask in case.structures.items()
-        },
-        plan_dose=None,
-    )
+    mirrored = mirrored_case(case)
     predictor = Predictor(mirror, "cpu", "fp32")
     seen: list[float] = []
     dose = predictor.predict(case, progress=lambda share, stage: seen.append(share)).dose.array

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import OPENKBP_SAMPLE, ROOT, pelvis_case, write_case_folder
+from support import OPENKBP_SAMPLE, ROOT, mirrored_case, pelvis_case, write_case_folder
 
 from DosePredictionLib.encoding import (
     EncodingSettings,
@@ -87,16 +87,7 @@ def test_a_mirrored_patient_swaps_paired_organs_and_oblique_strips() -> None:
 
 def test_flipping_a_crop_equals_encoding_the_mirrored_patient() -> None:
     case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
-    swap = {"FemurHead_L": "FemurHead_R", "FemurHead_R": "FemurHead_L"}
-    mirrored = replace(
-        case,
-        ct=case.ct.with_array(case.ct.array[..., ::-1]),
-        structures={
-            swap.get(name, name): mask.with_array(mask.array[..., ::-1])
-            for name, mask in case.structures.items()
-        },
-        plan_dose=None,
-    )
+    mirrored = mirrored_case(case)
     settings = EncodingSettings(GridSettings("as-is", size=(48, 48, 32), spacing_mm=(8, 8, 8)))
     mapping = map_structures(list(case.structures), PELVIS)
     plain = encode(case, PELVIS, mapping, settings).input
