@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
@@ -24,9 +24,18 @@ from ..model import DoseModel
 from ..predict import Prediction, Predictor, default_model
 from ..protocol import StructureProtocol
 from ..summary import prediction_summary, report_input
-from .options import add_case_options, chosen_mapping, chosen_prescription
-from .output import Output, json_ready
+from .options import (
+    add_case_options,
+    add_goals_option,
+    chosen_goals,
+    chosen_mapping,
+    chosen_prescription,
+)
+from .output import Output, goals_in_words, json_ready
 from .several import run_cases
+
+if TYPE_CHECKING:
+    from ..evaluation.goals import GoalSet
 
 __all__ = ["add_parser"]
 
@@ -46,7 +55,9 @@ def add_parser(commands: Any) -> None:
         "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
     )
     parser.add_argument("--fractions", type=int, metavar="N")
+    add_goals_option(parser)
     parser.add_argument("--report", action="store_true", help="write report.html, too")
+    parser.add_argument("--figures", action="store_true", help="write its figures as PNG, too")
     parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
     parser.add_argument(
         "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
@@ -60,6 +71,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
     call.output.mkdir(parents=True, exist_ok=True)
     if not os.access(call.output, os.W_OK):
         raise DosePredictionError(f"{call.output} is read-only: choose another --output.")
+    goals = chosen_goals(call)
     predictors: dict[Path, Predictor] = {}
     if call.model is not None:
         model = DoseModel.load(call.model)
@@ -81,7 +93,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
                 progress,
             )
         output.findings(prediction.findings)
-        return _write(prediction, call, read_seconds, started)
+        return _write(prediction, goals, call, read_seconds, started)
 
     return run_cases(call.case, one, output, _describe)
 
@@ -113,13 +125,17 @@ def _progress(name: str) -> Iterator[Any]:
 
 
 def _write(
-    prediction: Prediction, call: argparse.Namespace, read_seconds: float, started: float
+    prediction: Prediction,
+    goals: GoalSet | Literal["suiting"] | None,
+    call: argparse.Namespace,
+    read_seconds: float,
+    started: float,
 ) -> dict[str, Any]:
     """Write everything aside, then move it into `DIR/<case>`."""
     name = PUBLISHED_PREDICTION if call.published_names else "dose"
     dose_name = name + FORMATS[call.format]
     folder = call.output / prediction.case.name
-    summary = prediction_summary(prediction)
+    summary = prediction_summary(prediction, goals)
     with _staging(folder) as aside:
         write_volume(aside / dose_name, prediction.dose, _DESCRIPTION)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
@@ -127,6 +143,10 @@ def _write(
             from ..report import write_report
 
             write_report(report_input(prediction, summary), aside / "report.html")
+        if call.figures:
+            from ..report import write_figures
+
+            write_figures(report_input(prediction, summary), aside)
         seconds["total"] = round(time.perf_counter() - started, 3)
         summary["seconds"] = seconds
         summary["dose"] = dose_name
@@ -144,7 +164,8 @@ def _write(
         "timings": seconds,
         "checks": [finding.as_json() for finding in prediction.findings],
         "fallbacks": list(prediction.fallbacks),
-        "scores": summary.get("evaluation"),
+        "scores": summary["evaluation"],
+        "goals": summary["goals"],
     }
 
 
@@ -178,6 +199,8 @@ def _describe(record: dict[str, Any]) -> str:
     ):
         if scores.get(key) is not None:
             lines.append(f"  {label:<12}{scores[key]:6.2f} Gy against the plan")
+    if record["goals"]:
+        lines.append(f"  goals       {goals_in_words(record['goals'])}")
     lines += [f"  fallback: {text}" for text in record["fallbacks"]]
     lines.append("  Research only; not for clinical use.")
     return "\n".join(lines)

@@ -39,6 +39,8 @@ CASE_SCORES = (
     "ssim",
     "dose_score_gy",
     "dvh_score_gy",
+    "masked_mae_d97_gy",
+    "pelvic_score_points",
 )
 """Scores of a record that a cohort summarizes."""
 
