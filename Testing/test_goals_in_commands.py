@@ -123,8 +123,11 @@ def test_every_number_as_a_table_and_as_a_report(run, tmp_path, case_folder, shi
     by_measure = {(row["structure"], row["measure"]): row for row in rows}
     mean = by_measure["Bladder", "Dmean_gy"]
     assert float(mean["difference"]) == pytest.approx(1.0, abs=1e-4)
-    assert any(row["measure"].startswith("goal ") for row in rows)
+    goal = by_measure["Bladder", "goal V45Gy <= 35 %"]
+    assert goal["status"] in {"met", "not_met"} and goal["reference_status"] == "met"
+    assert float(goal["prediction"]) >= float(goal["reference"])
     text = report.read_text()
+    assert text.count("ICRU Report 62") == 1  # a source is cited once, under the table
     assert "Clinical goals" in text and "V30Gy" in text and "not for clinical use" in text.lower()
     assert result["pelvic_score_points"] > 0 and result["masked_mae_d97_gy"] is not None
 

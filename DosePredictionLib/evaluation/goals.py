@@ -178,6 +178,7 @@ class Goal:
         variation: a looser limit that is still acceptable.
         priority: 1 is the most important.
         source: where the limit is published.
+        note: what else there is to say of the limit.
         prescription: target whose dose `%Rx` means; by default the structure's own, else the
             highest.
         geud_a: exponent of gEUD.
@@ -191,6 +192,7 @@ class Goal:
     variation: float | None = None
     priority: int | None = None
     source: str | None = None
+    note: str | None = None
     prescription: str | None = None
     geud_a: float | None = None
 
@@ -327,8 +329,8 @@ def evaluate_goals(
 
     Returns:
         For each goal `structure`, `bound_to`, `goal`, `status`, `value`, `unit`, `margin`,
-        `variation`, `reason`, `priority`, `source`. What cannot be evaluated has no value and a
-        reason; it never raises.
+        `variation`, `reason`, `priority`, `source`, `note`. What cannot be evaluated has no value
+        and a reason; it never raises.
     """
     chosen = goals.goals if isinstance(goals, GoalSet) else tuple(goals)
     levels = dict(prescriptions_gy or {})
@@ -435,6 +437,7 @@ def _evaluated(
         "reason": reason or None,
         "priority": goal.priority,
         "source": goal.source,
+        "note": goal.note,
     }
 
 
@@ -486,15 +489,13 @@ def _goal_of_entry(entry: Any, sources: Mapping[str, str]) -> Goal:
             f"unknown key {unknown[0]!r}; keys are {', '.join(sorted(known))}"
         )
     source = entry.get("source")
-    citation = sources.get(source, source) if source is not None else None
-    if citation is not None and entry.get("note"):
-        citation = f"{citation} ({entry['note']})"
     return parse_goal(
         str(entry["structure"]),
         str(entry["goal"]),
         variation=entry.get("variation"),
         priority=entry.get("priority"),
-        source=citation,
+        source=sources.get(source, source) if source is not None else None,
+        note=entry.get("note"),
         prescription=entry.get("prescription"),
         geud_a=entry.get("geud_a"),
     )
