@@ -8,10 +8,8 @@ import pickle
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,71 +19,26 @@ from torch import Tensor
 from .checks import ModelExpectations
 from .encoding import EncodingSettings, GridSettings
 from .errors import ModelError
+from .manifest import (
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    Architecture,
+    ModelFolder,
+    ModelManifest,
+    installed_manifests,
+    read_manifest,
+)
 from .networks import TwoStageNetwork, build_network
 from .protocol import StructureProtocol
-from .resources import model_folders
-from .schema import from_json, read_json, to_json
+from .schema import to_json
 
 __all__ = ["Architecture", "DoseModel", "ModelManifest"]
 
-SCHEMA_VERSION = 1
-_MANIFEST = "model.json"
 _WEIGHTS = "weights.safetensors"
-_NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A network of `networks.ARCHITECTURES` and the arguments of its class."""
-
-    name: str
-    arguments: dict[str, int]
-
-
-@dataclass(frozen=True)
-class ModelManifest:
-    """Everything about a model but its weights, as `model.json` holds it.
-
-    Args:
-        schema_version: version of this format.
-        name: the model's name, that of its folder.
-        title: how a person reads it.
-        protocol: id of the structure protocol.
-        architecture: network class and arguments.
-        encoding: how a case becomes the network's input.
-        expectations: the cases that the model was made for: prescription, fractions, spacing …
-        training: data and its citation, recipe, seed, steps, hardware, code version.
-        validation: figures measured, on what and by which command.
-        intended_use: what it is for, and what not.
-        licence: of the weights.
-        weights_sha256: checksum of the weights file.
-        default: whether it is picked for its protocol when none is named.
-        mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
-            back: twice the time for a smaller error.
-    """
-
-    schema_version: int
-    name: str
-    title: str
-    protocol: str
-    architecture: Architecture
-    encoding: EncodingSettings
-    expectations: ModelExpectations
-    weights_sha256: str
-    training: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, Any] = field(default_factory=dict)
-    intended_use: str = _NOT_CLINICAL
-    licence: str = ""
-    default: bool = False
-    mirror: bool = False
-
-
-@dataclass(frozen=True)
-class DoseModel:
-    """A model folder, its manifest read."""
-
-    folder: Path
-    manifest: ModelManifest
+class DoseModel(ModelFolder):
+    """A model folder with its weights."""
 
     @classmethod
     def load(cls, model: str | Path) -> DoseModel:
@@ -95,7 +48,7 @@ class DoseModel:
             ModelError: there is none; the message lists the installed ones.
         """
         path = Path(model)
-        if (path / _MANIFEST).is_file():
+        if (path / MANIFEST_FILE).is_file():
             return cls._from_folder(path)
         installed = cls.installed()
         for candidate in installed:
@@ -103,35 +56,18 @@ class DoseModel:
                 return candidate
         names = ", ".join(sorted(m.manifest.name for m in installed)) or "none"
         raise ModelError(
-            f"There is no model {str(model)!r}: neither a folder with {_MANIFEST} nor one of the "
-            f"installed models ({names})."
+            f"There is no model {str(model)!r}: neither a folder with {MANIFEST_FILE} nor one of "
+            f"the installed models ({names})."
         )
 
     @classmethod
     def installed(cls) -> list[DoseModel]:
         """Models in the shipped, the named and the user's folders; the first of a name wins."""
-        found: dict[str, DoseModel] = {}
-        for root in model_folders():
-            for manifest in sorted(root.glob(f"*/{_MANIFEST}")):
-                model = cls._from_folder(manifest.parent)
-                found.setdefault(model.manifest.name, model)
-        return list(found.values())
+        return [cls(folder, manifest) for folder, manifest in installed_manifests()]
 
     @classmethod
     def _from_folder(cls, folder: Path) -> DoseModel:
-        path = folder / _MANIFEST
-        content = read_json(path, ModelError)
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ModelError(
-                f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}."
-            )
-        return cls(folder, from_json(ModelManifest, content, str(path), ModelError))
-
-    @cached_property
-    def protocol(self) -> StructureProtocol:
-        """The model's structure protocol."""
-        return StructureProtocol.load(self.manifest.protocol)
+        return cls(folder, read_manifest(folder))
 
     @property
     def weights_path(self) -> Path:
@@ -189,7 +125,7 @@ class DoseModel:
             (partial / _WEIGHTS).chmod(0o644)
             manifest = replace(manifest, weights_sha256=_sha256(partial / _WEIGHTS))
             text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
-            (partial / _MANIFEST).write_text(text, encoding="utf-8")
+            (partial / MANIFEST_FILE).write_text(text, encoding="utf-8")
             partial.chmod(0o755)  # mkdtemp makes it private
             partial.replace(folder)
         except BaseException:
