@@ -18,8 +18,7 @@ from ..evaluation.evaluate import evaluate_case, require_plausible_dose, summari
 from ..external import derive_external
 from ..findings import Finding
 from ..io import case_name, read_case
-from ..io.doses import read_dose
-from ..io.nifti import DOSE_GAP
+from ..io.doses import DOSE_GAP, read_dose
 from ..mapping import StructureMapping, map_structures
 from ..protocol import StructureProtocol
 from ..summary import scored_structures

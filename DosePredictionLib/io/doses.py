@@ -12,7 +12,11 @@ from ..findings import Finding
 from ..volume import Grid, Volume
 from .volumes import read_volume
 
-__all__ = ["dose_on_grid", "read_dose", "uncovered"]
+__all__ = ["DOSE_GAP", "dose_gaps", "dose_on_grid", "read_dose", "uncovered"]
+
+DOSE_GAP = "plan-dose-incomplete"
+"""Id of the finding that a plan's dose does not cover a structure."""
+
 
 _REQUIRED_COVERAGE = 0.99
 
@@ -39,6 +43,19 @@ def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> 
         if mask.array.any()
     }
     return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
+
+
+def dose_gaps(
+    dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume], label: str
+) -> list[Finding]:
+    """A finding for each structure of which a plan's dose covers less than 99 %."""
+    remedy = "Scores against the plan are refused for it."
+    return [
+        Finding(
+            DOSE_GAP, "info", f"{label} covers only {100 * share:.1f} % of {name}.", remedy, name
+        )
+        for name, share in uncovered(dose_grid, grid, structures).items()
+    ]
 
 
 def dose_on_grid(
