@@ -83,10 +83,11 @@ def evaluate_files(
         if channel is not None and channel.role != "external"
     }
     resample = not call.no_resample
-    prediction, findings = read_dose(dose_path, case.grid, scored, resample)
+    frame = case.origin.frame_of_reference_uid if case.origin else None
+    prediction, findings = read_dose(dose_path, case.grid, scored, resample, frame)
     reference, reference_label = case.plan_dose, "The plan dose"
     if call.reference is not None:
-        reference, noticed = read_dose(call.reference, case.grid, scored, resample)
+        reference, noticed = read_dose(call.reference, case.grid, scored, resample, frame)
         reference_label = str(call.reference)
         findings += noticed
     elif reference is None:

@@ -19,7 +19,7 @@ from ...errors import CaseError, GeometryError
 from ...findings import Finding
 from ...origin import Reference
 from ...volume import Grid, Volume
-from .files import DicomFile, damage_in
+from .files import DicomFile
 from .pixels import stored_pixels
 
 __all__ = ["CtSeries", "read_ct"]

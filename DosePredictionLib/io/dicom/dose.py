@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,10 @@ from ...errors import CaseError, GeometryError
 from ...findings import Finding
 from ...volume import Grid, Volume
 from ..doses import dose_on_grid
-from .files import RTDOSE, DicomFile
+from .files import RTDOSE, DicomFile, Item, open_dicom, quiet_parser
 from .pixels import stored_pixels
 
-__all__ = ["DicomDose", "read_rtdose", "summed_doses"]
+__all__ = ["DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
 
 _EVEN = 0.01
 _HIGHEST_PLAUSIBLE_GY = 500.0
@@ -82,7 +83,26 @@ def read_rtdose(file: DicomFile) -> DicomDose:
     )
 
 
-def _referenced_plans(file: DicomFile) -> list:
+def read_dose_file(path: Path, frame_uid: str | None = None) -> Volume:
+    """The dose of one file on its own grid, Gy.
+
+    Args:
+        frame_uid: the frame of reference that the dose must lie in; None accepts any.
+
+    Raises:
+        CaseError: see `read_rtdose`, or the dose is of another frame of reference.
+    """
+    with quiet_parser():
+        file = open_dicom(path)
+        if frame_uid is not None and file.frame_uid != frame_uid:
+            raise CaseError(
+                f"{path} lies in the frame of reference {file.frame_uid or '(missing)'}, the case "
+                f"in {frame_uid}: the dose belongs to other images."
+            )
+        return read_rtdose(file).volume
+
+
+def _referenced_plans(file: DicomFile) -> list[Item]:
     return file.item.items("ReferencedRTPlanSequence")
 
 

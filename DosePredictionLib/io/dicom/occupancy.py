@@ -94,8 +94,8 @@ def _winding(start: Array, end: Array, rows: int, columns: int) -> Array:
     size = rows * (columns + 2)
     turns = np.bincount(cell, height * (1 - left), size)
     turns += np.bincount(cell + 1, height * left, size)
-    winding: Array = np.cumsum(turns.reshape(rows, columns + 2), axis=1)[:, :columns]
-    return winding
+    winding = np.cumsum(turns.reshape(rows, columns + 2), axis=1, dtype=float)[:, :columns]
+    return np.asarray(winding)
 
 
 def _cut_at_rows(start: Array, end: Array, rows: int) -> tuple[NDArray, Array, Array, Array]:
