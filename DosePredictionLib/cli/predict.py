@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
+from .. import __version__
 from ..allocator import keep_freed_memory
 from ..errors import DosePredictionError
 from ..io import read_case
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
+_SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
 
 
@@ -51,7 +53,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--format", default="nifti", choices=tuple(FORMATS))
+    parser.add_argument("--format", default="nifti", choices=tuple(_SUFFIXES))
     parser.add_argument(
         "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
     )
@@ -134,11 +136,11 @@ def _write(
 ) -> dict[str, Any]:
     """Write everything aside, then move it into `DIR/<case>`."""
     name = PUBLISHED_PREDICTION if call.published_names else "dose"
-    dose_name = name + FORMATS[call.format]
+    dose_name = name + _SUFFIXES[call.format]
     folder = call.output / prediction.case.name
     summary = prediction_summary(prediction, goals)
     with _staging(folder) as aside:
-        write_volume(aside / dose_name, prediction.dose, _DESCRIPTION)
+        _write_dose(aside / dose_name, prediction)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
         if call.report:
             from ..report import write_report
@@ -168,6 +170,18 @@ def _write(
         "scores": summary["evaluation"],
         "goals": summary["goals"],
     }
+
+
+def _write_dose(path: Path, prediction: Prediction) -> None:
+    """The dose in the format that the suffix names."""
+    if path.suffix != ".dcm":
+        write_volume(path, prediction.dose, _DESCRIPTION)
+        return
+    from ..io.dicom.rtdose import Equipment, write_rtdose
+
+    manifest = prediction.model.manifest
+    version = f"{__version__}, weights {manifest.weights_sha256[:16]}"
+    write_rtdose(path, prediction.dose, prediction.case, Equipment(manifest.name, version))
 
 
 @contextmanager
