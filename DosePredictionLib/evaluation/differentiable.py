@@ -12,7 +12,7 @@ import torch
 
 from ..errors import DosePredictionError
 
-__all__ = ["dose_at_percents", "generalized_eud", "mean_dose", "soft_volumes"]
+__all__ = ["dose_at_percents", "generalized_eud", "mean_dose", "percentiles", "soft_volumes"]
 
 
 def mean_dose(dose: torch.Tensor, occupancy: torch.Tensor) -> torch.Tensor:
@@ -56,6 +56,24 @@ def dose_at_percents(
     share = torch.where(gap > 0, (wanted - rank[before]) / gap.clamp(min=1e-12), 0.0)
     share = share.clamp(0.0, 1.0)
     return values[before] + share * (values[after] - values[before])
+
+
+def percentiles(ascending: torch.Tensor, percents: Sequence[float]) -> torch.Tensor:
+    """`numpy.percentile` of sorted values: linear between voxels, as the challenge scores.
+
+    Args:
+        ascending: `(voxels,)`, sorted, not empty.
+        percents: 0…100.
+
+    Returns:
+        `(percents,)`; the gradient reaches the two voxels between whose values each lies.
+    """
+    last = ascending.numel() - 1
+    positions = [min(max(percent / 100.0, 0.0), 1.0) * last for percent in percents]
+    below = [int(position) for position in positions]
+    above = [min(index + 1, last) for index in below]
+    share = ascending.new_tensor([p - index for p, index in zip(positions, below, strict=True)])
+    return torch.lerp(ascending[below], ascending[above], share)
 
 
 def soft_volumes(

@@ -22,6 +22,7 @@ from .arrays import as_array, as_mask, bounding_box, require_finite, require_sam
 __all__ = [
     "ORGAN_ENDPOINTS",
     "TARGET_ENDPOINTS",
+    "TARGET_PERCENTILES",
     "bias",
     "challenge_endpoints",
     "dose_score",
@@ -32,6 +33,7 @@ __all__ = [
     "mae_above",
     "masked_mae_after_d97",
     "ssim",
+    "tenth_cc_percentile",
 ]
 
 Doses = Volume | Any
@@ -39,7 +41,8 @@ Doses = Volume | Any
 
 TARGET_ENDPOINTS = ("D99_gy", "D95_gy", "D1_gy")
 ORGAN_ENDPOINTS = ("D0.1cc_gy", "Dmean_gy")
-_TARGET_PERCENTILE = {"D99_gy": 1.0, "D95_gy": 5.0, "D1_gy": 99.0}
+TARGET_PERCENTILES = {"D99_gy": 1.0, "D95_gy": 5.0, "D1_gy": 99.0}
+"""D99 is the dose that 99 % of the volume reaches: the lowest percentile of its voxels."""
 _TENTH_CC_MM3 = 100.0
 _ISODOSE_LEVELS = tuple(range(10, 101, 10))
 _SSIM_RADIUS = 3
@@ -81,11 +84,16 @@ def challenge_endpoints(
     if values.size == 0:
         return {}
     if is_target:
-        return {key: float(np.percentile(values, p)) for key, p in _TARGET_PERCENTILE.items()}
+        return {key: float(np.percentile(values, p)) for key, p in TARGET_PERCENTILES.items()}
     voxel_mm3 = float(np.prod(voxel_mm(dose, spacing_mm)))
-    count = max(1.0, float(np.round(_TENTH_CC_MM3 / voxel_mm3)))
-    percentile = max(0.0, 100.0 - count / values.size * 100.0)
+    percentile = tenth_cc_percentile(values.size, voxel_mm3)
     return {"D0.1cc_gy": float(np.percentile(values, percentile)), "Dmean_gy": float(values.mean())}
+
+
+def tenth_cc_percentile(voxels: int, voxel_mm3: float) -> float:
+    """The percentile of an organ's voxels that the challenge calls D0.1cc."""
+    count = max(1.0, float(np.round(_TENTH_CC_MM3 / voxel_mm3)))
+    return max(0.0, 100.0 - count / voxels * 100.0)
 
 
 def dvh_score_terms(
