@@ -12,7 +12,14 @@ import torch
 
 from ..errors import DosePredictionError
 
-__all__ = ["dose_at_percents", "generalized_eud", "mean_dose", "percentiles", "soft_volumes"]
+__all__ = [
+    "dose_at_percents",
+    "generalized_eud",
+    "mean_dose",
+    "percentiles",
+    "soft_shares",
+    "soft_volumes",
+]
 
 
 def mean_dose(dose: torch.Tensor, occupancy: torch.Tensor) -> torch.Tensor:
@@ -93,6 +100,14 @@ def soft_volumes(
         for level in levels_gy
     ]
     return torch.stack(shares)
+
+
+def soft_shares(
+    doses: torch.Tensor, levels_gy: Sequence[float], slope_per_gy: float = 10.0
+) -> torch.Tensor:
+    """`soft_volumes` of voxels `(voxels,)` that lie wholly in the structure, all levels at once."""
+    levels = doses.new_tensor(list(levels_gy))
+    return torch.sigmoid(slope_per_gy * (doses - levels[:, None])).mean(dim=1)
 
 
 def _total(occupancy: torch.Tensor) -> torch.Tensor:

@@ -32,21 +32,38 @@ structure that a crop does not hold has no term, and no loss is NaN for finite d
 """
 
 from .criteria_dvh import criteria_dvh
+from .goal_template import goal_template
+from .gradient import gradient_l1
 from .inputs import LossInput
 from .masked import mae, masked_mae, mse
+from .mean_dose import mean_dose
+from .moments import moments
+from .published import PUBLISHED_PELVIS
 from .registry import LOSSES
+from .soft_vx import soft_vx
+from .ssim import ssim
+from .strips import strip_mae, strip_ssim
 from .value_dvh import value_dvh
 from .weighted import LossTerm, WeightedLoss, WeightedSum
 
 __all__ = [
     "LOSSES",
+    "PUBLISHED_PELVIS",
     "LossInput",
     "LossTerm",
     "WeightedLoss",
     "WeightedSum",
     "criteria_dvh",
+    "goal_template",
+    "gradient_l1",
     "mae",
     "masked_mae",
+    "mean_dose",
+    "moments",
     "mse",
+    "soft_vx",
+    "ssim",
+    "strip_mae",
+    "strip_ssim",
     "value_dvh",
 ]

@@ -144,8 +144,8 @@ class LossInput:
         voxels = voxel + (row // len(channels)) * rows.shape[1]
         sizes = torch.bincount(row, minlength=rows.shape[0]).tolist()
         # One gather for all: its backward then fills one gradient, not one for each structure.
-        predicted = self.dose.reshape(-1).index_select(0, voxels).split(sizes)
-        reference = self.reference.reshape(-1).index_select(0, voxels).split(sizes)
+        predicted = torch.split(self.dose.reshape(-1).index_select(0, voxels), sizes)
+        reference = torch.split(self.reference.reshape(-1).index_select(0, voxels), sizes)
         return [
             StructureDoses(
                 number // len(channels),
@@ -168,19 +168,39 @@ class LossInput:
             for each in self.structure_doses
         ]
 
-    def mean_of_patients(self, terms: Sequence[tuple[int, Tensor]]) -> Tensor:
+    @cached_property
+    def organ_doses(self) -> list[StructureDoses]:
+        """`structure_doses` of the organs at risk."""
+        return [each for each in self.structure_doses if self.roles[each.channel] == "organ"]
+
+    @cached_property
+    def strip_count(self) -> Tensor:
+        """In how many strips each voxel lies, `(batch, 1, z, y, x)`.
+
+        Raises:
+            DosePredictionError: the strips were not given.
+        """
+        if self.strips is None:
+            raise DosePredictionError("This loss weighs by the tangent strips: give strips.")
+        return (self.strips > 0.5).sum(dim=1, keepdim=True).to(self.prediction.dtype)
+
+    def mean_of_patients(
+        self, terms: Sequence[tuple[int, Tensor]], skip_absent: bool = False
+    ) -> Tensor:
         """Each patient's mean of its terms, then the mean over the batch; without terms 0.
 
         A patient without terms counts as 0: two ranks of one patient then equal one of two.
 
         Args:
             terms: patient and scalar.
+            skip_absent: leave patients without terms out of the mean instead.
         """
         if not terms:
             return self.zero
         counts = [0] * self.prediction.shape[0]
         for patient, _ in terms:
             counts[patient] += 1
-        weights = [1.0 / (counts[patient] * len(counts)) for patient, _ in terms]
+        patients = sum(count > 0 for count in counts) if skip_absent else len(counts)
+        weights = [1.0 / (counts[patient] * patients) for patient, _ in terms]
         stacked = torch.stack([value for _, value in terms])
         return (stacked * stacked.new_tensor(weights)).sum()

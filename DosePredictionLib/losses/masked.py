@@ -9,16 +9,16 @@ from .inputs import LossInput
 __all__ = ["mae", "masked_mae", "masked_mean", "mse"]
 
 
-def mae(x: LossInput, pooled: bool = False) -> Tensor:
+def mae(x: LossInput, published: bool = False) -> Tensor:
     """Mean absolute error in the region, in the dose's unit.
 
         L = mean over patients of Σ m |p − r| / Σ m
 
     Args:
         x: the batch; m is its region.
-        pooled: whether the voxels of all patients share one mean, as in the published code.
+        published: the voxels of all patients share one mean, as in the published loss.
     """
-    return masked_mean((x.prediction - x.reference).abs(), x.region, pooled)
+    return masked_mean((x.prediction - x.reference).abs(), x.region, published)
 
 
 def mse(x: LossInput) -> Tensor:
