@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import PredictionCancelled
-from .networks import TwoStageNetwork
+from .networks import DoseNetwork
 
 __all__ = ["Cancelled", "Progress", "run_tiled", "run_whole", "tile_starts", "watched"]
 
@@ -22,12 +22,12 @@ Cancelled = Callable[[], bool]
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 
 
-def run_whole(network: TwoStageNetwork, x: Tensor) -> Tensor:
+def run_whole(network: DoseNetwork, x: Tensor) -> Tensor:
     """The final dose `(z, y, x)`, float32, of an input `(1, channel, z, y, x)`."""
     return network(x).final[0, 0].float()
 
 
-def run_tiled(network: TwoStageNetwork, x: Tensor, tile: int, overlap: int) -> Tensor:
+def run_tiled(network: DoseNetwork, x: Tensor, tile: int, overlap: int) -> Tensor:
     """The final dose from slabs along z that overlap and fade into each other.
 
     Needs less memory than `run_whole` and sees less context near a slab's ends: the result differs
@@ -61,7 +61,7 @@ def tile_starts(depth: int, tile: int, overlap: int) -> list[int]:
 
 @contextmanager
 def watched(
-    network: TwoStageNetwork,
+    network: DoseNetwork,
     voxels: int,
     progress: Progress | None,
     cancelled: Cancelled | None,
@@ -113,7 +113,7 @@ def _cost(module: nn.Module, output: Tensor) -> float:
     return output.numel() / output.shape[1] * weight.numel()
 
 
-def _cost_per_voxel(network: TwoStageNetwork) -> float:
+def _cost_per_voxel(network: DoseNetwork) -> float:
     """Cost of one input voxel, from a pass over the smallest input."""
     edge = network.divisor
     total = 0.0

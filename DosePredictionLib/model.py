@@ -21,7 +21,7 @@ from torch import Tensor
 from .checks import ModelExpectations
 from .encoding import EncodingSettings, GridSettings
 from .errors import ModelError
-from .networks import TwoStageNetwork, build_network
+from .networks import DoseNetwork, build_network
 from .protocol import StructureProtocol
 from .resources import model_folders
 from .schema import from_json, read_json, to_json
@@ -154,7 +154,7 @@ class DoseModel:
                 "Install the model again."
             )
 
-    def network(self) -> TwoStageNetwork:
+    def network(self) -> DoseNetwork:
         """The network with its weights, verified, in eval mode and float32 on the CPU.
 
         Raises:
@@ -314,7 +314,7 @@ def _two_stage_arguments(
     }
 
 
-def _load_strictly(network: TwoStageNetwork, weights: Mapping[str, Tensor], source: str) -> None:
+def _load_strictly(network: DoseNetwork, weights: Mapping[str, Tensor], source: str) -> None:
     try:
         network.load_state_dict(dict(weights), strict=True)
     except RuntimeError as exception:

@@ -28,7 +28,7 @@ from .findings import Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
 from .mapping import StructureMapping, fitting_protocol, map_structures
 from .model import DoseModel
-from .networks import TwoStageNetwork, fold_batch_norm
+from .networks import DoseNetwork, fold_batch_norm
 from .volume import Volume
 
 __all__ = ["Inference", "Prediction", "Predictor", "default_model", "predict"]
@@ -106,7 +106,7 @@ class Predictor:
         manifest = self.model.manifest
         order = mirrored_channels(self.model.protocol, manifest.encoding)
         self._mirrored = order if manifest.mirror else None
-        self._placed: tuple[tuple[torch.device, Precision], TwoStageNetwork] | None = None
+        self._placed: tuple[tuple[torch.device, Precision], DoseNetwork] | None = None
         self._network(_Attempt(self.device, self.precision, tiled=False))
 
     def predict(
@@ -147,7 +147,7 @@ class Predictor:
             protocol,
             structures,
             manifest.encoding,
-            TwoStageNetwork.divisor,
+            DoseNetwork.divisor,
             recompute_strips,
         )
         findings += encoded.findings
@@ -249,7 +249,7 @@ class Predictor:
         network = self._network(attempt)
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
-        run: Callable[[TwoStageNetwork, Tensor], Tensor] = run_whole
+        run: Callable[[DoseNetwork, Tensor], Tensor] = run_whole
         slices = x.shape[2]
         if attempt.tiled:
             run, slices = _run_tiled, _tiled_slices(slices)
@@ -262,7 +262,7 @@ class Predictor:
                 dose = (dose + run(network, mirrored).flip(-1)) / 2
             return dose.cpu().numpy()
 
-    def _network(self, attempt: _Attempt) -> TwoStageNetwork:
+    def _network(self, attempt: _Attempt) -> DoseNetwork:
         """The folded network as an attempt wants it; kept for the next."""
         key = (attempt.device, attempt.precision)
         if self._placed is None or self._placed[0] != key:
@@ -365,7 +365,7 @@ def _exceeds_memory(voxels: int, precision: Precision) -> bool:
     return available is not None and needed > available
 
 
-def _run_tiled(network: TwoStageNetwork, x: Tensor) -> Tensor:
+def _run_tiled(network: DoseNetwork, x: Tensor) -> Tensor:
     return run_tiled(network, x, _TILE, _OVERLAP)
 
 
