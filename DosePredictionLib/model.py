@@ -7,7 +7,8 @@ import json
 import pickle
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,15 @@ from .protocol import StructureProtocol
 from .resources import model_folders
 from .schema import from_json, read_json, to_json
 
-__all__ = ["Architecture", "DoseModel", "ModelManifest"]
+__all__ = [
+    "Architecture",
+    "DoseModel",
+    "Member",
+    "ModelManifest",
+    "check_name",
+    "new_folder",
+    "write_manifest",
+]
 
 SCHEMA_VERSION = 1
 _MANIFEST = "model.json"
@@ -40,6 +49,21 @@ class Architecture:
 
     name: str
     arguments: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A further network of an ensemble.
+
+    Args:
+        file: its weights, a file in the model's folder.
+        sha256: checksum of the file.
+        architecture: None: that of the manifest.
+    """
+
+    file: str
+    sha256: str
+    architecture: Architecture | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +86,7 @@ class ModelManifest:
         default: whether it is picked for its protocol when none is named.
         mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
             back: twice the time for a smaller error.
+        members: networks beside the first, whose doses are averaged with its own.
     """
 
     schema_version: int
@@ -78,6 +103,7 @@ class ModelManifest:
     licence: str = ""
     default: bool = False
     mirror: bool = False
+    members: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,36 +164,57 @@ class DoseModel:
         """The weights file."""
         return self.folder / _WEIGHTS
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Every network of the model: the one of `weights.safetensors`, then the others."""
+        return (Member(_WEIGHTS, self.manifest.weights_sha256), *self.manifest.members)
+
     def verify(self) -> None:
-        """Check the weights against the manifest's checksum.
+        """Check every weights file against the manifest's checksum.
 
         Raises:
-            ModelError: the file is missing, or is not the one that the manifest describes.
+            ModelError: a file is missing, or is not the one that the manifest describes.
         """
-        if not self.weights_path.is_file():
-            raise ModelError(f"{self.weights_path} is missing. Install the model again.")
-        found = _sha256(self.weights_path)
-        if found != self.manifest.weights_sha256:
+        for member in self.members:
+            self.verified(member)
+
+    def verified(self, member: Member) -> Path:
+        """The weights file of a member, checked as `verify` does."""
+        if member.file != Path(member.file).name:
             raise ModelError(
-                f"{self.weights_path} has the SHA-256 {found[:12]}…, its manifest says "
-                f"{self.manifest.weights_sha256[:12]}…: the file is damaged or was exchanged. "
+                f"{self.folder / _MANIFEST} names the weights {member.file!r}: they must lie in "
+                "the model's own folder."
+            )
+        path = self.folder / member.file
+        if not path.is_file():
+            raise ModelError(f"{path} is missing. Install the model again.")
+        found = _sha256(path)
+        if found != member.sha256:
+            raise ModelError(
+                f"{path} has the SHA-256 {found[:12]}…, its manifest says "
+                f"{member.sha256[:12]}…: the file is damaged or was exchanged. "
                 "Install the model again."
             )
+        return path
 
-    def network(self) -> DoseNetwork:
-        """The network with its weights, verified, in eval mode and float32 on the CPU.
+    def network(self, member: Member | None = None) -> DoseNetwork:
+        """A network with its weights, verified, in eval mode and float32 on the CPU.
+
+        Args:
+            member: which of an ensemble; by default the first.
 
         Raises:
             ModelError: the checksum is wrong, or the weights do not fit the architecture.
         """
-        self.verify()
-        architecture = self.manifest.architecture
+        member = member or self.members[0]
+        path = self.verified(member)
+        architecture = member.architecture or self.manifest.architecture
         network = build_network(architecture.name, architecture.arguments)
         try:
-            weights = load_file(self.weights_path)
+            weights = load_file(path)
         except SafetensorError as exception:
-            raise ModelError(f"{self.weights_path} is damaged: {exception}.") from exception
-        _load_strictly(network, weights, str(self.weights_path))
+            raise ModelError(f"{path} is damaged: {exception}.") from exception
+        _load_strictly(network, weights, str(path))
         return network.eval()
 
     @classmethod
@@ -179,22 +226,12 @@ class DoseModel:
         Raises:
             ModelError: the folder exists.
         """
-        if folder.exists():
-            raise ModelError(f"{folder} exists. Choose another name, or remove it first.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-        try:
+        with new_folder(folder) as partial:
             contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
             save_file(contiguous, partial / _WEIGHTS)
             (partial / _WEIGHTS).chmod(0o644)
             manifest = replace(manifest, weights_sha256=_sha256(partial / _WEIGHTS))
-            text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
-            (partial / _MANIFEST).write_text(text, encoding="utf-8")
-            partial.chmod(0o755)  # mkdtemp makes it private
-            partial.replace(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+            write_manifest(partial, manifest)
         return cls(folder, manifest)
 
     @classmethod
@@ -215,8 +252,7 @@ class DoseModel:
         Raises:
             ModelError: it cannot be read, would execute code, or is of another architecture.
         """
-        if not name or name != Path(name).name or name.startswith("."):
-            raise ModelError(f"{name!r} cannot name a model: use letters, digits, '-' and '_'.")
+        check_name(name)
         weights = _state_dict(checkpoint)
         arguments = _two_stage_arguments(weights, protocol, checkpoint)
         network = build_network("two_stage", arguments)
@@ -234,6 +270,42 @@ class DoseModel:
             validation={},
         )
         return cls.create(root / name, manifest, network.state_dict())
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder aside that takes the name of `folder` when the block ends well.
+
+    Raises:
+        ModelError: the folder exists.
+    """
+    if folder.exists():
+        raise ModelError(f"{folder} exists. Choose another name, or remove it first.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp makes it private
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def check_name(name: str) -> None:
+    """Refuse a model's name that is no plain name of a folder.
+
+    Raises:
+        ModelError: says what a name is made of.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ModelError(f"{name!r} cannot name a model: use letters, digits, '-' and '_'.")
+
+
+def write_manifest(folder: Path, manifest: ModelManifest) -> None:
+    """Write `model.json`."""
+    text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
+    (folder / _MANIFEST).write_text(text, encoding="utf-8")
 
 
 def published_encoding(protocol: StructureProtocol) -> EncodingSettings:

@@ -23,6 +23,7 @@ from .device import (
     resolve_precision,
 )
 from .encoding import decode, encode, mirrored_channels
+from .ensemble import RunningSpread
 from .errors import ModelError, PredictionError
 from .findings import Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
@@ -34,8 +35,6 @@ from .volume import Volume
 __all__ = ["Inference", "Prediction", "Predictor", "default_model", "predict"]
 
 _TILE, _OVERLAP = 64, 32
-# Peak of the two-stage network per input voxel, float32, measured by `make bench` and rounded up.
-_BYTES_PER_VOXEL = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +49,8 @@ class Prediction:
         findings: everything noticed from reading to the end, worst first.
         fallbacks: what was tried when memory ran out, in words.
         seconds: time of each step.
+        spread: of an ensemble, the standard deviation of its networks' doses, Gy, on the CT's own
+            grid; None for a single network.
     """
 
     case: Case
@@ -63,15 +64,20 @@ class Prediction:
     device: str
     precision: str
     seconds: Mapping[str, float]
+    spread: Volume | None = None
 
 
 class Inference(NamedTuple):
-    """The network's output `(z, y, x)` in units of the dose scale, and how it was computed."""
+    """The network's output `(z, y, x)` in units of the dose scale, and how it was computed.
+
+    `spread` is the standard deviation of an ensemble's networks, likewise.
+    """
 
     output: NDArray[np.float32]
     device: str
     precision: str
     fallbacks: tuple[str, ...]
+    spread: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,9 @@ class Predictor:
         manifest = self.model.manifest
         order = mirrored_channels(self.model.protocol, manifest.encoding)
         self._mirrored = order if manifest.mirror else None
-        self._placed: tuple[tuple[torch.device, Precision], DoseNetwork] | None = None
-        self._network(_Attempt(self.device, self.precision, tiled=False))
+        self._placed: tuple[tuple[torch.device, Precision], list[DoseNetwork]] | None = None
+        networks = self._networks(_Attempt(self.device, self.precision, tiled=False))
+        self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)
 
     def predict(
         self,
@@ -162,8 +169,11 @@ class Predictor:
         clock.lap("inference")
         scale, target, scaling = _prescription_scale(case, self.model)
         findings += scaling
-        dose_gy = inference.output * np.float32(manifest.encoding.dose_scale_gy * scale)
-        dose = decode(dose_gy, encoded, case)
+        unit_gy = np.float32(manifest.encoding.dose_scale_gy * scale)
+        dose = decode(inference.output * unit_gy, encoded, case)
+        spread = None
+        if inference.spread is not None:
+            spread = decode(inference.spread * unit_gy, encoded, case)
         clock.lap("decode")
         return Prediction(
             case=case,
@@ -177,6 +187,7 @@ class Predictor:
             device=inference.device,
             precision=inference.precision,
             seconds=clock.seconds(),
+            spread=spread,
         )
 
     def _map(self, case: Case, chosen: Mapping[str, str | None] | None) -> StructureMapping:
@@ -203,9 +214,9 @@ class Predictor:
             if attempt.fallback:
                 fallbacks.append(attempt.fallback)
             try:
-                output = self._run(encoded, attempt, progress, cancelled)
-                device = str(attempt.device)
-                return Inference(output, device, attempt.precision, tuple(fallbacks))
+                doses = self._run(encoded, attempt, progress, cancelled)
+                device, precision = str(attempt.device), attempt.precision
+                return Inference(doses.mean, device, precision, tuple(fallbacks), doses.spread)
             except (MemoryError, RuntimeError) as exception:
                 if not _is_out_of_memory(exception):
                     raise
@@ -231,7 +242,7 @@ class Predictor:
             on_cpu = resolve_precision("auto", torch.device("cpu"))
             text = f"{device} ran out of memory even in slabs; the CPU in {on_cpu} instead"
             attempts.append(_Attempt(torch.device("cpu"), on_cpu, False, text))
-        elif _exceeds_memory(voxels, precision):
+        elif _exceeds_memory(voxels * self._bytes_per_voxel, precision):
             # Linux would not refuse the memory but end the process: step down beforehand.
             text = (
                 f"the memory left would not do; slabs of {_TILE} slices overlapping by {_OVERLAP}"
@@ -245,8 +256,8 @@ class Predictor:
         attempt: _Attempt,
         progress: Progress | None,
         cancelled: Cancelled | None,
-    ) -> NDArray[np.float32]:
-        network = self._network(attempt)
+    ) -> RunningSpread:
+        networks = self._networks(attempt)
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
         run: Callable[[DoseNetwork, Tensor], Tensor] = run_whole
@@ -254,24 +265,37 @@ class Predictor:
         if attempt.tiled:
             run, slices = _run_tiled, _tiled_slices(slices)
         voxels = slices * x.shape[3] * x.shape[4] * (2 if self._mirrored else 1)
-        watch = watched(network, voxels, progress, cancelled)
-        with torch.inference_mode(), _plain_float32(), watch:
-            dose = run(network, x)
-            if self._mirrored:
-                mirrored = x[:, self._mirrored].flip(-1)
-                dose = (dose + run(network, mirrored).flip(-1)) / 2
-            return dose.cpu().numpy()
+        doses = RunningSpread()
+        for index, network in enumerate(networks):
+            watch = watched(network, voxels, _part(progress, index, len(networks)), cancelled)
+            with torch.inference_mode(), _plain_float32(), watch:
+                dose = run(network, x)
+                if self._mirrored:
+                    mirrored = x[:, self._mirrored].flip(-1)
+                    dose = (dose + run(network, mirrored).flip(-1)) / 2
+                doses.add(dose.cpu().numpy())
+        return doses
 
-    def _network(self, attempt: _Attempt) -> DoseNetwork:
-        """The folded network as an attempt wants it; kept for the next."""
+    def _networks(self, attempt: _Attempt) -> list[DoseNetwork]:
+        """The folded networks as an attempt wants them; kept for the next."""
         key = (attempt.device, attempt.precision)
         if self._placed is None or self._placed[0] != key:
-            self._placed = None  # one network at a time in the device's memory
-            network = fold_batch_norm(self.model.network())
-            network.to(attempt.device, DTYPES[attempt.precision])
-            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-            self._placed = (key, network)
+            self._placed = None  # one set of networks at a time in the device's memory
+            networks = []
+            for member in self.model.members:
+                network = fold_batch_norm(self.model.network(member))
+                network.to(attempt.device, DTYPES[attempt.precision])
+                network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+                networks.append(network)
+            self._placed = (key, networks)
         return self._placed[1]
+
+
+def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """Progress of one network among several, as a share of all."""
+    if progress is None or count == 1:
+        return progress
+    return lambda share, stage: progress((index + share) / count, stage)
 
 
 def predict(
@@ -359,9 +383,9 @@ def _is_out_of_memory(exception: BaseException) -> bool:
     return "out of memory" in text or "not enough memory" in text or "can't allocate" in text
 
 
-def _exceeds_memory(voxels: int, precision: Precision) -> bool:
+def _exceeds_memory(float32_bytes: int, precision: Precision) -> bool:
     available = available_memory_bytes()
-    needed = voxels * _BYTES_PER_VOXEL * (1 if precision == "fp32" else 0.5)
+    needed = float32_bytes * (1 if precision == "fp32" else 0.5)
     return available is not None and needed > available
 
 

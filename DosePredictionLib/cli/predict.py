@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..allocator import keep_freed_memory
-from ..errors import DosePredictionError
+from ..errors import DosePredictionError, ModelError
 from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
@@ -31,6 +31,7 @@ from .several import run_cases
 __all__ = ["add_parser"]
 
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
+_SPREAD_DESCRIPTION = "Standard deviation of predicted doses in Gy - research only"
 
 
 def add_parser(commands: Any) -> None:
@@ -47,6 +48,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--fractions", type=int, metavar="N")
     parser.add_argument("--report", action="store_true", help="write report.html, too")
+    parser.add_argument(
+        "--spread", action="store_true", help="write spread… too: how an ensemble's doses differ"
+    )
     parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
     parser.add_argument(
         "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
@@ -70,6 +74,11 @@ def run(call: argparse.Namespace, output: Output) -> int:
         case = read_case(path)
         read_seconds = time.perf_counter() - started
         model = _model(call, case)
+        if call.spread and len(model.members) < 2:
+            raise ModelError(
+                f"{model.manifest.name} is a single network, whose dose has no spread. Choose an "
+                "ensemble (models combine), or leave out --spread."
+            )
         if model.folder not in predictors:
             predictors[model.folder] = Predictor(model, call.device, call.precision)
         with _progress(case.name) as progress:
@@ -122,6 +131,10 @@ def _write(
     summary = prediction_summary(prediction)
     with _staging(folder) as aside:
         write_volume(aside / dose_name, prediction.dose, _DESCRIPTION)
+        spread_name = None
+        if call.spread and prediction.spread is not None:
+            spread_name = "spread" + FORMATS[call.format]
+            write_volume(aside / spread_name, prediction.spread, _SPREAD_DESCRIPTION)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
         if call.report:
             from ..report import write_report
@@ -130,6 +143,7 @@ def _write(
         seconds["total"] = round(time.perf_counter() - started, 3)
         summary["seconds"] = seconds
         summary["dose"] = dose_name
+        summary["spread"] = spread_name
         text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False, allow_nan=False)
         (aside / "prediction.json").write_text(text + "\n", encoding="utf-8")
     return {
@@ -137,6 +151,7 @@ def _write(
         "dose": str(folder / dose_name),
         "prediction": str(folder / "prediction.json"),
         "report": str(folder / "report.html") if call.report else None,
+        "spread": str(folder / spread_name) if spread_name else None,
         "model": prediction.model.manifest.name,
         "device": prediction.device,
         "precision": prediction.precision,
@@ -168,6 +183,8 @@ def _describe(record: dict[str, Any]) -> str:
         f"{record['seconds']:.1f} s",
         f"  dose    {record['dose']}",
     ]
+    if record["spread"]:
+        lines.append(f"  spread  {record['spread']}")
     if record["report"]:
         lines.append(f"  report  {record['report']}")
     scores = record["scores"] or {}
