@@ -16,6 +16,7 @@ from DosePredictionLib.networks import (
     fold_batch_norm,
     parameter_count,
 )
+from DosePredictionLib.networks.pointwise import PointwiseConv3d
 from DosePredictionLib.protocol import StructureProtocol
 
 PELVIS = StructureProtocol.load("pelvis")
@@ -107,6 +108,25 @@ def test_the_dose_is_that_of_the_network_spelled_out(structures: int) -> None:
         expected_coarse, expected_final = reference_dose(network.state_dict(), x, structures)
     assert torch.allclose(coarse, expected_coarse, atol=1e-5)
     assert torch.allclose(final, expected_final, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_pointwise_convolution_is_a_convolution(bias: bool) -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.Conv3d(6, 3, 1, bias=bias)
+    ours = PointwiseConv3d(6, 3, bias)
+    ours.load_state_dict(plain.state_dict())
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        x = torch.rand(2, 6, 3, 4, 5).to(memory_format=layout)
+        results = []
+        for module in (plain, ours):
+            module.zero_grad()
+            given = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            y = module(given)
+            y.square().sum().backward()
+            results.append((y, given.grad, module.weight.grad))
+        for one, other in zip(*results, strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_folding_batch_norm_keeps_the_output() -> None:
