@@ -130,7 +130,7 @@ def _cost(module: nn.Module, output: Tensor) -> float:
 
 def _cost_per_voxel(network: DoseNetwork) -> float:
     """Cost of one input voxel, from a pass over the smallest input."""
-    edge = network.divisor
+    edge = network.smallest_edge
     total = 0.0
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -188,6 +188,17 @@ def test_every_input_channel_is_seen(architecture: str) -> None:
     assert x.grad.abs().sum(dim=(0, 2, 3, 4)).gt(0).all()
 
 
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_the_layout_in_memory_does_not_change_the_dose(architecture: str) -> None:
+    network = small(architecture).eval()
+    x = torch.rand(1, 14, 32, 32, 48)
+    with torch.no_grad():
+        expected = network(x).final
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        other = network(x.to(memory_format=torch.channels_last_3d)).final
+    assert torch.allclose(other, expected, atol=1e-5 * expected.abs().max().item())
+
+
 def test_the_second_net_of_a_cascade_learns_through_the_first_ones_features() -> None:
     network = small("cascade")
     network(torch.rand(2, 14, 16, 16, 16)).final.sum().backward()

@@ -25,7 +25,7 @@ class CascadeNetwork(DoseNetwork):
         checkpoint_activations: recompute activations in the backward pass instead of keeping them.
     """
 
-    bytes_per_voxel = 900
+    bytes_per_voxel = 1000
 
     def __init__(
         self,

@@ -35,6 +35,9 @@ class DoseNetwork(nn.Module, ABC):
     divisor = 16
     """z, y and x must be multiples of it."""
 
+    smallest_edge = 16
+    """Edge of the smallest cube that passes in inference."""
+
     bytes_per_voxel = 500
     """Peak memory of inference per input voxel in float32, rounded up."""
 

@@ -36,7 +36,8 @@ class ResidualBlock(nn.Module):
         y = self.bn2(self.conv2(y))
         # In place: at full size each extra tensor of this shape costs hundreds of megabytes.
         y += self.proj(x)
-        return self.relu(y)
+        result: Tensor = self.relu(y)
+        return result
 
 
 class ResUNet3D(EncoderDecoder3D):
