@@ -159,7 +159,11 @@ def _add_run(run: Sequence[Plane], block: NDArray[np.float32], grid: Grid) -> No
     planes = list(_with_skipped(run, spacing))
     at = np.array([position for position, _ in planes])
     middles = (at[1:] + at[:-1]) / 2
-    ends = (middles[0] - at[0], at[-1] - middles[-1]) if middles.size else (0.5, 0.5)
+    drawn = [position for position, _ in run]
+    if len(run) == 1 or all(position == round(position) for position in drawn):
+        ends = (0.5, 0.5)
+    else:  # drawn on other slices than these, which are as thick as they are apart
+        ends = ((drawn[1] - drawn[0]) / 2, (drawn[-1] - drawn[-2]) / 2)
     borders = np.concatenate([[at[0] - ends[0]], middles, [at[-1] + ends[1]]])
     for (_, image), low, high in zip(planes, borders[:-1], borders[1:], strict=True):
         first = max(int(np.floor(low + 0.5 + 1e-6)), 0)
@@ -179,11 +183,14 @@ def _with_skipped(run: Sequence[Plane], spacing: tuple[float, float]) -> Iterato
         steps = round(high - low) if high - low > 1.5 else 1
         if steps > 1:
             distances = _signed_distance(below, spacing), _signed_distance(above, spacing)
+            # What outlines of whole pixels leave over: equal neighbors stay as they are.
+            rests = below - (below >= 0.5), above - (above >= 0.5)
             for step in range(1, steps):
                 share = step / steps
                 distance = (1 - share) * distances[0] + share * distances[1]
-                image = np.clip(0.5 + distance / min(spacing), 0, 1).astype(np.float32)
-                yield low + share * (high - low), image
+                image = np.clip(0.5 + distance / min(spacing), 0, 1)
+                image += (1 - share) * rests[0] + share * rests[1]
+                yield low + share * (high - low), np.clip(image, 0, 1).astype(np.float32)
     yield run[-1]
 
 
