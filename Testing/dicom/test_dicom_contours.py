@@ -18,11 +18,11 @@ FILE = Path("RS.dcm")
 
 
 def image_of(loops: list, shape: tuple[int, int] = (20, 30)) -> np.ndarray:
-    coverage = polygon_coverage([np.asarray(loop, dtype=float) for loop in loops], shape)
+    coverage = polygon_coverage([[np.asarray(loop, dtype=float) for loop in loops]], shape)
     image = np.zeros(shape, dtype=np.float32)
-    rows, columns = coverage.array.shape
+    _, rows, columns = coverage.array.shape
     image[coverage.row : coverage.row + rows, coverage.column : coverage.column + columns] = (
-        coverage.array
+        coverage.array[0]
     )
     return image
 
@@ -108,7 +108,7 @@ def test_parts_outside_the_image_are_cut_off_however_far_they_reach() -> None:
 def test_a_zigzag_that_no_one_draws_is_refused_before_memory_runs_out() -> None:
     zigzag = np.column_stack([np.arange(200_000) % 7, np.where(np.arange(200_000) % 2, -1, 600)])
     with pytest.raises(CaseError, match="damaged, not drawn"):
-        polygon_coverage([zigzag.astype(float)], (512, 512))
+        polygon_coverage([[zigzag.astype(float)]], (512, 512))
 
 
 def test_volume_on_the_slices_of_an_anisotropic_grid() -> None:

@@ -119,7 +119,9 @@ class Item:
             raw = self._raw(keyword)
             if isinstance(raw, bytes) and dictionary_VR(Tag(keyword)) == "DS":
                 # Contours hold them by the hundred thousand: parsed at once, not one by one.
-                values = np.array(raw.rstrip(b" \0").split(b"\\")).astype(float)
+                values = np.fromstring(raw.rstrip(b" \0").decode("ascii"), sep="\\")
+                if values.size != raw.count(b"\\") + 1:  # it stops at what is no number
+                    raise CaseError(f"{self.path}: {keyword} holds something that is no number.")
             else:
                 values = np.atleast_1d(np.asarray(self.dataset.get(keyword), dtype=float))
             if count is not None and values.size != count:
