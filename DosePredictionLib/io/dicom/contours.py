@@ -158,8 +158,7 @@ def _add_run(run: Sequence[Plane], block: NDArray[np.float32], grid: Grid) -> No
             if share >= 1 - 1e-6:
                 block[z] = image
             else:
-                block[z] += np.float32(share) * image
-    np.clip(block, 0, 1, out=block)
+                block[z] += np.float32(share) * image  # shares of a slice add up to 1 at most
 
 
 def _with_skipped(run: Sequence[Plane], spacing: tuple[float, float]) -> Iterator[Plane]:

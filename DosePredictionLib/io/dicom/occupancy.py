@@ -121,7 +121,8 @@ def _winding(
     turns = np.bincount(cell, height * (1 - left), size)
     turns += np.bincount(cell + 1, height * left, size)
     turns = turns.reshape(planes, rows, columns + 2)
-    return np.cumsum(turns, axis=2, out=turns)[:, :, :columns]
+    np.cumsum(turns, axis=2, out=turns)
+    return np.asarray(turns[:, :, :columns])
 
 
 def _cut_at_rows(
