@@ -65,6 +65,8 @@ DISTANCE_LIMIT_MM = 50.0
 _HASH_DIGITS = 12
 _PLAN_DIGITS = 6
 _KEY_BYTES = 32
+_QA_DPI = 110
+_QA_WORDS = {"Prediction": "Plan dose", "Predicted dose": "Plan dose, for training only."}
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,8 @@ def _write_qa(
     path: Path, case: Case, masks: dict[str, Volume], protocol: StructureProtocol
 ) -> None:
     """Slices through target and dose with every contour, for a person to look over."""
+    from matplotlib.text import Text
+
     from DosePredictionLib.report import ReportInput, ReportStructure
     from DosePredictionLib.report.figures import slices_figure
     from DosePredictionLib.report.slices import slice_views
@@ -351,7 +355,10 @@ def _write_qa(
         metadata={},
         evaluation={},
     )
-    slices_figure(report, *slice_views(report)).savefig(path, dpi=110)
+    figure = slices_figure(report, *slice_views(report))
+    for text in figure.findobj(Text):  # the report's wording is a prediction's
+        text.set_text(_QA_WORDS.get(text.get_text().split(".")[0], text.get_text()))
+    figure.savefig(path, dpi=_QA_DPI)
 
 
 # --- Work on many folders -----------------------------------------------------------------------
