@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import types
 from collections.abc import Iterator
@@ -12,25 +13,15 @@ import pytest
 # EGL draws without a display; asked for before the first window.
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
-try:
+with contextlib.suppress(ImportError):  # the tests are skipped then
     import slicer
     import vtk
-except ImportError:
-    slicer = None
 
 _LOGICS = {
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
     "Volumes": "vtkSlicerVolumesLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if slicer is None:
-        here = os.path.dirname(__file__)
-        for item in items:
-            if str(item.path).startswith(here):
-                item.add_marker(pytest.mark.skip("needs the slicer-core wheel (Linux, x86-64)"))
 
 
 @pytest.fixture
