@@ -11,26 +11,36 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
+from .. import __version__
 from ..allocator import keep_freed_memory
 from ..errors import DosePredictionError
 from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
-from ..model import DoseModel
-from ..predict import Predictor, default_model
 from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..summary import prediction_summary, report_input
-from .options import add_case_options, chosen_mapping, chosen_prescription
-from .output import Output, json_ready
+from .options import (
+    add_case_options,
+    add_goals_option,
+    chosen_goals,
+    chosen_mapping,
+    chosen_prescription,
+)
+from .output import Output, goals_in_words, json_ready
 from .several import run_cases
 
-__all__ = ["add_parser"]
+if TYPE_CHECKING:
+    from ..evaluation.goals import GoalSet
+    from ..model import DoseModel
 
+__all__ = ["add_parser", "add_prediction_options", "describe", "require_writable", "write_outputs"]
+
+_SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
 
 
@@ -38,29 +48,38 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("predict", help="predict the dose of one or more cases")
     add_case_options(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder for DIR/<case>/dose…")
-    parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--format", default="nifti", choices=tuple(FORMATS))
-    parser.add_argument(
-        "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
-    )
-    parser.add_argument("--fractions", type=int, metavar="N")
+    add_prediction_options(parser)
     parser.add_argument("--report", action="store_true", help="write report.html, too")
-    parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
+    parser.add_argument("--figures", action="store_true", help="write its figures as PNG, too")
     parser.add_argument(
         "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
     )
     parser.set_defaults(run=run)
 
 
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """What to predict with, and where to; Slicer's batch script has the same."""
+    parser.add_argument("--output", type=Path, required=True, help="folder for DIR/<case>/dose…")
+    parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument("--format", default="nifti", choices=tuple(_SUFFIXES))
+    parser.add_argument(
+        "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
+    )
+    parser.add_argument("--fractions", type=int, metavar="N")
+    add_goals_option(parser)
+    parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
+
+
 def run(call: argparse.Namespace, output: Output) -> int:
     """Predict each case."""
+    from ..model import DoseModel
+    from ..predict import Predictor
+
     keep_freed_memory()
-    call.output.mkdir(parents=True, exist_ok=True)
-    if not os.access(call.output, os.W_OK):
-        raise DosePredictionError(f"{call.output} is read-only: choose another --output.")
+    require_writable(call.output)
+    goals = chosen_goals(call)
     predictors: dict[Path, Predictor] = {}
     if call.model is not None:
         model = DoseModel.load(call.model)
@@ -82,13 +101,23 @@ def run(call: argparse.Namespace, output: Output) -> int:
                 progress,
             )
         output.findings(prediction.findings)
-        return _write(prediction, call, read_seconds, started)
+        return write_outputs(prediction, goals, call, read_seconds, started)
 
-    return run_cases(call.case, one, output, _describe)
+    return run_cases(call.case, one, output, describe)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of outputs; refuse one that cannot be written before work starts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise DosePredictionError(f"{folder} is read-only: choose another --output.")
 
 
 def _model(call: argparse.Namespace, case: Any) -> DoseModel:
     """The named model, or the default one; `--map` may speak of any protocol's channels."""
+    from ..model import DoseModel
+    from ..predict import default_model
+
     if call.model is not None:
         return DoseModel.load(call.model)
     chosen: dict[str, str | None] = {}
@@ -113,21 +142,29 @@ def _progress(name: str) -> Iterator[Any]:
         yield progress
 
 
-def _write(
-    prediction: Prediction, call: argparse.Namespace, read_seconds: float, started: float
+def write_outputs(
+    prediction: Prediction,
+    goals: GoalSet | Literal["suiting"] | None,
+    call: argparse.Namespace,
+    read_seconds: float,
+    started: float,
 ) -> dict[str, Any]:
     """Write everything aside, then move it into `DIR/<case>`."""
     name = PUBLISHED_PREDICTION if call.published_names else "dose"
-    dose_name = name + FORMATS[call.format]
+    dose_name = name + _SUFFIXES[call.format]
     folder = call.output / prediction.case.name
-    summary = prediction_summary(prediction)
+    summary = prediction_summary(prediction, goals)
     with _staging(folder) as aside:
-        write_volume(aside / dose_name, prediction.dose, _DESCRIPTION)
+        _write_dose(aside / dose_name, prediction)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
         if call.report:
             from ..report import write_report
 
             write_report(report_input(prediction, summary), aside / "report.html")
+        if call.figures:
+            from ..report import write_figures
+
+            write_figures(report_input(prediction, summary), aside)
         seconds["total"] = round(time.perf_counter() - started, 3)
         summary["seconds"] = seconds
         summary["dose"] = dose_name
@@ -145,8 +182,21 @@ def _write(
         "timings": seconds,
         "checks": [finding.as_json() for finding in prediction.findings],
         "fallbacks": list(prediction.fallbacks),
-        "scores": summary.get("evaluation"),
+        "scores": summary["evaluation"],
+        "goals": summary["goals"],
     }
+
+
+def _write_dose(path: Path, prediction: Prediction) -> None:
+    """The dose in the format that the suffix names."""
+    if path.suffix != ".dcm":
+        write_volume(path, prediction.dose, _DESCRIPTION)
+        return
+    from ..io.dicom.rtdose import Equipment, write_rtdose
+
+    manifest = prediction.model.manifest
+    version = f"{__version__}, weights {manifest.weights_sha256[:16]}"
+    write_rtdose(path, prediction.dose, prediction.case, Equipment(manifest.name, version))
 
 
 @contextmanager
@@ -163,7 +213,7 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _describe(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any]) -> str:
     lines = [
         f"{record['case']}: {record['model']} on {record['device']} in {record['precision']}, "
         f"{record['seconds']:.1f} s",
@@ -179,6 +229,8 @@ def _describe(record: dict[str, Any]) -> str:
     ):
         if scores.get(key) is not None:
             lines.append(f"  {label:<12}{scores[key]:6.2f} Gy against the plan")
+    if record["goals"]:
+        lines.append(f"  goals       {goals_in_words(record['goals'])}")
     lines += [f"  fallback: {text}" for text in record["fallbacks"]]
     lines.append("  Research only; not for clinical use.")
     return "\n".join(lines)
