@@ -30,6 +30,7 @@ from ..cli.predict import add_prediction_options, describe, require_writable, wr
 from ..cli.several import run_cases
 from ..errors import CaseError, DosePredictionError, MappingError, WorkerError
 from ..io import find_cases, read_case
+from ..io.volumes import whole_file
 from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..schema import read_json
@@ -165,11 +166,10 @@ class _Work:
         apply_display(result, DisplaySettings())
         write_tables(result, folder / "tables")
         path = folder / "scene.mrb"
-        partial = folder / ".partial-scene.mrb"
-        if not slicer.mrmlScene.WriteToMRB(str(partial)):
-            partial.unlink(missing_ok=True)
-            raise CaseError(f"{path} could not be written. Is the disk full?")
-        return partial.replace(path)
+        with whole_file(path) as partial:
+            if not slicer.mrmlScene.WriteToMRB(str(partial)):
+                raise CaseError(f"{path} could not be written. Is the disk full?")
+        return path
 
 
 def _mapping(call: argparse.Namespace) -> dict[str, str | None]:
