@@ -1,8 +1,9 @@
 """Cases and predictions between two processes: raw arrays and one JSON file in a folder.
 
 Arrays are uncompressed `.npy` files, memory-mapped when they are read; boolean masks are packed,
-eight voxels a byte. The JSON file is written last, so that a folder with one is complete. This is
-no format to keep: both sides are of the same version.
+eight voxels a byte. The JSON file is written last, so that a folder with one is complete. A case's
+origin in DICOM, which names the patient, is not written: it stays with the client. This is no
+format to keep: both sides are of the same version.
 
 A window writes one array a call, so that it can draw between calls:
 
@@ -14,6 +15,7 @@ A window writes one array a call, so that it can draw between calls:
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -319,6 +321,8 @@ class _ArrayReader:
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as exception:
+            if isinstance(exception, OSError) and exception.errno == errno.ENOMEM:
+                raise MemoryError(f"{path} cannot be mapped") from exception
             raise CaseError(f"{path} cannot be read: {exception}.") from exception
         stored: NDArray[Any] = np.asarray(mapped)
         if array.packed:
