@@ -26,6 +26,7 @@ def volume_node(volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode"
     node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
     slicer.util.updateVolumeFromArray(node, volume.array)
     node.SetIJKToRASMatrix(vtk_matrix(RAS @ volume.grid.index_to_world))
+    node.CreateDefaultDisplayNodes()
     return node
 
 
