@@ -61,8 +61,13 @@ def main() -> None:
     except ImportError:
         _say("skipped: needs the slicer-core wheel (Linux, x86-64)")
         return
+    sys.path.insert(0, str(Path(__file__).parent.parent / "Testing"))
+    from scene.conftest import slicer_class
+
     for name, (size, limit_s) in _SIZES.items():
         slicer.mrmlScene = slicer.vtkMRMLScene()
+        legend = slicer_class("vtkMRMLColorLegendDisplayNode")
+        slicer.mrmlScene.RegisterNodeClass(legend())
         _say(f"{name}, ten structures, plan dose (wanted: steps of at most {limit_s:g} s)")
         _run(phantom(size))
 
@@ -87,6 +92,8 @@ def phantom(size: tuple[int, int, int]) -> Case:
 
 
 def _run(case: Case) -> None:
+    from scene.nodes import nodes_of
+
     from DosePredictionLib.scene import (
         DisplaySettings,
         apply_display,
@@ -94,9 +101,6 @@ def _run(case: Case) -> None:
         result_steps,
         set_goals,
     )
-
-    sys.path.insert(0, str(Path(__file__).parent.parent / "Testing"))
-    from scene.nodes import nodes_of
 
     reading = _timed(case_steps(*nodes_of(case), case.prescription))
     _say(f"  reading: {reading}")

@@ -80,7 +80,7 @@ def apply_display(result: SceneResult, settings: DisplaySettings) -> None:
     nodes = _show_isodoses(result, nodes, plan, settings.isodoses)
     _show_layers(nodes, result.plan, volume, settings.opacity)
     _show_legend(result, nodes, volume, settings)
-    if volume is not None:
+    if volume is not None or settings.isodoses:
         hide_fill(nodes["dose"])
 
 

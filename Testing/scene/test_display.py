@@ -33,9 +33,11 @@ def shown(scene: Any, pelvis_model: DoseModel) -> tuple[Any, SliceView]:
     source = case_from_nodes(*inputs)
     result = add_result(prediction_of(source.case, pelvis_model), source)
     view = SliceView(scene, size=(320, 280))
+    apply_display(result, DisplaySettings())  # outlines from here on
     apply_display(result, DisplaySettings(layer="nothing", legend=False))
     view.show(inputs[0])
     jump_to((0, 0, 0), inputs[0])
+    view.pixels()  # the first picture only sets the view up
     return result, view
 
 
@@ -53,11 +55,11 @@ def test_layers_lines_and_legend_appear_and_go(shown: Any) -> None:
         return changed(view.pixels(), nothing)
 
     wash = share(layer="prediction")
-    assert 0.05 < wash < 0.6
+    assert 0.03 < wash < 0.3
     assert share(layer="prediction", low=40) < wash
     assert 0.003 < share(layer="nothing", isodoses=True) < 0.1
     assert share(layer="nothing") < 0.001
-    assert 0.001 < share(layer="difference", opacity=1.0) < wash
+    assert 0.001 < share(layer="difference", opacity=1.0) <= wash + 0.05
     assert share(layer="plan") == pytest.approx(wash, abs=0.1)
     without, with_legend = share(layer="prediction"), share(layer="prediction", legend=True)
     assert with_legend > without + 0.005
