@@ -162,7 +162,8 @@ def _show_isodoses(
         nodes[wanted].SetAndObservePolyData(surfaces)
     for role in ("isodoses", "isodoses-plan"):
         if role in nodes:
-            nodes[f"{role}-display"].SetVisibility2D(visible and role == wanted)
+            shown = visible and role == wanted
+            nodes[f"{role}-display"].SetSliceIntersectionOpacity(1.0 if shown else 0.0)
     return dict(nodes)
 
 
