@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.arrays import bounding_box
+from ..evaluation.curve import VolumeCurve
 from ..evaluation.dvh import Dvh, dvh
 from ..evaluation.goals import GoalSet, evaluate_goals
 from ..evaluation.scores import bias, dose_score, dvh_score_terms, mae, mae_above
@@ -23,6 +24,9 @@ __all__ = ["GoalResults", "Measures", "judge", "measure_steps"]
 
 GoalResults = Sequence[Mapping[str, Any]]
 _BODY = "Body"
+_MANY_VOXELS = 300_000
+_MOST_VOXELS = 2_000_000
+_BIN_GY = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +70,11 @@ def measure_steps(prediction: Prediction, plan: Volume | None) -> Generator[str,
     if external is not None:
         body = (predicted[external], planned.get(external))
     else:
-        outline = prediction.external
-        of_plan = None if plan is None else _dvh_of(plan, outline, _BODY)
-        body = (_dvh_of(prediction.dose, outline, _BODY), of_plan)
+        of_prediction = _dvh_of(prediction.dose, prediction.external, _BODY)
         yield "DVH of the body"
+        of_plan = None if plan is None else _dvh_of(plan, prediction.external, _BODY)
+        yield "DVH of the body in the plan"
+        body = (of_prediction, of_plan)
     evaluation: dict[str, float | None] | None = None
     if plan is not None:
         evaluation = yield from _score_steps(prediction, plan, masks, roles)
@@ -139,7 +144,38 @@ def _dvh_of(dose: Volume, mask: Volume, name: str) -> Dvh:
     box = bounding_box(mask.array, MARGIN)
     if box is None:
         return dvh(dose, mask, name=name)
+    if np.count_nonzero(mask.array[box]) > _MANY_VOXELS:
+        return _dvh_of_voxels(_block(dose, box), _block(mask, box), name)
     return dvh(_block(dose, box), _block(mask, box), name=name)
+
+
+def _dvh_of_voxels(dose: Volume, mask: Volume, name: str) -> Dvh:
+    """The DVH of a large structure (a body) from its voxels' own doses, in bins of 0.01 Gy.
+
+    A window cannot wait for the interpolation between millions of voxels, which changes less here
+    than a bin is wide. Of more than two million voxels every second, third … row and column
+    stands for the others; volume, lowest and highest dose are of all.
+    """
+    inside = mask.array > 0
+    step = int(np.ceil(np.sqrt(np.count_nonzero(inside) / _MOST_VOXELS)))
+    thinned = (slice(None), slice(None, None, step), slice(None, None, step))
+    chosen = inside[thinned]
+    values_gy = dose.array[thinned][chosen]
+    shares = None if mask.array.dtype == bool else mask.array[thinned][chosen]
+    bins = (np.clip(values_gy, 0, None) / _BIN_GY).astype(np.int32)
+    volume = np.bincount(bins, shares).astype(np.float64)
+    total_cc = float(mask.array.sum(dtype=np.float64)) * dose.grid.voxel_volume_cc
+    above = np.clip(volume.sum() - np.append(0.0, np.cumsum(volume)), 0, None)
+    above[-1] = 0.0
+    knots_gy = np.arange(above.size, dtype=np.float64) * _BIN_GY
+    return Dvh(
+        name=name,
+        volume_cc=total_cc,
+        min_gy=float(dose.array.min(where=inside, initial=np.inf)),
+        max_gy=float(dose.array.max(where=inside, initial=0.0)),
+        mean_gy=float(np.average(values_gy, weights=shares)),
+        curve=VolumeCurve(knots_gy, above * (total_cc / above[0])),
+    )
 
 
 def _block(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
