@@ -10,7 +10,7 @@ import pytest
 from DosePredictionPanel.apply_state import Situation, apply_button
 from DosePredictionPanel.corrections import Corrections
 from DosePredictionPanel.finding_rows import blocking_messages, finding_rows, findings_title
-from DosePredictionPanel.freshness import Freshness
+from DosePredictionPanel.freshness import Freshness, InputsSignature
 from DosePredictionPanel.model_card import installed_models, model_card, prescription_text
 from DosePredictionPanel.result_tables import change_table, dvh_table, goals_table, scores_table
 from DosePredictionPanel.structure_rows import structure_rows, structures_title
@@ -59,35 +59,54 @@ def test_apply_reads_update_when_the_result_is_out_of_date() -> None:
     assert apply_button(replace(READY, outdated=True)).text == "Update"
 
 
+BEFORE = InputsSignature(
+    nodes={"CT": "node1 7"},
+    masks={"PTV": 1, "Rectum": 2, "Helper": 3},
+    settings={"prescription": "45"},
+    mapping={"PTV": "PTV", "Rectum": "Rectum", "Marrow": None},
+)
+
+
+def edited(**masks: int) -> InputsSignature:
+    return replace(BEFORE, masks={**BEFORE.masks, **masks})
+
+
 def test_a_result_is_out_of_date_once_a_segment_changes() -> None:
     state = Freshness()
-    assert not state.changed("Rectum")  # nothing is shown yet
-    state.started()
-    state.completed()
+    state.changed("the segmentation")
+    assert not state.is_outdated  # nothing is shown yet
+    state.read(BEFORE)
+    state.completed(BEFORE)
     assert not state.is_outdated
-    assert state.changed("Rectum")
-    assert not state.changed("Rectum")  # known already
-    assert "Rectum" in state.notice()
+    state.changed("the segmentation")
+    assert "the segmentation" in state.notice()
+    state.read(edited(Rectum=9))
+    assert state.reasons == ("Rectum",)
+    state.read(BEFORE)  # undone
+    assert not state.notice()
 
 
 def test_a_change_during_a_prediction_outlives_it() -> None:
     state = Freshness()
-    state.started()
-    state.changed("Bladder")
-    state.completed()
-    assert state.reasons == ("Bladder",)
+    state.read(BEFORE)
+    state.changed("the segmentation")
+    state.completed(BEFORE)
+    assert state.is_outdated
 
 
-def test_a_cancelled_update_leaves_the_result_out_of_date() -> None:
-    state = Freshness()
-    state.started()
-    state.completed()
-    state.changed("PTV")
-    state.started()
-    state.abandoned()
-    assert state.reasons == ("PTV",)
+def test_a_removed_result_cannot_be_out_of_date() -> None:
+    state = Freshness(result=BEFORE, now=edited(PTV=5))
+    assert state.is_outdated
     state.removed()
     assert not state.notice()
+
+
+def test_only_what_reaches_the_network_makes_a_result_out_of_date() -> None:
+    assert BEFORE.differences(edited(Helper=8)) == ()
+    remapped = replace(BEFORE, mapping={**BEFORE.mapping, "Marrow": "Helper"})
+    assert BEFORE.differences(remapped) == ("channel Marrow",)
+    other = replace(BEFORE, nodes={"CT": "node2 1"}, settings={"prescription": "50"})
+    assert BEFORE.differences(other) == ("CT", "prescription")
 
 
 def test_findings_stand_worst_first_with_what_to_do() -> None:

@@ -1,0 +1,72 @@
+"""Work in steps: one step per turn of the event loop, so that the window stays usable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+import qt
+
+__all__ = ["StepRunner", "run_steps"]
+
+Result = TypeVar("Result")
+Steps = Generator[Any, None, Result]
+
+
+def run_steps(steps: Generator[Any, None, Result]) -> Result:
+    """All steps at once, without an event loop; returns what the generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+
+
+class StepRunner:
+    """Runs a generator a step per timer tick.
+
+    Args:
+        steps: yields after each step.
+        on_step: called with what was yielded.
+        on_done: called with what the generator returned.
+        on_error: called with what it raised.
+    """
+
+    def __init__(
+        self,
+        steps: Steps[Any],
+        on_step: Callable[[Any], None],
+        on_done: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._steps, self._on_step, self._on_done, self._on_error = (
+            steps,
+            on_step,
+            on_done,
+            on_error,
+        )
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self._tick)
+
+    def start(self) -> None:
+        """Begin with the next turn of the event loop."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Take no further step; the generator's clean-up runs now."""
+        self._timer.stop()
+        self._steps.close()
+
+    def _tick(self) -> None:
+        try:
+            step = next(self._steps)
+        except StopIteration as stop:
+            self._timer.stop()
+            self._on_done(stop.value)
+        except Exception as error:  # whatever a node may do: reported to the person, never lost
+            self._timer.stop()
+            self._on_error(error)
+        else:
+            self._on_step(step)
