@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -28,12 +29,18 @@ class WorkerProcess:
     """One worker, started when it is first needed and used again until it is stopped.
 
     Replies arrive through the event loop; `wait` waits for them without one.
+
+    Args:
+        scratch: folder of the exchanged cases; the worker clears it away if this process dies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
         from DosePredictionLib.worker.session import Session
+        from DosePredictionLib.worker.tree import ProcessTree
 
+        self._scratch = scratch
         self._session = Session()
+        self._tree = ProcessTree()
         self._process: qt.QProcess | None = None
         self._handlers: dict[str, OnReply] = {}
 
@@ -100,44 +107,40 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker and its children at once; what waits fails."""
-        from DosePredictionLib.worker.tree import end_tree
-
         process = self._process
         if process is None:
             return
-        ready = self._session.ready
-        for pid in {int(process.processId()), ready.pid if ready else 0} - {0}:
-            end_tree(pid)
+        self._tree.kill()
         process.kill()
         process.waitForFinished(_STOP_GRACE_MS)
         self._ended()
 
     def _start(self) -> None:
-        from DosePredictionLib.worker.launch import worker_command, worker_environment
-
         from DosePredictionLib.errors import WorkerError
+        from DosePredictionLib.worker.launch import worker_launch
 
         if self.is_running:
             return
-        command = worker_command()
+        launch = worker_launch(scratch=self._scratch)
         process = qt.QProcess()
         process.setProcessChannelMode(qt.QProcess.SeparateChannels)
         environment = qt.QProcessEnvironment()
-        for name, value in worker_environment().items():
+        for name, value in launch.environment.items():
             environment.insert(name, value)
         process.setProcessEnvironment(environment)
         process.connect("readyReadStandardOutput()", self._read_stdout)
         process.connect("readyReadStandardError()", self._read_stderr)
         process.connect("finished(int,QProcess::ExitStatus)", self._finished)
         self._process = process
-        process.start(command[0], command[1:])
+        process.start(launch.program, list(launch.arguments))
         if not process.waitForStarted(_START_MS):
             self._process = None
             raise WorkerError(
                 _("The prediction's process cannot be started ({program}: {reason}).").format(
-                    program=command[0], reason=process.errorString()
+                    program=launch.program, reason=process.errorString()
                 )
             )
+        self._tree.adopt(int(process.processId()))
 
     def _write(self, line: bytes) -> None:
         if self._process is not None:
@@ -176,8 +179,11 @@ class WorkerProcess:
             self._dispatch(failure)
 
     def _dispatch(self, reply: Reply) -> None:
-        from DosePredictionLib.worker.messages import Failure, Log, Progress
+        from DosePredictionLib.worker.messages import Failure, Log, Progress, Ready
 
+        if isinstance(reply, Ready):
+            self._tree.adopt(reply.pid)  # a launcher may have started it
+            return
         if isinstance(reply, Log):
             logging.log(logging.WARNING if reply.level == "warning" else logging.INFO, reply.text)
             return
