@@ -4,12 +4,14 @@ their cards costs a window nothing."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .checks import ModelExpectations
 from .encoding import EncodingSettings
 from .errors import ModelError
+from .protocol import StructureProtocol
 from .resources import model_folders
 from .schema import from_json, read_json
 
@@ -17,6 +19,7 @@ __all__ = [
     "MANIFEST_FILE",
     "SCHEMA_VERSION",
     "Architecture",
+    "ModelFolder",
     "ModelManifest",
     "installed_manifests",
     "read_manifest",
@@ -71,6 +74,19 @@ class ModelManifest:
     licence: str = ""
     default: bool = False
     mirror: bool = False
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder, its manifest read. `model.DoseModel` adds the weights."""
+
+    folder: Path
+    manifest: ModelManifest
+
+    @cached_property
+    def protocol(self) -> StructureProtocol:
+        """The model's structure protocol."""
+        return StructureProtocol.load(self.manifest.protocol)
 
 
 def read_manifest(folder: Path) -> ModelManifest:

@@ -8,8 +8,7 @@ import pickle
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +23,7 @@ from .manifest import (
     MANIFEST_FILE,
     SCHEMA_VERSION,
     Architecture,
+    ModelFolder,
     ModelManifest,
     installed_manifests,
     read_manifest,
@@ -37,12 +37,8 @@ __all__ = ["Architecture", "DoseModel", "ModelManifest"]
 _WEIGHTS = "weights.safetensors"
 
 
-@dataclass(frozen=True)
-class DoseModel:
-    """A model folder, its manifest read."""
-
-    folder: Path
-    manifest: ModelManifest
+class DoseModel(ModelFolder):
+    """A model folder with its weights."""
 
     @classmethod
     def load(cls, model: str | Path) -> DoseModel:
@@ -72,11 +68,6 @@ class DoseModel:
     @classmethod
     def _from_folder(cls, folder: Path) -> DoseModel:
         return cls(folder, read_manifest(folder))
-
-    @cached_property
-    def protocol(self) -> StructureProtocol:
-        """The model's structure protocol."""
-        return StructureProtocol.load(self.manifest.protocol)
 
     @property
     def weights_path(self) -> Path:

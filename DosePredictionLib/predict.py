@@ -29,40 +29,13 @@ from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, w
 from .mapping import StructureMapping, fitting_protocol, map_structures
 from .model import DoseModel
 from .networks import TwoStageNetwork, fold_batch_norm
-from .volume import Volume
+from .prediction import Prediction
 
-__all__ = ["Inference", "Prediction", "Predictor", "default_model", "predict"]
+__all__ = ["Inference", "Predictor", "default_model", "predict"]
 
 _TILE, _OVERLAP = 64, 32
 # Peak of the two-stage network per input voxel, float32, measured by `make bench` and rounded up.
 _BYTES_PER_VOXEL = 500
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """A predicted dose and how it came about.
-
-    Args:
-        dose: Gy, float32, on the CT's own grid.
-        mapping: which structure went into which channel, and why.
-        prescription: what the dose was scaled to.
-        external: the external contour that was used, on the CT's grid.
-        findings: everything noticed from reading to the end, worst first.
-        fallbacks: what was tried when memory ran out, in words.
-        seconds: time of each step.
-    """
-
-    case: Case
-    model: DoseModel
-    dose: Volume
-    mapping: StructureMapping
-    prescription: Prescription
-    external: Volume
-    findings: tuple[Finding, ...]
-    fallbacks: tuple[str, ...]
-    device: str
-    precision: str
-    seconds: Mapping[str, float]
 
 
 class Inference(NamedTuple):

@@ -15,7 +15,7 @@ from .schema import to_json
 from .volume import Volume
 
 if TYPE_CHECKING:
-    from .predict import Prediction
+    from .prediction import Prediction
     from .report import ReportInput
 
 __all__ = ["STATEMENT", "prediction_summary", "report_input", "scored_structures"]

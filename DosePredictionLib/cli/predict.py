@@ -21,7 +21,8 @@ from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
 from ..model import DoseModel
-from ..predict import Prediction, Predictor, default_model
+from ..predict import Predictor, default_model
+from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..summary import prediction_summary, report_input
 from .options import add_case_options, chosen_mapping, chosen_prescription
