@@ -2,86 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .i18n import _
 
-__all__ = ["Freshness", "InputsSignature"]
+__all__ = ["Freshness", "RunSettings"]
 
 _NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class InputsSignature:
-    """What a prediction rests on, short enough to be compared.
+class RunSettings:
+    """What a prediction rests on beside the voxels.
 
     Args:
-        nodes: what a node is for → its identity and time stamp.
-        masks: structure → checksum of its voxels.
-        settings: name for people → value (model, prescription, precision …).
+        values: name for people → value (model, prescription, precision …).
         mapping: channel → structure.
     """
 
-    nodes: Mapping[str, str] = field(default_factory=dict)
-    masks: Mapping[str, int] = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
     mapping: Mapping[str, str | None] = field(default_factory=dict)
 
-    def differences(self, other: InputsSignature) -> tuple[str, ...]:
+    def differences(self, other: RunSettings) -> list[str]:
         """Names of what the two do not share, for people."""
-        # A structure in no channel does not reach the network.
-        used = {name for name in (*self.mapping.values(), *other.mapping.values()) if name}
-        masks = [name for name in _unlike(self.masks, other.masks) if name in used]
-        parts = (self.nodes, other.nodes), (self.settings, other.settings)
-        rest = [name for one, two in parts for name in _unlike(one, two)]
         channels = [
             _("channel {name}").format(name=name) for name in _unlike(self.mapping, other.mapping)
         ]
-        return tuple(dict.fromkeys([*masks, *rest, *channels]))
+        return [*_unlike(self.values, other.values), *channels]
+
+    def uses(self, structure: str) -> bool:
+        """Whether a structure fills a channel: one in none does not reach the network."""
+        return structure in self.mapping.values()
 
 
 @dataclass
 class Freshness:
-    """The inputs as they are now against those of the result.
+    """The inputs and settings as they are now against those of the result."""
 
-    A change is first only known to have happened (`changed`); once the inputs have been read again
-    (`read`) it is known what differs, or that nothing does: an edit that was undone counts as none.
-    """
-
-    result: InputsSignature | None = None
-    now: InputsSignature | None = None
-    _unread: dict[str, None] = field(default_factory=dict)
+    result: RunSettings | None = None
+    now: RunSettings | None = None
+    _edited: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """What changed since the result; empty when nothing did or there is no result."""
         if self.result is None:
             return ()
-        known = () if self.now is None else self.result.differences(self.now)
-        return tuple(dict.fromkeys([*known, *self._unread]))
+        settings = [] if self.now is None else self.result.differences(self.now)
+        return tuple(dict.fromkeys([*self._edited, *settings]))
 
     @property
     def is_outdated(self) -> bool:
         """Whether something changed since the result."""
         return bool(self.reasons)
 
-    def changed(self, what: str) -> None:
-        """Something was edited; its content has not been read again yet."""
-        self._unread[what] = None
+    def edited(self, names: Sequence[str], structures: Sequence[str]) -> None:
+        """Compared with the result's inputs, this differs; an edit undone is in it no more.
 
-    def read(self, signature: InputsSignature) -> None:
-        """The inputs have been read."""
-        self.now = signature
-        self._unread = {}
+        Args:
+            names: of segments, or of other inputs ("CT").
+            structures: all segments' names; of those, only what fills a channel counts.
+        """
+        used = self.result
+        self._edited = tuple(
+            name for name in names if name not in structures or (used and used.uses(name))
+        )
 
-    def completed(self, signature: InputsSignature) -> None:
-        """A prediction from these inputs is complete and shown."""
-        self.result = signature
+    def completed(self, settings: RunSettings) -> None:
+        """A prediction with these settings is complete and shown."""
+        self.result = settings
+        self._edited = ()
 
     def removed(self) -> None:
         """The result is gone."""
         self.result = None
+        self._edited = ()
 
     def notice(self) -> str:
         """What to tell the person; empty when the result is current or there is none."""

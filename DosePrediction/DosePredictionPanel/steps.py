@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any
 
 import qt
 
-__all__ = ["StepRunner", "run_steps"]
-
-Result = TypeVar("Result")
-Steps = Generator[Any, None, Result]
-
-
-def run_steps(steps: Generator[Any, None, Result]) -> Result:
-    """All steps at once, without an event loop; returns what the generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
+__all__ = ["StepRunner"]
 
 
 class StepRunner:
@@ -35,24 +22,21 @@ class StepRunner:
 
     def __init__(
         self,
-        steps: Steps[Any],
+        steps: Generator[Any, None, Any],
         on_step: Callable[[Any], None],
         on_done: Callable[[Any], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        self._steps, self._on_step, self._on_done, self._on_error = (
-            steps,
-            on_step,
-            on_done,
-            on_error,
-        )
+        self._steps, self._on_step = steps, on_step
+        self._on_done, self._on_error = on_done, on_error
         self._timer = qt.QTimer()
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._tick)
 
-    def start(self) -> None:
+    def start(self) -> StepRunner:
         """Begin with the next turn of the event loop."""
         self._timer.start()
+        return self
 
     def stop(self) -> None:
         """Take no further step; the generator's clean-up runs now."""
@@ -65,7 +49,7 @@ class StepRunner:
         except StopIteration as stop:
             self._timer.stop()
             self._on_done(stop.value)
-        except Exception as error:  # whatever a node may do: reported to the person, never lost
+        except Exception as error:  # whatever a node may do: told to the person, never lost
             self._timer.stop()
             self._on_error(error)
         else:

@@ -10,7 +10,7 @@ import pytest
 from DosePredictionPanel.apply_state import Situation, apply_button
 from DosePredictionPanel.corrections import Corrections
 from DosePredictionPanel.finding_rows import blocking_messages, finding_rows, findings_title
-from DosePredictionPanel.freshness import Freshness, InputsSignature
+from DosePredictionPanel.freshness import Freshness, RunSettings
 from DosePredictionPanel.model_card import installed_models, model_card, prescription_text
 from DosePredictionPanel.result_tables import change_table, dvh_table, goals_table, scores_table
 from DosePredictionPanel.structure_rows import structure_rows, structures_title
@@ -59,54 +59,51 @@ def test_apply_reads_update_when_the_result_is_out_of_date() -> None:
     assert apply_button(replace(READY, outdated=True)).text == "Update"
 
 
-BEFORE = InputsSignature(
-    nodes={"CT": "node1 7"},
-    masks={"PTV": 1, "Rectum": 2, "Helper": 3},
-    settings={"prescription": "45"},
-    mapping={"PTV": "PTV", "Rectum": "Rectum", "Marrow": None},
-)
-
-
-def edited(**masks: int) -> InputsSignature:
-    return replace(BEFORE, masks={**BEFORE.masks, **masks})
+BEFORE = RunSettings({"prescription": "45"}, {"PTV": "PTV", "Rectum": "Rect", "Marrow": None})
+STRUCTURES = ("PTV", "Rect", "Helper")
 
 
 def test_a_result_is_out_of_date_once_a_segment_changes() -> None:
-    state = Freshness()
-    state.changed("the segmentation")
+    state = Freshness(now=BEFORE)
+    state.edited(["Rect"], STRUCTURES)
     assert not state.is_outdated  # nothing is shown yet
-    state.read(BEFORE)
     state.completed(BEFORE)
     assert not state.is_outdated
-    state.changed("the segmentation")
-    assert "the segmentation" in state.notice()
-    state.read(edited(Rectum=9))
-    assert state.reasons == ("Rectum",)
-    state.read(BEFORE)  # undone
+    state.edited(["Rect"], STRUCTURES)
+    assert state.reasons == ("Rect",)
+    assert "Rect" in state.notice()
+    state.edited([], STRUCTURES)  # undone
     assert not state.notice()
 
 
-def test_a_change_during_a_prediction_outlives_it() -> None:
-    state = Freshness()
-    state.read(BEFORE)
-    state.changed("the segmentation")
+def test_a_new_result_is_current() -> None:
+    state = Freshness(result=BEFORE, now=BEFORE)
+    state.edited(["PTV"], STRUCTURES)
     state.completed(BEFORE)
-    assert state.is_outdated
+    assert not state.is_outdated
 
 
 def test_a_removed_result_cannot_be_out_of_date() -> None:
-    state = Freshness(result=BEFORE, now=edited(PTV=5))
-    assert state.is_outdated
+    state = Freshness(result=BEFORE, now=replace(BEFORE, values={"prescription": "50"}))
+    assert state.reasons == ("prescription",)
     state.removed()
     assert not state.notice()
 
 
 def test_only_what_reaches_the_network_makes_a_result_out_of_date() -> None:
-    assert BEFORE.differences(edited(Helper=8)) == ()
-    remapped = replace(BEFORE, mapping={**BEFORE.mapping, "Marrow": "Helper"})
-    assert BEFORE.differences(remapped) == ("channel Marrow",)
-    other = replace(BEFORE, nodes={"CT": "node2 1"}, settings={"prescription": "50"})
-    assert BEFORE.differences(other) == ("CT", "prescription")
+    state = Freshness(result=BEFORE, now=BEFORE)
+    state.edited(["Helper"], STRUCTURES)
+    assert not state.is_outdated
+    state.edited(["CT", "Helper"], STRUCTURES)
+    assert state.reasons == ("CT",)
+    state.now = replace(BEFORE, mapping={**BEFORE.mapping, "Marrow": "Helper"})
+    assert state.reasons == ("CT", "channel Marrow")
+
+
+def test_many_changes_are_counted() -> None:
+    values = {name: "1" for name in "abcde"}
+    state = Freshness(result=BEFORE, now=replace(BEFORE, values={**BEFORE.values, **values}))
+    assert "a, b, c and 2 more" in state.notice()
 
 
 def test_findings_stand_worst_first_with_what_to_do() -> None:

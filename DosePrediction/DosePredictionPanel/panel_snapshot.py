@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-__all__ = ["ParametersSnapshot", "changed_fields"]
+__all__ = ["CHECKING", "DISPLAY", "INPUTS", "MATCHING", "ParametersSnapshot", "changed_fields"]
 
 
 @dataclass(frozen=True)
