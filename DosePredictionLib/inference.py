@@ -22,13 +22,22 @@ Cancelled = Callable[[], bool]
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 
 
-def run_whole(network: TwoStageNetwork, x: Tensor) -> Tensor:
-    """The final dose `(z, y, x)`, float32, of an input `(1, channel, z, y, x)`."""
-    return network(x).final[0, 0].float()
+def run_whole(network: TwoStageNetwork, x: Tensor, coarse: bool = False) -> Tensor:
+    """The final dose `(z, y, x)`, float32, of an input `(1, channel, z, y, x)`.
+
+    Args:
+        coarse: stack the final and the coarse dose, `(2, z, y, x)`.
+    """
+    dose = network(x)
+    if coarse:
+        return torch.cat([dose.final[0], dose.coarse[0]]).float()
+    return dose.final[0, 0].float()
 
 
-def run_tiled(network: TwoStageNetwork, x: Tensor, tile: int, overlap: int) -> Tensor:
-    """The final dose from slabs along z that overlap and fade into each other.
+def run_tiled(
+    network: TwoStageNetwork, x: Tensor, tile: int, overlap: int, coarse: bool = False
+) -> Tensor:
+    """The dose of `run_whole` from slabs along z that overlap and fade into each other.
 
     Needs less memory than `run_whole` and sees less context near a slab's ends: the result differs
     there by what lies beyond the overlap.
@@ -38,15 +47,16 @@ def run_tiled(network: TwoStageNetwork, x: Tensor, tile: int, overlap: int) -> T
         tile, overlap: slices of a slab, and how many two slabs share; multiples of the divisor.
     """
     depth = x.shape[2]
-    total = torch.zeros(x.shape[2:], dtype=torch.float32, device=x.device)
+    shape = (2, *x.shape[2:]) if coarse else x.shape[2:]
+    total = torch.zeros(shape, dtype=torch.float32, device=x.device)
     weights = torch.zeros(depth, dtype=torch.float32, device=x.device)
     ramp = torch.arange(1, tile + 1, dtype=torch.float32, device=x.device)
     fade = torch.minimum(ramp, ramp.flip(0)).clamp(max=max(overlap, 1))
     for start in tile_starts(depth, tile, overlap):
         stop = min(start + tile, depth)
-        slab = run_whole(network, x[:, :, start:stop])
+        slab = run_whole(network, x[:, :, start:stop], coarse)
         weight = fade[: stop - start]
-        total[start:stop] += slab * weight[:, None, None]
+        total[..., start:stop, :, :] += slab * weight[:, None, None]
         weights[start:stop] += weight
     return total / weights[:, None, None]
 

@@ -22,14 +22,15 @@ from .device import (
     resolve_device,
     resolve_precision,
 )
-from .encoding import decode, encode, mirrored_channels
-from .errors import ModelError, PredictionError
+from .encoding import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
+from .errors import MemoryExhaustedError, ModelError, PredictionError
 from .findings import Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
 from .mapping import StructureMapping, fitting_protocol, map_structures
 from .model import DoseModel
 from .networks import TwoStageNetwork, fold_batch_norm
 from .prediction import Prediction
+from .volume import Volume
 
 __all__ = ["Inference", "Predictor", "default_model", "predict"]
 
@@ -39,7 +40,10 @@ _BYTES_PER_VOXEL = 500
 
 
 class Inference(NamedTuple):
-    """The network's output `(z, y, x)` in units of the dose scale, and how it was computed."""
+    """The network's output in units of the dose scale, and how it was computed.
+
+    `output` is `(z, y, x)`, or with the coarse dose `(2, z, y, x)`: final, coarse.
+    """
 
     output: NDArray[np.float32]
     device: str
@@ -90,6 +94,9 @@ class Predictor:
         recompute_strips: bool = False,
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
+        strip_margin_mm: float | None = None,
+        keep_coarse: bool = False,
+        keep_strips: bool = False,
     ) -> Prediction:
         """Predict the dose of a case.
 
@@ -100,6 +107,10 @@ class Predictor:
             recompute_strips: ignore strip masks that came with the case.
             progress: called with the share done and the stage in words.
             cancelled: asked between layers; true ends the work.
+            strip_margin_mm: margin of the strips instead of the model's own; strip masks that came
+                with the case are ignored then.
+            keep_coarse: return the coarse dose, too.
+            keep_strips: return the strip masks that the network received, too.
 
         Raises:
             MappingError: structures and channels do not fit.
@@ -115,18 +126,20 @@ class Predictor:
         structures = self._map(case, mapping)
         findings = [*case.findings, *structures.findings]
         findings += check_case(case, protocol, structures, manifest.expectations)
+        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        findings += told
         encoded = encode(
             case,
             protocol,
             structures,
-            manifest.encoding,
+            settings,
             TwoStageNetwork.divisor,
-            recompute_strips,
+            recompute_strips or strip_margin_mm is not None,
         )
         findings += encoded.findings
         _refuse_blocking(case.name, findings)
         clock.lap("encode")
-        inference = self.infer(encoded.input, report, cancelled)
+        inference = self.infer(encoded.input, report, cancelled, keep_coarse)
         if not np.all(np.isfinite(inference.output)):
             raise PredictionError(
                 f"The dose of {case.name} holds NaN or infinite values (precision "
@@ -136,12 +149,13 @@ class Predictor:
         scale, target, scaling = _prescription_scale(case, self.model)
         findings += scaling
         dose_gy = inference.output * np.float32(manifest.encoding.dose_scale_gy * scale)
-        dose = decode(dose_gy, encoded, case)
+        doses = [decode(d, encoded, case) for d in (dose_gy if keep_coarse else dose_gy[None])]
+        strips = _strips(encoded, case, settings) if keep_strips else None
         clock.lap("decode")
         return Prediction(
             case=case,
             model=self.model,
-            dose=dose,
+            dose=doses[0],
             mapping=structures,
             prescription=target,
             external=encoded.external,
@@ -150,6 +164,8 @@ class Predictor:
             device=inference.device,
             precision=inference.precision,
             seconds=clock.seconds(),
+            coarse=doses[1] if keep_coarse else None,
+            strips=strips,
         )
 
     def _map(self, case: Case, chosen: Mapping[str, str | None] | None) -> StructureMapping:
@@ -161,14 +177,16 @@ class Predictor:
         encoded: NDArray[np.float32],
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
+        coarse: bool = False,
     ) -> Inference:
         """Run the network; steps down when memory runs out.
 
         Args:
             encoded: the network's input `(channel, z, y, x)`.
+            coarse: return the coarse dose, too.
 
         Raises:
-            PredictionError: memory runs out for good.
+            MemoryExhaustedError: memory runs out for good.
             PredictionCancelled: `cancelled()` returned true.
         """
         fallbacks: list[str] = []
@@ -176,7 +194,7 @@ class Predictor:
             if attempt.fallback:
                 fallbacks.append(attempt.fallback)
             try:
-                output = self._run(encoded, attempt, progress, cancelled)
+                output = self._run(encoded, attempt, progress, cancelled, coarse)
                 device = str(attempt.device)
                 return Inference(output, device, attempt.precision, tuple(fallbacks))
             except (MemoryError, RuntimeError) as exception:
@@ -185,9 +203,10 @@ class Predictor:
                 self._placed = None
                 if attempt.device.type == "cuda":
                     torch.cuda.empty_cache()
-        raise PredictionError(
+        raise MemoryExhaustedError(
             f"Memory ran out even so: {'; '.join(fallbacks) or 'no fallback was left'}. Close "
-            "other programs, or predict on a machine with more memory."
+            "other programs, or predict on a machine with more memory.",
+            fallbacks,
         )
 
     def _attempts(self, voxels: int) -> list[_Attempt]:
@@ -218,21 +237,22 @@ class Predictor:
         attempt: _Attempt,
         progress: Progress | None,
         cancelled: Cancelled | None,
+        coarse: bool,
     ) -> NDArray[np.float32]:
         network = self._network(attempt)
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
-        run: Callable[[TwoStageNetwork, Tensor], Tensor] = run_whole
+        run: Callable[[TwoStageNetwork, Tensor, bool], Tensor] = run_whole
         slices = x.shape[2]
         if attempt.tiled:
             run, slices = _run_tiled, _tiled_slices(slices)
         voxels = slices * x.shape[3] * x.shape[4] * (2 if self._mirrored else 1)
         watch = watched(network, voxels, progress, cancelled)
         with torch.inference_mode(), _plain_float32(), watch:
-            dose = run(network, x)
+            dose = run(network, x, coarse)
             if self._mirrored:
                 mirrored = x[:, self._mirrored].flip(-1)
-                dose = (dose + run(network, mirrored).flip(-1)) / 2
+                dose = (dose + run(network, mirrored, coarse).flip(-1)) / 2
             return dose.cpu().numpy()
 
     def _network(self, attempt: _Attempt) -> TwoStageNetwork:
@@ -296,6 +316,34 @@ def _refuse_blocking(case: str, findings: list[Finding]) -> None:
         raise PredictionError(f"{case}: {first.message} {first.remedy}{more}".strip())
 
 
+def _with_strip_margin(
+    settings: EncodingSettings, margin_mm: float | None
+) -> tuple[EncodingSettings, list[Finding]]:
+    """The encoding with another margin of the strips, and what is to be said of it."""
+    own_mm = settings.strips.margin_mm
+    if margin_mm is None or margin_mm == own_mm:
+        return settings, []
+    if not np.isfinite(margin_mm) or margin_mm < 0:
+        raise PredictionError(f"The margin of the strips must be 0 mm or more; got {margin_mm}.")
+    finding = Finding(
+        "strip-margin-unlike-model",
+        "warning",
+        f"The strips have a margin of {margin_mm:g} mm; the model was trained with {own_mm:g} mm.",
+        "Set it back, unless this is an experiment.",
+    )
+    return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
+
+
+def _strips(encoded: EncodedCase, case: Case, settings: EncodingSettings) -> dict[int, Volume]:
+    """The strip masks that the network received, on the case's grid."""
+    angles = settings.strips.angles
+    masks = encoded.input[-len(angles) :] > 0
+    return {
+        angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
+        for angle, mask in zip(angles, masks, strict=True)
+    }
+
+
 def _prescription_scale(case: Case, model: DoseModel) -> tuple[float, Prescription, list[Finding]]:
     """By what a single-level model's dose is scaled, the prescription that results, and why."""
     expected = model.manifest.expectations
@@ -338,8 +386,8 @@ def _exceeds_memory(voxels: int, precision: Precision) -> bool:
     return available is not None and needed > available
 
 
-def _run_tiled(network: TwoStageNetwork, x: Tensor) -> Tensor:
-    return run_tiled(network, x, _TILE, _OVERLAP)
+def _run_tiled(network: TwoStageNetwork, x: Tensor, coarse: bool) -> Tensor:
+    return run_tiled(network, x, _TILE, _OVERLAP, coarse)
 
 
 def _tiled_slices(depth: int) -> int:

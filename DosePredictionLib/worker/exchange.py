@@ -225,8 +225,14 @@ def read_exchanged_case(folder: Path) -> Case:
     )
 
 
-def write_prediction(folder: Path, prediction: Prediction) -> None:
-    """Write a prediction, without its case, to a folder that appears whole or not at all."""
+def write_prediction(
+    folder: Path, prediction: Prediction, seconds: Mapping[str, float] | None = None
+) -> None:
+    """Write a prediction, without its case, to a folder that appears whole or not at all.
+
+    Args:
+        seconds: time of further steps, beside the prediction's own.
+    """
     with _folder_aside(folder) as aside:
         arrays = _ArrayWriter(aside, prediction.dose.grid)
         coarse = prediction.coarse
@@ -245,7 +251,7 @@ def write_prediction(folder: Path, prediction: Prediction) -> None:
             fallbacks=prediction.fallbacks,
             device=prediction.device,
             precision=prediction.precision,
-            seconds=dict(prediction.seconds),
+            seconds=_added(seconds or {}, prediction.seconds),
         )
         _write_record(aside / _PREDICTION, record)
 
@@ -311,9 +317,10 @@ class _ArrayReader:
         shape = self._grid.shape
         voxels = int(np.prod(shape))
         try:
-            stored: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as exception:
             raise CaseError(f"{path} cannot be read: {exception}.") from exception
+        stored: NDArray[Any] = np.asarray(mapped)
         if array.packed:
             if stored.dtype != np.uint8 or stored.shape != ((voxels + 7) // 8,):
                 raise CaseError(f"{path} holds no packed mask of {voxels} voxels.")
@@ -322,6 +329,12 @@ class _ArrayReader:
 
     def read_optional(self, array: _Array | None) -> Volume | None:
         return None if array is None else self.read(array)
+
+
+def _added(before: Mapping[str, float], own: Mapping[str, float]) -> dict[str, float]:
+    """Steps that came before a prediction's own, and a total over all."""
+    total = sum(before.values()) + own["total"]
+    return {**before, **own, "total": round(total, 3)}
 
 
 def _as_bool(mask: NDArray) -> NDArray:
