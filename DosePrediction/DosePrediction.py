@@ -18,7 +18,6 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 
@@ -28,6 +27,7 @@ except ImportError:
     # A plain checkout given as an additional module path: the library lies beside this folder.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from DosePredictionPanel.blocking import predict_blocking
 from DosePredictionPanel.panel import Panel
 from DosePredictionPanel.parameters import DosePredictionParameterNode
 from DosePredictionPanel.prediction_run import Callbacks, PredictionRun, RunInputs
@@ -178,7 +178,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         Returns:
             A handle with `cancel()` and `is_running`.
 
-        >>> run = logic.predictAsync(ct, segmentation, onFinished=lambda dose: print(dose.GetName()))
+        >>> run = logic.predictAsync(ct, segmentation, onFinished=lambda dose: print(dose))
         >>> run.cancel()
         """
         inputs = self._inputs(
@@ -322,6 +322,15 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             raise ValueError(_("The prediction's files are gone. Predict again."))
         return write_result_report(result, prediction, Path(path))
 
+    def exportReportAsync(
+        self, doseNode: Any, path: str | Path, onDone: Callable[[str], None]
+    ) -> None:
+        """As `exportReport`, in the worker; `onDone` gets what went wrong, or an empty text.
+
+        >>> logic.exportReportAsync(dose, "report.html", lambda error: print(error or "written"))
+        """
+        services().write_report(doseNode, Path(path), onDone)
+
     def removeResult(self, doseNode: Any) -> None:
         """Delete exactly the nodes that the run of this dose made.
 
@@ -364,9 +373,10 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         before: SceneResult | None = None,
     ) -> RunInputs:
         """Checked arguments of a prediction."""
+        from DosePredictionPanel.arguments import as_mapping, as_prescription, require_no_blocking
+
         from DosePredictionLib.evaluation.goals import GoalSet
         from DosePredictionLib.scene import input_findings
-        from DosePredictionPanel.arguments import as_mapping, as_prescription, require_no_blocking
 
         require_no_blocking(input_findings(ct, segmentation, plan_dose))
         return RunInputs(
@@ -388,9 +398,10 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         model: str | None,
         mapping: Mapping[str, str | None] | str | Path | None,
     ) -> Any:
+        from DosePredictionPanel.arguments import as_mapping, protocol_of
+
         from DosePredictionLib.mapping import fitting_protocol, map_structures
         from DosePredictionLib.scene import list_segments
-        from DosePredictionPanel.arguments import as_mapping, protocol_of
 
         names = [segment.name for segment in list_segments(segmentation)]
         chosen = as_mapping(mapping, model)

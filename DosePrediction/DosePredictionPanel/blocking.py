@@ -34,9 +34,7 @@ def predict_blocking(
     prepared = inputs.prepared
     if prepared is None:
         folder = shared.scratch.new("case")
-        prepared = finish(
-            prepare_steps(inputs.ct, inputs.segmentation, inputs.plan_dose, folder)
-        )
+        prepared = finish(prepare_steps(inputs.ct, inputs.segmentation, inputs.plan_dose, folder))
         shared.keep_prepared(prepared)
     output = shared.scratch.new("prediction")
     answers: list[Any] = []

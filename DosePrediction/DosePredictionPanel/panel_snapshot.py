@@ -37,15 +37,11 @@ MATCHING = frozenset({"ct", "segmentation", "model", "corrections"})
 """What the table of structures rests on."""
 CHECKING = INPUTS | MATCHING | {"prescription_gy"}
 """What the preflight rests on."""
-DISPLAY = frozenset(
-    {"shown", "opacity", "range_low", "range_high", "unit", "isodoses", "legend"}
-)
+DISPLAY = frozenset({"shown", "opacity", "range_low", "range_high", "unit", "isodoses", "legend"})
 """What the dose on the slices rests on."""
 
 
-def changed_fields(
-    before: ParametersSnapshot | None, after: ParametersSnapshot
-) -> frozenset[str]:
+def changed_fields(before: ParametersSnapshot | None, after: ParametersSnapshot) -> frozenset[str]:
     """Names of what differs; everything at first."""
     return frozenset(
         field.name

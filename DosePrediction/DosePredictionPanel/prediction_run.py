@@ -89,9 +89,7 @@ def export_steps(
 
     source = prepared.source()
     prediction = read_prediction(output, source.case)
-    return (
-        yield from result_steps(prediction, source, goals=inputs.goals, before=inputs.before)
-    )
+    return (yield from result_steps(prediction, source, goals=inputs.goals, before=inputs.before))
 
 
 class PredictionRun(VTKObservationMixin):

@@ -103,6 +103,7 @@ def _ijk_to_ras(grid: Grid) -> Any:
 
 def _segmentation_node(name: str, ct: Any, case: Any) -> Any:
     import numpy as np
+
     from DosePredictionLib.mapping import fitting_protocol, propose_mapping
 
     protocol = fitting_protocol(list(case.structures))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 
+from .i18n import _
 from .prepared import PreparedInputs, Scratch
 from .worker_process import WorkerProcess
 
@@ -22,6 +25,7 @@ class Services:
 
     def __init__(self) -> None:
         self.scratch = Scratch()
+        self._numbers = itertools.count(1)
         self._worker: WorkerProcess | None = None
         self._prepared: PreparedInputs | None = None
         self._results: dict[str, tuple[SceneResult, PreparedInputs, Path]] = {}
@@ -102,6 +106,34 @@ class Services:
         if kept is None or not kept[2].is_dir():
             return None
         return read_prediction(kept[2], kept[1].source().case)
+
+    def write_report(self, dose: Any, path: Path, done: Callable[[str], None]) -> None:
+        """Have the worker write the report of a dose's prediction.
+
+        Args:
+            done: called with what went wrong, or an empty text.
+        """
+        from DosePredictionLib.worker.messages import Failure, WriteReport
+
+        kept = self._results.get(dose.GetID())
+        if kept is None:
+            done(_("{name} came with the scene. Predict again.").format(name=dose.GetName()))
+            return
+        _result, prepared, output = kept
+        request = WriteReport(
+            f"report-{path.name}-{next(self._numbers)}",
+            str(prepared.folder),
+            str(output),
+            str(path),
+        )
+
+        def replied(reply: Any) -> None:
+            done(reply.message if isinstance(reply, Failure) else "")
+
+        try:
+            self.worker.send(request, replied)
+        except (OSError, ValueError) as error:
+            done(str(error))
 
     def forget_scene(self) -> None:
         """The scene was closed: no node is left to belong to."""

@@ -24,6 +24,7 @@ def strips_node(ct: Any, segmentation: Any, mapping: StructureMapping, margin_mm
         GeometryError: slices lie more than 5° off the axial plane.
     """
     import numpy as np
+
     from DosePredictionLib.external import derive_external
     from DosePredictionLib.protocol import StructureProtocol
     from DosePredictionLib.scene import case_from_nodes

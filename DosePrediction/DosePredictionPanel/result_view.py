@@ -1,0 +1,63 @@
+"""A result of the scene as the panel's texts and tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .i18n import _
+from .result_tables import Table, change_table, dvh_table, goals_table, scores_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from DosePredictionLib.evaluation.dvh import Dvh
+    from DosePredictionLib.scene import SceneResult
+
+__all__ = ["default_goals", "goal_titles", "result_summary", "result_tables"]
+
+_DEFAULT_GOALS = {"openkbp": "head_neck_70_35", "pelvis": "pelvis_nodal_45_50"}
+
+
+def goal_titles() -> dict[str, str]:
+    """Id → title of the shipped goal templates, and "" for none."""
+    from DosePredictionLib.evaluation.goals import GoalSet
+
+    titles = {name: GoalSet.load(name).title for name in GoalSet.available()}
+    return {"": _("None"), **titles}
+
+
+def default_goals(protocol: str) -> str:
+    """The template that a protocol's models go with; empty when there is none."""
+    return _DEFAULT_GOALS.get(protocol, "")
+
+
+def result_summary(result: SceneResult) -> str:
+    """A line on what is shown."""
+    from DosePredictionLib.report.wording import number
+
+    body, _plan = result.body
+    text = _("{name}: highest dose {highest} Gy, {count} structures.").format(
+        name=result.name, highest=number(body.max_gy), count=len(result.predicted)
+    )
+    if result.evaluation is None:
+        return text
+    error = number(result.evaluation.get("mae_body_gy"), 2)
+    against = _("Against the plan: {error} Gy mean error in the body.")
+    return f"{text} {against.format(error=error)}"
+
+
+def result_tables(result: SceneResult, before: Mapping[str, Dvh] | None = None) -> dict[str, Table]:
+    """Tables by tab; those without content have no rows.
+
+    Args:
+        before: DVHs of the result that this one replaced, for the tab of changes.
+    """
+    labels = {channel.name: channel.label for channel in result.protocol.channels}
+    empty = Table((), ())
+    goals = goals_table(result.goals, result.planned_goals) if result.goals else empty
+    return {
+        "goals": goals,
+        "dvh": dvh_table(result.predicted, result.planned, labels),
+        "scores": scores_table(result.evaluation),
+        "change": change_table(before, result.predicted) if before else empty,
+    }
