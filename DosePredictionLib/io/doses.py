@@ -10,9 +10,11 @@ import numpy as np
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
 from ..volume import Grid, Volume
-from .volumes import read_volume
 
-__all__ = ["dose_on_grid", "read_dose", "uncovered"]
+__all__ = ["DOSE_GAP", "dose_on_grid", "read_dose", "uncovered"]
+
+DOSE_GAP = "plan-dose-incomplete"
+"""Id of the finding that a plan's dose does not cover a structure."""
 
 _REQUIRED_COVERAGE = 0.99
 
@@ -21,6 +23,8 @@ def read_dose(
     path: Path, grid: Grid, structures: Mapping[str, Volume], resample: bool = True
 ) -> tuple[Volume, list[Finding]]:
     """A dose file, Gy, on `grid`; see `dose_on_grid`."""
+    from .volumes import read_volume  # its readers are not needed for doses at hand
+
     dose = read_volume(path)
     if dose.array.dtype.kind == "f" and not np.all(np.isfinite(dose.array)):
         raise CaseError(f"{path} holds NaN or infinite doses.")

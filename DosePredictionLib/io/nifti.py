@@ -19,7 +19,7 @@ from ..errors import CaseError
 from ..findings import Finding
 from ..schema import from_json, read_json
 from ..volume import Grid, Volume
-from .doses import dose_on_grid, uncovered
+from .doses import DOSE_GAP, dose_on_grid, uncovered
 from .volumes import file_stem, is_volume_file, read_volume
 
 __all__ = [
@@ -33,9 +33,6 @@ __all__ = [
 PUBLISHED_SUFFIX = "_256_64"
 PUBLISHED_PREDICTION = "E2E_Baseline_Lband_Pred_Dose_256_64"
 """Name under which published predictions lie in a case folder."""
-
-DOSE_GAP = "plan-dose-incomplete"
-"""Id of the finding that a plan's dose does not cover a structure."""
 
 _STRIP = re.compile(r"strip_full_theta(\d{3})")
 _NOT_STRUCTURES = re.compile(r"(dose|pred|e2e_)", re.IGNORECASE)
