@@ -44,6 +44,11 @@ class InstallationSection:
             ui.installationSection.text = _("Installation – complete")
             ui.installationLabel.text = _("Everything that a prediction needs is there.")
 
+    def show_report(self, report: str) -> None:
+        """The report, once it has been written."""
+        self.ui.installationText.setPlainText(report)
+        self.ui.copyReportButton.text = _("Copy report")
+
     def _copy(self) -> None:
         copy_text(self.ui.installationText.plainText)
         self.ui.copyReportButton.text = _("Copied")

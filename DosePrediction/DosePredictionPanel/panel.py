@@ -19,6 +19,7 @@ from .freshness import Freshness, RunSettings
 from .i18n import _
 from .inputs_reader import CheckInputs, InputsReader
 from .inputs_section import InputsSection
+from .installation import install_missing, installation_report, missing_packages
 from .installation_section import InstallationSection
 from .panel_snapshot import CHECKING, DISPLAY, MATCHING, ParametersSnapshot, changed_fields
 from .parameters import DosePredictionParameterNode
@@ -528,16 +529,28 @@ class Panel(VTKObservationMixin):
     # --- Installation ---------------------------------------------------------------------------
 
     def _check_installation(self) -> None:
-        raise NotImplementedError
+        """What is missing; the report follows when the worker's Python has written it."""
+        self._missing = ", ".join(missing_packages())
+        self._installation.show(self._missing, _("Looking at the installation…"))
+        try:
+            self._report_process = installation_report(self._installation.show_report)
+        except ValueError as error:  # no interpreter
+            self._installation.show_report(str(error))
+        self._show_state()
 
     def _install(self) -> None:
-        raise NotImplementedError
+        """Install what is missing, then look again."""
+        with self._errors_shown(_("The packages cannot be installed.")):
+            install_missing()
+        self.logic.stopWorker()  # the next one sees what is new
+        self._check_installation()
 
     # --- Pieces ---------------------------------------------------------------------------------
 
     def _make_sections(self) -> None:
         ui = self.ui
         self._notice_is_freshness = False
+        self._report_process: Any = None
         self._settings_of_run = RunSettings()
         self._inputs = InputsSection(ui)
         self._structures = StructuresSection(ui, self._correct, self._match_again)
