@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 
@@ -417,3 +419,136 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
                 )
             )
         return result
+
+
+class DosePredictionTest(ScriptedLoadableModuleTest):
+    """Predicts a shipped case for real, in the worker, and takes it out again.
+
+    Run by Slicer's generic test runner, `slicer.selfTests["DosePrediction"]()` or the Reload and
+    Test button; needs torch in Slicer's Python.
+    """
+
+    def setUp(self) -> None:
+        """An empty scene."""
+        slicer.mrmlScene.Clear()
+        self.logic = DosePredictionLogic()
+
+    def runTest(self) -> None:
+        """All tests, each in a scene of its own."""
+        for name in (
+            "test_arguments_that_cannot_be_predicted",
+            "test_predict_again_and_remove",
+            "test_cancel_leaves_the_scene",
+            "test_panel",
+        ):
+            self.setUp()
+            self.delayDisplay(name)
+            getattr(self, name)()
+        self.logic.stopWorker()
+
+    def test_arguments_that_cannot_be_predicted(self) -> None:
+        """Refused with a cause, before anything is read."""
+        with self.assertRaisesRegex(ValueError, "CT"):
+            self.logic.predict(None, None)
+        ct, segmentation, _plan = self.logic.loadSample()
+        with self.assertRaisesRegex(ValueError, "no model"):
+            self.logic.predict(ct, segmentation, modelName="there is none")
+        with self.assertRaises(ValueError):
+            self.logic.predict(ct, segmentation, mapping={"PTV70": "no such segment"})
+
+    def test_predict_again_and_remove(self) -> None:
+        """Dose, tables and goals; the same nodes for a second run; none after removal."""
+        ct, segmentation, plan = self.logic.loadSample()
+        nodes_before = self._node_ids()
+        dose = self.logic.predict(
+            ct, segmentation, planDoseNode=plan, goals="head_neck_70_35", timeout=600
+        )
+        self.assertEqual(dose.GetImageData().GetDimensions(), ct.GetImageData().GetDimensions())
+        highest = float(slicer.util.arrayFromVolume(dose).max())
+        self.assertGreater(highest, 60.0)
+        self.assertLess(highest, 90.0)
+        result = self.logic.result(dose)
+        self.assertGreater(result.predicted["PTV70"].mean_gy, 60.0)
+        self.assertLess(self.logic.scores(dose)["dose_score_gy"], 6.0)
+        self.assertTrue(result.goals)
+        nodes_after = self._node_ids()
+        again = self.logic.predict(ct, segmentation, planDoseNode=plan, goals="head_neck_70_35")
+        self.assertIs(again, dose)
+        self.assertEqual(self._node_ids(), nodes_after)
+        self.logic.removeResult(again)
+        self.assertEqual(self._node_ids(), nodes_before)
+
+    def test_cancel_leaves_the_scene(self) -> None:
+        """A cancelled prediction adds nothing; the next one works."""
+        ct, segmentation, _plan = self.logic.loadSample()
+        nodes_before = self._node_ids()
+        errors: list[Exception] = []
+        run = self.logic.predictAsync(
+            ct, segmentation, onError=lambda error, details: errors.append(error)
+        )
+        run.cancel()
+        self._wait(lambda: bool(errors))
+        self.assertEqual(type(errors[0]).__name__, "PredictionCancelled")
+        self.assertEqual(self._node_ids(), nodes_before)
+
+    def test_panel(self) -> None:
+        """Apply in the panel, a contour changed afterwards, Update, and removal."""
+        panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
+        ct, segmentation, plan = self.logic.loadSample()
+        panel.enter()
+        parameters = panel.parameters
+        parameters.ctVolume, parameters.segmentation = ct, segmentation
+        parameters.planDose = plan
+        self._wait(lambda: panel.ui.applyButton.enabled)
+        self.assertEqual(panel.ui.structuresTable.rowCount, 11)
+        panel.ui.applyButton.click()
+        self.assertEqual(panel.ui.applyButton.text, _("Cancel"))
+        self._wait(lambda: panel.run is None, seconds=600)
+        dose = parameters.resultDose
+        self.assertIsNotNone(dose, panel.ui.noticeLabel.text)
+        self.assertGreater(panel.ui.goalsTable.rowCount, 0)
+        self.assertGreater(panel.ui.scoresTable.rowCount, 0)
+        parameters.opacity = 0.25
+        self.assertAlmostEqual(panel.ui.opacitySlider.value, 0.25)
+        self._shrink(segmentation, "Brainstem", ct)
+        self._wait(lambda: panel.ui.applyButton.text == _("Update"))
+        self._wait(lambda: panel.ui.applyButton.enabled)
+        self.assertIn("Brainstem", panel.ui.noticeLabel.text)
+        panel.ui.applyButton.click()
+        self._wait(lambda: panel.run is None, seconds=600)
+        self.assertGreater(panel.ui.changeTable.rowCount, 0)
+        self.assertEqual(panel.ui.applyButton.text, _("Apply"))
+        panel.ui.removeButton.click()
+        self.assertIsNone(parameters.resultDose)
+        self.assertEqual([n for n in self._node_names() if "redict" in n], [])
+
+    def _node_ids(self) -> set[str]:
+        """Ids of the nodes that a person would see or save."""
+        scene = slicer.mrmlScene
+        nodes = [scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes())]
+        return {node.GetID() for node in nodes if node.GetSaveWithScene()}
+
+    def _node_names(self) -> list[str]:
+        scene = slicer.mrmlScene
+        return [
+            scene.GetNthNode(number).GetName() or ""
+            for number in range(scene.GetNumberOfNodes())
+            if scene.GetNthNode(number).IsA("vtkMRMLVolumeNode")
+        ]
+
+    def _wait(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Let Slicer work until something is so."""
+        timer = qt.QElapsedTimer()
+        timer.start()
+        while not condition():
+            if timer.elapsed() > 1000 * seconds:
+                self.fail(f"Nothing came of it within {seconds:g} s.")
+            slicer.app.processEvents()
+
+    def _shrink(self, segmentation: Any, name: str, ct: Any) -> None:
+        """Take the upper half of a segment away."""
+        id = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, id, ct)
+        slices = array.any(axis=(1, 2)).nonzero()[0]
+        array[slices[len(slices) // 2] :] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, id, ct)

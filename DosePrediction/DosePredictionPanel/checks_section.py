@@ -61,10 +61,13 @@ class ChecksSection:
             item.setToolTip(row.tool_tip)
             widget.addItem(item)
         widget.visible = bool(rows)
-        if rows:
-            widget.doItemsLayout()  # heights of wrapped lines are known after it
-            height = sum(widget.sizeHintForRow(number) for number in range(len(rows)))
-            widget.setFixedHeight(min(_HIGHEST, height + 2 * widget.frameWidth + 4))
+        qt.QTimer.singleShot(0, self._fit_height)  # lines wrap when the list has its width
+
+    def _fit_height(self) -> None:
+        widget = self.ui.checksList
+        widget.doItemsLayout()
+        height = sum(widget.sizeHintForRow(number) for number in range(len(self._rows)))
+        widget.setFixedHeight(min(_HIGHEST, height + 2 * widget.frameWidth + 4))
 
     def _clicked(self, item: qt.QListWidgetItem) -> None:
         position_mm = self._rows[self.ui.checksList.row(item)].position_mm

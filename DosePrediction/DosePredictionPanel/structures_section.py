@@ -15,7 +15,7 @@ from .table_widget import STATUS_COLORS, fit_height
 __all__ = ["StructuresSection"]
 
 Correct = Callable[[str, "str | None"], None]
-_SWATCH = 12
+_SWATCH, _ROW_HEIGHT = 12, 24
 
 
 class StructuresSection:
@@ -35,6 +35,8 @@ class StructuresSection:
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Channel"), _("Segment"), "cc", _("Match")])
         table.verticalHeader().hide()
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
+        table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
