@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import qt
 
+from .connectors import ResizeWatch
 from .finding_rows import FindingRow, finding_rows, findings_title
 from .i18n import _
 
@@ -29,6 +30,8 @@ class ChecksSection:
         self.ui, self._on_place = ui, on_place
         self._rows: list[FindingRow] = []
         ui.checksList.connect("itemClicked(QListWidgetItem*)", self._clicked)
+        self._resizing = ResizeWatch(self._fit_height)
+        ui.checksList.installEventFilter(self._resizing)
         self.clear("")
 
     def clear(self, hint: str) -> None:
@@ -61,12 +64,14 @@ class ChecksSection:
             item.setToolTip(row.tool_tip)
             widget.addItem(item)
         widget.visible = bool(rows)
-        qt.QTimer.singleShot(0, self._fit_height)  # lines wrap when the list has its width
+        self._fit_height()
 
     def _fit_height(self) -> None:
+        """As high as the wrapped lines need at this width."""
         widget = self.ui.checksList
         widget.doItemsLayout()
-        height = sum(widget.sizeHintForRow(number) for number in range(len(self._rows)))
+        items = [widget.item(number) for number in range(len(self._rows))]
+        height = sum(widget.visualItemRect(item).height() for item in items)
         widget.setFixedHeight(min(_HIGHEST, height + 2 * widget.frameWidth + 4))
 
     def _clicked(self, item: qt.QListWidgetItem) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import qt
 from slicer.parameterNodeWrapper import GuiConnector
 
-__all__ = ["ComboDataConnector", "WheelGuard", "fill_combo"]
+__all__ = ["ComboDataConnector", "ResizeWatch", "WheelGuard", "fill_combo"]
 
 
 class ComboDataConnector(GuiConnector):
@@ -62,6 +63,22 @@ def fill_combo(combo: qt.QComboBox, items: dict[str, str], chosen: str | None) -
         combo.addItem(text, data)
     combo.currentIndex = -1 if chosen is None else combo.findData(chosen)
     combo.blockSignals(blocked)
+
+
+class ResizeWatch(qt.QObject):
+    """Calls back, a turn of the event loop later, when a widget has another width."""
+
+    def __init__(self, on_width: Callable[[], None]) -> None:
+        qt.QObject.__init__(self)
+        self._on_width = on_width
+        self._width = -1
+
+    def eventFilter(self, watched: qt.QObject, event: qt.QEvent) -> bool:
+        """Look at resize events; handle none."""
+        if event.type() == qt.QEvent.Resize and watched.width != self._width:
+            self._width = watched.width
+            qt.QTimer.singleShot(0, self._on_width)
+        return False
 
 
 class WheelGuard(qt.QObject):
