@@ -19,7 +19,13 @@ __all__ = [
 
 
 class DosePredictionError(ValueError):
-    """Base of everything that a caller can put right."""
+    """Base of everything that a caller can put right.
+
+    Attributes:
+        details: lines for a copyable report, as a traceback in another process or its last output.
+    """
+
+    details: str = ""
 
 
 class GeometryError(DosePredictionError):

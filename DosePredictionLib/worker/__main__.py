@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from ..allocator import keep_freed_memory
 from .server import Worker, WorkerSettings
@@ -18,8 +18,8 @@ from .server import Worker, WorkerSettings
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until the client goes."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Serve until the client goes; ends the process."""
     parser = argparse.ArgumentParser(
         prog="python -m DosePredictionLib.worker",
         description="Predict doses on request; for programs, not for people.",
@@ -33,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     settings = WorkerSettings(call.parent, call.scratch, call.idle_seconds)
     Worker(requests, replies, settings).serve()
-    return 0
 
 
 def _take_streams() -> tuple[BinaryIO, BinaryIO]:
@@ -54,4 +53,4 @@ def _lead_own_group() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

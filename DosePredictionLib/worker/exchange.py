@@ -14,6 +14,7 @@ A window writes one array a call, so that it can draw between calls:
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -319,6 +320,8 @@ class _ArrayReader:
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as exception:
+            if isinstance(exception, OSError) and exception.errno == errno.ENOMEM:
+                raise MemoryError(f"{path} cannot be mapped") from exception
             raise CaseError(f"{path} cannot be read: {exception}.") from exception
         stored: NDArray[Any] = np.asarray(mapped)
         if array.packed:

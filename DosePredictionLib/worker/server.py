@@ -19,7 +19,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
@@ -96,24 +96,22 @@ class Worker:
         self._replies = replies
         self._settings = settings or WorkerSettings()
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._open: dict[str, _Job] = {}
         self._predictors: dict[tuple[str, ...], Predictor] = {}
 
-    def serve(self) -> None:
-        """Work until the client asks for the end, closes the stream, or dies."""
+    def serve(self) -> NoReturn:
+        """Work until the client asks for the end, closes the stream, or dies; ends the process."""
+        self._reply(Ready(PROTOCOL_VERSION, __version__, os.getpid(), sys.executable))
         threading.Thread(target=self._listen, daemon=True).start()
         if self._settings.parent is not None:
             threading.Thread(target=self._watch, daemon=True).start()
-        self._reply(Ready(PROTOCOL_VERSION, __version__, os.getpid(), sys.executable))
         while True:
             try:
                 job = self._jobs.get(timeout=self._settings.idle_seconds)
             except queue.Empty:
                 self._give_up_models()
                 continue
-            if job is None:
-                return
             self._work(job)
 
     # The working thread
@@ -161,6 +159,7 @@ class Worker:
             laps[step] = round(now - clock, 3)
             clock = now
 
+        _refuse_if_cancelled(job)
         report(0.0, "reading the case")
         case = read_exchanged_case(Path(request.case))
         lap("read")
@@ -265,7 +264,6 @@ class Worker:
         """Stop what runs, politely at first."""
         for job in list(self._open.values()):
             job.cancelled.set()
-        self._jobs.put(None)
         deadline = time.monotonic() + self._settings.grace_seconds
         while self._open and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -140,9 +140,10 @@ def as_exception(failure: Failure) -> DosePredictionError:
     kind = getattr(errors, failure.kind, WorkerError)
     if not (isinstance(kind, type) and issubclass(kind, DosePredictionError)):
         kind = WorkerError
-    if issubclass(kind, errors.MemoryExhaustedError):
-        return kind(failure.message, failure.tried)
-    return kind(failure.message)
+    exhausted = issubclass(kind, errors.MemoryExhaustedError)
+    exception = kind(failure.message, failure.tried) if exhausted else kind(failure.message)
+    exception.details = failure.details
+    return exception
 
 
 def _explain(exit_code: int) -> tuple[str, str]:
