@@ -22,6 +22,7 @@ or one segment per `next()`, so that a window can draw in between; `finish` runs
 from .changes import Fingerprint, fingerprint, what_changed
 from .display import DisplaySettings, Layer, Unit, apply_display, default_range
 from .export import write_dose, write_result_report, write_tables
+from .measures import Measures
 from .reading import (
     SceneCase,
     SegmentInfo,
@@ -30,15 +31,8 @@ from .reading import (
     input_findings,
     list_segments,
 )
-from .results import (
-    SceneResult,
-    add_result,
-    remove_result,
-    result_nodes,
-    result_runs,
-    result_steps,
-    set_goals,
-)
+from .results import SceneResult, add_result, remove_result, result_steps, set_goals
+from .runs import result_nodes, result_runs
 from .steps import Step, finish
 from .views import jump_to, show_result_layout, slices_and_chart_layout
 
@@ -46,6 +40,7 @@ __all__ = [
     "DisplaySettings",
     "Fingerprint",
     "Layer",
+    "Measures",
     "SceneCase",
     "SceneResult",
     "SegmentInfo",

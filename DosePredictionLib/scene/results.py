@@ -1,29 +1,47 @@
-"""A prediction → nodes."""
+"""A prediction → nodes: measured in steps, entering the scene in one batch when complete."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any
 
-from ..evaluation.dvh import Dvh
+import numpy as np
+import slicer
+from numpy.typing import NDArray
+
+from ..errors import CaseError
 from ..evaluation.goals import GoalSet
 from ..mapping import StructureMapping
 from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..volume import Volume
+from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_table
+from .geometry import array_of_image, index_to_ras
+from .hierarchy import place_in_study, remove_study, study_above
+from .images import Placement, image_of, strip_draft, strip_labelmap, volume_drafts
+from .measures import GoalResults, Measures, judge, measure_steps
 from .reading import SceneCase, SegmentInfo
-from .steps import Steps, finish
+from .restore import restore_displays
+from .runs import (
+    Draft,
+    batch,
+    enter_scene,
+    inputs_of,
+    refer_to_inputs,
+    remembered,
+    remove_nodes,
+    result_nodes,
+    run_of_inputs,
+)
+from .steps import Step, Steps, finish
+from .tables import change_drafts, curve_drafts, goal_draft, score_draft
 
-__all__ = [
-    "SceneResult",
-    "add_result",
-    "remove_result",
-    "result_nodes",
-    "result_runs",
-    "result_steps",
-    "set_goals",
-]
+__all__ = ["SceneResult", "add_result", "remove_result", "result_steps", "set_goals"]
+
+_SMALLEST_RANGE_GY = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +50,16 @@ class SceneResult:
 
     Args:
         run: id of the run, on every node as the attribute `DosePrediction.Run`.
-        nodes: role (attribute `DosePrediction.Role`) → node: `dose`, `plan` (the user's own node),
+        nodes: role (attribute `DosePrediction.Role`) → node that the run made: `dose`,
             `difference`, `coarse`, `spread`, `gamma`, `change`, `strips`, `metrics`, `goals`,
-            `scores`, `change-metrics`, `change-goals`, `chart`, `isodoses`, `colors` …
+            `scores`, `change-metrics`, `change-goals`, `chart`; for each structure `dvh:<key>`,
+            `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`; displays and color tables.
         name: of the case.
         protocol, mapping: of the model and the run.
-        segments: by the structure's key in `predicted`; a channel's name, or the segment's own.
-        predicted: DVHs by key, in display order.
-        planned: those of the plan dose; None without one.
-        prescriptions_gy: target's key → Gy.
-        body: DVHs (predicted, planned) of the external contour, for indices.
+        segments: by the structure's key (its channel's name, or the segment's own).
+        measures: DVHs and scores, by the same keys.
         goals, planned_goals: as `evaluate_goals` returns them; None without a template.
-        evaluation: as `evaluate_case` returns it; None without a plan dose.
+        plan: the plan's dose node, the user's own; None without a plan.
     """
 
     run: str
@@ -52,13 +68,20 @@ class SceneResult:
     protocol: StructureProtocol
     mapping: StructureMapping
     segments: Mapping[str, SegmentInfo]
-    predicted: Mapping[str, Dvh]
-    planned: Mapping[str, Dvh] | None
-    prescriptions_gy: Mapping[str, float]
-    body: tuple[Dvh, Dvh | None]
-    goals: Sequence[Mapping[str, Any]] | None
-    planned_goals: Sequence[Mapping[str, Any]] | None
-    evaluation: Mapping[str, Any] | None
+    measures: Measures
+    goals: GoalResults | None
+    planned_goals: GoalResults | None
+    plan: Any
+
+    @property
+    def dose(self) -> Any:
+        """The node of the predicted dose."""
+        return self.nodes["dose"]
+
+    @property
+    def prescription_gy(self) -> float:
+        """Dose of the highest target level, Gy."""
+        return max(self.measures.prescriptions_gy.values())
 
 
 def result_steps(
@@ -88,8 +111,34 @@ def result_steps(
     Raises:
         CaseError: the CT or the segmentation has left the scene.
     """
-    raise NotImplementedError
-    yield
+    work = _Result(prediction, source)
+    measuring = measure_steps(prediction, work.plan_volume)
+    while True:
+        try:
+            yield work.step(next(measuring))
+        except StopIteration as end:
+            measures: Measures = end.value
+            break
+    protocol = prediction.model.protocol
+    judged = _judge(goals, measures, protocol)
+    volumes = {"dose": prediction.dose, "coarse": prediction.coarse, "spread": spread}
+    for role, volume in {**volumes, "gamma": gamma}.items():
+        if volume is not None:
+            work.add_volume(role, volume.array)
+            yield work.step(f"Preparing {role}")
+    if work.plan_volume is not None:
+        work.add_volume("difference", prediction.dose.array - work.plan_volume.array)
+        yield work.step("Preparing difference")
+    if before is not None:
+        work.add_volume("change", prediction.dose.array - _voxels_before(before, work.placement))
+        yield work.step("Preparing change")
+    labelmaps = {}
+    for angle, mask in (prediction.strips or {}).items():
+        labelmaps[angle] = strip_labelmap(mask.array, work.placement)
+        yield work.step(f"Preparing strip {angle}°")
+    result = work.enter(measures, labelmaps, judged, before)
+    yield work.step("Done")
+    return result
 
 
 def add_result(
@@ -109,19 +158,198 @@ def add_result(
 
 def set_goals(result: SceneResult, goals: GoalSet | None) -> SceneResult:
     """Hold a result against another template, from the DVHs at hand; None removes the goals."""
-    raise NotImplementedError
-
-
-def result_runs() -> list[str]:
-    """Ids of the runs whose nodes are in the scene, the oldest first."""
-    raise NotImplementedError
-
-
-def result_nodes(run: str) -> dict[str, Any]:
-    """Role → node of a run, also after the scene was saved and loaded."""
-    raise NotImplementedError
+    predicted, planned = _judge(goals, result.measures, result.protocol)
+    nodes = dict(result.nodes)
+    scene = result.dose.GetScene()
+    if predicted is None:
+        with batch(scene):
+            remove_nodes(scene, [nodes.pop(role) for role in ("goals",) if role in nodes])
+    else:
+        draft = goal_draft(result.name, predicted, planned)
+        existing = {role: node for role, node in nodes.items() if role == "goals"}
+        nodes |= enter_scene(scene, [draft], result.run, existing)
+        ct, _ = inputs_of(result.dose)
+        place_in_study(scene, ct, result.run, result.run, result.name, nodes)
+    return replace(result, nodes=nodes, goals=predicted, planned_goals=planned)
 
 
 def remove_result(run: str) -> None:
-    """Remove exactly the nodes that a run made; what else it changed (2D fill) goes back."""
-    raise NotImplementedError
+    """Remove exactly the nodes that a run made; what it changed of the user's goes back."""
+    nodes = result_nodes(run)
+    scene = slicer.mrmlScene
+    dose = nodes.get("dose")
+    restore, study = {}, 0
+    if dose is not None:
+        restore, study = remembered(dose), study_above(scene, dose)
+        restore_displays(dose, restore)
+    with batch(scene):
+        remove_nodes(scene, list(nodes.values()))
+        remove_study(scene, run, restore, study)
+
+
+class _Result:
+    """A result on its way into the scene."""
+
+    def __init__(self, prediction: Prediction, source: SceneCase) -> None:
+        self._prediction, self._source = prediction, source
+        self._scene = slicer.mrmlScene
+        self._ct = self._node(source.ct_id, "CT")
+        self._segmentation = self._node(source.segmentation_id, "segmentation")
+        self._plan = self._plan_node()
+        self._name = prediction.case.name
+        self._drafts: list[Draft] = []
+        self._done = 0
+        grid = prediction.dose.grid
+        self.placement = (
+            Placement.in_world(grid)
+            if source.is_hardened
+            else Placement(index_to_ras(self._ct), self._ct.GetTransformNodeID())
+        )
+        self.plan_volume = prediction.case.plan_dose if self._plan is not None else None
+
+    def step(self, label: str) -> Step:
+        self._done += 1
+        curves = len(self._prediction.case.structures) * (2 if self.plan_volume else 1)
+        return Step(label, self._done, max(self._done, curves + 4))
+
+    def add_volume(self, role: str, array: NDArray) -> None:
+        """Prepare one volume; the slow part of it is done here."""
+        names = {
+            "dose": "predicted dose",
+            "coarse": "coarse dose",
+            "spread": "spread of the prediction",
+            "gamma": "gamma, prediction against plan",
+            "difference": "prediction − plan",
+            "change": "change of the predicted dose",
+        }
+        highest_gy = self._prediction.prescription.highest_gy
+        window = (LEVELS[0][0] * highest_gy / 100, LEVELS[-1][0] * highest_gy / 100)
+        colors = "colors"
+        if role in ("difference", "change"):
+            reach = 0.1 * highest_gy
+            window, colors = (-reach, reach), "difference-colors"
+        elif role in ("spread", "gamma"):
+            window = (0.0, max(float(np.nanmax(array)), _SMALLEST_RANGE_GY))
+        self._drafts += volume_drafts(
+            role,
+            f"{self._name}: {names[role]}",
+            image_of(array),
+            self.placement,
+            colors,
+            window,
+            is_dose=role == "dose",
+        )
+
+    def enter(
+        self,
+        measures: Measures,
+        labelmaps: Mapping[int, Any],
+        judged: tuple[GoalResults | None, GoalResults | None],
+        before: SceneResult | None,
+    ) -> SceneResult:
+        """Everything into the scene, in one batch."""
+        self._require_inputs()
+        segments = self._segments(measures)
+        drafts = [*self._color_drafts(), *self._drafts]
+        drafts += curve_drafts(self._name, measures, segments, self._segmentation, self._plan)
+        if labelmaps:
+            name = f"{self._name}: tangent strips"
+            drafts.append(strip_draft(name, labelmaps, self.placement, self._ct))
+        if judged[0] is not None:
+            drafts.append(goal_draft(self._name, judged[0], judged[1]))
+        if measures.evaluation is not None:
+            drafts.append(score_draft(self._name, measures.evaluation))
+        if before is not None:
+            old, new = before.measures.predicted, measures.predicted
+            drafts += change_drafts(self._name, old, new, segments, before.goals, judged[0])
+        replaced = run_of_inputs(self._scene, self._ct, self._segmentation)
+        existing = result_nodes(replaced) if replaced is not None else {}
+        run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(3)}"
+        with batch(self._scene):
+            nodes = enter_scene(self._scene, drafts, run, existing)
+            refer_to_inputs(nodes["dose"], self._ct, self._segmentation)
+            nodes["dose"].SetNodeReferenceID("colorTableRef", nodes["level-colors"].GetID())
+            place_in_study(self._scene, self._ct, run, replaced, self._name, nodes)
+        return SceneResult(
+            run=run,
+            nodes=nodes,
+            name=self._name,
+            protocol=self._prediction.model.protocol,
+            mapping=self._prediction.mapping,
+            segments=segments,
+            measures=measures,
+            goals=judged[0],
+            planned_goals=judged[1],
+            plan=self._plan,
+        )
+
+    def _color_drafts(self) -> list[Draft]:
+        highest_gy = self._prediction.prescription.highest_gy
+        dose_name = f"{self._name}: predicted dose"
+        kind = "vtkMRMLColorTableNode"
+        drafts = [
+            Draft("colors", kind, f"{self._name}: dose colors", lambda n, _: fill_dose_table(n)),
+            Draft(
+                "level-colors",
+                kind,
+                f"{dose_name}_IsodoseColorTable",
+                lambda n, _: fill_level_table(n, highest_gy),
+            ),
+            Draft(
+                "difference-colors",
+                kind,
+                f"{self._name}: difference colors",
+                lambda n, _: fill_difference_table(n),
+            ),
+        ]
+        return drafts
+
+    def _segments(self, measures: Measures) -> dict[str, SegmentInfo]:
+        assigned = self._prediction.mapping.assigned
+        return {key: self._source.segments[assigned.get(key, key)] for key in measures.predicted}
+
+    def _plan_node(self) -> Any:
+        node_id = self._source.plan_dose_id
+        return None if node_id is None else self._scene.GetNodeByID(node_id)
+
+    def _require_inputs(self) -> None:
+        self._node(self._source.ct_id, "CT")
+        self._node(self._source.segmentation_id, "segmentation")
+        if self.plan_volume is not None:
+            self._node(self._source.plan_dose_id or "", "plan dose")
+
+    def _node(self, node_id: str, what: str) -> Any:
+        node = self._scene.GetNodeByID(node_id)
+        if node is None:
+            raise CaseError(
+                f"The {what} of {self._prediction.case.name} has been removed from the scene, so "
+                "there is no place for the dose. Load it again and predict anew."
+            )
+        return node
+
+
+def _judge(
+    goals: GoalSet | None, measures: Measures, protocol: StructureProtocol
+) -> tuple[GoalResults | None, GoalResults | None]:
+    """Goals of the prediction and of the plan; None each where there is nothing to judge."""
+    if goals is None:
+        return None, None
+    levels = measures.prescriptions_gy
+    predicted = judge(goals, measures.predicted, measures.body[0], protocol, levels)
+    if measures.planned is None:
+        return predicted, None
+    return predicted, judge(goals, measures.planned, measures.body[1], protocol, levels)
+
+
+def _voxels_before(before: SceneResult, placement: Placement) -> NDArray:
+    """The earlier dose `(z, y, x)`.
+
+    Raises:
+        CaseError: it has gone, or lies elsewhere.
+    """
+    dose = before.dose
+    if dose.GetScene() is None or dose.GetImageData() is None:
+        raise CaseError("The earlier result has been removed: there is nothing to compare with.")
+    if not np.allclose(index_to_ras(dose), placement.index_to_ras, atol=1e-4):
+        raise CaseError("The earlier result lies on another CT grid: the two cannot be compared.")
+    return array_of_image(dose.GetImageData())

@@ -1,7 +1,7 @@
 """Segments → occupancy on a case's grid, through world coordinates, in short steps.
 
-A binary labelmap on the CT's voxels is copied; on other voxels its share of each of the CT's voxels
-is computed. A segment that has only a surface is filled on finer voxels than the CT's, and averaged.
+A binary labelmap on the CT's voxels is copied; of one on other voxels the share in each of the CT's
+voxels is computed. A segment that is only a surface is filled on finer voxels, and averaged.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def _segment(segmentation: Any, segment_id: str) -> Any:
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
     if segment is None:
         raise CaseError(
-            f"Segment {segment_id} has left {segmentation.GetName()} while it was read. Start again."
+            f"Segment {segment_id} has left {segmentation.GetName()} while it was read. Read again."
         )
     return segment
 

@@ -44,6 +44,7 @@ def scene() -> Iterator[Any]:
         logic.SetMRMLApplicationLogic(application)
         application.SetModuleLogic(module, logic)
         logics.append(logic)
+    scene.RegisterNodeClass(_class("vtkMRMLColorLegendDisplayNode")())
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     scene.application = application  # kept alive, and at hand for slice views

@@ -34,8 +34,12 @@ def oriented_image(mask: np.ndarray, grid: Grid, start: tuple = (0, 0, 0), value
     image = slicer.vtkOrientedImageData()
     z, y, x = mask.shape
     low = np.array(start)
-    image.SetExtent(*(v for pair in zip(low, low + (x - 1, y - 1, z - 1), strict=True) for v in pair))
-    image.GetPointData().SetScalars(numpy_to_vtk((mask * value).astype(np.uint8).ravel(), deep=True))
+    image.SetExtent(
+        *(v for pair in zip(low, low + (x - 1, y - 1, z - 1), strict=True) for v in pair)
+    )
+    image.GetPointData().SetScalars(
+        numpy_to_vtk((mask * value).astype(np.uint8).ravel(), deep=True)
+    )
     matrix = RAS @ grid.index_to_world
     matrix[:3, 3] -= matrix[:3, :3] @ low
     image.SetImageToWorldMatrix(vtk_matrix(matrix))

@@ -39,7 +39,9 @@ def same_case(one: Any, other: Any) -> bool:
         one.grid.matches(other.grid)
         and np.array_equal(one.ct.array, other.ct.array)
         and list(one.structures) == list(other.structures)
-        and all(np.array_equal(v.array, other.structures[n].array) for n, v in one.structures.items())
+        and all(
+            np.array_equal(v.array, other.structures[n].array) for n, v in one.structures.items()
+        )
         and np.array_equal(one.plan_dose.array, other.plan_dose.array)
     )
 
@@ -150,8 +152,10 @@ def test_a_closed_surface_has_its_analytic_volume(direction: Any) -> None:
 
     assert source.volumes_cc["PTV"] == pytest.approx(4 / 3 * np.pi * 8, rel=0.004)
     mask = source.case.structures["PTV"].array
-    inside = mask.sum(axis=(1, 2)).argmax(), mask.sum(axis=(0, 2)).argmax(), (
-        mask.sum(axis=(0, 1)).argmax()
+    inside = (
+        mask.sum(axis=(1, 2)).argmax(),
+        mask.sum(axis=(0, 2)).argmax(),
+        (mask.sum(axis=(0, 1)).argmax()),
     )
     assert ct_grid.world_from_index(inside[::-1]) == pytest.approx((-4, 3, 6), abs=3)
     segment = segmentation.GetSegmentation().GetSegment("s1")
@@ -201,9 +205,7 @@ def test_a_warped_ct_is_hardened_on_a_copy(small: Any) -> None:
     assert source.is_hardened
     assert [f.id for f in source.case.findings if f.id == "ct-hardened"] == ["ct-hardened"]
     ptv = source.case.structures["PTV"]
-    center = np.average(
-        np.argwhere(ptv.array > 0), axis=0, weights=ptv.array[ptv.array > 0]
-    )[::-1]
+    center = np.average(np.argwhere(ptv.array > 0), axis=0, weights=ptv.array[ptv.array > 0])[::-1]
     # Landmarks: the center goes 6 mm to the right and 12 mm up, in RAS.
     assert ptv.grid.world_from_index(center) == pytest.approx((-6, 0, 12), abs=2.0)
     assert source.volumes_cc["PTV"] == pytest.approx(
@@ -223,8 +225,11 @@ def test_bad_inputs_are_named_with_the_way_out(small: Any) -> None:
 
     assert rules(ct, segmentation, plan) == []
     assert rules(None, None) == ["ct-missing", "segmentation-missing"]
-    label = volume_node(small.structures["PTV"].with_array(
-        small.structures["PTV"].array.astype(np.uint8)), "label", "vtkMRMLLabelMapVolumeNode")
+    label = volume_node(
+        small.structures["PTV"].with_array(small.structures["PTV"].array.astype(np.uint8)),
+        "label",
+        "vtkMRMLLabelMapVolumeNode",
+    )
     assert rules(label, segmentation) == ["ct-is-labelmap"]
     thin = Volume(small.ct.array[:1], small.grid.cropped((0, 0, 0), (40, 32, 1)))
     assert rules(volume_node(thin, "slice"), segmentation) == ["ct-one-slice"]

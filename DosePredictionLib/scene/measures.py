@@ -1,0 +1,148 @@
+"""The numbers of a result, one structure a step: DVHs, scores against the plan, goals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.arrays import bounding_box
+from ..evaluation.dvh import Dvh, dvh
+from ..evaluation.goals import GoalSet, evaluate_goals
+from ..evaluation.scores import bias, dose_score, dvh_score_terms, mae, mae_above
+from ..evaluation.surface import MARGIN
+from ..mapping import find_structure
+from ..prediction import Prediction
+from ..protocol import StructureProtocol
+from ..summary import scored_structures
+from ..volume import Volume
+
+__all__ = ["GoalResults", "Measures", "judge", "measure_steps"]
+
+GoalResults = Sequence[Mapping[str, Any]]
+_BODY = "Body"
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """The numbers of a dose and of the plan's.
+
+    Args:
+        predicted: DVHs by the structure's key, in display order.
+        planned: those of the plan; None without one.
+        body: predicted and planned DVH of the external contour, for indices.
+        targets: keys that are targets.
+        external: key of the external contour, if it is among the structures.
+        prescriptions_gy: target's key → Gy.
+        evaluation: scores against the plan, by the keys of `evaluate_case`; None without one.
+    """
+
+    predicted: Mapping[str, Dvh]
+    planned: Mapping[str, Dvh] | None
+    body: tuple[Dvh, Dvh | None]
+    targets: tuple[str, ...]
+    external: str | None
+    prescriptions_gy: Mapping[str, float]
+    evaluation: Mapping[str, float | None] | None
+
+
+def measure_steps(prediction: Prediction, plan: Volume | None) -> Generator[str, None, Measures]:
+    """Measure a prediction; yields what it did in words, returns the numbers."""
+    protocol = prediction.model.protocol
+    named = scored_structures(prediction.case, protocol, prediction.mapping)
+    masks = {key: mask for key, (mask, _) in named.items()}
+    roles = {key: channel.role for key, (_, channel) in named.items() if channel is not None}
+    external = next((key for key, role in roles.items() if role == "external"), None)
+    predicted: dict[str, Dvh] = {}
+    planned: dict[str, Dvh] = {}
+    for key, mask in masks.items():
+        predicted[key] = _dvh_of(prediction.dose, mask, key)
+        yield f"DVH of {key}"
+        if plan is not None:
+            planned[key] = _dvh_of(plan, mask, key)
+            yield f"DVH of {key} in the plan"
+    if external is not None:
+        body = (predicted[external], planned.get(external))
+    else:
+        outline = prediction.external
+        of_plan = None if plan is None else _dvh_of(plan, outline, _BODY)
+        body = (_dvh_of(prediction.dose, outline, _BODY), of_plan)
+        yield "DVH of the body"
+    evaluation: dict[str, float | None] | None = None
+    if plan is not None:
+        evaluation = yield from _score_steps(prediction, plan, masks, roles)
+    by_structure = {name: channel for channel, name in prediction.mapping.assigned.items()}
+    levels = prediction.prescription.target_gy
+    return Measures(
+        predicted=predicted,
+        planned=planned if plan is not None else None,
+        body=body,
+        targets=tuple(key for key, role in roles.items() if role == "target"),
+        external=external,
+        prescriptions_gy={by_structure.get(name, name): gy for name, gy in levels.items()},
+        evaluation=evaluation,
+    )
+
+
+def judge(
+    goals: GoalSet,
+    curves: Mapping[str, Dvh],
+    body: Dvh | None,
+    protocol: StructureProtocol,
+    prescriptions_gy: Mapping[str, float],
+) -> GoalResults:
+    """Whether a dose meets each goal; structures are found by the protocol's spellings."""
+    names = list(curves)
+    return evaluate_goals(
+        goals,
+        curves,
+        resolve=lambda query: find_structure(query, names, protocol),
+        prescriptions_gy=prescriptions_gy,
+        body=body,
+    )
+
+
+def _score_steps(
+    prediction: Prediction, plan: Volume, masks: Mapping[str, Volume], roles: Mapping[str, str]
+) -> Generator[str, None, dict[str, float | None]]:
+    scores: dict[str, float | None] = {}
+    dose, body = prediction.dose, prediction.external
+    region = prediction.case.dose_mask or body
+    box = bounding_box(body.array)
+    inside = [_block(volume, box) for volume in (dose, plan, body)] if box else [dose, plan, body]
+    measures: tuple[tuple[str, Callable[[], float | None]], ...] = (
+        ("mae_body_gy", lambda: mae(*inside)),
+        ("bias_body_gy", lambda: bias(*inside)),
+        ("mae_above_5gy_gy", lambda: mae_above(dose, plan, 5.0)),
+        ("dose_score_gy", lambda: dose_score(dose, plan, region)),
+    )
+    for name, measure in measures:
+        scores[name] = measure()
+        yield "Scores against the plan"
+    terms: dict[tuple[str, str], float] = {}
+    for key, mask in masks.items():
+        box = bounding_box(mask.array) if roles.get(key) in ("target", "organ") else None
+        if box is None:
+            continue
+        part = {key: _block(mask, box)}
+        targets = [key] if roles[key] == "target" else []
+        terms |= dvh_score_terms(_block(dose, box), _block(plan, box), part, targets=targets)
+        yield "Scores against the plan"
+    scores["dvh_score_gy"] = float(np.mean(list(terms.values()))) if terms else None
+    return scores
+
+
+def _dvh_of(dose: Volume, mask: Volume, name: str) -> Dvh:
+    """A DVH that looks only at the voxels around the structure."""
+    box = bounding_box(mask.array, MARGIN)
+    if box is None:
+        return dvh(dose, mask, name=name)
+    return dvh(_block(dose, box), _block(mask, box), name=name)
+
+
+def _block(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
+    z, y, x = box
+    size = (x.stop - x.start, y.stop - y.start, z.stop - z.start)
+    return Volume(volume.array[box], volume.grid.cropped((x.start, y.start, z.start), size))
