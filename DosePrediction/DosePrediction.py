@@ -212,7 +212,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
     def result(self, doseNode: Any) -> SceneResult | None:
         """Nodes, DVHs, goals and scores of a dose that was predicted in this session.
 
-        >>> logic.result(dose).predicted["Brainstem"].max_gy
+        >>> logic.result(dose).measures.predicted["Brainstem"].max_gy
         """
         return services().result(doseNode)
 
@@ -278,7 +278,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> logic.scores(dose)["dose_score_gy"]
         """
         result = self._result_or_raise(doseNode)
-        return result.evaluation
+        return result.measures.evaluation
 
     def setGoals(self, doseNode: Any, template: str) -> SceneResult:
         """Hold a predicted dose against another goal template.
@@ -468,7 +468,7 @@ class DosePredictionTest(ScriptedLoadableModuleTest):
         self.assertGreater(highest, 60.0)
         self.assertLess(highest, 90.0)
         result = self.logic.result(dose)
-        self.assertGreater(result.predicted["PTV70"].mean_gy, 60.0)
+        self.assertGreater(result.measures.predicted["PTV70"].mean_gy, 60.0)
         self.assertLess(self.logic.scores(dose)["dose_score_gy"], 6.0)
         self.assertTrue(result.goals)
         nodes_after = self._node_ids()

@@ -432,7 +432,7 @@ class Panel(VTKObservationMixin):
             p.goalTemplate = default_goals(self._protocol.id)
         margin = p.stripMarginMm
         before = self.logic.result(p.resultDose) if self._freshness.is_outdated else None
-        self._result.before = before.predicted if before else None
+        self._result.before = before.measures.predicted if before else None
         self.run = self.logic.predictAsync(
             p.ctVolume,
             p.segmentation,
@@ -475,14 +475,17 @@ class Panel(VTKObservationMixin):
     def _finished(self, dose: Any) -> None:
         self.run = None
         self._run_section.hide_progress()
-        p = self._parameters
-        if p is None:
+        if self._parameters is None:
             return
         self._freshness.completed(self._settings_of_run)
-        self._result.arrived(dose)
-        if not p.keepWarm:
+        if not self._parameters.keepWarm:
             self.logic.stopWorker()
-        self._compare_inputs()
+        is_first = self._parameters.resultDose is None
+        self._parameters.resultDose = dose
+        self._edit_timer.start()  # what was edited meanwhile
+        self._show_state()
+        with self._errors_shown(_("The result cannot be shown.")):
+            self._result.arrived(is_first)
 
     def _failed(self, error: Exception, details: str) -> None:
         from DosePredictionLib.errors import PredictionCancelled

@@ -66,11 +66,8 @@ class ResultController:
         result: SceneResult | None = self._logic.result(self.dose) if self.dose else None
         return result
 
-    def arrived(self, dose: Any) -> None:
-        """A prediction is complete: show it."""
-        assert self.parameters is not None
-        is_first = self.dose is None
-        self.parameters.resultDose = dose
+    def arrived(self, is_first: bool) -> None:
+        """A prediction is complete: show it; the first one with a range and a layout of its own."""
         self.show()
         if is_first:
             self._default_range()

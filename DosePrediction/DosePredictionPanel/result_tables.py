@@ -119,7 +119,8 @@ def change_table(before: Mapping[str, Dvh], after: Mapping[str, Dvh]) -> Table:
 
 def _goal_cells(goal: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:
     source = str(goal["source"] or "")
-    return (Cell(str(goal["structure"])), Cell(str(goal["goal"]), source), *map(_judged, judged))
+    text = str(goal["goal"]).replace("<=", "≤").replace(">=", "≥")
+    return (Cell(str(goal["structure"])), Cell(text, source), *map(_judged, judged))
 
 
 def _judged(goal: Mapping[str, Any]) -> Cell:
@@ -131,9 +132,11 @@ def _judged(goal: Mapping[str, Any]) -> Cell:
         return Cell(f"{symbol} –", str(goal["reason"] or words), "not_evaluable")
     unit = str(goal["unit"])
     digits = 1 if unit else 2
-    value = f"{number(goal['value'], digits)} {unit}".strip()
+    value = number(goal["value"], digits)  # the unit stands in the goal beside it
     margin = f"{signed(goal['margin'], digits)} {unit}".strip()
-    tip = _("{words}, margin {margin}").format(words=words, margin=margin)
+    tip = _("{value} {unit}: {words}, margin {margin}").format(
+        value=value, unit=unit, words=words, margin=margin
+    )
     return Cell(f"{symbol} {value}", tip, str(goal["status"]))
 
 

@@ -35,13 +35,13 @@ def result_summary(result: SceneResult) -> str:
     """A line on what is shown."""
     from DosePredictionLib.report.wording import number
 
-    body, _plan = result.body
+    body, _plan = result.measures.body
     text = _("{name}: highest dose {highest} Gy, {count} structures.").format(
-        name=result.name, highest=number(body.max_gy), count=len(result.predicted)
+        name=result.name, highest=number(body.max_gy), count=len(result.measures.predicted)
     )
-    if result.evaluation is None:
+    if result.measures.evaluation is None:
         return text
-    error = number(result.evaluation.get("mae_body_gy"), 2)
+    error = number(result.measures.evaluation.get("mae_body_gy"), 2)
     against = _("Against the plan: {error} Gy mean error in the body.")
     return f"{text} {against.format(error=error)}"
 
@@ -57,7 +57,7 @@ def result_tables(result: SceneResult, before: Mapping[str, Dvh] | None = None) 
     goals = goals_table(result.goals, result.planned_goals) if result.goals else empty
     return {
         "goals": goals,
-        "dvh": dvh_table(result.predicted, result.planned, labels),
-        "scores": scores_table(result.evaluation),
-        "change": change_table(before, result.predicted) if before else empty,
+        "dvh": dvh_table(result.measures.predicted, result.measures.planned, labels),
+        "scores": scores_table(result.measures.evaluation),
+        "change": change_table(before, result.measures.predicted) if before else empty,
     }

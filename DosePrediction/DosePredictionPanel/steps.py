@@ -47,10 +47,13 @@ class StepRunner:
         try:
             step = next(self._steps)
         except StopIteration as stop:
-            self._timer.stop()
-            self._on_done(stop.value)
+            value = stop.value
         except Exception as error:  # whatever a node may do: told to the person, never lost
             self._timer.stop()
             self._on_error(error)
+            return
         else:
             self._on_step(step)
+            return
+        self._timer.stop()
+        self._on_done(value)

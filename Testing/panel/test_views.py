@@ -213,8 +213,8 @@ def test_goals_stand_beside_the_plans() -> None:
     table = goals_table(predicted, planned)
     assert table.headers == ("Structure", "Goal", "Predicted", "Plan")
     first, second = table.rows
-    assert [cell.text for cell in first] == ["PTV", "D95% >= 42.75 Gy", "✓ 45.0 Gy", "✗ 40.0 Gy"]
-    assert first[2].tool_tip == "met, margin +2.2 Gy"
+    assert [cell.text for cell in first] == ["PTV", "D95% ≥ 42.75 Gy", "✓ 45.0", "✗ 40.0"]
+    assert first[2].tool_tip == "45.0 Gy: met, margin +2.2 Gy"
     assert second[2].status == "not_evaluable"
     assert "no structure Nothing" in second[2].tool_tip
     assert len(goals_table(predicted).headers) == 3
