@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import __version__
 from .case import Case
 from .findings import Finding
-from .mapping import StructureMapping
+from .mapping import StructureMapping, find_structure
+from .names import fit_name, is_related
 from .protocol import Channel, StructureProtocol
 from .schema import to_json
 from .volume import Volume
 
 if TYPE_CHECKING:
+    from .evaluation.goals import GoalSet
     from .prediction import Prediction
-    from .report import ReportInput
+    from .report import ReportInput, ReportStructure
 
-__all__ = ["STATEMENT", "prediction_summary", "report_input", "scored_structures"]
+__all__ = [
+    "STATEMENT",
+    "goal_resolver",
+    "prediction_summary",
+    "report_input",
+    "report_structures",
+    "scored_structures",
+]
 
 STATEMENT = (
     "Predicted dose: research only. Not a medical device; not for clinical use. "
@@ -45,14 +54,66 @@ def scored_structures(
     return named
 
 
-def prediction_summary(prediction: Prediction) -> dict[str, Any]:
-    """The content of `prediction.json`, in JSON types but for numbers that may be numpy's."""
-    from .evaluation.evaluate import endpoints, evaluate_case
+def goal_resolver(
+    named: Mapping[str, tuple[Volume, Channel | None]],
+    protocol: StructureProtocol,
+    mapping: StructureMapping,
+) -> Callable[[str], str | None]:
+    """From the structure that a goal names to the name that results carry, or None.
+
+    A goal binds to the structure that it names, not to the channel that this fills: a bowel bag in
+    the channel Small_Intestine meets goals on the bag. What a person put into a channel by hand
+    counts as that channel, unless its own name says that it is another structure.
+
+    Args:
+        named: of `scored_structures`.
+        protocol: whose spellings count.
+        mapping: of the case.
+    """
+    own = {mapping.assigned.get(name, name): name for name in named}
+    by_hand = {
+        match.channel: match.structure
+        for match in mapping.matches
+        if match.structure is not None and not match.automatic
+    }
+
+    def resolve(query: str) -> str | None:
+        found = find_structure(query, list(own), protocol)
+        if found is not None:
+            return own[found]
+        for channel in protocol.channels:
+            structure = by_hand.get(channel.name)
+            if structure is None or is_related(structure, channel):
+                continue
+            if fit_name(query, channel) is not None and channel.name in named:
+                return channel.name
+        return None
+
+    return resolve
+
+
+def prediction_summary(
+    prediction: Prediction, goals: GoalSet | Literal["suiting"] | None = "suiting"
+) -> dict[str, Any]:
+    """The content of `prediction.json`, in JSON types but for numbers that may be numpy's.
+
+    Args:
+        prediction: the dose.
+        goals: what it is judged by; `suiting`: the shipped set that suits the protocol and the
+            prescription, if there is one.
+    """
+    from .evaluation.dvh import dvhs
+    from .evaluation.evaluate import endpoints_of, evaluate_case, judge_goals
+    from .evaluation.goals import GoalSet
 
     model, case = prediction.model, prediction.case
     named = scored_structures(case, model.protocol, prediction.mapping)
     structures = {name: mask for name, (mask, _) in named.items()}
     prescriptions_gy = prediction.prescription.target_gy
+    if goals == "suiting":
+        goals = GoalSet.suiting(model.protocol.id, prescriptions_gy)
+    resolve = goal_resolver(named, model.protocol, prediction.mapping)
+    curves = dvhs(prediction.dose, structures)
     summary: dict[str, Any] = {
         "case": case.name,
         "statement": STATEMENT,
@@ -72,11 +133,13 @@ def prediction_summary(prediction: Prediction) -> dict[str, Any]:
         "mapping": prediction.mapping.as_json(),
         "checks": [finding.as_json() for finding in prediction.findings],
         "units": "Gy",
-        "structures": endpoints(prediction.dose, structures, prescriptions_gy),
+        "structures": endpoints_of(curves, prescriptions_gy),
         "evaluation": None,
+        "goal_set": goals.id if goals else None,
+        "goals": [],
     }
     if case.plan_dose is not None:
-        summary["evaluation"] = evaluate_case(
+        evaluation = evaluate_case(
             prediction.dose,
             case.plan_dose,
             structures,
@@ -85,16 +148,30 @@ def prediction_summary(prediction: Prediction) -> dict[str, Any]:
             body=prediction.external,
             prescriptions_gy=prescriptions_gy,
             dose_mask=case.dose_mask,
+            goals=goals or (),
+            resolve=resolve,
+            curves=curves,
+        )
+        summary["goals"] = evaluation.pop("goals")
+        summary["evaluation"] = evaluation
+    elif goals:
+        summary["goals"] = judge_goals(
+            goals,
+            (curves,),
+            (prediction.dose,),
+            body=prediction.external,
+            prescriptions_gy=prescriptions_gy,
+            resolve=resolve,
         )
     return summary
 
 
-def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportInput:
-    """What the report shows of a prediction; `summary` is that of `prediction_summary`."""
-    from .report import ReportInput, ReportStructure
+def report_structures(
+    named: Mapping[str, tuple[Volume, Channel | None]], external: Volume
+) -> list[ReportStructure]:
+    """The protocol's structures as the report shows them; `external` where none was drawn."""
+    from .report import ReportStructure
 
-    model = prediction.model
-    named = scored_structures(prediction.case, model.protocol, prediction.mapping)
     structures = [
         ReportStructure(channel.label, channel.color, mask, channel.role, name)
         for name, (mask, channel) in named.items()
@@ -102,9 +179,17 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
     ]
     if all(structure.role != "external" for structure in structures):
         # Derived from the CT: the report crops to it.
-        structures.append(
-            ReportStructure("External (derived)", "#c7c7c7", prediction.external, "external")
-        )
+        structures.append(ReportStructure("External (derived)", "#c7c7c7", external, "external"))
+    return structures
+
+
+def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportInput:
+    """What the report shows of a prediction; `summary` is that of `prediction_summary`."""
+    from .report import ReportInput
+
+    model = prediction.model
+    named = scored_structures(prediction.case, model.protocol, prediction.mapping)
+    structures = report_structures(named, prediction.external)
     manifest = model.manifest
     findings: list[Finding] = list(prediction.findings)
     return ReportInput(
@@ -134,7 +219,10 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
             "generated": str(summary["created"]),
             "version": __version__,
         },
-        evaluation=summary["evaluation"] or {"structures": _as_predicted(summary["structures"])},
+        evaluation={
+            **(summary["evaluation"] or {"structures": _as_predicted(summary["structures"])}),
+            "goals": summary["goals"],
+        },
     )
 
 

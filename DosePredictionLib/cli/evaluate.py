@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,29 @@ import numpy as np
 from ..case import Case
 from ..device import usable_cores
 from ..errors import CaseError, DosePredictionError, GeometryError
+from ..evaluation.cohort import CASE_SCORES, compare_models, write_csv
+from ..evaluation.dvh import dvhs
 from ..evaluation.evaluate import evaluate_case, require_plausible_dose, summarize_cohort
+from ..evaluation.goals import GoalSet
+from ..evaluation.scorecard import Scorecard, score_plan
 from ..external import derive_external
 from ..findings import Finding
 from ..io import case_name, read_case
-from ..io.doses import read_dose
-from ..io.nifti import DOSE_GAP
+from ..io.doses import DOSE_GAP, read_dose
 from ..mapping import StructureMapping, map_structures
 from ..protocol import StructureProtocol
-from ..summary import scored_structures
+from ..summary import goal_resolver, report_structures, scored_structures
 from ..volume import Volume
 from .codes import EXIT_SOME_FAILED
-from .options import add_json_option, add_mapping_options, chosen_mapping, protocol_of
-from .output import Output
+from .options import (
+    add_goals_option,
+    add_json_option,
+    add_mapping_options,
+    chosen_goals,
+    chosen_mapping,
+    protocol_of,
+)
+from .output import Output, goals_in_words
 
 __all__ = ["add_parser"]
 
@@ -46,6 +57,13 @@ def add_parser(commands: Any) -> None:
         metavar="3%/3mm",
         help="gamma criterion (repeatable)",
     )
+    add_goals_option(parser)
+    parser.add_argument("--scorecard", type=Path, help="a Varian plan scorecard (JSON) to score")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="of one case: an HTML report")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write every number as a table")
+    parser.add_argument(
+        "--compare", type=Path, metavar="DIR", help="of a cohort: another model's predictions"
+    )
     parser.add_argument("--no-resample", action="store_true", help="refuse a dose on another grid")
     parser.add_argument("--protocol", help="id of the protocol (default: the one that fits)")
     parser.add_argument("--workers", type=int, default=usable_cores(), help="for a cohort")
@@ -54,25 +72,42 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+@dataclass(frozen=True, eq=False)
+class _Evaluated:
+    """One case with its doses on one grid, what they scored, and what was noticed on the way."""
+
+    case: Case
+    protocol: StructureProtocol
+    mapping: StructureMapping
+    prediction: Volume
+    reference: Volume
+    body: Volume
+    record: dict[str, Any]
+    findings: list[Finding]
+
+
 def run(call: argparse.Namespace, output: Output) -> int:
     """Evaluate one case, or a cohort."""
     one, cohort = (call.case, call.prediction), (call.cohort, call.predictions)
-    if all(one) and not any(cohort):
-        record, findings = evaluate_files(call.case, call.prediction, call)
-        output.findings(findings)
-        output.result(record, _describe(record))
+    if all(one) and not any((*cohort, call.compare)):
+        evaluated = evaluate_files(call.case, call.prediction, call)
+        output.findings(evaluated.findings)
+        if call.csv:
+            write_csv(call.csv, [evaluated.record])
+        if call.report:
+            _write_report(evaluated, call.report)
+        output.result(evaluated.record, _describe(evaluated.record))
         return 0
-    if all(cohort) and not any(one):
+    if all(cohort) and not any((*one, call.report)):
         return _run_cohort(call, output)
     raise DosePredictionError(
-        "evaluate takes --case CASE --prediction FILE, or --cohort DIR --predictions DIR."
+        "evaluate takes --case CASE --prediction FILE [--report FILE], or --cohort DIR "
+        "--predictions DIR [--compare DIR]."
     )
 
 
-def evaluate_files(
-    path: Path, dose_path: Path, call: argparse.Namespace
-) -> tuple[dict[str, Any], list[Finding]]:
-    """The record of one case, and what was noticed on the way."""
+def evaluate_files(path: Path, dose_path: Path, call: argparse.Namespace) -> _Evaluated:
+    """Read one case and a predicted dose, and score the dose against the plan's."""
     case = read_case(path)
     protocol = protocol_of(case, call.protocol)
     mapping = map_structures(list(case.structures), protocol, chosen_mapping(call, protocol))
@@ -84,10 +119,11 @@ def evaluate_files(
         if channel is not None and channel.role != "external"
     }
     resample = not call.no_resample
-    prediction, findings = read_dose(dose_path, case.grid, scored, resample)
+    frame = case.origin.frame_of_reference_uid if case.origin else None
+    prediction, findings = read_dose(dose_path, case.grid, scored, resample, frame)
     reference, reference_label = case.plan_dose, "The plan dose"
     if call.reference is not None:
-        reference, noticed = read_dose(call.reference, case.grid, scored, resample)
+        reference, noticed = read_dose(call.reference, case.grid, scored, resample, frame)
         reference_label = str(call.reference)
         findings += noticed
     elif reference is None:
@@ -96,6 +132,13 @@ def evaluate_files(
         _require_covered(case, protocol, mapping)
     require_plausible_dose(prediction, str(dose_path))
     require_plausible_dose(reference, reference_label)
+    body = _body(case, protocol, structures)
+    prescriptions_gy = case.prescription.target_gy if case.prescription else {}
+    goals = chosen_goals(call)
+    if goals == "suiting":
+        goals = GoalSet.suiting(protocol.id, prescriptions_gy)
+    resolve = goal_resolver(named, protocol, mapping)
+    curves = dvhs(prediction, structures)
     record = {
         "case": case.name,
         "protocol": protocol.id,
@@ -105,15 +148,42 @@ def evaluate_files(
             structures,
             targets=[channel.name for channel in protocol.targets],
             organs=[channel.name for channel in protocol.organs],
-            body=_body(case, protocol, structures),
-            prescriptions_gy=case.prescription.target_gy if case.prescription else {},
+            body=body,
+            prescriptions_gy=prescriptions_gy,
             dose_mask=case.dose_mask,
+            goals=goals or (),
+            resolve=resolve,
+            curves=curves,
         ),
+        "goal_set": goals.id if goals else None,
         "gamma": _gamma(call.gamma, reference, prediction),
-        "goals": [],
         "checks": [finding.as_json() for finding in findings],
     }
-    return record, findings
+    if call.scorecard is not None:
+        card = Scorecard.read(call.scorecard)
+        # The card's own prescription counts only for a case that has none.
+        record["scorecard"] = score_plan(
+            card,
+            curves,
+            resolve=resolve,
+            prescription_gy=max(prescriptions_gy.values(), default=None),
+        )
+    return _Evaluated(case, protocol, mapping, prediction, reference, body, record, findings)
+
+
+def _write_report(evaluated: _Evaluated, path: Path) -> None:
+    from ..report import ReportInput, write_report
+
+    named = scored_structures(evaluated.case, evaluated.protocol, evaluated.mapping)
+    report = ReportInput(
+        case=evaluated.case,
+        prediction=evaluated.prediction,
+        structures=report_structures(named, evaluated.body),
+        reference=evaluated.reference,
+        metadata={"protocol": evaluated.protocol.title, "findings": evaluated.findings},
+        evaluation=evaluated.record,
+    )
+    write_report(report, path)
 
 
 def _require_covered(case: Case, protocol: StructureProtocol, mapping: StructureMapping) -> None:
@@ -142,27 +212,53 @@ def _gamma(criteria: list[str], reference: Volume, prediction: Volume) -> dict[s
 
 
 def _run_cohort(call: argparse.Namespace, output: Output) -> int:
-    pairs, unpaired = _pairs(call.cohort, call.predictions)
+    records, failed, unpaired = _evaluated_cohort(call, call.predictions)
+    summary = summarize_cohort(records) if records else {}
+    comparison: list[dict[str, Any]] = []
+    text = _describe_cohort(records, summary)
+    if call.compare is not None:
+        others, failed_others, _ = _evaluated_cohort(call, call.compare)
+        failed += failed_others
+        comparison = [
+            compare_models(records, others, key)
+            for key in CASE_SCORES
+            if any(record.get(key) is not None for record in records)
+        ]
+        text += "\n" + _describe_comparison(comparison, call.compare)
+    for failure in failed:
+        output.note(f"error: {failure['case']}: {failure['error']}")
+    if unpaired:
+        output.note(f"not paired: {', '.join(unpaired)}")
+    if call.csv:
+        write_csv(call.csv, records)
+    result = {
+        "cases": records,
+        "summary": summary,
+        "comparison": comparison,
+        "unpaired": unpaired,
+        "failed": failed,
+    }
+    output.result(result, text)
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _evaluated_cohort(
+    call: argparse.Namespace, predictions: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, str]], list[str]]:
+    """Records, failures, and the names that have no partner."""
+    pairs, unpaired = _pairs(call.cohort, predictions)
     if not pairs:
         raise DosePredictionError(
-            f"No case of {call.cohort} has a dose in {call.predictions}/<case>/dose.nii.gz."
+            f"No case of {call.cohort} has a dose in {predictions}/<case>/dose.nii.gz."
         )
     with ProcessPoolExecutor(max(1, min(call.workers, len(pairs)))) as pool:
         results = list(pool.map(partial(_one_of_cohort, call=call), pairs))
-    records = [record for record, error in results if error is None]
     failed = [
         {"case": case_name(case), "error": error}
         for (case, _), (_, error) in zip(pairs, results, strict=True)
         if error is not None
     ]
-    for failure in failed:
-        output.note(f"error: {failure['case']}: {failure['error']}")
-    if unpaired:
-        output.note(f"not paired: {', '.join(unpaired)}")
-    summary = summarize_cohort(records) if records else {}
-    result = {"cases": records, "summary": summary, "unpaired": unpaired, "failed": failed}
-    output.result(result, _describe_cohort(records, summary))
-    return EXIT_SOME_FAILED if failed else 0
+    return [record for record, error in results if error is None], failed, unpaired
 
 
 def _one_of_cohort(
@@ -170,7 +266,7 @@ def _one_of_cohort(
 ) -> tuple[dict[str, Any], str | None]:
     """The record of one pair, or the reason why there is none; runs in a worker."""
     try:
-        return evaluate_files(*pair, call)[0], None
+        return evaluate_files(*pair, call).record, None
     except (DosePredictionError, OSError) as exception:
         return {}, " ".join(str(exception).split())
 
@@ -208,7 +304,28 @@ def _describe(record: dict[str, Any]) -> str:
             f"  {name:<24}{values['volume_cc']:>9.1f}{values['mae_gy']:>8.2f}"
             f"{mean['prediction']:>9.2f}{mean['reference']:>9.2f}"
         )
+    if record["goals"]:
+        lines.append(f"  goals ({record['goal_set']}): {goals_in_words(record['goals'])}")
+        lines += [_goal_line(goal) for goal in record["goals"] if goal["value"] is not None]
+    if "scorecard" in record:
+        lines += _scorecard_lines(record["scorecard"])
     return "\n".join(lines)
+
+
+def _goal_line(goal: dict[str, Any]) -> str:
+    plan = goal.get("reference", {}).get("value")
+    beside = "" if plan is None else f"   plan {plan:.2f}"
+    unit, status = goal["unit"], goals_in_words([goal])[2:]
+    text = f"    {goal['structure']:<22}{goal['goal']:<20}{goal['value']:8.2f} {unit:<4}"
+    return f"{text}{status:<18}{beside}".rstrip()
+
+
+def _scorecard_lines(card: dict[str, Any]) -> list[str]:
+    if card["score"] is None:
+        return [f"  scorecard {card['title']}: no line could be scored"]
+    left_out = sum(line["score"] is None for line in card["lines"])
+    note = f", {left_out} lines not evaluable" if left_out else ""
+    return [f"  scorecard {card['title']}: {card['score']:.2f} of {card['highest']:g}{note}"]
 
 
 _LABELS = {
@@ -216,6 +333,8 @@ _LABELS = {
     "dvh_score_gy": "DVH score, Gy",
     "mae_body_gy": "MAE in body, Gy",
     "mae_above_5gy_gy": "MAE above 5 Gy, Gy",
+    "masked_mae_d97_gy": "masked MAE after D97, Gy",
+    "pelvic_score_points": "pelvic endpoints, points",
     "ssim": "SSIM",
 }
 
@@ -231,4 +350,14 @@ def _describe_cohort(records: list[dict[str, Any]], summary: dict[str, Any]) -> 
             low, high = summary[key]["ci95"]
             mean = summary[key]["mean"]
             lines.append(f"{label:<24}{mean:>8.3f}  (95 % {low:.3f} to {high:.3f})")
+    return "\n".join(lines)
+
+
+def _describe_comparison(comparison: list[dict[str, Any]], other: Path) -> str:
+    lines = [f"{other} minus these, paired by patient (Wilcoxon signed-rank, two-sided):"]
+    for entry in comparison:
+        low, high = entry["ci95"]
+        p = "" if entry["p_value"] is None else f"  p = {entry['p_value']:.3g}"
+        text = f"{entry['key']:<24}{entry['mean_difference']:>+9.3f}"
+        lines.append(f"{text}  (95 % {low:+.3f} to {high:+.3f}){p}")
     return "\n".join(lines)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from ..case import Case, Prescription
 from ..errors import CaseError
 from ..mapping import fitting_protocol, parse_map_option, read_mapping
 from ..protocol import StructureProtocol
 
+if TYPE_CHECKING:
+    from ..evaluation.goals import GoalSet
+
 __all__ = [
     "add_case_options",
+    "add_goals_option",
     "add_json_option",
+    "chosen_goals",
     "chosen_mapping",
     "chosen_prescription",
     "protocol_of",
@@ -26,7 +32,9 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """Cases, and how their structures find the channels."""
-    parser.add_argument("case", type=Path, nargs="+", help="case folder or OpenKBP npz file")
+    parser.add_argument(
+        "case", type=Path, nargs="+", help="case folder (NIfTI, DICOM, OpenKBP) or npz file"
+    )
     add_mapping_options(parser)
     add_json_option(parser)
 
@@ -41,6 +49,26 @@ def add_mapping_options(parser: argparse.ArgumentParser) -> None:
         help="take structure NAME for CHANNEL (repeatable)",
     )
     parser.add_argument("--mapping", type=Path, metavar="FILE", help="mapping file (JSON)")
+
+
+def add_goals_option(parser: argparse.ArgumentParser) -> None:
+    """`--goals`."""
+    parser.add_argument(
+        "--goals",
+        default="suiting",
+        metavar="NAME|FILE",
+        help="clinical goals: a shipped set, a JSON file, or none "
+        "(default: the shipped set that suits the protocol and the prescription)",
+    )
+
+
+def chosen_goals(call: argparse.Namespace) -> GoalSet | Literal["suiting"] | None:
+    """What `--goals` says; "suiting" leaves the choice to the case."""
+    if call.goals in ("suiting", "none"):
+        return "suiting" if call.goals == "suiting" else None
+    from ..evaluation.goals import GoalSet
+
+    return GoalSet.load(call.goals)
 
 
 def chosen_mapping(call: argparse.Namespace, protocol: StructureProtocol) -> dict[str, str | None]:

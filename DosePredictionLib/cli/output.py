@@ -12,7 +12,20 @@ import numpy as np
 
 from ..findings import Finding
 
-__all__ = ["Output", "json_ready"]
+__all__ = ["Output", "goals_in_words", "json_ready"]
+
+_STATUS = {
+    "met": "met",
+    "variation": "within variation",
+    "not_met": "not met",
+    "not_evaluable": "not evaluable",
+}
+
+
+def goals_in_words(goals: Sequence[Mapping[str, Any]]) -> str:
+    """How many goals have which status: "9 met, 2 not met"."""
+    counts = {status: sum(goal["status"] == status for goal in goals) for status in _STATUS}
+    return ", ".join(f"{count} {_STATUS[status]}" for status, count in counts.items() if count)
 
 
 def json_ready(value: Any) -> Any:

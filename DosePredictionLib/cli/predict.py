@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
+from .. import __version__
 from ..allocator import keep_freed_memory
 from ..errors import DosePredictionError
 from ..io import read_case
@@ -25,12 +26,22 @@ from ..predict import Predictor, default_model
 from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..summary import prediction_summary, report_input
-from .options import add_case_options, chosen_mapping, chosen_prescription
-from .output import Output, json_ready
+from .options import (
+    add_case_options,
+    add_goals_option,
+    chosen_goals,
+    chosen_mapping,
+    chosen_prescription,
+)
+from .output import Output, goals_in_words, json_ready
 from .several import run_cases
+
+if TYPE_CHECKING:
+    from ..evaluation.goals import GoalSet
 
 __all__ = ["add_parser"]
 
+_SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
 
 
@@ -42,12 +53,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--format", default="nifti", choices=tuple(FORMATS))
+    parser.add_argument("--format", default="nifti", choices=tuple(_SUFFIXES))
     parser.add_argument(
         "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
     )
     parser.add_argument("--fractions", type=int, metavar="N")
+    add_goals_option(parser)
     parser.add_argument("--report", action="store_true", help="write report.html, too")
+    parser.add_argument("--figures", action="store_true", help="write its figures as PNG, too")
     parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
     parser.add_argument(
         "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
@@ -61,6 +74,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
     call.output.mkdir(parents=True, exist_ok=True)
     if not os.access(call.output, os.W_OK):
         raise DosePredictionError(f"{call.output} is read-only: choose another --output.")
+    goals = chosen_goals(call)
     predictors: dict[Path, Predictor] = {}
     if call.model is not None:
         model = DoseModel.load(call.model)
@@ -82,7 +96,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
                 progress,
             )
         output.findings(prediction.findings)
-        return _write(prediction, call, read_seconds, started)
+        return _write(prediction, goals, call, read_seconds, started)
 
     return run_cases(call.case, one, output, _describe)
 
@@ -114,20 +128,28 @@ def _progress(name: str) -> Iterator[Any]:
 
 
 def _write(
-    prediction: Prediction, call: argparse.Namespace, read_seconds: float, started: float
+    prediction: Prediction,
+    goals: GoalSet | Literal["suiting"] | None,
+    call: argparse.Namespace,
+    read_seconds: float,
+    started: float,
 ) -> dict[str, Any]:
     """Write everything aside, then move it into `DIR/<case>`."""
     name = PUBLISHED_PREDICTION if call.published_names else "dose"
-    dose_name = name + FORMATS[call.format]
+    dose_name = name + _SUFFIXES[call.format]
     folder = call.output / prediction.case.name
-    summary = prediction_summary(prediction)
+    summary = prediction_summary(prediction, goals)
     with _staging(folder) as aside:
-        write_volume(aside / dose_name, prediction.dose, _DESCRIPTION)
+        _write_dose(aside / dose_name, prediction)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
         if call.report:
             from ..report import write_report
 
             write_report(report_input(prediction, summary), aside / "report.html")
+        if call.figures:
+            from ..report import write_figures
+
+            write_figures(report_input(prediction, summary), aside)
         seconds["total"] = round(time.perf_counter() - started, 3)
         summary["seconds"] = seconds
         summary["dose"] = dose_name
@@ -145,8 +167,21 @@ def _write(
         "timings": seconds,
         "checks": [finding.as_json() for finding in prediction.findings],
         "fallbacks": list(prediction.fallbacks),
-        "scores": summary.get("evaluation"),
+        "scores": summary["evaluation"],
+        "goals": summary["goals"],
     }
+
+
+def _write_dose(path: Path, prediction: Prediction) -> None:
+    """The dose in the format that the suffix names."""
+    if path.suffix != ".dcm":
+        write_volume(path, prediction.dose, _DESCRIPTION)
+        return
+    from ..io.dicom.rtdose import Equipment, write_rtdose
+
+    manifest = prediction.model.manifest
+    version = f"{__version__}, weights {manifest.weights_sha256[:16]}"
+    write_rtdose(path, prediction.dose, prediction.case, Equipment(manifest.name, version))
 
 
 @contextmanager
@@ -179,6 +214,8 @@ def _describe(record: dict[str, Any]) -> str:
     ):
         if scores.get(key) is not None:
             lines.append(f"  {label:<12}{scores[key]:6.2f} Gy against the plan")
+    if record["goals"]:
+        lines.append(f"  goals       {goals_in_words(record['goals'])}")
     lines += [f"  fallback: {text}" for text in record["fallbacks"]]
     lines.append("  Research only; not for clinical use.")
     return "\n".join(lines)

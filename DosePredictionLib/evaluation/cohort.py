@@ -39,11 +39,23 @@ CASE_SCORES = (
     "ssim",
     "dose_score_gy",
     "dvh_score_gy",
+    "masked_mae_d97_gy",
+    "pelvic_score_points",
 )
 """Scores of a record that a cohort summarizes."""
 
 _BOOTSTRAPS = 2000
-_COLUMNS = ("case", "structure", "measure", "prediction", "reference", "difference", "unit")
+_COLUMNS = (
+    "case",
+    "structure",
+    "measure",
+    "prediction",
+    "reference",
+    "difference",
+    "unit",
+    "status",
+    "reference_status",
+)
 
 
 def summarize_cohort(records: Sequence[Record], seed: int = 0) -> dict[str, Any]:
@@ -118,6 +130,9 @@ def record_rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
         for key, value in record.items():
             if isinstance(value, (int, float)) or (value is None and key.endswith("_gy")):
                 yield _row(case, "", key, difference=value)
+        for score, terms in (("DVH", "dvh_score_terms_gy"), ("pelvic", "pelvic_score_terms")):
+            for key, value in record.get(terms, {}).items():
+                yield _row(case, "", f"{score} score, {key}", difference=value)
         for key, value in record.get("isodose_dice", {}).items():
             yield _row(case, "", f"isodose_dice {key}%", difference=value)
         for name, values in record.get("gamma", {}).items():
@@ -126,9 +141,11 @@ def record_rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
         for name, values in record.get("structures", {}).items():
             yield from _structure_rows(case, name, values)
         for goal in record.get("goals", ()):
-            measure = f"goal {goal['goal']}: {goal['status']}"
-            margin = goal["margin"]
-            yield _row(case, goal["structure"], measure, goal["value"], None, margin, goal["unit"])
+            yield from _goal_rows(case, goal)
+        for line in record.get("scorecard", {}).get("lines", ()):
+            measure = f"scorecard {line['metric']}"
+            yield _row(case, line["structure"], measure, line["value"], unit=line["unit"])
+            yield _row(case, line["structure"], f"{measure} points", line["score"])
 
 
 def write_csv(path: str | Path, records: Sequence[Record]) -> None:
@@ -188,6 +205,17 @@ def _structure_rows(case: str, name: str, values: Mapping[str, Any]) -> Iterator
         yield _row(case, name, key, ours, theirs, apart, key.rsplit("_", 1)[1].replace("gy", "Gy"))
 
 
+def _goal_rows(case: str, goal: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A goal's value and its margin, each with the plan's beside it."""
+    plan = goal.get("reference") or {"status": None, "value": None, "margin": None}
+    for key in ("value", "margin"):
+        ours, theirs = goal[key], plan[key]
+        apart = None if ours is None or theirs is None else ours - theirs
+        measure = f"goal {goal['goal']}" + (" margin" if key == "margin" else "")
+        row = _row(case, goal["structure"], measure, ours, theirs, apart, goal["unit"])
+        yield row | {"status": goal["status"], "reference_status": plan["status"]}
+
+
 def _row(
     case: str,
     structure: str,
@@ -197,7 +225,7 @@ def _row(
     difference: float | None = None,
     unit: str = "",
 ) -> dict[str, Any]:
-    values = (case, structure, measure, prediction, reference, difference, unit)
+    values = (case, structure, measure, prediction, reference, difference, unit, None, None)
     return dict(zip(_COLUMNS, values, strict=True))
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,8 +91,8 @@ class GammaResult:
     """
 
     criterion: Criterion
-    gamma: Any
-    evaluated: Any
+    gamma: Any = field(repr=False)
+    evaluated: Any = field(repr=False)
     normalization_gy: float
     local: bool
     lower_cutoff_percent: float

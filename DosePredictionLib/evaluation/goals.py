@@ -77,6 +77,11 @@ class Metric:
     of_prescription: bool = False
     unit: str = ""
 
+    @property
+    def needs_body(self) -> bool:
+        """Whether the value depends on the dose outside the structure."""
+        return self.kind in ("CI", "RTOG_CI", "R50")
+
     def __str__(self) -> str:
         amount = "" if self.amount is None else f"{self.amount:g}"
         if self.kind in ("mean", "min", "max"):
@@ -109,9 +114,7 @@ class Metric:
         """
         if curve.volume_cc <= 0:
             raise NotEvaluable("the structure is empty")
-        needs_rx = (
-            self.of_prescription or self.unit == "%Rx" or self.kind in ("CI", "RTOG_CI", "R50")
-        )
+        needs_rx = self.of_prescription or self.unit == "%Rx" or self.needs_body
         if needs_rx and prescription_gy is None:
             raise NotEvaluable("it needs a prescription, and there is none")
         if self.kind in _INDICES:
@@ -175,6 +178,7 @@ class Goal:
         variation: a looser limit that is still acceptable.
         priority: 1 is the most important.
         source: where the limit is published.
+        note: what else there is to say of the limit.
         prescription: target whose dose `%Rx` means; by default the structure's own, else the
             highest.
         geud_a: exponent of gEUD.
@@ -188,6 +192,7 @@ class Goal:
     variation: float | None = None
     priority: int | None = None
     source: str | None = None
+    note: str | None = None
     prescription: str | None = None
     geud_a: float | None = None
 
@@ -214,6 +219,8 @@ class GoalSet:
         goals: in the file's order.
         sources: key → full citation.
         description: what the set is for, and what it is not.
+        protocol: id of the structure protocol that it is written for.
+        prescription_gy: lowest and highest prescription (of the highest target) that it suits.
     """
 
     id: str
@@ -221,6 +228,15 @@ class GoalSet:
     goals: tuple[Goal, ...]
     sources: Mapping[str, str]
     description: str = ""
+    protocol: str | None = None
+    prescription_gy: tuple[float, float] | None = None
+
+    def suits(self, protocol: str, prescriptions_gy: Mapping[str, float]) -> bool:
+        """Whether the set is written for a case: its protocol and its highest prescription."""
+        if self.protocol != protocol or self.prescription_gy is None or not prescriptions_gy:
+            return False
+        lowest_gy, highest_gy = self.prescription_gy
+        return lowest_gy <= max(prescriptions_gy.values()) <= highest_gy
 
     @classmethod
     def read(cls, path: str | Path) -> GoalSet:
@@ -229,7 +245,8 @@ class GoalSet:
         The object has `schema`, `id`, `title`, `description`, `sources` (key → citation) and
         `goals`: objects with `structure` and `goal`, and optionally `variation` (a looser goal of
         the same metric), `priority`, `source` (a key of `sources`, or a text), `prescription` (a
-        target) and `geud_a`.
+        target) and `geud_a`. With `protocol` and `prescription_gy` (lowest, highest) the set says
+        which cases it suits.
 
         Raises:
             DosePredictionError: the file is missing, is no such JSON, or a goal cannot be read;
@@ -256,6 +273,8 @@ class GoalSet:
             goals=tuple(goals),
             sources=sources,
             description=str(content.get("description", "")),
+            protocol=content.get("protocol"),
+            prescription_gy=_range_of(path, content.get("prescription_gy")),
         )
 
     @classmethod
@@ -275,6 +294,12 @@ class GoalSet:
                 f"There are no goals {name!r}; there are {', '.join(cls.available())}."
             )
         return cls.read(path)
+
+    @classmethod
+    def suiting(cls, protocol: str, prescriptions_gy: Mapping[str, float]) -> GoalSet | None:
+        """The shipped set that is written for a case, or None."""
+        sets = (cls.load(name) for name in cls.available())
+        return next((goals for goals in sets if goals.suits(protocol, prescriptions_gy)), None)
 
     @staticmethod
     def available() -> list[str]:
@@ -304,8 +329,8 @@ def evaluate_goals(
 
     Returns:
         For each goal `structure`, `bound_to`, `goal`, `status`, `value`, `unit`, `margin`,
-        `variation`, `reason`, `priority`, `source`. What cannot be evaluated has no value and a
-        reason; it never raises.
+        `variation`, `reason`, `priority`, `source`, `note`. What cannot be evaluated has no value
+        and a reason; it never raises.
     """
     chosen = goals.goals if isinstance(goals, GoalSet) else tuple(goals)
     levels = dict(prescriptions_gy or {})
@@ -412,6 +437,7 @@ def _evaluated(
         "reason": reason or None,
         "priority": goal.priority,
         "source": goal.source,
+        "note": goal.note,
     }
 
 
@@ -429,6 +455,19 @@ def _prescription(
         if name in levels:
             return levels[name]
     return max(levels.values(), default=None)
+
+
+def _range_of(path: Path, value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    try:
+        lowest, highest = (float(each) for each in value)
+    except (TypeError, ValueError):
+        raise DosePredictionError(
+            f"{path}: prescription_gy takes the lowest and the highest dose, as in [44, 52]; "
+            f"got {value!r}."
+        ) from None
+    return lowest, highest
 
 
 def _goal_of_entry(entry: Any, sources: Mapping[str, str]) -> Goal:
@@ -450,15 +489,13 @@ def _goal_of_entry(entry: Any, sources: Mapping[str, str]) -> Goal:
             f"unknown key {unknown[0]!r}; keys are {', '.join(sorted(known))}"
         )
     source = entry.get("source")
-    citation = sources.get(source, source) if source is not None else None
-    if citation is not None and entry.get("note"):
-        citation = f"{citation} ({entry['note']})"
     return parse_goal(
         str(entry["structure"]),
         str(entry["goal"]),
         variation=entry.get("variation"),
         priority=entry.get("priority"),
-        source=citation,
+        source=sources.get(source, source) if source is not None else None,
+        note=entry.get("note"),
         prescription=entry.get("prescription"),
         geud_a=entry.get("geud_a"),
     )

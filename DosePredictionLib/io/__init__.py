@@ -18,7 +18,7 @@ def case_name(path: Path) -> str:
 
 
 def read_case(path: str | Path) -> Case:
-    """Read a case: a NIfTI case folder, an OpenKBP CSV folder or an OpenKBP npz file.
+    """Read a case: a NIfTI or DICOM folder, an OpenKBP CSV folder or an OpenKBP npz file.
 
     Raises:
         CaseError: nothing is there, it is of no known kind, or it cannot be right.
@@ -34,12 +34,11 @@ def read_case(path: str | Path) -> Case:
 
     if is_case_folder(path):
         return read_case_folder(path)
-    if path.is_dir() and any(path.glob("*.dcm")):
-        raise CaseError(
-            f"{path} holds DICOM files, which cannot be read yet. Convert the CT and the "
-            "structures to NIfTI (3D Slicer does it), one file a structure."
-        )
+    from .dicom import is_dicom, read_dicom
+
+    if is_dicom(path):
+        return read_dicom(path).case
     raise CaseError(
-        f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, an OpenKBP "
-        "folder (ct.csv …) or an OpenKBP npz file."
+        f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, a "
+        "DICOM folder (CT and RTSTRUCT), an OpenKBP folder (ct.csv …) or an OpenKBP npz file."
     )

@@ -19,11 +19,10 @@ from ..errors import CaseError
 from ..findings import Finding
 from ..schema import from_json, read_json
 from ..volume import Grid, Volume
-from .doses import DOSE_GAP, dose_on_grid, uncovered
+from .doses import dose_gaps, dose_on_grid
 from .volumes import file_stem, is_volume_file, read_volume
 
 __all__ = [
-    "DOSE_GAP",
     "PUBLISHED_PREDICTION",
     "PUBLISHED_SUFFIX",
     "is_case_folder",
@@ -87,10 +86,7 @@ def read_case_folder(folder: Path) -> Case:
         label = f"The plan dose {files['dose_plan'].name}"
         dose, noticed = dose_on_grid(stored, ct.grid, {}, label)
         findings += noticed
-        for name, share in uncovered(stored.grid, ct.grid, structures).items():
-            message = f"{label} covers only {100 * share:.1f} % of {name}."
-            remedy = "Scores against the plan are refused for it."
-            findings.append(Finding(DOSE_GAP, "info", message, remedy, name))
+        findings += dose_gaps(stored.grid, ct.grid, structures, label)
     return Case(
         name=folder.resolve().name,
         ct=ct,

@@ -31,6 +31,7 @@ from .slices import Layer, Scales, SliceView, layers, slice_views
 from .tables import (
     endpoint_groups,
     goal_rows,
+    goal_sources,
     headline_tiles,
     model_rows,
     run_rows,
@@ -122,6 +123,7 @@ def _render(report: ReportInput) -> str:
         charts=_charts(report, curves),
         endpoints=endpoint_groups(report, curves),
         goals=goal_rows(report),
+        goal_sources=goal_sources(report),
         scores=score_rows(report),
         findings=[(finding, *_SEVERITIES[finding.severity]) for finding in findings],
         tally=_tally([finding.severity for finding in findings]),

@@ -29,6 +29,7 @@ __all__ = [
     "Tile",
     "endpoint_groups",
     "goal_rows",
+    "goal_sources",
     "headline_tiles",
     "model_rows",
     "run_rows",
@@ -89,7 +90,7 @@ class EndpointGroup:
 
 @dataclass(frozen=True)
 class GoalRow:
-    """One clinical goal and whether it is met."""
+    """One clinical goal and whether it is met; `source` is its number in `goal_sources`."""
 
     structure: str
     goal: str
@@ -98,7 +99,9 @@ class GoalRow:
     status: str
     value: str
     margin: str
+    plan: str
     note: str
+    source: int | None
 
 
 def headline_tiles(report: ReportInput, curves: Sequence[StructureDvh]) -> list[Tile]:
@@ -201,23 +204,39 @@ def _endpoint_row(key: str, values: Mapping[str, Any] | None) -> EndpointRow:
 
 def goal_rows(report: ReportInput) -> list[GoalRow]:
     """Clinical goals in the order of the evaluation."""
+    sources = goal_sources(report)
     rows = []
     for goal in report.evaluation.get("goals") or ():
         symbol, words = status_words(goal.get("status"))
-        remarks = (goal.get("reason") or goal.get("why"), goal.get("source"))
+        unit, source = goal.get("unit"), clean(goal.get("source") or "")
         rows.append(
             GoalRow(
                 structure=clean(goal.get("structure") or MISSING),
-                goal=clean(goal.get("goal") or MISSING),
+                goal=clean(goal.get("goal") or MISSING).replace("<=", "≤").replace(">=", "≥"),
                 symbol=symbol,
                 words=words,
                 status=str(goal.get("status") or "not_evaluable"),
-                value=_with_unit(number(goal.get("value")), goal.get("unit")),
-                margin=_with_unit(signed(goal.get("margin")), goal.get("unit")),
-                note="; ".join(clean(text) for text in remarks if text),
+                value=_with_unit(number(goal.get("value")), unit),
+                margin=_with_unit(signed(goal.get("margin")), unit),
+                plan=_plan_cell(goal.get("reference") or {}, unit),
+                note=clean(goal.get("reason") or goal.get("note") or ""),
+                source=sources.index(source) + 1 if source else None,
             )
         )
     return rows
+
+
+def goal_sources(report: ReportInput) -> list[str]:
+    """Where the goals' limits are published, each source once."""
+    named = (clean(goal.get("source") or "") for goal in report.evaluation.get("goals") or ())
+    return list(dict.fromkeys(source for source in named if source))
+
+
+def _plan_cell(plan: Mapping[str, Any], unit: Any) -> str:
+    """The plan's value with the symbol of its status; empty without a plan."""
+    if not plan or plan.get("value") is None:
+        return ""
+    return f"{status_words(plan.get('status'))[0]} {_with_unit(number(plan['value']), unit)}"
 
 
 def _with_unit(text: str, unit: Any) -> str:

@@ -105,7 +105,8 @@ def test_every_number_is_written_as_json_and_csv(record, tmp_path):
     assert float(found["", "dose_score_gy"]["difference"]) == pytest.approx(1.0)
     assert float(found["PTV", "D95_gy"]["difference"]) == pytest.approx(1.0, abs=1e-6)
     assert found["PTV", "V20Gy_percent"]["unit"] == "percent"
-    assert found["Bowel", "goal Dmax < 3 Gy: not_evaluable"]["prediction"] == ""
+    unknown = found["Bowel", "goal Dmax < 3 Gy"]
+    assert unknown["prediction"] == "" and unknown["status"] == "not_evaluable"
     assert "nan" not in (tmp_path / "all.csv").read_text().lower()
     write_json(tmp_path / "all.json", record)
     assert json.loads((tmp_path / "all.json").read_text())["case"] == "one"
