@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 
 from ..errors import CaseError
-from .colors import LEVELS
+from .colors import LEVELS, fill_level_table
 from .hierarchy import place_below
 from .isodoses import isodose_surfaces, set_up_isodose_model
 from .restore import borrow_display, hide_fill
@@ -22,8 +22,7 @@ __all__ = ["DisplaySettings", "Layer", "Unit", "apply_display", "default_range"]
 Layer = Literal["prediction", "plan", "difference", "change", "nothing"]
 Unit = Literal["Gy", "%"]
 
-_LABELS = 10  # 20, 30 … 110 %
-_LEGEND_TITLES = {"difference": "Prediction − plan", "change": "New − old"}
+_LEGEND_TITLES = {"difference": "Prediction − plan (Gy)", "change": "New − old (Gy)"}
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,9 @@ def apply_display(result: SceneResult, settings: DisplaySettings) -> None:
         displays.append(borrow_display(nodes["dose"], plan))
     for display in displays:
         _set_dose_display(display, nodes["colors"], low_gy, high_gy)
-    _show_isodoses(result, nodes, plan, settings.isodoses, (low_gy, high_gy))
-    _show_legend(result, nodes, volume, settings, (low_gy, high_gy))
+    _color_levels(result, nodes["level-colors"], settings.unit, (low_gy, high_gy))
+    nodes = _show_isodoses(result, nodes, plan, settings.isodoses)
+    _show_legend(result, nodes, volume, settings)
     _show_layers(nodes, result.plan, volume, settings.opacity)
     if volume is not None:
         hide_fill(nodes["dose"])
@@ -136,96 +136,92 @@ def _show_layers(nodes: Mapping[str, Any], plan: Any, volume: Any, opacity: floa
         composite.EndModify(was)
 
 
-def _show_isodoses(
-    result: SceneResult,
-    nodes: Mapping[str, Any],
-    plan: Any,
-    visible: bool,
-    range_gy: tuple[float, float],
+def _color_levels(
+    result: SceneResult, table: Any, unit: Unit, range_gy: tuple[float, float]
 ) -> None:
+    """Name the levels in the unit, in the colors that the dose is drawn with."""
+    levels_gy = np.array([percent for percent, _ in LEVELS]) * result.prescription_gy / 100
+    shares = (levels_gy - range_gy[0]) / (range_gy[1] - range_gy[0])
+    if unit == "%":
+        names = [f"{percent:g} %" for percent, _ in LEVELS]
+    else:
+        names = [f"{level_gy:.4g} Gy" for level_gy in levels_gy]
+    fill_level_table(table, names, list(shares))
+
+
+def _show_isodoses(
+    result: SceneResult, nodes: Mapping[str, Any], plan: Any, visible: bool
+) -> dict[str, Any]:
+    """Isodoses of the predicted dose, or of the plan's where that is shown; all nodes."""
     wanted = "isodoses" if plan is None else "isodoses-plan"
-    if visible and wanted not in nodes:
-        nodes = {**nodes, **_add_isodoses(result, nodes, wanted, plan or nodes["dose"])}
+    dose = nodes["dose"] if plan is None else plan
+    if wanted not in nodes:
+        nodes = {**nodes, **_add_isodoses(result, nodes, wanted, dose)}
+    if visible and not nodes[wanted].GetPolyData().GetNumberOfPoints():
+        surfaces = isodose_surfaces(dose, result.prescription_gy)
+        nodes[wanted].SetAndObservePolyData(surfaces)
     for role in ("isodoses", "isodoses-plan"):
-        display = nodes.get(f"{role}-display")
-        if display is not None:
-            was = display.StartModify()
-            display.SetScalarRange(*range_gy)
-            display.SetVisibility(visible and role == wanted)
-            display.EndModify(was)
+        if role in nodes:
+            nodes[f"{role}-display"].SetVisibility2D(visible and role == wanted)
+    return dict(nodes)
 
 
 def _add_isodoses(
     result: SceneResult, nodes: Mapping[str, Any], role: str, dose: Any
 ) -> dict[str, Any]:
-    surfaces = isodose_surfaces(dose, result.prescription_gy)
-
     def fill(model: Any, made: Mapping[str, Any]) -> None:
-        set_up_isodose_model(model, made[f"{role}-display"], surfaces, dose, nodes["colors"])
+        set_up_isodose_model(model, made[f"{role}-display"], dose, nodes["level-colors"])
 
     name = f"{dose.GetName()}_IsodoseLevels"
-    display = Draft(f"{role}-display", "vtkMRMLModelDisplayNode", name, lambda node, _: None)
-    scene = dose.GetScene()
-    made = enter_scene(
-        scene, [display, Draft(role, "vtkMRMLModelNode", name, fill)], result.run, {}
-    )
-    place_below(scene, nodes["dose"], made[role])
+    drafts = [
+        Draft(f"{role}-display", "vtkMRMLModelDisplayNode", name, lambda node, _: None),
+        Draft(role, "vtkMRMLModelNode", name, fill),
+    ]
+    made = enter_scene(dose.GetScene(), drafts, result.run, {})
+    place_below(dose.GetScene(), nodes["dose"], made[role])
     return made
 
 
 def _show_legend(
-    result: SceneResult,
-    nodes: Mapping[str, Any],
-    volume: Any,
-    settings: DisplaySettings,
-    range_gy: tuple[float, float],
+    result: SceneResult, nodes: Mapping[str, Any], volume: Any, settings: DisplaySettings
 ) -> None:
-    """One legend a layer, of which the shown layer's is visible."""
+    """One legend a layer, of which the shown layer's is visible.
+
+    Doses have a legend of their levels (the isodose model's colors), which can be in either unit;
+    a difference has the legend of its volume, Gy.
+    """
     wanted = f"{settings.layer}-legend"
-    if settings.legend and volume is not None and wanted not in nodes:
-        nodes = {**nodes, **_add_legend(result, wanted, volume)}
+    carriers = {"prediction": "isodoses", "plan": "isodoses-plan"}
+    carrier = nodes.get(carriers.get(settings.layer, settings.layer))
+    if settings.legend and carrier is not None and wanted not in nodes:
+        of_levels = settings.layer in carriers
+        nodes = {**nodes, **_add_legend(result, wanted, carrier, of_levels)}
     for role, legend in nodes.items():
-        if not role.endswith("-legend"):
-            continue
-        was = legend.StartModify()
-        legend.SetVisibility(settings.legend and volume is not None and role == wanted)
-        if role == wanted:
-            _set_legend(result, legend, settings, nodes["colors"], range_gy)
-        legend.EndModify(was)
+        if role.endswith("-legend"):
+            visible = settings.legend and volume is not None and role == wanted
+            legend.SetVisibility(visible)
+            if visible and settings.layer in carriers:
+                unit = f"% of {result.prescription_gy:g} Gy" if settings.unit == "%" else "Gy"
+                legend.SetTitleText(f"Dose ({unit})")
 
 
-def _add_legend(result: SceneResult, role: str, volume: Any) -> dict[str, Any]:
+def _add_legend(result: SceneResult, role: str, carrier: Any, of_levels: bool) -> dict[str, Any]:
     def fill(legend: Any, made: Mapping[str, Any]) -> None:
-        legend.SetAndObservePrimaryDisplayNode(volume.GetScalarVolumeDisplayNode())
-        legend.SetOrientationToVertical()
+        legend.SetAndObservePrimaryDisplayNode(carrier.GetDisplayNode())
+        legend.SetOrientation(legend.Vertical)
         legend.SetPosition(0.98, 0.5)
-        legend.SetSize(0.14, 0.62)
-        legend.GetLabelTextProperty().SetFontSize(12)
-        legend.GetTitleTextProperty().SetFontSize(12)
-        volume.AddAndObserveDisplayNodeID(legend.GetID())
+        legend.SetSize(0.15, 0.6)
+        legend.SetVisibility3D(False)
+        if of_levels:
+            legend.SetMaxNumberOfColors(len(LEVELS))
+            legend.SetUseColorNamesForLabels(True)
+            legend.SetLabelFormat(legend.GetDefaultTextLabelFormat())
+        else:
+            legend.SetTitleText(_LEGEND_TITLES[role.removesuffix("-legend")])
+            legend.SetNumberOfLabels(5)
+            legend.SetLabelFormat("%+.1f")
+        carrier.AddAndObserveDisplayNodeID(legend.GetID())
+        legend.Modified()  # adding it to the carrier alone does not draw it
 
-    name = f"{volume.GetName()} legend"
-    draft = Draft(role, "vtkMRMLColorLegendDisplayNode", name, fill)
-    return enter_scene(volume.GetScene(), [draft], result.run, {})
-
-
-def _set_legend(
-    result: SceneResult,
-    legend: Any,
-    settings: DisplaySettings,
-    colors: Any,
-    range_gy: tuple[float, float],
-) -> None:
-    in_percent = settings.unit == "%" and settings.layer in ("prediction", "plan")
-    title = _LEGEND_TITLES.get(settings.layer, "Dose")
-    unit = f"% of {result.prescription_gy:g} Gy" if in_percent else "Gy"
-    legend.SetTitleText(f"{title}\n({unit})")
-    legend.SetNumberOfLabels(_LABELS if settings.layer in ("prediction", "plan") else 5)
-    legend.SetUseColorNamesForLabels(in_percent)
-    legend.SetLabelFormat("%s" if in_percent else "%.0f" if range_gy[1] > 10 else "%.1f")
-    if in_percent:  # the legend writes values of the volume, which are Gy, or names of colors
-        was = colors.StartModify()
-        percent = np.linspace(*range_gy, colors.GetNumberOfColors()) * 100 / result.prescription_gy
-        for index, value in enumerate(percent):
-            colors.SetColorName(index, f"{value:.0f}")
-        colors.EndModify(was)
+    draft = Draft(role, "vtkMRMLColorLegendDisplayNode", f"{carrier.GetName()} legend", fill)
+    return enter_scene(carrier.GetScene(), [draft], result.run, {})

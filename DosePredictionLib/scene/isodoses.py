@@ -13,18 +13,21 @@ from .geometry import array_of_image, index_to_ras, vtk_matrix
 
 __all__ = ["isodose_surfaces", "set_up_isodose_model"]
 
-_SCALARS = "isolevels"
+_LEVEL_GY, _LEVEL = "isolevels", "level"
 
 
 def isodose_surfaces(dose: Any, prescription_gy: float) -> Any:
-    """The surfaces of all levels, in the dose's RAS before its transform; scalars are Gy."""
+    """The surfaces of all levels, in the dose's RAS before its transform.
+
+    Point data: `isolevels` (Gy, as SlicerRT's) and `level`, the number of the level.
+    """
     levels_gy = [percent * prescription_gy / 100 for percent, _ in LEVELS]
     padded = _padded_block(dose.GetImageData(), levels_gy[0])
     together = vtk.vtkAppendPolyData()
     together.AddInputData(vtk.vtkPolyData())
     if padded is not None:
-        for level_gy in levels_gy:
-            together.AddInputData(_surface(padded, level_gy))
+        for number, level_gy in enumerate(levels_gy):
+            together.AddInputData(_surface(padded, level_gy, number))
     to_ras = vtk.vtkTransform()
     to_ras.SetMatrix(vtk_matrix(index_to_ras(dose)))
     placed = vtk.vtkTransformPolyDataFilter()
@@ -52,7 +55,7 @@ def _padded_block(image: Any, lowest_gy: float) -> Any:
     return padded
 
 
-def _surface(image: Any, level_gy: float) -> Any:
+def _surface(image: Any, level_gy: float, number: int) -> Any:
     edges = vtk.vtkFlyingEdges3D()
     edges.SetInputData(image)
     edges.SetValue(0, level_gy)
@@ -61,23 +64,31 @@ def _surface(image: Any, level_gy: float) -> Any:
     edges.ComputeNormalsOff()
     edges.Update()
     surface = edges.GetOutput()
-    levels = numpy_to_vtk(np.full(surface.GetNumberOfPoints(), level_gy, np.float32), deep=True)
-    levels.SetName(_SCALARS)
-    surface.GetPointData().SetScalars(levels)
+    for name, value in ((_LEVEL_GY, level_gy), (_LEVEL, number)):
+        values = np.full(surface.GetNumberOfPoints(), value, np.float32)
+        array = numpy_to_vtk(values, deep=True)
+        array.SetName(name)
+        surface.GetPointData().AddArray(array)
     return surface
 
 
-def set_up_isodose_model(model: Any, display: Any, surfaces: Any, dose: Any, colors: Any) -> None:
-    """Fill a model node and its display."""
+def set_up_isodose_model(model: Any, display: Any, dose: Any, colors: Any) -> None:
+    """Set a model node up for surfaces that are yet to come; drawn as lines on slices.
+
+    The display itself stays visible, for the color legend follows it; `Visibility2D` shows the
+    lines.
+    """
     model.SetAttribute("DicomRtImport.IsodoseModel", "1")
     model.SetAndObserveTransformNodeID(dose.GetTransformNodeID())
-    model.SetAndObservePolyData(surfaces)
+    model.SetAndObservePolyData(vtk.vtkPolyData())
     display.SetAndObserveColorNodeID(colors.GetID())
-    display.SetActiveScalarName(_SCALARS)
+    display.SetActiveScalarName(_LEVEL)
     display.SetScalarVisibility(True)
     display.SetScalarRangeFlag(display.UseManualScalarRange)
+    display.SetScalarRange(0, len(LEVELS) - 1)
     display.SetBackfaceCulling(False)
-    display.SetVisibility2D(True)
+    display.SetVisibility(True)
+    display.SetVisibility2D(False)
     display.SetVisibility3D(False)
     display.SetSliceIntersectionThickness(2)
     display.SetOpacity(0.4)

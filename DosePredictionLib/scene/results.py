@@ -167,9 +167,10 @@ def set_goals(result: SceneResult, goals: GoalSet | None) -> SceneResult:
     else:
         draft = goal_draft(result.name, predicted, planned)
         existing = {role: node for role, node in nodes.items() if role == "goals"}
-        nodes |= enter_scene(scene, [draft], result.run, existing)
-        ct, _ = inputs_of(result.dose)
-        place_in_study(scene, ct, result.run, result.run, result.name, nodes)
+        with batch(scene):
+            nodes |= enter_scene(scene, [draft], result.run, existing)
+            ct, _ = inputs_of(result.dose)
+            place_in_study(scene, ct, result.run, result.run, result.name, nodes)
     return replace(result, nodes=nodes, goals=predicted, planned_goals=planned)
 
 
@@ -293,7 +294,9 @@ class _Result:
                 "level-colors",
                 kind,
                 f"{dose_name}_IsodoseColorTable",
-                lambda n, _: fill_level_table(n, highest_gy),
+                lambda n, _: fill_level_table(
+                    n, [f"{percent * highest_gy / 100:g}" for percent, _ in LEVELS]
+                ),
             ),
             Draft(
                 "difference-colors",

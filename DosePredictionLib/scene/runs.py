@@ -1,4 +1,4 @@
-"""Which nodes a run made: tags, entering the scene in one batch, updating in place, removing."""
+"""Which nodes a run made: tags, entering the scene, updating in place, removing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Draft:
 def enter_scene(
     scene: Any, drafts: Sequence[Draft], run: str, existing: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Make the nodes of a run in one batch; those of an earlier run are updated in place.
+    """Make the nodes of a run; those of an earlier run are updated in place.
 
     Args:
         existing: role → node of the run that is replaced; what has no draft is removed.
@@ -60,23 +60,22 @@ def enter_scene(
     """
     nodes: dict[str, Any] = {}
     made: list[Any] = []
-    with batch(scene):
-        try:
-            for draft in drafts:
-                node = existing.get(draft.role)
+    try:
+        for draft in drafts:
+            node = existing.get(draft.role)
+            if node is None:
+                node = scene.AddNewNodeByClass(draft.kind, draft.name)
                 if node is None:
-                    node = scene.AddNewNodeByClass(draft.kind, draft.name)
-                    if node is None:
-                        raise CaseError(f"This Slicer knows no nodes of class {draft.kind}.")
-                    made.append(node)
-                node.SetAttribute(RUN, run)
-                node.SetAttribute(ROLE, draft.role)
-                nodes[draft.role] = node
-                draft.fill(node, nodes)
-        except BaseException:
-            remove_nodes(scene, made)
-            raise
-        remove_nodes(scene, [node for role, node in existing.items() if role not in nodes])
+                    raise CaseError(f"This Slicer knows no nodes of class {draft.kind}.")
+                made.append(node)
+            node.SetAttribute(RUN, run)
+            node.SetAttribute(ROLE, draft.role)
+            nodes[draft.role] = node
+            draft.fill(node, nodes)
+    except BaseException:
+        remove_nodes(scene, made)
+        raise
+    remove_nodes(scene, [node for role, node in existing.items() if role not in nodes])
     return nodes
 
 

@@ -39,12 +39,12 @@ def scene() -> Iterator[Any]:
     application.SetViewLogics(vtk.vtkCollection())
     logics = []
     for module, name in _LOGICS.items():
-        logic = _class(name)()
+        logic = slicer_class(name)()
         logic.SetMRMLScene(scene)
         logic.SetMRMLApplicationLogic(application)
         application.SetModuleLogic(module, logic)
         logics.append(logic)
-    scene.RegisterNodeClass(_class("vtkMRMLColorLegendDisplayNode")())
+    scene.RegisterNodeClass(slicer_class("vtkMRMLColorLegendDisplayNode")())
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     scene.application = application  # kept alive, and at hand for slice views
@@ -53,7 +53,7 @@ def scene() -> Iterator[Any]:
     slicer.mrmlScene = None
 
 
-def _class(name: str) -> Any:
+def slicer_class(name: str) -> Any:
     """A class of slicer-core, which puts some into a module of the same name."""
     found = getattr(slicer, name)
     return getattr(found, name) if isinstance(found, types.ModuleType) else found
