@@ -21,8 +21,6 @@ from ..errors import DosePredictionError
 from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
-from ..model import DoseModel
-from ..predict import Predictor, default_model
 from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..summary import prediction_summary, report_input
@@ -38,8 +36,9 @@ from .several import run_cases
 
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
+    from ..model import DoseModel
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "add_prediction_options", "describe", "require_writable", "write_outputs"]
 
 _SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
@@ -49,6 +48,17 @@ def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("predict", help="predict the dose of one or more cases")
     add_case_options(parser)
+    add_prediction_options(parser)
+    parser.add_argument("--report", action="store_true", help="write report.html, too")
+    parser.add_argument("--figures", action="store_true", help="write its figures as PNG, too")
+    parser.add_argument(
+        "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
+    )
+    parser.set_defaults(run=run)
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """What to predict with, and where to; Slicer's batch script has the same."""
     parser.add_argument("--output", type=Path, required=True, help="folder for DIR/<case>/dose…")
     parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
@@ -59,21 +69,16 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--fractions", type=int, metavar="N")
     add_goals_option(parser)
-    parser.add_argument("--report", action="store_true", help="write report.html, too")
-    parser.add_argument("--figures", action="store_true", help="write its figures as PNG, too")
     parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
-    parser.add_argument(
-        "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
-    )
-    parser.set_defaults(run=run)
 
 
 def run(call: argparse.Namespace, output: Output) -> int:
     """Predict each case."""
+    from ..model import DoseModel
+    from ..predict import Predictor
+
     keep_freed_memory()
-    call.output.mkdir(parents=True, exist_ok=True)
-    if not os.access(call.output, os.W_OK):
-        raise DosePredictionError(f"{call.output} is read-only: choose another --output.")
+    require_writable(call.output)
     goals = chosen_goals(call)
     predictors: dict[Path, Predictor] = {}
     if call.model is not None:
@@ -96,13 +101,23 @@ def run(call: argparse.Namespace, output: Output) -> int:
                 progress,
             )
         output.findings(prediction.findings)
-        return _write(prediction, goals, call, read_seconds, started)
+        return write_outputs(prediction, goals, call, read_seconds, started)
 
-    return run_cases(call.case, one, output, _describe)
+    return run_cases(call.case, one, output, describe)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of outputs; refuse one that cannot be written before work starts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise DosePredictionError(f"{folder} is read-only: choose another --output.")
 
 
 def _model(call: argparse.Namespace, case: Any) -> DoseModel:
     """The named model, or the default one; `--map` may speak of any protocol's channels."""
+    from ..model import DoseModel
+    from ..predict import default_model
+
     if call.model is not None:
         return DoseModel.load(call.model)
     chosen: dict[str, str | None] = {}
@@ -127,7 +142,7 @@ def _progress(name: str) -> Iterator[Any]:
         yield progress
 
 
-def _write(
+def write_outputs(
     prediction: Prediction,
     goals: GoalSet | Literal["suiting"] | None,
     call: argparse.Namespace,
@@ -198,7 +213,7 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _describe(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any]) -> str:
     lines = [
         f"{record['case']}: {record['model']} on {record['device']} in {record['precision']}, "
         f"{record['seconds']:.1f} s",

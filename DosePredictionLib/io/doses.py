@@ -10,7 +10,6 @@ import numpy as np
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
 from ..volume import Grid, Volume
-from .volumes import is_volume_file, read_volume
 
 __all__ = ["DOSE_GAP", "dose_gaps", "dose_on_grid", "read_dose", "uncovered"]
 
@@ -41,6 +40,8 @@ def read_dose(
 
 def _read(path: Path, frame_uid: str | None) -> Volume:
     """An RTDOSE file, or a volume file whose values are Gy."""
+    from .volumes import is_volume_file, read_volume  # not needed for doses at hand
+
     if is_volume_file(path) or not path.is_file():
         return read_volume(path)
     from .dicom import is_dicom, read_dose_file

@@ -1,8 +1,9 @@
 """Cases and predictions between two processes: raw arrays and one JSON file in a folder.
 
 Arrays are uncompressed `.npy` files, memory-mapped when they are read; boolean masks are packed,
-eight voxels a byte. The JSON file is written last, so that a folder with one is complete. This is
-no format to keep: both sides are of the same version.
+eight voxels a byte. The JSON file is written last, so that a folder with one is complete. A case's
+origin in DICOM, which names the patient, is not written: it stays with the client. This is no
+format to keep: both sides are of the same version.
 
 A window writes one array a call, so that it can draw between calls:
 
