@@ -214,6 +214,7 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 def describe(record: dict[str, Any]) -> str:
+    """A case's record in a few lines for people."""
     lines = [
         f"{record['case']}: {record['model']} on {record['device']} in {record['precision']}, "
         f"{record['seconds']:.1f} s",
