@@ -59,10 +59,9 @@ class ChecksSection:
         widget = self.ui.checksList
         self._rows = rows
         widget.clear()
-        for row in rows:
-            item = qt.QListWidgetItem(row.text)
-            item.setToolTip(row.tool_tip)
-            widget.addItem(item)
+        for number, row in enumerate(rows):
+            widget.addItem(row.text)
+            widget.item(number).setToolTip(row.tool_tip)
         widget.visible = bool(rows)
         self._fit_height()
 

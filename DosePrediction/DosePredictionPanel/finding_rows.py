@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,11 @@ from .i18n import _
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
 
-__all__ = ["FindingRow", "blocking_messages", "finding_rows", "findings_title"]
+__all__ = ["FindingRow", "blocking_messages", "finding_rows", "finding_text", "findings_title"]
+
+
+# ": --map PTV70=NAME" and what follows it up to the sentence's end.
+_MAP_OPTION = re.compile(r":? --map .*?(?=\.?$|\. )")
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,17 @@ def findings_title(findings: Sequence[Finding], *, reading: bool = False) -> str
 
 def blocking_messages(findings: Sequence[Finding]) -> tuple[str, ...]:
     """What stops a prediction, with what to do."""
-    return tuple(
-        f"{finding.message} {finding.remedy}".strip()
-        for finding in findings
-        if finding.severity == "blocking"
-    )
+    return tuple(finding_text(f) for f in findings if f.severity == "blocking")
+
+
+def finding_text(finding: Finding) -> str:
+    """What was seen and what to do, on one line."""
+    return f"{finding.message} {_for_panel(finding.remedy)}".strip()
+
+
+def _for_panel(remedy: str) -> str:
+    """A remedy without what is typed in a shell: here segments are chosen in the table."""
+    return _MAP_OPTION.sub(_(" in the section Structures"), remedy)
 
 
 def _row(finding: Finding) -> FindingRow:
@@ -73,6 +84,6 @@ def _row(finding: Finding) -> FindingRow:
     }[finding.severity]
     text = f"{symbol} {finding.message}"
     if finding.remedy:
-        text += f"\n→ {finding.remedy}"
+        text += f"\n→ {_for_panel(finding.remedy)}"
     place = _("Click to see the place.") if finding.position_mm is not None else ""
     return FindingRow(finding.severity, text, f"{word} {place}".strip(), finding.position_mm)

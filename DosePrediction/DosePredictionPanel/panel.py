@@ -432,7 +432,7 @@ class Panel(VTKObservationMixin):
             p.goalTemplate = default_goals(self._protocol.id)
         margin = p.stripMarginMm
         before = self.logic.result(p.resultDose) if self._freshness.is_outdated else None
-        self._result.before = before.measures.predicted if before else None
+        self._result.before = before
         self.run = self.logic.predictAsync(
             p.ctVolume,
             p.segmentation,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from .result_view import goal_titles, result_summary, result_tables
 from .run_section import RunSection
 
 if TYPE_CHECKING:
-    from DosePredictionLib.evaluation.dvh import Dvh
     from DosePredictionLib.scene import SceneResult
 
 __all__ = ["ResultController"]
@@ -36,14 +35,14 @@ class ResultController:
 
     Attributes:
         parameters: the scene's; None while there is none.
-        before: DVHs of the result that the shown one replaced; None: no change to show.
+        before: the result that the shown one replaced; None: no change to show.
     """
 
     def __init__(
         self, ui: Any, logic: Any, run: RunSection, on_removed: Callable[[], None]
     ) -> None:
         self.parameters: DosePredictionParameterNode | None = None
-        self.before: Mapping[str, Dvh] | None = None
+        self.before: SceneResult | None = None
         self._logic, self._run, self._on_removed = logic, run, on_removed
         actions = ResultActions(
             report=self._export_report,

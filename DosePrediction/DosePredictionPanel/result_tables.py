@@ -52,19 +52,19 @@ class Table:
 
 
 def goals_table(
-    predicted: Sequence[Mapping[str, Any]], planned: Sequence[Mapping[str, Any]] | None = None
+    predicted: Sequence[Mapping[str, Any]],
+    planned: Sequence[Mapping[str, Any]] | None = None,
+    before: Sequence[Mapping[str, Any]] | None = None,
 ) -> Table:
-    """Goals of the prediction beside those of the plan, in the template's order.
+    """Goals of the prediction beside those of the result before and of the plan.
 
     Args:
-        predicted, planned: as `evaluate_goals` returns them, of one template.
+        predicted, planned, before: as `evaluate_goals` returns them, of one template.
     """
-    headers = (_("Structure"), _("Goal"), _("Predicted"))
-    if planned is None:
-        return Table(headers, tuple(_goal_cells(goal, (goal,)) for goal in predicted))
-    pairs = zip(predicted, planned, strict=True)
-    rows = tuple(_goal_cells(goal, (goal, other)) for goal, other in pairs)
-    return Table((*headers, _("Plan")), rows)
+    columns = {_("Predicted"): predicted, _("Before"): before, _("Plan"): planned}
+    shown = {title: goals for title, goals in columns.items() if goals is not None}
+    rows = tuple(_goal_cells(goals[0], goals) for goals in zip(*shown.values(), strict=True))
+    return Table((_("Structure"), _("Goal"), *shown), rows)
 
 
 def dvh_table(
@@ -99,7 +99,7 @@ def scores_table(evaluation: Mapping[str, Any] | None) -> Table:
 
 
 def change_table(before: Mapping[str, Dvh], after: Mapping[str, Dvh]) -> Table:
-    """New minus old of the DVH metrics, structure by structure."""
+    """New minus old of the DVH metrics; the structures that changed most come first."""
     from DosePredictionLib.report.wording import endpoint_label, signed
 
     headers = (_("Structure"), _("Δ cc"), *(f"Δ {endpoint_label(key)}" for key in _METRICS))
@@ -108,13 +108,14 @@ def change_table(before: Mapping[str, Dvh], after: Mapping[str, Dvh]) -> Table:
         if name not in before:
             continue
         new, old = after[name].endpoints(_METRICS), before[name].endpoints(_METRICS)
+        deltas = [_difference(new[key], old[key]) for key in _METRICS]
         volume = signed(after[name].volume_cc - before[name].volume_cc)
-        deltas = (
-            Cell(signed(_difference(new[key], old[key])), tool_tip=_from_to(old[key], new[key]))
-            for key in _METRICS
-        )
-        rows.append((Cell(name), Cell(volume), *deltas))
-    return Table(headers, tuple(rows))
+        tips = [_from_to(old[key], new[key]) for key in _METRICS]
+        cells = (Cell(signed(delta), tip) for delta, tip in zip(deltas, tips, strict=True))
+        largest = max((abs(delta) for delta in deltas if delta is not None), default=0.0)
+        rows.append((largest, (Cell(name), Cell(volume), *cells)))
+    rows.sort(key=lambda row: -row[0])
+    return Table(headers, tuple(cells for _largest, cells in rows))
 
 
 def _goal_cells(goal: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:

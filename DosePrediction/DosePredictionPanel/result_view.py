@@ -8,9 +8,6 @@ from .i18n import _
 from .result_tables import Table, change_table, dvh_table, goals_table, scores_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from DosePredictionLib.evaluation.dvh import Dvh
     from DosePredictionLib.scene import SceneResult
 
 __all__ = ["default_goals", "goal_titles", "result_summary", "result_tables"]
@@ -46,18 +43,30 @@ def result_summary(result: SceneResult) -> str:
     return f"{text} {against.format(error=error)}"
 
 
-def result_tables(result: SceneResult, before: Mapping[str, Dvh] | None = None) -> dict[str, Table]:
+def result_tables(result: SceneResult, before: SceneResult | None = None) -> dict[str, Table]:
     """Tables by tab; those without content have no rows.
 
     Args:
-        before: DVHs of the result that this one replaced, for the tab of changes.
+        before: the result that this one replaced, for what changed.
     """
     labels = {channel.name: channel.label for channel in result.protocol.channels}
     empty = Table((), ())
-    goals = goals_table(result.goals, result.planned_goals) if result.goals else empty
+    goals = empty
+    if result.goals:
+        of_before = before.goals if before and _same_goals(before, result) else None
+        goals = goals_table(result.goals, result.planned_goals, of_before)
     return {
         "goals": goals,
         "dvh": dvh_table(result.measures.predicted, result.measures.planned, labels),
         "scores": scores_table(result.measures.evaluation),
-        "change": change_table(before, result.measures.predicted) if before else empty,
+        "change": change_table(before.measures.predicted, result.measures.predicted)
+        if before
+        else empty,
     }
+
+
+def _same_goals(one: SceneResult, other: SceneResult) -> bool:
+    """Whether both were held against one template."""
+    return [goal["goal"] for goal in one.goals or ()] == [
+        goal["goal"] for goal in other.goals or ()
+    ]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import slicer
 
 from .i18n import _
-
-if TYPE_CHECKING:
-    from DosePredictionLib.volume import Grid, Volume
 
 __all__ = ["SAMPLES", "SampleNodes", "load_sample", "register_samples"]
 
@@ -39,6 +36,7 @@ def load_sample(name: str) -> SampleNodes:
     """
     from DosePredictionLib.io import read_case
     from DosePredictionLib.resources import resource_path
+    from DosePredictionLib.scene.loading import load_case
 
     if name not in SAMPLES:
         raise ValueError(
@@ -47,13 +45,10 @@ def load_sample(name: str) -> SampleNodes:
             )
         )
     case = read_case(resource_path("SampleData", *SAMPLES[name]))
-    ct = _volume_node(_("{name} CT").format(name=case.name), case.ct)
+    ct, segmentation, plan = load_case(case, _colors(list(case.structures)))
     ct.GetDisplayNode().SetAutoWindowLevel(False)
-    ct.GetDisplayNode().SetWindowLevel(400, 40)
-    segmentation = _segmentation_node(_("{name} structures").format(name=case.name), ct, case)
-    plan = None
-    if case.plan_dose is not None:
-        plan = _volume_node(_("{name} plan dose").format(name=case.name), case.plan_dose)
+    ct.GetDisplayNode().SetWindowLevel(400, 40)  # soft tissue, HU
+    segmentation.GetDisplayNode().SetVisibility2DFill(False)
     slicer.util.setSliceViewerLayers(background=ct, foreground=None, fit=True)
     return SampleNodes(ct, segmentation, plan)
 
@@ -83,44 +78,11 @@ def _download(source: Any) -> list[Any]:
     return []
 
 
-def _volume_node(name: str, volume: Volume) -> Any:
-    import numpy as np
-
-    array = volume.array
-    if array.dtype == np.float64 or array.dtype == np.float16:
-        array = array.astype(np.float32)
-    return slicer.util.addVolumeFromArray(
-        np.ascontiguousarray(array), ijkToRAS=_ijk_to_ras(volume.grid), name=name
-    )
-
-
-def _ijk_to_ras(grid: Grid) -> Any:
-    """4×4 from (i, j, k) to RAS mm; the library counts in LPS."""
-    import numpy as np
-
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.index_to_world
-
-
-def _segmentation_node(name: str, ct: Any, case: Any) -> Any:
-    import numpy as np
-
+def _colors(names: list[str]) -> dict[str, str]:
+    """Structure → color of the channel that it fills."""
     from DosePredictionLib.mapping import fitting_protocol, propose_mapping
 
-    protocol = fitting_protocol(list(case.structures))
+    protocol = fitting_protocol(names)
     colors = {channel.name: channel.color for channel in protocol.channels}
-    channel_of = {
-        structure: channel
-        for channel, structure in propose_mapping(list(case.structures), protocol).assigned.items()
-    }
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(ct)
-    for structure, mask in case.structures.items():
-        color = colors.get(channel_of.get(structure, ""), "#a0a0a0")
-        rgb = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-        id = node.GetSegmentation().AddEmptySegment("", structure, rgb)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            (np.asarray(mask.array) > 0.5).astype(np.uint8), node, id, ct
-        )
-    node.GetDisplayNode().SetVisibility2DFill(False)
-    return node
+    assigned = propose_mapping(names, protocol).assigned
+    return {structure: colors[channel] for channel, structure in assigned.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .finding_rows import finding_text
 from .i18n import _
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _row(
     about = [f for f in findings if f.structure in (channel.name, match.structure) and f.structure]
     status, word = _status(channel, match, {finding.severity for finding in about})
     lines = [_("{label}: {reason}").format(label=channel.label, reason=match.reason)]
-    lines += [f"{finding.message} {finding.remedy}".strip() for finding in about]
+    lines += [finding_text(finding) for finding in about]
     return StructureRow(
         channel=channel.name,
         label=channel.label + (" *" if channel.required else ""),

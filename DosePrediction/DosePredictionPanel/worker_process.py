@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,10 +83,9 @@ class WorkerProcess:
 
     def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait without an event loop; false when the time ran out."""
-        timer = qt.QElapsedTimer()
-        timer.start()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not is_done():
-            if timeout_s is not None and timer.elapsed() > 1000 * timeout_s:
+            if deadline is not None and time.monotonic() > deadline:
                 return False
             if self._process is None:
                 return is_done()

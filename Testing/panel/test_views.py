@@ -124,6 +124,25 @@ def test_findings_stand_worst_first_with_what_to_do() -> None:
     assert findings_title([]) == "Checks – nothing found"
 
 
+@pytest.mark.parametrize(
+    ("remedy", "shown"),
+    [
+        (
+            "Contour it, or map another structure: --map PTV70=NAME.",
+            "Contour it, or map another structure in the section Structures.",
+        ),
+        (
+            "Choose one: --map Bladder=Blase or --map Bladder='Harn blase'.",
+            "Choose one in the section Structures.",
+        ),
+        ("Crop it.", "Crop it."),
+    ],
+)
+def test_remedies_tell_of_the_panel_and_not_of_the_shell(remedy: str, shown: str) -> None:
+    row = finding_rows([Finding("a", "warning", "Seen.", remedy)])[0]
+    assert row.text == f"⚠ Seen.\n→ {shown}"
+
+
 def test_structures_tell_how_they_were_matched() -> None:
     protocol = StructureProtocol.load("pelvis")
     names = ["PTV_4500", "Harnblase", "Rectum", "Left hip thing", "BODY"]
@@ -218,6 +237,9 @@ def test_goals_stand_beside_the_plans() -> None:
     assert second[2].status == "not_evaluable"
     assert "no structure Nothing" in second[2].tool_tip
     assert len(goals_table(predicted).headers) == 3
+    after_edit = goals_table(planned, None, predicted)
+    assert after_edit.headers == ("Structure", "Goal", "Predicted", "Before")
+    assert [cell.status for cell in after_edit.rows[0][2:]] == ["not_met", "met"]
 
 
 def test_every_shipped_template_makes_a_table() -> None:
