@@ -1,13 +1,10 @@
-"""What a prediction needs of Slicer's Python, and how it gets there.
-
-Packages that Slicer brings (numpy, scipy, SimpleITK, pydicom) are never touched: pip would replace
-them under the running application.
-"""
+"""Installing what a prediction needs, by Slicer's own means, and the report on it."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -15,48 +12,62 @@ import slicer
 
 from .i18n import _
 
-__all__ = ["install_missing", "installation_report", "missing_packages"]
-
-# Module → requirement. Lower bounds only: another extension may need a newer version.
-_REQUIREMENTS = {
-    "torch": "torch>=2.4",
-    "nibabel": "nibabel>=5.2",
-    "safetensors": "safetensors>=0.4.3",
-    "tqdm": "tqdm>=4.66",
-    "matplotlib": "matplotlib>=3.8",
-    "jinja2": "Jinja2>=3.1",
-}
+__all__ = ["SlicerInstaller", "installation_report", "missing_packages"]
 
 
-def missing_packages() -> list[str]:
-    """Modules that are not there; nothing is imported."""
-    importlib.invalidate_caches()
-    return [name for name in _REQUIREMENTS if importlib.util.find_spec(name) is None]
+def missing_packages() -> str:
+    """What is not there or too old, in words; empty when nothing. Imports none of it."""
+    from DosePredictionLib.installation import missing
+
+    return ", ".join(requirement.package for requirement in missing())
 
 
-def install_missing() -> None:
-    """Install what is missing; asks before torch, which is large.
+class SlicerInstaller:
+    """The `Installer` that Slicer offers; see `DosePredictionLib.installation`."""
 
-    Raises:
-        RuntimeError: pip failed; its output is in the Python console.
-    """
-    missing = missing_packages()
-    if "torch" in missing:
-        _install_torch()
-        missing.remove("torch")
-    requirements = [_REQUIREMENTS[name] for name in missing]
-    if not requirements:
-        return
-    try:
-        from slicer.packaging import pip_install  # Slicer 5.12 and later
-    except ImportError:
-        slicer.util.pip_install(requirements)
-    else:
-        pip_install(requirements, requester="DosePrediction")
+    def install_packages(self, requirements: Sequence[str], constraints: Sequence[str]) -> None:
+        """Install packages by pip; what the constraints pin stays as it is.
+
+        Raises:
+            subprocess.CalledProcessError: pip failed; its output was shown.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            pins = Path(folder) / "constraints.txt"
+            pins.write_text("\n".join(constraints) + "\n", encoding="utf-8")
+            try:
+                from slicer.packaging import pip_install
+            except ImportError:  # before Slicer 5.12
+                slicer.util.pip_install([*requirements, "--constraint", str(pins)])
+            else:
+                pip_install(list(requirements), constraints=pins, requester="DosePrediction")
+
+    def install_torch(self, version: str) -> None:
+        """Install torch through the PyTorch extension, which picks the build for the GPU.
+
+        Without that extension a general build is installed if the person agrees.
+        """
+        try:
+            import PyTorchUtils
+        except ImportError:
+            text = _(
+                "The PyTorch extension is not installed; it chooses the build of PyTorch that "
+                "suits this computer's GPU. Without it a general build is installed, about 1 GB. "
+                "Go on?"
+            )
+            if slicer.util.confirmOkCancelDisplay(text):
+                slicer.util.pip_install([f"torch{version}"])
+            return
+        PyTorchUtils.PyTorchUtilsLogic().installTorch(
+            askConfirmation=True, torchVersionRequirement=version
+        )
 
 
 def installation_report(done: Callable[[str], None]) -> Any:
-    """Ask the worker's Python for its report; `done` gets the text. Returns the process."""
+    """Have the worker's Python write its report; `done` gets the text. Returns the process.
+
+    Raises:
+        WorkerError: no interpreter is found.
+    """
     from DosePredictionLib.worker.launch import worker_launch
 
     launch = worker_launch()
@@ -75,21 +86,3 @@ def installation_report(done: Callable[[str], None]) -> Any:
     process.connect("finished(int,QProcess::ExitStatus)", finished)
     process.start(launch.program, ["-m", "DosePredictionLib", "check"])
     return process
-
-
-def _install_torch() -> None:
-    """Through the PyTorch extension, which picks the build for this machine's GPU."""
-    try:
-        import PyTorchUtils
-    except ImportError:
-        text = _(
-            "The PyTorch extension is not installed; it chooses the build of PyTorch that suits "
-            "this computer's GPU. Without it a general build is installed, about 1 GB. Go on?"
-        )
-        if not slicer.util.confirmOkCancelDisplay(text):
-            return
-        slicer.util.pip_install([_REQUIREMENTS["torch"]])
-        return
-    PyTorchUtils.PyTorchUtilsLogic().installTorch(
-        askConfirmation=True, torchVersionRequirement=_REQUIREMENTS["torch"].removeprefix("torch")
-    )

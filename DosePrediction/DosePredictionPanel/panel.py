@@ -19,7 +19,7 @@ from .freshness import Freshness, RunSettings
 from .i18n import _
 from .inputs_reader import CheckInputs, InputsReader
 from .inputs_section import InputsSection
-from .installation import install_missing, installation_report, missing_packages
+from .installation import SlicerInstaller, installation_report, missing_packages
 from .installation_section import InstallationSection
 from .panel_snapshot import CHECKING, DISPLAY, MATCHING, ParametersSnapshot, changed_fields
 from .parameters import DosePredictionParameterNode
@@ -533,7 +533,7 @@ class Panel(VTKObservationMixin):
 
     def _check_installation(self) -> None:
         """What is missing; the report follows when the worker's Python has written it."""
-        self._missing = ", ".join(missing_packages())
+        self._missing = missing_packages()
         self._installation.show(self._missing, _("Looking at the installation…"))
         try:
             self._report_process = installation_report(self._installation.show_report)
@@ -543,8 +543,10 @@ class Panel(VTKObservationMixin):
 
     def _install(self) -> None:
         """Install what is missing, then look again."""
+        from DosePredictionLib.installation import install
+
         with self._errors_shown(_("The packages cannot be installed.")):
-            install_missing()
+            install(SlicerInstaller())
         self.logic.stopWorker()  # the next one sees what is new
         self._check_installation()
 
