@@ -11,6 +11,8 @@ import qt
 import slicer
 
 from .i18n import _
+from .installation_view import InstallationReport, read_report
+from .worker_process import as_bytes
 
 __all__ = ["SlicerInstaller", "installation_report", "missing_packages"]
 
@@ -62,8 +64,11 @@ class SlicerInstaller:
         )
 
 
-def installation_report(done: Callable[[str], None]) -> Any:
-    """Have the worker's Python write its report; `done` gets the text. Returns the process.
+def installation_report(done: Callable[[InstallationReport], None]) -> Any:
+    """Have the worker's Python look at itself. Returns the process, to be kept until then.
+
+    Args:
+        done: called with the report.
 
     Raises:
         WorkerError: no interpreter is found.
@@ -72,17 +77,18 @@ def installation_report(done: Callable[[str], None]) -> Any:
 
     launch = worker_launch()
     process = qt.QProcess()
-    process.setProcessChannelMode(qt.QProcess.MergedChannels)
     environment = qt.QProcessEnvironment()
     for name, value in launch.environment.items():
         environment.insert(name, value)
     process.setProcessEnvironment(environment)
 
     def finished(_code: int, _status: Any) -> None:
-        data = process.readAllStandardOutput().data()
-        text = data.decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
-        done(f"Slicer {slicer.app.applicationVersion}\n{text}")
+        output = as_bytes(process.readAllStandardOutput().data()).decode("utf-8", "replace")
+        errors = as_bytes(process.readAllStandardError().data()).decode("utf-8", "replace")
+        report = read_report(output, errors)
+        text = f"Slicer {slicer.app.applicationVersion}\n{report.text}"
+        done(InstallationReport(text, report.devices))
 
     process.connect("finished(int,QProcess::ExitStatus)", finished)
-    process.start(launch.program, ["-m", "DosePredictionLib", "check"])
+    process.start(launch.program, ["-m", "DosePredictionLib", "check", "--json"])
     return process

@@ -21,6 +21,7 @@ from .inputs_reader import CheckInputs, InputsReader
 from .inputs_section import InputsSection
 from .installation import SlicerInstaller, installation_report, missing_packages
 from .installation_section import InstallationSection
+from .installation_view import InstallationReport
 from .panel_snapshot import CHECKING, DISPLAY, MATCHING, ParametersSnapshot, changed_fields
 from .parameters import DosePredictionParameterNode
 from .result_controller import ResultController
@@ -536,10 +537,18 @@ class Panel(VTKObservationMixin):
         self._missing = missing_packages()
         self._installation.show(self._missing, _("Looking at the installation…"))
         try:
-            self._report_process = installation_report(self._installation.show_report)
+            self._report_process = installation_report(self._show_installation)
         except ValueError as error:  # no interpreter
             self._installation.show_report(str(error))
         self._show_state()
+
+    def _show_installation(self, report: InstallationReport) -> None:
+        self._installation.show_report(report.text)
+        chosen = self._parameters.device if self._parameters else "auto"
+        items = dict(report.devices)
+        if chosen not in items:
+            items[chosen] = _("{device} (not there)").format(device=chosen)
+        fill_combo(self.ui.deviceSelector, items, chosen)
 
     def _install(self) -> None:
         """Install what is missing, then look again."""

@@ -16,7 +16,7 @@ from .i18n import _
 if TYPE_CHECKING:
     from DosePredictionLib.worker.messages import Failure, Reply
 
-__all__ = ["WorkerProcess"]
+__all__ = ["WorkerProcess", "as_bytes"]
 
 OnReply = Callable[["Reply"], None]
 
@@ -149,13 +149,13 @@ class WorkerProcess:
     def _read_stdout(self) -> None:
         if self._process is not None:
             data = self._process.readAllStandardOutput().data()
-            for reply in self._session.feed(_as_bytes(data)):
+            for reply in self._session.feed(as_bytes(data)):
                 self._dispatch(reply)
 
     def _read_stderr(self) -> None:
         if self._process is not None:
             data = self._process.readAllStandardError().data()
-            for text in self._session.feed_stderr(_as_bytes(data)):
+            for text in self._session.feed_stderr(as_bytes(data)):
                 logging.debug("DosePrediction worker: %s", text)
 
     def _finished(self, _exit_code: int, _status: Any) -> None:
@@ -168,9 +168,9 @@ class WorkerProcess:
         process, self._process = self._process, None
         if process is None:
             return
-        for reply in self._session.feed(_as_bytes(process.readAllStandardOutput().data())):
+        for reply in self._session.feed(as_bytes(process.readAllStandardOutput().data())):
             self._dispatch(reply)
-        self._session.feed_stderr(_as_bytes(process.readAllStandardError().data()))
+        self._session.feed_stderr(as_bytes(process.readAllStandardError().data()))
         crashed = process.exitStatus() == qt.QProcess.CrashExit
         code = qprocess_exit_code(process.exitCode(), crashed, os.name == "nt")
         failures: list[Failure] = self._session.ended(code)
@@ -201,6 +201,6 @@ class WorkerProcess:
         handler(reply)
 
 
-def _as_bytes(data: Any) -> bytes:
+def as_bytes(data: Any) -> bytes:
     """PythonQt gives the content of a QByteArray as bytes or, in old versions, as text."""
     return data if isinstance(data, bytes) else str(data).encode("utf-8")

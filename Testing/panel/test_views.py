@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +14,11 @@ from DosePredictionPanel.apply_state import Situation, apply_button
 from DosePredictionPanel.corrections import Corrections
 from DosePredictionPanel.finding_rows import blocking_messages, finding_rows, findings_title
 from DosePredictionPanel.freshness import Freshness, RunSettings
+from DosePredictionPanel.installation_view import read_report
 from DosePredictionPanel.model_card import installed_models, model_card, prescription_text
 from DosePredictionPanel.result_tables import change_table, dvh_table, goals_table, scores_table
 from DosePredictionPanel.structure_rows import structure_rows, structures_title
+from support import ROOT
 
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals, parse_goal
@@ -186,6 +191,30 @@ def test_corrections_survive_a_damaged_or_unwritable_file(tmp_path: Path) -> Non
     occupied.write_text("", encoding="utf-8")
     Corrections(occupied / "corrections.json").remember("pelvis", ["A"], {"PTV": "A"})
     assert occupied.read_text(encoding="utf-8") == ""
+
+
+def test_the_installation_report_is_that_of_the_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "DosePredictionLib", "check", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    report = read_report(done.stdout)
+    assert "openkbp-two-stage" in report.text
+    assert set(report.devices) >= {"auto", "cpu"}
+
+
+def test_gpus_are_offered_by_name() -> None:
+    output = {"check": {"cuda_devices": [{"name": "Big GPU", "memory_gib": 8.0}]}}
+    assert read_report(json.dumps(output)).devices["cuda:0"] == "Big GPU, 8 GiB"
+
+
+def test_a_python_that_cannot_report_shows_what_it_said() -> None:
+    report = read_report("", "Fatal Python error: no module named encodings")
+    assert "no module named encodings" in report.text
+    assert set(report.devices) == {"auto", "cpu"}
 
 
 def test_the_card_of_a_shipped_model_tells_its_training_and_figures() -> None:
