@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,8 @@ def _inputs(
     content = segmentation.GetSegmentation()
     for segment_id in content.GetSegmentIDs():
         segment = content.GetSegment(segment_id)
-        inputs.append(
-            (
-                f"segment:{segment_id}",
-                lambda segment=segment: segment_modified(segment),
-                lambda segment=segment: segment_content(segment),
-            )
-        )
+        modified = partial(segment_modified, segment)
+        inputs.append((f"segment:{segment_id}", modified, partial(segment_content, segment)))
     return inputs
 
 

@@ -78,9 +78,9 @@ def apply_display(result: SceneResult, settings: DisplaySettings) -> None:
         _set_dose_display(display, nodes["colors"], low_gy, high_gy)
     _color_levels(result, nodes["level-colors"], settings.unit, (low_gy, high_gy))
     nodes = _show_isodoses(result, nodes, plan, settings.isodoses)
-    _show_legend(result, nodes, volume, settings)
     _show_layers(nodes, result.plan, volume, settings.opacity)
-    if volume is not None:
+    _show_legend(result, nodes, volume, settings)
+    if volume is not None or settings.isodoses:
         hide_fill(nodes["dose"])
 
 
@@ -143,9 +143,9 @@ def _color_levels(
     levels_gy = np.array([percent for percent, _ in LEVELS]) * result.prescription_gy / 100
     shares = (levels_gy - range_gy[0]) / (range_gy[1] - range_gy[0])
     if unit == "%":
-        names = [f"{percent:g} %" for percent, _ in LEVELS]
+        names = [f"{percent:g}" for percent, _ in LEVELS]
     else:
-        names = [f"{level_gy:.4g} Gy" for level_gy in levels_gy]
+        names = [f"{level_gy:.1f}" for level_gy in levels_gy]
     fill_level_table(table, names, list(shares))
 
 
@@ -162,7 +162,8 @@ def _show_isodoses(
         nodes[wanted].SetAndObservePolyData(surfaces)
     for role in ("isodoses", "isodoses-plan"):
         if role in nodes:
-            nodes[f"{role}-display"].SetVisibility2D(visible and role == wanted)
+            shown = visible and role == wanted
+            nodes[f"{role}-display"].SetSliceIntersectionOpacity(1.0 if shown else 0.0)
     return dict(nodes)
 
 
@@ -212,6 +213,9 @@ def _add_legend(result: SceneResult, role: str, carrier: Any, of_levels: bool) -
         legend.SetPosition(0.98, 0.5)
         legend.SetSize(0.15, 0.6)
         legend.SetVisibility3D(False)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if view.GetOrientation() == "Axial":  # one legend is enough; it covers the picture
+                legend.AddViewNodeID(view.GetID())
         if of_levels:
             legend.SetMaxNumberOfColors(len(LEVELS))
             legend.SetUseColorNamesForLabels(True)

@@ -27,6 +27,7 @@ __all__ = [
     "grid_in",
     "image_size",
     "index_to_ras",
+    "inverse",
     "is_rigid",
     "linear_to_world",
     "matrix_of",
@@ -55,7 +56,7 @@ class Frame:
     @property
     def from_world(self) -> Matrix:
         """From RAS mm of the scene's world to LPS mm of the case."""
-        return np.linalg.inv(self.to_world)
+        return inverse(self.to_world)
 
 
 def case_frame(ct: Any) -> Frame:
@@ -138,6 +139,11 @@ def vtk_matrix(matrix: Matrix) -> Any:
     return result
 
 
+def inverse(matrix: Matrix) -> Matrix:
+    """The inverse of a 4×4 matrix."""
+    return np.linalg.inv(matrix).astype(np.float64)
+
+
 def image_size(image: Any) -> tuple[int, int, int]:
     """Voxels along (x, y, z)."""
     x, y, z = image.GetDimensions()
@@ -168,7 +174,7 @@ def on_straight_grid(node: Any) -> tuple[Volume, Grid]:
     index = own.index_from_world(np.asarray(ras) @ LPS_FROM_RAS[:3, :3])
     low = np.floor(index.min(axis=0) + 0.5)
     size = np.maximum(np.ceil(index.max(axis=0) - low + 0.5).astype(int), 1)
-    grid = own.cropped(low, size)
+    grid = own.cropped(list(low), list(size))
     outside = float(image.GetScalarRange()[0])
     array = resliced(image, local, transform, grid, Frame(LPS_FROM_RAS), outside)
     return Volume(array, grid), grid
@@ -189,7 +195,7 @@ def resliced(
     to_source.PostMultiply()
     to_source.Concatenate(vtk_matrix(frame.to_world @ grid.index_to_world))
     to_source.Concatenate(transform.GetInverse())
-    to_source.Concatenate(vtk_matrix(np.linalg.inv(local_matrix)))
+    to_source.Concatenate(vtk_matrix(inverse(local_matrix)))
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(image)
     reslice.SetResliceTransform(to_source)

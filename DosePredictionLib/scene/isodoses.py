@@ -75,8 +75,8 @@ def _surface(image: Any, level_gy: float, number: int) -> Any:
 def set_up_isodose_model(model: Any, display: Any, dose: Any, colors: Any) -> None:
     """Set a model node up for surfaces that are yet to come; drawn as lines on slices.
 
-    The display itself stays visible, for the color legend follows it; `Visibility2D` shows the
-    lines.
+    The display itself stays visible, for the color legend follows it; the opacity of slice
+    intersections shows and hides the lines.
     """
     model.SetAttribute("DicomRtImport.IsodoseModel", "1")
     model.SetAndObserveTransformNodeID(dose.GetTransformNodeID())
@@ -88,7 +88,8 @@ def set_up_isodose_model(model: Any, display: Any, dose: Any, colors: Any) -> No
     display.SetScalarRange(0, len(LEVELS) - 1)
     display.SetBackfaceCulling(False)
     display.SetVisibility(True)
-    display.SetVisibility2D(False)
+    display.SetVisibility2D(True)
+    display.SetSliceIntersectionOpacity(0.0)
     display.SetVisibility3D(False)
     display.SetSliceIntersectionThickness(2)
     display.SetOpacity(0.4)

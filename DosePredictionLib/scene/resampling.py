@@ -33,7 +33,7 @@ def resampled_in_slabs(
     for start in range(first[2], last[2] if area else first[2], depth):
         begin = np.array([first[0], first[1], start])
         end = np.array([last[0], last[1], min(start + depth, last[2])])
-        slab = grid.cropped(begin, end - begin)
+        slab = grid.cropped(list(begin), list(end - begin))
         part = _cropped_to(source, slab)
         if part is not None:
             block = tuple(slice(b, e) for b, e in zip(begin[::-1], end[::-1], strict=True))
@@ -63,4 +63,4 @@ def _cropped_to(source: Volume, slab: Grid) -> Volume | None:
     if np.any(first >= last):
         return None
     block = tuple(slice(b, e) for b, e in zip(first[::-1], last[::-1], strict=True))
-    return Volume(source.array[block], source.grid.cropped(first, last - first))
+    return Volume(source.array[block], source.grid.cropped(list(first), list(last - first)))

@@ -27,6 +27,7 @@ from .geometry import (
     general_to_world,
     grid_in,
     image_size,
+    inverse,
     linear_to_world,
     matrix_of,
     resliced,
@@ -149,7 +150,7 @@ class SegmentReader:
 
     def _in_index_space(self, surface: Any) -> Any:
         """The surface in continuous indices (x, y, z) of the grid."""
-        to_index = np.linalg.inv(self._grid.index_to_world) @ self._frame.from_world
+        to_index = inverse(self._grid.index_to_world) @ self._frame.from_world
         linear = linear_to_world(self._node)
         transform = vtk.vtkGeneralTransform()
         transform.PostMultiply()
@@ -250,7 +251,7 @@ def _is_empty(segment: Any) -> bool:
 
 def _offset_on(grid: Grid, other: Grid) -> tuple[int, int, int] | None:
     """Index (x, y, z) in `grid` at which `other` begins; None unless its voxels are the grid's."""
-    to_index = np.linalg.inv(grid.index_to_world) @ other.index_to_world
+    to_index = inverse(grid.index_to_world) @ other.index_to_world
     corners = np.array(list(product(*((0, n - 1) for n in other.size))), dtype=float)
     start = np.round(to_index[:3, 3])
     reached = corners @ to_index[:3, :3].T + to_index[:3, 3]

@@ -28,7 +28,7 @@ def slices_and_chart_layout() -> int:
     Without a layout node (no window) the id alone is returned.
     """
     node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    if node is not None and not node.IsLayoutDescription(_description()):
+    if node is not None and not node.IsLayoutDescription(_LAYOUT):
         node.AddLayoutDescription(_LAYOUT, _description())
     return _LAYOUT
 

@@ -26,6 +26,7 @@ def volume_node(volume: Volume, name: str, kind: str = "vtkMRMLScalarVolumeNode"
     node = slicer.mrmlScene.AddNewNodeByClass(kind, name)
     slicer.util.updateVolumeFromArray(node, volume.array)
     node.SetIJKToRASMatrix(vtk_matrix(RAS @ volume.grid.index_to_world))
+    node.CreateDefaultDisplayNodes()
     return node
 
 
@@ -35,7 +36,7 @@ def oriented_image(mask: np.ndarray, grid: Grid, start: tuple = (0, 0, 0), value
     z, y, x = mask.shape
     low = np.array(start)
     image.SetExtent(
-        *(v for pair in zip(low, low + (x - 1, y - 1, z - 1), strict=True) for v in pair)
+        *(v for pair in zip(low, low + np.array((x - 1, y - 1, z - 1)), strict=True) for v in pair)
     )
     image.GetPointData().SetScalars(
         numpy_to_vtk((mask * value).astype(np.uint8).ravel(), deep=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import slicer
 import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import vtk_to_numpy

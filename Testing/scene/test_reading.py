@@ -187,7 +187,7 @@ def test_a_warped_ct_is_hardened_on_a_copy(small: Any) -> None:
     for corner in np.ndindex(2, 2, 2):
         position = np.array(corner) * 300.0 - 150.0
         points[0].InsertNextPoint(*position)
-        points[1].InsertNextPoint(*(position + (0, 0, 12)))
+        points[1].InsertNextPoint(*(position + np.array((0, 0, 12))))
     points[0].InsertNextPoint(0, 0, 0)
     points[1].InsertNextPoint(6, 0, 12)
     spline.SetSourceLandmarks(points[0])

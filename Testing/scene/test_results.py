@@ -194,6 +194,19 @@ def test_curves_are_those_of_the_library_and_look_like_slicerrts(
     assert solid.GetColor() == dashed.GetColor()
 
 
+def test_a_large_structure_has_nearly_the_same_curve(pelvis_model: DoseModel) -> None:
+    from DosePredictionLib.scene import measures
+
+    case = pelvis_case()
+    dose, body = case.plan_dose, case.structures["Body"]
+    exact, quick = dvh(dose, body), measures._dvh_of_voxels(dose, body, "Body")
+    assert quick.volume_cc == pytest.approx(exact.volume_cc)
+    assert quick.mean_gy == pytest.approx(exact.mean_gy, abs=0.02)
+    for level_gy in (2, 10, 20, 40):
+        expected = exact.volume_at_gy(level_gy)
+        assert quick.volume_at_gy(level_gy) == pytest.approx(expected, abs=0.15)
+
+
 def test_an_update_keeps_the_nodes_and_counts(inputs: Any, pelvis_model: DoseModel) -> None:
     first = result_of(inputs, pelvis_model, goals=GoalSet.load("pelvis_nodal_45_50"))
     count = slicer.mrmlScene.GetNumberOfNodes()
