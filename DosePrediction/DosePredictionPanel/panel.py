@@ -57,6 +57,8 @@ class Panel(VTKObservationMixin):
         self._parameters: DosePredictionParameterNode | None = None
         self.run: PredictionRun | None = None
         self._gui_tags: tuple[Any, ...] = ()
+        self._is_entered = False
+        self._edited_elsewhere = False
         self._snapshot: ParametersSnapshot | None = None
         self._segmentation: Any = None
         self._mapping: StructureMapping | None = None
@@ -80,11 +82,16 @@ class Panel(VTKObservationMixin):
 
     def enter(self) -> None:
         """The module is opened."""
-        self._inputs.refresh_models(self._parameters.modelName if self._parameters else "")
+        self._is_entered = True
+        chosen = self._parameters.modelName if self._parameters else ""
+        self._inputs.refresh_models(chosen)
         self._use_parameters()
+        if self._edited_elsewhere:
+            self._edit_timer.start()
 
     def exit(self) -> None:
-        """Another module is opened: segments edited there are compared when they rest."""
+        """Another module is opened: segments edited there are read when the person comes back."""
+        self._is_entered = False
 
     def close(self) -> None:
         """The panel goes away."""
@@ -182,8 +189,8 @@ class Panel(VTKObservationMixin):
 
     def _parameters_changed(self, _caller: Any = None, _event: Any = None) -> None:
         """Do what the changed parameters ask for, and no more."""
-        if self._parameters is None:
-            return
+        if self._parameters is None or slicer.mrmlScene.IsBatchProcessing():
+            return  # a scene is being loaded: everything is taken up at its end
         before, after = self._snapshot, self._take_snapshot()
         changed = changed_fields(before, after)
         self._snapshot = after
@@ -233,10 +240,14 @@ class Panel(VTKObservationMixin):
                 self.addObserver(self._segmentation, event, self._segments_edited)
 
     def _segments_edited(self, _caller: Any, _event: Any) -> None:
-        self._edit_timer.start()  # from anew: a stroke follows another
+        # Reading takes turns of the event loop, which belong to the person contouring elsewhere.
+        self._edited_elsewhere = not self._is_entered
+        if self._is_entered:
+            self._edit_timer.start()  # from anew: a stroke follows another
 
     def _compare_inputs(self) -> None:
         """The segments have come to rest: what is different now?"""
+        self._edited_elsewhere = False
         self._match()
         self._compare_with_result()
         self._read_again()

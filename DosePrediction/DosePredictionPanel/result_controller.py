@@ -11,7 +11,7 @@ import slicer
 from slicer.parameterNodeWrapper import FloatRange
 
 from .i18n import _
-from .parameters import DosePredictionParameterNode
+from .parameters import DosePredictionParameterNode, Shown
 from .result_section import GOALS_FROM_FILE, ResultActions, ResultSection
 from .result_view import goal_titles, result_summary, result_tables
 from .run_section import RunSection
@@ -88,6 +88,7 @@ class ResultController:
 
     def display(self, unit_changed: bool = False) -> None:
         """Overlay, isodoses and legend as chosen."""
+        from DosePredictionLib.errors import CaseError
         from DosePredictionLib.scene import DisplaySettings, apply_display
 
         p, result = self.parameters, self.result
@@ -95,18 +96,20 @@ class ResultController:
             return
         if unit_changed:
             self._default_range()  # the same limits would mean other doses
-        apply_display(
-            result,
-            DisplaySettings(
-                layer=p.shown.value,
-                opacity=p.opacity,
-                low=p.doseRange.minimum,
-                high=p.doseRange.maximum,
-                unit=p.unit.value,
-                isodoses=p.showIsodoses,
-                legend=p.showLegend,
-            ),
+        settings = DisplaySettings(
+            layer=p.shown.value,
+            opacity=p.opacity,
+            low=p.doseRange.minimum,
+            high=p.doseRange.maximum,
+            unit=p.unit.value,
+            isodoses=p.showIsodoses,
+            legend=p.showLegend,
         )
+        try:
+            apply_display(result, settings)
+        except CaseError as error:  # there is no plan, or nothing before to compare with
+            self._run.show_notice(str(error), "info")
+            p.shown = Shown.PREDICTION
 
     def show_layout(self) -> None:
         """Slices and DVH chart together."""
