@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..installation import REQUIREMENTS, missing
 from .options import add_json_option
 from .output import Output
 
-__all__ = ["add_parser", "installation"]
+__all__ = ["add_parser", "installation", "report_text"]
 
 
 def add_parser(commands: Any) -> None:
@@ -29,9 +30,13 @@ def add_parser(commands: Any) -> None:
 def run(call: argparse.Namespace, output: Output) -> int:
     """Print the report."""
     report = installation()
-    lines = [f"{key}: {_text(value)}" for key, value in report.items()]
-    output.result({"check": report}, "\n".join(lines))
+    output.result({"check": report}, report_text(report))
     return 0
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report as lines for people."""
+    return "\n".join(f"{key}: {_text(value)}" for key, value in report.items())
 
 
 def installation() -> dict[str, Any]:

@@ -13,12 +13,16 @@ from typing import Any, Literal
 
 from ..case import Prescription
 from ..errors import WorkerError
+from ..findings import Finding
 from ..schema import from_json, to_json
 
 __all__ = [
     "PROTOCOL_VERSION",
     "Cancel",
+    "Check",
+    "Checked",
     "Failure",
+    "Job",
     "Log",
     "Ping",
     "Pong",
@@ -30,6 +34,7 @@ __all__ = [
     "Request",
     "Result",
     "Shutdown",
+    "WriteReport",
     "decode_reply",
     "decode_request",
     "encode_message",
@@ -80,6 +85,36 @@ class Predict:
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
     options: PredictOptions = PredictOptions()
+
+
+@dataclass(frozen=True)
+class Check:
+    """Request: the preflight findings on a case; answered by `Checked`. Needs no torch.
+
+    Args:
+        id, case, model, mapping, prescription: as in `Predict`; the model is named.
+    """
+
+    id: str
+    case: str
+    model: str
+    mapping: dict[str, str | None] = field(default_factory=dict)
+    prescription: Prescription | None = None
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """Request: write the HTML report of a prediction; answered by `Result` with its path.
+
+    Args:
+        case, prediction: folders, as `Predict` had them.
+        path: of the HTML file.
+    """
+
+    id: str
+    case: str
+    prediction: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -144,6 +179,14 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """Reply: the findings on a case, from reading, mapping and preflight."""
+
+    id: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
 class Failure:
     """Reply: a prediction was not completed; nothing was written.
 
@@ -181,11 +224,14 @@ class Pong:
     models: tuple[str, ...]
 
 
-Request = Predict | Cancel | Ping | Shutdown
-Reply = Ready | Progress | Result | Failure | Log | Pong
+Job = Predict | Check | WriteReport
+Request = Job | Cancel | Ping | Shutdown
+Reply = Ready | Progress | Result | Checked | Failure | Log | Pong
 
 _REQUESTS: Mapping[str, type[Any]] = {
     "predict": Predict,
+    "check": Check,
+    "write_report": WriteReport,
     "cancel": Cancel,
     "ping": Ping,
     "shutdown": Shutdown,
@@ -194,6 +240,7 @@ _REPLIES: Mapping[str, type[Any]] = {
     "ready": Ready,
     "progress": Progress,
     "result": Result,
+    "checked": Checked,
     "error": Failure,
     "log": Log,
     "pong": Pong,

@@ -27,7 +27,9 @@ from .exchange import SCRATCH_PREFIX, read_exchanged_case, write_prediction
 from .messages import (
     PROTOCOL_VERSION,
     Cancel,
+    Check,
     Failure,
+    Job,
     Log,
     Ping,
     Pong,
@@ -37,9 +39,11 @@ from .messages import (
     Reply,
     Result,
     Shutdown,
+    WriteReport,
     decode_request,
     encode_message,
 )
+from .side_jobs import check, write_report
 from .watch import is_alive
 
 if TYPE_CHECKING:
@@ -71,9 +75,9 @@ class WorkerSettings:
 
 @dataclass
 class _Job:
-    """A prediction that waits or runs."""
+    """A request that waits or is worked on."""
 
-    request: Predict
+    request: Job
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -114,7 +118,7 @@ class Worker:
 
     def _work(self, job: _Job) -> None:
         try:
-            reply: Reply = self._predict(job)
+            reply: Reply = self._answer(job)
         except DosePredictionError as exception:
             reply = _failure(job, exception)
         except MemoryError:
@@ -135,8 +139,16 @@ class Worker:
         self._reply(reply)
         del self._open[job.request.id]
 
-    def _predict(self, job: _Job) -> Result:
-        request, options = job.request, job.request.options
+    def _answer(self, job: _Job) -> Reply:
+        request = job.request
+        if isinstance(request, Check):
+            return check(request)
+        if isinstance(request, WriteReport):
+            return write_report(request)
+        return self._predict(request, job)
+
+    def _predict(self, request: Predict, job: _Job) -> Result:
+        options = request.options
         report = _Throttled(self, request.id)
         laps = {}
         clock = time.perf_counter()
@@ -152,7 +164,7 @@ class Worker:
         case = read_exchanged_case(Path(request.case))
         lap("read")
         report(0.0, "loading the model")
-        predictor, warm = self._predictor(case, job)
+        predictor, warm = self._predictor(case, request, job)
         lap("load")
         prediction = predictor.predict(
             case,
@@ -169,13 +181,12 @@ class Worker:
         write_prediction(Path(request.output), prediction, laps)
         return Result(request.id, request.output, warm)
 
-    def _predictor(self, case: Case, job: _Job) -> tuple[Predictor, bool]:
+    def _predictor(self, case: Case, request: Predict, job: _Job) -> tuple[Predictor, bool]:
         """The predictor for a job's case, and whether it was there already."""
         from ..model import DoseModel
         from ..predict import Predictor, default_model
 
         _refuse_if_cancelled(job)
-        request = job.request
         if request.model is None:
             model = default_model(case, request.mapping)
         else:
@@ -223,7 +234,7 @@ class Worker:
             self._take(request)
         self._end(orphaned=True)
 
-    def _take(self, request: Predict | Cancel | Ping) -> None:
+    def _take(self, request: Job | Cancel | Ping) -> None:
         if isinstance(request, Ping):
             self._reply(Pong(tuple(sorted({p.model.manifest.name for p in self._loaded()}))))
         elif isinstance(request, Cancel):

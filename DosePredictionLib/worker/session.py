@@ -22,9 +22,10 @@ from ..errors import DosePredictionError, WorkerError
 from .messages import (
     PROTOCOL_VERSION,
     Cancel,
+    Checked,
     Failure,
+    Job,
     Log,
-    Predict,
     Ready,
     Reply,
     Result,
@@ -54,8 +55,8 @@ class Session:
         self._stderr: deque[str] = deque(maxlen=_KEPT_LINES)
         self._stderr_rest = b""
 
-    def predict(self, request: Predict) -> bytes:
-        """The line to send; from then on the request waits.
+    def predict(self, request: Job) -> bytes:
+        """The line to send, for any request with an answer; from then on it waits.
 
         Raises:
             WorkerError: its id is in use.
@@ -120,7 +121,7 @@ class Session:
                     "side by side. Remove one, and restart.",
                 )
             self.ready = reply
-        elif isinstance(reply, (Result, Failure)) and reply.id in self.waiting:
+        elif isinstance(reply, (Result, Checked, Failure)) and reply.id in self.waiting:
             self.waiting.remove(reply.id)
         return reply
 
