@@ -27,6 +27,7 @@ _BODY = "Body"
 _MANY_VOXELS = 300_000
 _MOST_VOXELS = 2_000_000
 _BIN_GY = 0.01
+_SLAB = 32  # planes scored in one step
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,17 +116,27 @@ def _score_steps(
     scores: dict[str, float | None] = {}
     dose, body = prediction.dose, prediction.external
     region = prediction.case.dose_mask or body
-    box = bounding_box(body.array)
-    inside = [_block(volume, box) for volume in (dose, plan, body)] if box else [dose, plan, body]
-    measures: tuple[tuple[str, Callable[[], float | None]], ...] = (
-        ("mae_body_gy", lambda: mae(*inside)),
-        ("bias_body_gy", lambda: bias(*inside)),
-        ("mae_above_5gy_gy", lambda: mae_above(dose, plan, 5.0)),
-        ("dose_score_gy", lambda: dose_score(dose, plan, region)),
-    )
-    for name, measure in measures:
-        scores[name] = measure()
+    planes, rows, columns = dose.array.shape
+    measures: dict[str, Callable[..., float | None]] = {
+        "mae_body_gy": mae,
+        "bias_body_gy": bias,
+    }
+    sums = dict.fromkeys((*measures, "mae_above_5gy_gy"), 0.0)
+    weights = dict.fromkeys(sums, 0.0)
+    for start in range(0, planes, _SLAB):
+        slab = (slice(start, min(start + _SLAB, planes)), slice(0, rows), slice(0, columns))
+        parts = [_block(volume, slab) for volume in (dose, plan, body)]
+        amounts = {name: float(parts[2].array.sum(dtype=np.float64)) for name in measures}
+        amounts["mae_above_5gy_gy"] = float(np.count_nonzero(parts[1].array > 5.0))
+        values = {name: measure(*parts) for name, measure in measures.items()}
+        values["mae_above_5gy_gy"] = mae_above(parts[0], parts[1], 5.0)
+        for name, value in values.items():
+            sums[name] += (value or 0.0) * amounts[name]
+            weights[name] += amounts[name]
         yield "Scores against the plan"
+    scores |= {name: sums[name] / weights[name] if weights[name] else None for name in sums}
+    scores["dose_score_gy"] = dose_score(dose, plan, region)
+    yield "Scores against the plan"
     terms: dict[tuple[str, str], float] = {}
     for key, mask in masks.items():
         box = bounding_box(mask.array) if roles.get(key) in ("target", "organ") else None
