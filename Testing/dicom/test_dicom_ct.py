@@ -168,8 +168,8 @@ def test_a_bad_slice_is_named_with_the_rule(tmp_path: Path, values: dict, messag
 def test_compressed_pixels_without_a_codec_say_so(tmp_path: Path) -> None:
     files = write_ct(tmp_path)
     dataset = pydicom.dcmread(files[0])
-    # HT-J2K: encapsulated, and no codec of this environment decodes garbage of it.
-    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
+    # JPEG 2000: encapsulated, and no codec decodes garbage of it.
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"
     fragment = b"\xff\x4f\xff\x51" + b"\0" * 60
     dataset.PixelData = (
         b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0"

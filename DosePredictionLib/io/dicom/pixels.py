@@ -44,10 +44,10 @@ def stored_pixels(file: DicomFile) -> NDArray:
         if syntax is not None and syntax not in _NATIVE:
             try:
                 return np.asarray(dataset.pixel_array)
-            except (RuntimeError, NotImplementedError) as exception:
+            except (RuntimeError, NotImplementedError, ValueError) as exception:
                 raise CaseError(
-                    f"{path} is compressed ({syntax.name}) and no codec for it is installed: "
-                    "install pylibjpeg[all], or export it uncompressed."
+                    f"{path} is compressed ({syntax.name}) and no codec installed here "
+                    "decodes it: install pylibjpeg[all], or export it uncompressed."
                 ) from exception
         held = len(dataset.PixelData)
         if held < wanted * bits // 8:
