@@ -29,14 +29,14 @@ except ImportError:
     # A plain checkout given as an additional module path: the library lies beside this folder.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from DosePredictionPanel.blocking import predict_blocking
-from DosePredictionPanel.panel import Panel
-from DosePredictionPanel.parameters import DosePredictionParameterNode
-from DosePredictionPanel.prediction_run import Callbacks, PredictionRun, RunInputs
-from DosePredictionPanel.sample_data import SampleNodes, load_sample, register_samples
-from DosePredictionPanel.services import services
+from DosePredictionPanel.sample_data import register_samples
 
 if TYPE_CHECKING:
+    from DosePredictionPanel.parameters import DosePredictionParameterNode
+    from DosePredictionPanel.prediction_run import PredictionRun, RunInputs
+    from DosePredictionPanel.sample_data import SampleNodes
+    from DosePredictionPanel.services import Services
+
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.evaluation.dvh import Dvh
     from DosePredictionLib.scene import SceneResult
@@ -69,6 +69,8 @@ class DosePredictionWidget(ScriptedLoadableModuleWidget):
 
     def setup(self) -> None:
         """Build the panel."""
+        from DosePredictionPanel.panel import Panel
+
         ScriptedLoadableModuleWidget.setup(self)
         widget = slicer.util.loadUI(self.resourcePath("UI/DosePrediction.ui"))
         self.layout.addWidget(widget)
@@ -99,11 +101,20 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
     >>> dose.GetName()
     """
 
+    @property
+    def shared(self) -> Services:
+        """The worker and the results, which all logics of one Slicer share."""
+        from DosePredictionPanel.services import services
+
+        return services()
+
     def getParameterNode(self) -> DosePredictionParameterNode:
         """The panel's parameters in this scene.
 
         >>> logic.getParameterNode().opacity = 0.7
         """
+        from DosePredictionPanel.parameters import DosePredictionParameterNode
+
         return DosePredictionParameterNode(super().getParameterNode())
 
     def predict(
@@ -143,10 +154,12 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> dose = logic.predict(ct, segmentation, mapping={"Brainstem": "Hirnstamm"}, timeout=600)
         """
+        from DosePredictionPanel.blocking import predict_blocking
+
         inputs = self._inputs(
             ctNode, segmentationNode, modelName, mapping, prescription, planDoseNode, options, goals
         )
-        result = predict_blocking(inputs, services(), timeout)
+        result = predict_blocking(inputs, self.shared, timeout)
         dose = result.nodes["dose"]
         if outputDoseNode is not None and outputDoseNode is not dose:
             outputDoseNode.CopyContent(dose)
@@ -183,6 +196,8 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> run = logic.predictAsync(ct, segmentation, onFinished=lambda dose: print(dose))
         >>> run.cancel()
         """
+        from DosePredictionPanel.prediction_run import Callbacks, PredictionRun
+
         inputs = self._inputs(
             ctNode,
             segmentationNode,
@@ -194,7 +209,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             goals,
             before,
         )
-        shared = services()
+        shared = self.shared
 
         def finished(prepared: Any, output: Path, result: SceneResult) -> None:
             shared.keep_prepared(prepared)
@@ -214,7 +229,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> logic.result(dose).measures.predicted["Brainstem"].max_gy
         """
-        return services().result(doseNode)
+        return self.shared.result(doseNode)
 
     def strips(
         self,
@@ -290,7 +305,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         goals = GoalSet.load(template) if template else None
         result = set_goals(self._result_or_raise(doseNode), goals)
-        services().replace_result(result)
+        self.shared.replace_result(result)
         return result
 
     def exportDose(self, doseNode: Any, path: str | Path) -> Path:
@@ -319,7 +334,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         from DosePredictionLib.scene import write_result_report
 
         result = self._result_or_raise(doseNode)
-        prediction = services().prediction(doseNode)
+        prediction = self.shared.prediction(doseNode)
         if prediction is None:
             raise ValueError(_("The prediction's files are gone. Predict again."))
         return write_result_report(result, prediction, Path(path))
@@ -331,7 +346,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> logic.exportReportAsync(dose, "report.html", lambda error: print(error or "written"))
         """
-        services().write_report(doseNode, Path(path), onDone)
+        self.shared.write_report(doseNode, Path(path), onDone)
 
     def removeResult(self, doseNode: Any) -> None:
         """Delete exactly the nodes that the run of this dose made.
@@ -345,7 +360,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             raise ValueError(
                 _("{name} was not made by a prediction.").format(name=doseNode.GetName())
             )
-        services().forget_result(doseNode.GetID())
+        self.shared.forget_result(doseNode.GetID())
         remove_result(run)
 
     def loadSample(self, name: str = "DosePredictionHeadNeck") -> SampleNodes:
@@ -353,6 +368,8 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> ct, segmentation, plan = logic.loadSample("DosePredictionProstate")
         """
+        from DosePredictionPanel.sample_data import load_sample
+
         return load_sample(name)
 
     def stopWorker(self) -> None:
@@ -360,7 +377,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> logic.stopWorker()
         """
-        services().stop_worker()
+        self.shared.stop_worker()
 
     def _inputs(
         self,
@@ -376,6 +393,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
     ) -> RunInputs:
         """Checked arguments of a prediction."""
         from DosePredictionPanel.arguments import as_mapping, as_prescription, require_no_blocking
+        from DosePredictionPanel.prediction_run import RunInputs
 
         from DosePredictionLib.evaluation.goals import GoalSet
         from DosePredictionLib.scene import input_findings
@@ -391,7 +409,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             options=options,
             goals=GoalSet.load(goals) if goals else None,
             before=before,
-            prepared=services().prepared(ct, segmentation, plan_dose),
+            prepared=self.shared.prepared(ct, segmentation, plan_dose),
         )
 
     def _mapping(
@@ -411,7 +429,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         return map_structures(names, protocol, chosen)
 
     def _result_or_raise(self, dose: Any) -> SceneResult:
-        result = services().result(dose)
+        result = self.shared.result(dose)
         if result is None:
             raise ValueError(
                 _("{name} was not predicted in this session. Predict it again.").format(

@@ -139,6 +139,24 @@ def test_no_python_file_lies_beside_the_module() -> None:
     assert [path.name for path in MODULE.glob("*.py")] == ["DosePrediction.py"]
 
 
+def test_loading_the_module_imports_next_to_nothing() -> None:
+    """What Slicer's start pays for; the rest is imported when the panel is opened."""
+    tree = ast.parse((MODULE / "DosePrediction.py").read_text(encoding="utf-8"))
+    imported = {
+        name
+        for node in tree.body
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    own = {name for name in imported if name and name.startswith("DosePrediction")}
+    assert own == {"DosePredictionPanel.sample_data"}
+
+
 @pytest.mark.parametrize(
     "path", sorted(Path(MODULE).rglob("*.py")), ids=lambda path: Path(path).name
 )
