@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from dicom_support import dose, plan, refer, save, square, structure_set, write_ct
 from pydicom.uid import generate_uid
-from support import SAMPLES
+from support import DICOM_SAMPLE
 
 from DosePredictionLib.io.dicom import DicomCase, read_dicom
-
-DICOM_SAMPLE = SAMPLES / "eclipse_rando_prostate_dicom"
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from conftest import DICOM_SAMPLE
 from dicom_support import save
+from support import DICOM_SAMPLE
 
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io.dicom import read_dicom

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from conftest import DICOM_SAMPLE
+from support import DICOM_SAMPLE
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, DosePredictionError

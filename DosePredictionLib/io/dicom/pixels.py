@@ -46,7 +46,7 @@ def stored_pixels(file: DicomFile) -> NDArray:
                 return np.asarray(dataset.pixel_array)
             except (RuntimeError, NotImplementedError, ValueError) as exception:
                 raise CaseError(
-                    f"{path} is compressed ({syntax.name}) and no codec installed here "
+                    f"{path} is compressed ({syntax.name!r}) and no codec installed here "
                     "decodes it: install pylibjpeg[all], or export it uncompressed."
                 ) from exception
         held = len(dataset.PixelData)
