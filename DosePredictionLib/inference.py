@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .errors import PredictionCancelled
-from .networks import TwoStageNetwork
+from .errors import PredictionCancelled, PredictionError
+from .networks import DoseNetwork
 
 __all__ = ["Cancelled", "Progress", "run_tiled", "run_whole", "tile_starts", "watched"]
 
@@ -22,20 +22,25 @@ Cancelled = Callable[[], bool]
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 
 
-def run_whole(network: TwoStageNetwork, x: Tensor, coarse: bool = False) -> Tensor:
+def run_whole(network: DoseNetwork, x: Tensor, coarse: bool = False) -> Tensor:
     """The final dose `(z, y, x)`, float32, of an input `(1, channel, z, y, x)`.
 
     Args:
         coarse: stack the final and the coarse dose, `(2, z, y, x)`.
+
+    Raises:
+        PredictionError: the coarse dose is asked of a network of one stage.
     """
     dose = network(x)
     if coarse:
+        if dose.coarse is None:
+            raise PredictionError("This model has one stage: there is no coarse dose to keep.")
         return torch.cat([dose.final[0], dose.coarse[0]]).float()
     return dose.final[0, 0].float()
 
 
 def run_tiled(
-    network: TwoStageNetwork, x: Tensor, tile: int, overlap: int, coarse: bool = False
+    network: DoseNetwork, x: Tensor, tile: int, overlap: int, coarse: bool = False
 ) -> Tensor:
     """The dose of `run_whole` from slabs along z that overlap and fade into each other.
 
@@ -71,7 +76,7 @@ def tile_starts(depth: int, tile: int, overlap: int) -> list[int]:
 
 @contextmanager
 def watched(
-    network: TwoStageNetwork,
+    network: DoseNetwork,
     voxels: int,
     progress: Progress | None,
     cancelled: Cancelled | None,
@@ -123,9 +128,9 @@ def _cost(module: nn.Module, output: Tensor) -> float:
     return output.numel() / output.shape[1] * weight.numel()
 
 
-def _cost_per_voxel(network: TwoStageNetwork) -> float:
+def _cost_per_voxel(network: DoseNetwork) -> float:
     """Cost of one input voxel, from a pass over the smallest input."""
-    edge = network.divisor
+    edge = network.smallest_edge
     total = 0.0
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

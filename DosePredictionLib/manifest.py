@@ -19,6 +19,7 @@ __all__ = [
     "MANIFEST_FILE",
     "SCHEMA_VERSION",
     "Architecture",
+    "Member",
     "ModelFolder",
     "ModelManifest",
     "installed_manifests",
@@ -36,6 +37,21 @@ class Architecture:
 
     name: str
     arguments: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A further network of an ensemble.
+
+    Args:
+        file: its weights, a file in the model's folder.
+        sha256: checksum of the file.
+        architecture: None: that of the manifest.
+    """
+
+    file: str
+    sha256: str
+    architecture: Architecture | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,7 @@ class ModelManifest:
         default: whether it is picked for its protocol when none is named.
         mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
             back: twice the time for a smaller error.
+        members: networks beside the first, whose doses are averaged with its own.
     """
 
     schema_version: int
@@ -74,6 +91,7 @@ class ModelManifest:
     licence: str = ""
     default: bool = False
     mirror: bool = False
+    members: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,32 +23,34 @@ from .device import (
     resolve_precision,
 )
 from .encoding import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
+from .ensemble import RunningSpread
 from .errors import MemoryExhaustedError, ModelError, PredictionError
 from .findings import Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
 from .mapping import StructureMapping, fitting_protocol, map_structures
 from .model import DoseModel
-from .networks import TwoStageNetwork, fold_batch_norm
+from .networks import DoseNetwork, fold_batch_norm
 from .prediction import Prediction
+from .protocol import StructureProtocol
 from .volume import Volume
 
 __all__ = ["Inference", "Predictor", "default_model", "predict"]
 
 _TILE, _OVERLAP = 64, 32
-# Peak of the two-stage network per input voxel, float32, measured by `make bench` and rounded up.
-_BYTES_PER_VOXEL = 500
 
 
 class Inference(NamedTuple):
     """The network's output in units of the dose scale, and how it was computed.
 
-    `output` is `(z, y, x)`, or with the coarse dose `(2, z, y, x)`: final, coarse.
+    `output` is `(z, y, x)`, or with the coarse dose `(2, z, y, x)`: final, coarse. `spread` is the
+    standard deviation of an ensemble's networks, likewise.
     """
 
     output: NDArray[np.float32]
     device: str
     precision: str
     fallbacks: tuple[str, ...]
+    spread: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ class Predictor:
         manifest = self.model.manifest
         order = mirrored_channels(self.model.protocol, manifest.encoding)
         self._mirrored = order if manifest.mirror else None
-        self._placed: tuple[tuple[torch.device, Precision], TwoStageNetwork] | None = None
-        self._network(_Attempt(self.device, self.precision, tiled=False))
+        self._placed: tuple[tuple[torch.device, Precision], list[DoseNetwork]] | None = None
+        networks = self._networks(_Attempt(self.device, self.precision, tiled=False))
+        self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)
 
     def predict(
         self,
@@ -133,7 +136,7 @@ class Predictor:
             protocol,
             structures,
             settings,
-            TwoStageNetwork.divisor,
+            DoseNetwork.divisor,
             recompute_strips or strip_margin_mm is not None,
         )
         findings += encoded.findings
@@ -148,14 +151,20 @@ class Predictor:
         clock.lap("inference")
         scale, target, scaling = _prescription_scale(case, self.model)
         findings += scaling
-        dose_gy = inference.output * np.float32(manifest.encoding.dose_scale_gy * scale)
-        doses = [decode(d, encoded, case) for d in (dose_gy if keep_coarse else dose_gy[None])]
-        strips = _strips(encoded, case, settings) if keep_strips else None
+        unit_gy = np.float32(manifest.encoding.dose_scale_gy * scale)
+
+        def decoded(output: NDArray[np.float32], stage: int = 0) -> Volume:
+            return decode((output[stage] if keep_coarse else output) * unit_gy, encoded, case)
+
+        dose = decoded(inference.output)
+        coarse = decoded(inference.output, 1) if keep_coarse else None
+        spread = None if inference.spread is None else decoded(inference.spread)
+        strips = _strips(encoded, case, protocol, settings) if keep_strips else None
         clock.lap("decode")
         return Prediction(
             case=case,
             model=self.model,
-            dose=doses[0],
+            dose=dose,
             mapping=structures,
             prescription=target,
             external=encoded.external,
@@ -164,8 +173,9 @@ class Predictor:
             device=inference.device,
             precision=inference.precision,
             seconds=clock.seconds(),
-            coarse=doses[1] if keep_coarse else None,
+            coarse=coarse,
             strips=strips,
+            spread=spread,
         )
 
     def _map(self, case: Case, chosen: Mapping[str, str | None] | None) -> StructureMapping:
@@ -194,9 +204,9 @@ class Predictor:
             if attempt.fallback:
                 fallbacks.append(attempt.fallback)
             try:
-                output = self._run(encoded, attempt, progress, cancelled, coarse)
-                device = str(attempt.device)
-                return Inference(output, device, attempt.precision, tuple(fallbacks))
+                doses = self._run(encoded, attempt, progress, cancelled, coarse)
+                device, precision = str(attempt.device), attempt.precision
+                return Inference(doses.mean, device, precision, tuple(fallbacks), doses.spread)
             except (MemoryError, RuntimeError) as exception:
                 if not _is_out_of_memory(exception):
                     raise
@@ -223,7 +233,7 @@ class Predictor:
             on_cpu = resolve_precision("auto", torch.device("cpu"))
             text = f"{device} ran out of memory even in slabs; the CPU in {on_cpu} instead"
             attempts.append(_Attempt(torch.device("cpu"), on_cpu, False, text))
-        elif _exceeds_memory(voxels, precision):
+        elif _exceeds_memory(voxels * self._bytes_per_voxel, precision):
             # Linux would not refuse the memory but end the process: step down beforehand.
             text = (
                 f"the memory left would not do; slabs of {_TILE} slices overlapping by {_OVERLAP}"
@@ -238,33 +248,46 @@ class Predictor:
         progress: Progress | None,
         cancelled: Cancelled | None,
         coarse: bool,
-    ) -> NDArray[np.float32]:
-        network = self._network(attempt)
+    ) -> RunningSpread:
+        networks = self._networks(attempt)
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
-        run: Callable[[TwoStageNetwork, Tensor, bool], Tensor] = run_whole
+        run: Callable[[DoseNetwork, Tensor, bool], Tensor] = run_whole
         slices = x.shape[2]
         if attempt.tiled:
             run, slices = _run_tiled, _tiled_slices(slices)
         voxels = slices * x.shape[3] * x.shape[4] * (2 if self._mirrored else 1)
-        watch = watched(network, voxels, progress, cancelled)
-        with torch.inference_mode(), _plain_float32(), watch:
-            dose = run(network, x, coarse)
-            if self._mirrored:
-                mirrored = x[:, self._mirrored].flip(-1)
-                dose = (dose + run(network, mirrored, coarse).flip(-1)) / 2
-            return dose.cpu().numpy()
+        doses = RunningSpread()
+        for index, network in enumerate(networks):
+            watch = watched(network, voxels, _part(progress, index, len(networks)), cancelled)
+            with torch.inference_mode(), _plain_float32(), watch:
+                dose = run(network, x, coarse)
+                if self._mirrored:
+                    mirrored = x[:, self._mirrored].flip(-1)
+                    dose = (dose + run(network, mirrored, coarse).flip(-1)) / 2
+                doses.add(dose.cpu().numpy())
+        return doses
 
-    def _network(self, attempt: _Attempt) -> TwoStageNetwork:
-        """The folded network as an attempt wants it; kept for the next."""
+    def _networks(self, attempt: _Attempt) -> list[DoseNetwork]:
+        """The folded networks as an attempt wants them; kept for the next."""
         key = (attempt.device, attempt.precision)
         if self._placed is None or self._placed[0] != key:
-            self._placed = None  # one network at a time in the device's memory
-            network = fold_batch_norm(self.model.network())
-            network.to(attempt.device, DTYPES[attempt.precision])
-            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-            self._placed = (key, network)
+            self._placed = None  # one set of networks at a time in the device's memory
+            networks = []
+            for member in self.model.members:
+                network = fold_batch_norm(self.model.network(member))
+                network.to(attempt.device, DTYPES[attempt.precision])
+                network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+                networks.append(network)
+            self._placed = (key, networks)
         return self._placed[1]
+
+
+def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """Progress of one network among several, as a share of all."""
+    if progress is None or count == 1:
+        return progress
+    return lambda share, stage: progress((index + share) / count, stage)
 
 
 def predict(
@@ -334,10 +357,13 @@ def _with_strip_margin(
     return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
 
 
-def _strips(encoded: EncodedCase, case: Case, settings: EncodingSettings) -> dict[int, Volume]:
+def _strips(
+    encoded: EncodedCase, case: Case, protocol: StructureProtocol, settings: EncodingSettings
+) -> dict[int, Volume]:
     """The strip masks that the network received, on the case's grid."""
     angles = settings.strips.angles
-    masks = encoded.input[-len(angles) :] > 0
+    first = 1 + len(protocol.inputs)
+    masks = encoded.input[first : first + len(angles)] > 0
     return {
         angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
         for angle, mask in zip(angles, masks, strict=True)
@@ -380,13 +406,13 @@ def _is_out_of_memory(exception: BaseException) -> bool:
     return "out of memory" in text or "not enough memory" in text or "can't allocate" in text
 
 
-def _exceeds_memory(voxels: int, precision: Precision) -> bool:
+def _exceeds_memory(float32_bytes: int, precision: Precision) -> bool:
     available = available_memory_bytes()
-    needed = voxels * _BYTES_PER_VOXEL * (1 if precision == "fp32" else 0.5)
+    needed = float32_bytes * (1 if precision == "fp32" else 0.5)
     return available is not None and needed > available
 
 
-def _run_tiled(network: TwoStageNetwork, x: Tensor, coarse: bool) -> Tensor:
+def _run_tiled(network: DoseNetwork, x: Tensor, coarse: bool) -> Tensor:
     return run_tiled(network, x, _TILE, _OVERLAP, coarse)
 
 

@@ -29,6 +29,8 @@ class Prediction:
         coarse: the first stage's dose, Gy, if it was asked for.
         strips: the strip masks that the network received, angle in degrees → mask on the CT's
             grid, if they were asked for.
+        spread: of an ensemble, the standard deviation of its networks' doses, Gy, on the CT's own
+            grid; None for a single network.
     """
 
     case: Case
@@ -44,3 +46,4 @@ class Prediction:
     seconds: Mapping[str, float]
     coarse: Volume | None = None
     strips: Mapping[int, Volume] | None = None
+    spread: Volume | None = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from DosePredictionLib.errors import (
 )
 from DosePredictionLib.inference import run_tiled, run_whole, tile_starts
 from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.networks import fold_batch_norm
+from DosePredictionLib.model import Architecture, DoseModel
+from DosePredictionLib.networks import build_network, fold_batch_norm
 from DosePredictionLib.predict import Predictor, default_model
 from DosePredictionLib.strips import tangent_strips
 
@@ -60,6 +61,32 @@ def test_a_mirrored_model_averages_with_the_mirrored_patient(
     assert np.allclose(predictor.predict(mirrored).dose.array[..., ::-1], dose, atol=1e-3)
     plain = Predictor(small_model, "cpu", "fp32").predict(case).dose.array
     assert np.abs(plain - dose).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("cascade", {"stage1_filters": 2, "stage2_filters": 2}),
+        ("mednext", {"filters": 2, "blocks": 1}),
+    ],
+)
+def test_every_architecture_predicts_and_reports_progress(
+    small_model: DoseModel, case: Case, architecture: str, arguments: dict, tmp_path: Path
+) -> None:
+    arguments = {"structure_channels": 9, **arguments}
+    network = build_network(architecture, arguments).eval()
+    manifest = replace(small_model.manifest, architecture=Architecture(architecture, arguments))
+    model = DoseModel.create(tmp_path / "model", manifest, network.state_dict())
+    seen: list[float] = []
+    predictor = Predictor(DoseModel.load(model.folder), "cpu", "fp32")
+    prediction = predictor.predict(case, progress=lambda share, stage: seen.append(share))
+    assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0)
+    mapping = map_structures(list(case.structures), model.protocol)
+    x = torch.from_numpy(encode(case, model.protocol, mapping, manifest.encoding).input)[None]
+    with torch.no_grad():
+        expected = network(x).final[0, 0].clamp(min=0).numpy() * 52.0
+    body = case.structures["Body"].array
+    assert np.abs(prediction.dose.array - expected)[body].max() <= 1e-2
 
 
 def test_a_second_prediction_is_the_same(small_model: DoseModel, case: Case) -> None:

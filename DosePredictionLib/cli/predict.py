@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..allocator import keep_freed_memory
-from ..errors import DosePredictionError
+from ..errors import DosePredictionError, ModelError
 from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
@@ -42,6 +42,7 @@ __all__ = ["add_parser", "add_prediction_options", "describe", "require_writable
 
 _SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
+_SPREAD_DESCRIPTION = "Standard deviation of predicted doses in Gy - research only"
 
 
 def add_parser(commands: Any) -> None:
@@ -69,6 +70,9 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fractions", type=int, metavar="N")
     add_goals_option(parser)
+    parser.add_argument(
+        "--spread", action="store_true", help="write spread… too: how an ensemble's doses differ"
+    )
     parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
 
 
@@ -90,6 +94,11 @@ def run(call: argparse.Namespace, output: Output) -> int:
         case = read_case(path)
         read_seconds = time.perf_counter() - started
         model = _model(call, case)
+        if call.spread and len(model.members) < 2:
+            raise ModelError(
+                f"{model.manifest.name} is a single network, whose dose has no spread. Choose an "
+                "ensemble (models combine), or leave out --spread."
+            )
         if model.folder not in predictors:
             predictors[model.folder] = Predictor(model, call.device, call.precision)
         with _progress(case.name) as progress:
@@ -156,6 +165,10 @@ def write_outputs(
     summary = prediction_summary(prediction, goals)
     with _staging(folder) as aside:
         _write_dose(aside / dose_name, prediction)
+        spread_name = None
+        if call.spread and prediction.spread is not None:
+            spread_name = "spread" + FORMATS.get(call.format, FORMATS["nifti"])
+            write_volume(aside / spread_name, prediction.spread, _SPREAD_DESCRIPTION)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
         if call.report:
             from ..report import write_report
@@ -168,6 +181,7 @@ def write_outputs(
         seconds["total"] = round(time.perf_counter() - started, 3)
         summary["seconds"] = seconds
         summary["dose"] = dose_name
+        summary["spread"] = spread_name
         text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False, allow_nan=False)
         (aside / "prediction.json").write_text(text + "\n", encoding="utf-8")
     return {
@@ -175,6 +189,7 @@ def write_outputs(
         "dose": str(folder / dose_name),
         "prediction": str(folder / "prediction.json"),
         "report": str(folder / "report.html") if call.report else None,
+        "spread": str(folder / spread_name) if spread_name else None,
         "model": prediction.model.manifest.name,
         "device": prediction.device,
         "precision": prediction.precision,
@@ -220,6 +235,8 @@ def describe(record: dict[str, Any]) -> str:
         f"{record['seconds']:.1f} s",
         f"  dose    {record['dose']}",
     ]
+    if record["spread"]:
+        lines.append(f"  spread  {record['spread']}")
     if record["report"]:
         lines.append(f"  report  {record['report']}")
     scores = record["scores"] or {}

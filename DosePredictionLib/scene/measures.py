@@ -25,7 +25,9 @@ __all__ = ["GoalResults", "Measures", "judge", "measure_steps"]
 GoalResults = Sequence[Mapping[str, Any]]
 _BODY = "Body"
 _MANY_VOXELS = 300_000
+_MOST_VOXELS = 2_000_000
 _BIN_GY = 0.01
+_SLAB = 32  # planes scored in one step
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,17 +116,27 @@ def _score_steps(
     scores: dict[str, float | None] = {}
     dose, body = prediction.dose, prediction.external
     region = prediction.case.dose_mask or body
-    box = bounding_box(body.array)
-    inside = [_block(volume, box) for volume in (dose, plan, body)] if box else [dose, plan, body]
-    measures: tuple[tuple[str, Callable[[], float | None]], ...] = (
-        ("mae_body_gy", lambda: mae(*inside)),
-        ("bias_body_gy", lambda: bias(*inside)),
-        ("mae_above_5gy_gy", lambda: mae_above(dose, plan, 5.0)),
-        ("dose_score_gy", lambda: dose_score(dose, plan, region)),
-    )
-    for name, measure in measures:
-        scores[name] = measure()
+    planes, rows, columns = dose.array.shape
+    measures: dict[str, Callable[..., float | None]] = {
+        "mae_body_gy": mae,
+        "bias_body_gy": bias,
+    }
+    sums = dict.fromkeys((*measures, "mae_above_5gy_gy"), 0.0)
+    weights = dict.fromkeys(sums, 0.0)
+    for start in range(0, planes, _SLAB):
+        slab = (slice(start, min(start + _SLAB, planes)), slice(0, rows), slice(0, columns))
+        parts = [_block(volume, slab) for volume in (dose, plan, body)]
+        amounts = {name: float(parts[2].array.sum(dtype=np.float64)) for name in measures}
+        amounts["mae_above_5gy_gy"] = float(np.count_nonzero(parts[1].array > 5.0))
+        values = {name: measure(*parts) for name, measure in measures.items()}
+        values["mae_above_5gy_gy"] = mae_above(parts[0], parts[1], 5.0)
+        for name, value in values.items():
+            sums[name] += (value or 0.0) * amounts[name]
+            weights[name] += amounts[name]
         yield "Scores against the plan"
+    scores |= {name: sums[name] / weights[name] if weights[name] else None for name in sums}
+    scores["dose_score_gy"] = dose_score(dose, plan, region)
+    yield "Scores against the plan"
     terms: dict[tuple[str, str], float] = {}
     for key, mask in masks.items():
         box = bounding_box(mask.array) if roles.get(key) in ("target", "organ") else None
@@ -152,26 +164,28 @@ def _dvh_of_voxels(dose: Volume, mask: Volume, name: str) -> Dvh:
     """The DVH of a large structure (a body) from its voxels' own doses, in bins of 0.01 Gy.
 
     A window cannot wait for the interpolation between millions of voxels, which changes less here
-    than a bin is wide.
+    than a bin is wide. Of more than two million voxels every second, third … row and column
+    stands for the others; volume, lowest and highest dose are of all.
     """
     inside = mask.array > 0
-    values_gy = dose.array[inside]
-    weights = None if mask.array.dtype == bool else mask.array[inside]
+    step = int(np.ceil(np.sqrt(np.count_nonzero(inside) / _MOST_VOXELS)))
+    thinned = (slice(None), slice(None, None, step), slice(None, None, step))
+    chosen = inside[thinned]
+    values_gy = dose.array[thinned][chosen]
+    shares = None if mask.array.dtype == bool else mask.array[thinned][chosen]
     bins = (np.clip(values_gy, 0, None) / _BIN_GY).astype(np.int32)
-    volume_cc = np.bincount(bins, weights).astype(np.float64) * dose.grid.voxel_volume_cc
-    total_cc = float(volume_cc.sum())
-    above_cc = np.append(total_cc - np.cumsum(volume_cc)[:-1], 0.0)
-    curve = VolumeCurve(
-        np.arange(volume_cc.size + 1, dtype=np.float64) * _BIN_GY,
-        np.append(total_cc, np.clip(above_cc, 0, None)),
-    )
+    volume = np.bincount(bins, shares).astype(np.float64)
+    total_cc = float(mask.array.sum(dtype=np.float64)) * dose.grid.voxel_volume_cc
+    above = np.clip(volume.sum() - np.append(0.0, np.cumsum(volume)), 0, None)
+    above[-1] = 0.0
+    knots_gy = np.arange(above.size, dtype=np.float64) * _BIN_GY
     return Dvh(
         name=name,
         volume_cc=total_cc,
-        min_gy=float(values_gy.min()),
-        max_gy=float(values_gy.max()),
-        mean_gy=float(np.average(values_gy, weights=weights)),
-        curve=curve,
+        min_gy=float(dose.array.min(where=inside, initial=np.inf)),
+        max_gy=float(dose.array.max(where=inside, initial=0.0)),
+        mean_gy=float(np.average(values_gy, weights=shares)),
+        curve=VolumeCurve(knots_gy, above * (total_cc / above[0])),
     )
 
 

@@ -414,6 +414,24 @@ def test_two_predictions_wait_for_each_other_and_one_that_waits_can_be_cancelled
     assert not (tmp_path / "2").exists()
 
 
+def test_a_missing_torch_is_named_with_the_way_out(
+    small_case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('none', name='torch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with WorkerClient() as client, pytest.raises(WorkerError, match=r"torch is missing.*panel"):
+        client.predict(small_case)
+
+
+def test_an_output_that_cannot_be_written_is_named(small_case: Case, tmp_path: Path) -> None:
+    case = str(write_case(tmp_path / "case", small_case))
+    (tmp_path / "file").write_text("")
+    with raw_worker() as raw:
+        raw.send(Predict("1", case, str(tmp_path / "file" / "out")))
+        failure = raw.until(Failure)
+        assert isinstance(failure, Failure) and "Nothing was written" in failure.message
+
+
 def test_the_client_works_outside_the_main_thread(worker: WorkerClient, small_case: Case) -> None:
     doses: list[float] = []
     thread = threading.Thread(

@@ -51,16 +51,18 @@ def occupancy_of(
     if not loops:
         return Volume(np.zeros(grid.shape, dtype=bool), grid), []
     findings: list[Finding] = []
-    planes = _planes(name, loops, grid, path, findings)
-    array = np.zeros(grid.shape, dtype=np.float32)
-    box, images = _common_box([coverage for _, coverage in planes])
-    if not images:
+    positions, coverage = _planes(name, loops, grid, path, findings)
+    if coverage is None or not coverage.array.size:
         raise CaseError(
             f"{path}: {name} lies outside the CT ({grid}): the structure set belongs to another CT."
         )
-    positions = [position for position, _ in planes]
+    array = np.zeros(grid.shape, dtype=np.float32)
+    _, rows, columns = coverage.array.shape
+    block = array[
+        :, coverage.row : coverage.row + rows, coverage.column : coverage.column + columns
+    ]
     for run in _runs(name, positions, grid.spacing[2], findings):
-        _add_run([(positions[i], images[i]) for i in run], array[(slice(None), *box)], grid)
+        _add_run([(positions[i], coverage.array[i]) for i in run], block, grid)
     return Volume(array, grid), findings
 
 
@@ -70,12 +72,15 @@ def _planes(
     grid: Grid,
     path: Path,
     findings: list[Finding],
-) -> list[tuple[float, Coverage]]:
-    """Coverage of each contour plane, by continuous slice index, ascending."""
+) -> tuple[list[float], Coverage | None]:
+    """Contour planes by continuous slice index, ascending, and what is covered on each.
+
+    No coverage: no contour lies within the CT's slices.
+    """
     by_position: dict[float, list[NDArray[np.float64]]] = {}
     beyond = 0
-    for loop in loops:
-        index = grid.index_from_world(loop)
+    borders = np.cumsum([len(loop) for loop in loops])[:-1]
+    for index in np.split(grid.index_from_world(np.concatenate(loops)), borders):
         height = index[:, 2]
         if np.ptp(height) > _FLAT:
             raise CaseError(
@@ -96,37 +101,18 @@ def _planes(
     if beyond:
         message = f"{beyond} of {len(loops)} contours of {name} reach beyond the CT and are cut."
         findings.append(Finding("contours-beyond-image", "warning", message, structure=name))
+    if not by_position:
+        return [], None
+    positions = sorted(by_position)
     shape = (grid.size[1], grid.size[0])
-    planes = [(at, polygon_coverage(each, shape)) for at, each in sorted(by_position.items())]
-    crossing = sum(coverage.overlapping for _, coverage in planes)
-    if crossing:
+    coverage = polygon_coverage([by_position[at] for at in positions], shape)
+    if coverage.crossing:
         message = (
-            f"{name} crosses itself on {crossing} of {len(planes)} planes; what is enclosed twice "
-            "counts as outside (even-odd rule)."
+            f"{name} crosses itself on {coverage.crossing} of {len(positions)} planes; what is "
+            "enclosed twice counts as outside (even-odd rule)."
         )
         findings.append(Finding("contours-cross", "warning", message, structure=name))
-    return planes
-
-
-def _common_box(
-    planes: Sequence[Coverage],
-) -> tuple[tuple[slice, slice], list[NDArray[np.float32]]]:
-    """The block (y, x) that holds every plane, and each plane on it."""
-    filled = [plane for plane in planes if plane.array.size]
-    if not filled:
-        return (slice(0), slice(0)), []
-    row, column = min(p.row for p in filled), min(p.column for p in filled)
-    rows = max(p.row + p.array.shape[0] for p in filled) - row
-    columns = max(p.column + p.array.shape[1] for p in filled) - column
-    images = []
-    for plane in planes:
-        image = np.zeros((rows, columns), dtype=np.float32)
-        height, width = plane.array.shape
-        if plane.array.size:
-            top, left = plane.row - row, plane.column - column
-            image[top : top + height, left : left + width] = plane.array
-        images.append(image)
-    return (slice(row, row + rows), slice(column, column + columns)), images
+    return positions, coverage
 
 
 def _runs(
@@ -159,7 +145,11 @@ def _add_run(run: Sequence[Plane], block: NDArray[np.float32], grid: Grid) -> No
     planes = list(_with_skipped(run, spacing))
     at = np.array([position for position, _ in planes])
     middles = (at[1:] + at[:-1]) / 2
-    ends = (middles[0] - at[0], at[-1] - middles[-1]) if middles.size else (0.5, 0.5)
+    drawn = [position for position, _ in run]
+    if len(run) == 1 or all(position == round(position) for position in drawn):
+        ends = (0.5, 0.5)
+    else:  # drawn on other slices than these, which are as thick as they are apart
+        ends = ((drawn[1] - drawn[0]) / 2, (drawn[-1] - drawn[-2]) / 2)
     borders = np.concatenate([[at[0] - ends[0]], middles, [at[-1] + ends[1]]])
     for (_, image), low, high in zip(planes, borders[:-1], borders[1:], strict=True):
         first = max(int(np.floor(low + 0.5 + 1e-6)), 0)
@@ -168,8 +158,7 @@ def _add_run(run: Sequence[Plane], block: NDArray[np.float32], grid: Grid) -> No
             if share >= 1 - 1e-6:
                 block[z] = image
             else:
-                block[z] += np.float32(share) * image
-    np.clip(block, 0, 1, out=block)
+                block[z] += np.float32(share) * image  # shares of a slice add up to 1 at most
 
 
 def _with_skipped(run: Sequence[Plane], spacing: tuple[float, float]) -> Iterator[Plane]:
@@ -179,11 +168,14 @@ def _with_skipped(run: Sequence[Plane], spacing: tuple[float, float]) -> Iterato
         steps = round(high - low) if high - low > 1.5 else 1
         if steps > 1:
             distances = _signed_distance(below, spacing), _signed_distance(above, spacing)
+            # What outlines of whole pixels leave over: equal neighbors stay as they are.
+            rests = below - (below >= 0.5), above - (above >= 0.5)
             for step in range(1, steps):
                 share = step / steps
                 distance = (1 - share) * distances[0] + share * distances[1]
-                image = np.clip(0.5 + distance / min(spacing), 0, 1).astype(np.float32)
-                yield low + share * (high - low), image
+                image = np.clip(0.5 + distance / min(spacing), 0, 1)
+                image += (1 - share) * rests[0] + share * rests[1]
+                yield low + share * (high - low), np.clip(image, 0, 1).astype(np.float32)
     yield run[-1]
 
 

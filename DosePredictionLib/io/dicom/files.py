@@ -51,7 +51,10 @@ SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
 _MODALITY = {CT: "CT", RTDOSE: "RTDOSE", RTSTRUCT: "RTSTRUCT", RTPLAN: "RTPLAN", SEG: "SEG"}
 _PREAMBLE = 128
+_META = 4096  # the file meta information lies within
+_ELEMENT_HEADER = 8
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_ENCAPSULATED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
 _LARGEST_FILE_BYTES = 2**31
 _LARGEST_INFLATED_BYTES = 2**30
 _INFLATED_AT_ONCE_BYTES = 2**24
@@ -116,7 +119,9 @@ class Item:
             raw = self._raw(keyword)
             if isinstance(raw, bytes) and dictionary_VR(Tag(keyword)) == "DS":
                 # Contours hold them by the hundred thousand: parsed at once, not one by one.
-                values = np.array(raw.rstrip(b" \0").split(b"\\")).astype(float)
+                values = np.fromstring(raw.rstrip(b" \0").decode("ascii"), sep="\\")
+                if values.size != raw.count(b"\\") + 1:  # it stops at what is no number
+                    raise CaseError(f"{self.path}: {keyword} holds something that is no number.")
             else:
                 values = np.atleast_1d(np.asarray(self.dataset.get(keyword), dtype=float))
             if count is not None and values.size != count:
@@ -204,7 +209,7 @@ def open_dicom(path: Path) -> DicomFile:
     with damage_in(path):
         _require_bounded_inflation(path, content)
         # From memory: a value length of 4 GB then never allocates more than the file holds.
-        dataset = pydicom.dcmread(BytesIO(content), force=not marked)
+        dataset = pydicom.dcmread(_source(content), force=not marked)
     item = Item(path, dataset)
     if not item.has("SOPClassUID"):
         if item.has("EncryptedAttributesSequence"):
@@ -230,10 +235,29 @@ def open_dicom(path: Path) -> DicomFile:
     )
 
 
+class _WholeValues(BytesIO):
+    """A file in memory whose values are there whole: pydicom takes a cut one for a short one."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if size is not None and size > _ELEMENT_HEADER and len(data) < size:
+            # pydicom takes an EOFError for the regular end.
+            raise ValueError(
+                f"a value of {size} bytes reaches beyond the end of the file (truncated)"
+            )
+        return data
+
+
+def _source(content: bytes) -> BytesIO:
+    """The content as pydicom reads it; encapsulated pixels are sought in steps beyond the end."""
+    meta = content[:_META]
+    encapsulated = any(root in meta for root in _ENCAPSULATED)
+    return BytesIO(content) if encapsulated else _WholeValues(content)
+
+
 def _require_bounded_inflation(path: Path, content: bytes) -> None:
     """Refuse a deflated data set that would swell without bound."""
-    meta = content[_PREAMBLE + 4 : _PREAMBLE + 4096]
-    if _DEFLATED not in meta:
+    if _DEFLATED not in content[:_META]:
         return
     # The group length, always the first element, says where the deflated part begins.
     length = int.from_bytes(content[_PREAMBLE + 12 : _PREAMBLE + 16], "little")
@@ -243,4 +267,7 @@ def _require_bounded_inflation(path: Path, content: bytes) -> None:
         swollen += len(inflater.decompress(deflated, _INFLATED_AT_ONCE_BYTES))
         deflated = inflater.unconsumed_tail
     if swollen >= _LARGEST_INFLATED_BYTES:
-        raise CaseError(f"{path} is deflated and holds more than 1 GiB: export it uncompressed.")
+        raise CaseError(
+            f"{path} is deflated and swells beyond {_LARGEST_INFLATED_BYTES} bytes: export it "
+            "uncompressed."
+        )

@@ -22,28 +22,30 @@ Array = NDArray[np.float64]
 
 _MOST_PIECES = 20_000_000
 _MOST_NESTED_LOOPS = 200
+_CELLS_AT_ONCE = 4_000_000
 _WINDING_TOLERANCE = 0.01
 
 
 class Coverage(NamedTuple):
-    """Covered shares `(y, x)` from pixel `(row, column)` on.
+    """Covered shares of a stack of planes, `(plane, y, x)`, from pixel `(row, column)` on.
 
     Args:
-        overlapping: a loop crosses itself or another one.
+        crossing: planes on which a loop crosses itself or another one.
     """
 
     array: NDArray[np.float32]
     row: int
     column: int
-    overlapping: bool
+    crossing: int
 
 
-def polygon_coverage(loops: Sequence[Array], shape: tuple[int, int]) -> Coverage:
+def polygon_coverage(planes: Sequence[Sequence[Array]], shape: tuple[int, int]) -> Coverage:
     """The share of each pixel inside closed loops; a loop inside another one is a hole.
 
     Args:
-        loops: vertices `(n, 2)` as continuous pixel indices (x, y): pixel i spans i ± 0.5. The last
-            vertex joins the first. Parts outside the image are cut off.
+        planes: on each plane at least one loop of vertices `(n, 2)` as continuous pixel indices
+            (x, y): pixel i spans i ± 0.5. The last vertex joins the first. Parts outside the image
+            are cut off.
         shape: of the image (y, x).
 
     Returns:
@@ -52,30 +54,54 @@ def polygon_coverage(loops: Sequence[Array], shape: tuple[int, int]) -> Coverage
     Raises:
         CaseError: the loops cross the image so often that they cannot be contours.
     """
-    loops = [loop + 0.5 for loop in loops]
-    points = np.concatenate(loops)
+    points = np.concatenate([loop for loops in planes for loop in loops]) + 0.5
     low = np.floor(points.min(axis=0)).clip(0, shape[::-1]).astype(int)
     high = np.ceil(points.max(axis=0)).clip(0, shape[::-1]).astype(int)
-    columns, rows = np.maximum(high - low, 0)
-    if rows == 0 or columns == 0:
-        return Coverage(np.zeros((rows, columns), np.float32), low[1], low[0], False)
-    loops = _holes_reversed([loop - low for loop in loops])
-    start = np.concatenate(loops)
-    end = np.concatenate([np.roll(loop, -1, axis=0) for loop in loops])
-    winding = _winding(start, end, int(rows), int(columns))
-    overlapping = bool(
-        winding.min() < -_WINDING_TOLERANCE or winding.max() > 1 + _WINDING_TOLERANCE
-    )
-    if overlapping:
-        winding = np.abs(winding) % 2
-        winding = np.minimum(winding, 2 - winding)
-    covered = np.clip(winding, 0, 1).astype(np.float32)
-    return Coverage(covered, int(low[1]), int(low[0]), overlapping)
+    columns, rows = (int(n) for n in np.maximum(high - low, 0))
+    covered = np.zeros((len(planes), rows, columns), dtype=np.float32)
+    crossing = 0
+    if rows and columns:
+        at_once = max(1, _CELLS_AT_ONCE // (rows * columns))
+        for first in range(0, len(planes), at_once):
+            chunk = planes[first : first + at_once]
+            winding = _winding(*_edges(chunk, low - 0.5), len(chunk), rows, columns)
+            crossing += _fold(winding)
+            np.clip(winding, 0, 1, out=covered[first : first + at_once], casting="unsafe")
+    return Coverage(covered, int(low[1]), int(low[0]), crossing)
 
 
-def _winding(start: Array, end: Array, rows: int, columns: int) -> Array:
-    """Winding number of each pixel of a block, averaged over the pixel, `(rows, columns)`."""
-    row, height, from_x, to_x = _cut_at_rows(start, end, rows)
+def _edges(planes: Sequence[Sequence[Array]], origin: Array) -> tuple[Array, Array, NDArray]:
+    """Start and end of every edge, measured from `origin`, and the plane that it is on."""
+    oriented = [_holes_reversed(loops) for loops in planes]
+    loops = [loop for each in oriented for loop in each]
+    start = np.concatenate(loops) - origin
+    lengths = np.array([len(loop) for loop in loops])
+    last = np.cumsum(lengths) - 1
+    following = np.arange(1, len(start) + 1)
+    following[last] = last - lengths + 1
+    plane = np.repeat(np.arange(len(planes)), [sum(map(len, each)) for each in oriented])
+    return start, start[following], plane
+
+
+def _fold(winding: Array) -> int:
+    """Winding numbers made covered shares in place, by the even-odd rule.
+
+    Returns:
+        On how many planes there was something to fold.
+    """
+    lowest, highest = winding.min(axis=(1, 2)), winding.max(axis=(1, 2))
+    crossing = np.flatnonzero((lowest < -_WINDING_TOLERANCE) | (highest > 1 + _WINDING_TOLERANCE))
+    for plane in crossing:
+        turns = np.abs(winding[plane]) % 2
+        winding[plane] = np.minimum(turns, 2 - turns)
+    return len(crossing)
+
+
+def _winding(
+    start: Array, end: Array, plane: NDArray, planes: int, rows: int, columns: int
+) -> Array:
+    """Winding number of each pixel of a block, averaged over the pixel, `(plane, y, x)`."""
+    row, height, from_x, to_x = _cut_at_rows(start, end, plane, rows)
     # A piece in the cell left of the block turns whole rows, one right of it nothing.
     low, high = np.minimum(from_x, to_x), np.maximum(from_x, to_x)
     first = np.clip(np.floor(low), -1, columns).astype(int)
@@ -91,25 +117,28 @@ def _winding(start: Array, end: Array, rows: int, columns: int) -> Array:
     # The share of the cell left of the piece stays uncovered; the next cell makes up for it.
     left = np.where(column < 0, 0.0, (piece_low + piece_high) / 2 - column)
     cell = row * (columns + 2) + np.maximum(column, 0)
-    size = rows * (columns + 2)
+    size = planes * rows * (columns + 2)
     turns = np.bincount(cell, height * (1 - left), size)
     turns += np.bincount(cell + 1, height * left, size)
-    winding = np.cumsum(turns.reshape(rows, columns + 2), axis=1, dtype=float)[:, :columns]
-    return np.asarray(winding)
+    turns = turns.reshape(planes, rows, columns + 2)
+    np.cumsum(turns, axis=2, out=turns)
+    return np.asarray(turns[:, :, :columns])
 
 
-def _cut_at_rows(start: Array, end: Array, rows: int) -> tuple[NDArray, Array, Array, Array]:
+def _cut_at_rows(
+    start: Array, end: Array, plane: NDArray, rows: int
+) -> tuple[NDArray, Array, Array, Array]:
     """Edges cut at row borders, the parts above and below the block dropped.
 
     Returns:
-        Row, signed height, and x at both ends of each piece.
+        Row (of all planes, one after the other), signed height, and x at both ends of each piece.
     """
-    sign = np.where(end[:, 1] > start[:, 1], -1.0, 1.0)
-    upper = np.where(sign[:, None] < 0, start, end)
-    lower = np.where(sign[:, None] < 0, end, start)
+    falls = end[:, 1] > start[:, 1]
+    upper, lower = np.where(falls[:, None], start, end), np.where(falls[:, None], end, start)
     low, high = upper[:, 1].clip(0, rows), lower[:, 1].clip(0, rows)
     kept = high > low
-    sign, upper, lower, low, high = sign[kept], upper[kept], lower[kept], low[kept], high[kept]
+    sign = np.where(falls[kept], -1.0, 1.0)
+    upper, lower, low, high, plane = upper[kept], lower[kept], low[kept], high[kept], plane[kept]
     first, last = np.floor(low).astype(int), np.ceil(high).astype(int) - 1
     edge, row = _runs(first, last)
     piece_low = np.where(row == first[edge], low[edge], row)
@@ -117,7 +146,8 @@ def _cut_at_rows(start: Array, end: Array, rows: int) -> tuple[NDArray, Array, A
     slope = (lower[:, 0] - upper[:, 0]) / (lower[:, 1] - upper[:, 1])
     from_x = upper[edge, 0] + slope[edge] * (piece_low - upper[edge, 1])
     to_x = upper[edge, 0] + slope[edge] * (piece_high - upper[edge, 1])
-    return row, sign[edge] * (piece_high - piece_low), from_x, to_x
+    height = sign[edge] * (piece_high - piece_low)
+    return row + rows * plane[edge], height, from_x, to_x
 
 
 def _runs(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray]:
@@ -125,15 +155,13 @@ def _runs(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray]:
     count = last - first + 1
     total = int(count.sum())
     if total > _MOST_PIECES:
-        raise CaseError(
-            f"Contours on one slice cross {total} pixel borders: they are damaged, not drawn."
-        )
+        raise CaseError(f"The contours cross {total} pixel borders: they are damaged, not drawn.")
     index = np.repeat(np.arange(count.size), count)
     offset = np.cumsum(count) - count
     return index, first[index] + np.arange(total) - offset[index]
 
 
-def _holes_reversed(loops: list[Array]) -> list[Array]:
+def _holes_reversed(loops: Sequence[Array]) -> list[Array]:
     """Loops turned one way, those inside an odd number of others the other way."""
     areas = [_signed_area(loop) for loop in loops]
     turned = [loop if area >= 0 else loop[::-1] for loop, area in zip(loops, areas, strict=True)]

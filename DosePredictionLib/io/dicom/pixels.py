@@ -11,6 +11,12 @@ from .files import DicomFile, damage_in
 __all__ = ["stored_pixels"]
 
 _LARGEST_PIXELS = 2**29
+_NATIVE = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+)
 
 
 def stored_pixels(file: DicomFile) -> NDArray:
@@ -35,13 +41,13 @@ def stored_pixels(file: DicomFile) -> NDArray:
     with damage_in(path):
         dataset = item.dataset
         syntax = dataset.file_meta.TransferSyntaxUID if hasattr(dataset, "file_meta") else None
-        if syntax is not None and syntax.is_compressed and syntax.is_encapsulated:
+        if syntax is not None and syntax not in _NATIVE:
             try:
                 return np.asarray(dataset.pixel_array)
-            except (RuntimeError, NotImplementedError) as exception:
+            except (RuntimeError, NotImplementedError, ValueError) as exception:
                 raise CaseError(
-                    f"{path} is compressed ({syntax.name}) and no codec for it is installed: "
-                    "install pylibjpeg[all], or export it uncompressed."
+                    f"{path} is compressed ({syntax.name}) and no codec installed here "
+                    "decodes it: install pylibjpeg[all], or export it uncompressed."
                 ) from exception
         held = len(dataset.PixelData)
         if held < wanted * bits // 8:

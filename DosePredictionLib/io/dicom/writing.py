@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +44,10 @@ class Equipment:
 
 def new_uid(*sources: str) -> str:
     """A UID below 2.25; the same for the same sources, a new one without."""
-    return str(generate_uid(prefix=None, entropy_srcs=list(sources) or None))
+    if not sources:
+        return str(generate_uid(prefix=None))
+    digest = hashlib.sha256("\0".join(sources).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
 def decimal(value: float) -> str:
