@@ -86,7 +86,7 @@ class Panel(VTKObservationMixin):
         chosen = self._parameters.modelName if self._parameters else ""
         self._inputs.refresh_models(chosen)
         self._use_parameters()
-        if self._edited_elsewhere:
+        if self._edited_elsewhere or self._reader.error:
             self._edit_timer.start()
 
     def exit(self) -> None:
@@ -562,6 +562,7 @@ class Panel(VTKObservationMixin):
             self._report_process = installation_report(self._show_installation)
         except ValueError as error:  # no interpreter
             self._installation.show_report(str(error))
+        self._read_again()  # what could not be checked before may be possible now
         self._show_state()
 
     def _show_installation(self, report: InstallationReport) -> None:
