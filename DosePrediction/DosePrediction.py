@@ -541,10 +541,14 @@ class DosePredictionTest(ScriptedLoadableModuleTest):
         self.assertEqual([n for n in self._node_names() if "redict" in n], [])
 
     def _node_ids(self) -> set[str]:
-        """Ids of the nodes that a person would see or save."""
+        """Ids of the nodes that a person would save; the hierarchy's own comes on demand."""
         scene = slicer.mrmlScene
         nodes = [scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes())]
-        return {node.GetID() for node in nodes if node.GetSaveWithScene()}
+        return {
+            node.GetID()
+            for node in nodes
+            if node.GetSaveWithScene() and not node.IsA("vtkMRMLSubjectHierarchyNode")
+        }
 
     def _node_names(self) -> list[str]:
         scene = slicer.mrmlScene

@@ -57,6 +57,8 @@ def apply_button(situation: Situation) -> ButtonState:
     if reason:
         return ButtonState(text, False, reason)
     tip = _("Predict the dose. The window stays usable meanwhile.")
+    if situation.outdated:
+        tip = _("Predict again, and show what changed.")
     return ButtonState(text, True, tip)
 
 

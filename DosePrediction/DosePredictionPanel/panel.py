@@ -86,7 +86,7 @@ class Panel(VTKObservationMixin):
         chosen = self._parameters.modelName if self._parameters else ""
         self._inputs.refresh_models(chosen)
         self._use_parameters()
-        if self._edited_elsewhere:
+        if self._edited_elsewhere or self._reader.error:
             self._edit_timer.start()
 
     def exit(self) -> None:
@@ -374,6 +374,8 @@ class Panel(VTKObservationMixin):
             self._structures.show(rows, self._segment_names())
         else:
             self._structures.clear(_("Choose a CT, a segmentation and a model."))
+        if not reader.reading and self.run is None and not self._keeps_warm():
+            self.logic.stopWorker()
         if reader.reading:
             self._checks.show_reading(reader.stage)
         elif reader.error:
@@ -386,6 +388,9 @@ class Panel(VTKObservationMixin):
             self._checks.show(findings or list(self._mapping.findings if self._mapping else ()))
         self._show_state()
 
+    def _keeps_warm(self) -> bool:
+        return self._parameters is None or self._parameters.keepWarm
+
     def _show_state(self) -> None:
         """Apply, and whether the result is out of date."""
         state = apply_button(self._situation())
@@ -394,7 +399,7 @@ class Panel(VTKObservationMixin):
         if self.run is not None:
             return
         if notice:
-            self._run_section.show_notice(notice, "warning", update=True)
+            self._run_section.show_notice(notice, "warning")
             self._notice_is_freshness = True
         elif self._notice_is_freshness:
             self._run_section.hide_notice()
@@ -427,8 +432,14 @@ class Panel(VTKObservationMixin):
             self.run.cancel()
             self._show_state()
             return
-        with self._errors_shown(_("The prediction cannot be started.")):
+        try:
             self._start()
+        except (OSError, ValueError) as error:  # the library's: cause and remedy in the message
+            self._failed(error, "")
+        except Exception:
+            self._run_section.hide_progress()
+            with self._errors_shown(_("The prediction cannot be started.")):
+                raise
 
     def _start(self) -> None:
         from DosePredictionLib.worker.messages import PredictOptions
@@ -551,6 +562,7 @@ class Panel(VTKObservationMixin):
             self._report_process = installation_report(self._show_installation)
         except ValueError as error:  # no interpreter
             self._installation.show_report(str(error))
+        self._read_again()  # what could not be checked before may be possible now
         self._show_state()
 
     def _show_installation(self, report: InstallationReport) -> None:

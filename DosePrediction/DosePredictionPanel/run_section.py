@@ -26,7 +26,6 @@ class RunSection:
         self.ui = ui
         self._details = ""
         ui.applyButton.connect("clicked()", on_apply)
-        ui.updateButton.connect("clicked()", on_apply)
         ui.noticeDetailsButton.connect("clicked()", self._copy_details)
         font = ui.applyButton.font
         font.setBold(True)
@@ -38,7 +37,6 @@ class RunSection:
         """Text, whether it can be pressed, and why not."""
         button = self.ui.applyButton
         button.text, button.enabled, button.toolTip = state.text, state.enabled, state.tool_tip
-        self.ui.updateButton.enabled = state.enabled
 
     def show_progress(self, share: float, stage: str) -> None:
         """Share done (below 0: unknown) and the stage in words."""
@@ -53,15 +51,12 @@ class RunSection:
         self.ui.progressBar.visible = False
         self.ui.stageLabel.visible = False
 
-    def show_notice(
-        self, text: str, kind: str = "info", details: str = "", update: bool = False
-    ) -> None:
+    def show_notice(self, text: str, kind: str = "info", details: str = "") -> None:
         """One message above the button.
 
         Args:
             kind: `info`, `warning` or `error`.
             details: more to copy.
-            update: whether Update is offered beside it.
         """
         ui = self.ui
         self._details = details
@@ -72,7 +67,6 @@ class RunSection:
         ui.noticeDetailsButton.visible = bool(details)
         ui.noticeDetailsButton.text = _("Copy details")
         ui.noticeDetailsButton.toolTip = details[-2000:]
-        ui.updateButton.visible = update
         ui.noticeFrame.visible = True
 
     def hide_notice(self) -> None:

@@ -145,7 +145,8 @@ class Services:
 
     def close(self) -> None:
         """Slicer ends: the worker and the folders go."""
-        self.stop_worker()
+        if self._worker is not None:
+            self._worker.stop(wait=True)
         self._results.clear()
         self.scratch.close()
 

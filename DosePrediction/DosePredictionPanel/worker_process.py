@@ -14,7 +14,7 @@ import qt
 from .i18n import _
 
 if TYPE_CHECKING:
-    from DosePredictionLib.worker.messages import Failure, Reply
+    from DosePredictionLib.worker.messages import Reply
 
 __all__ = ["WorkerProcess", "as_bytes"]
 
@@ -49,11 +49,6 @@ class WorkerProcess:
     def is_running(self) -> bool:
         """Whether the process is up or coming up."""
         return self._process is not None and self._process.state() != qt.QProcess.NotRunning
-
-    @property
-    def last_output(self) -> str:
-        """What the worker last wrote to stderr."""
-        return str(self._session.last_output)
 
     def send(self, request: Any, on_reply: OnReply) -> None:
         """Send a request that has an `id`; `on_reply` gets every reply to it.
@@ -90,20 +85,33 @@ class WorkerProcess:
             if self._process is None:
                 return is_done()
             if not self._process.waitForReadyRead(_POLL_MS) and not self.is_running:
-                self._ended()
+                self._ended(self._process)
         return True
 
-    def stop(self) -> None:
-        """End the worker, by a message first."""
-        process = self._process
+    def stop(self, wait: bool = False) -> None:
+        """Ask the worker to end, and let it; one that does not is ended. What waits fails.
+
+        Args:
+            wait: until it has ended, as at Slicer's own end.
+        """
+        process, tree = self._process, self._tree
         if process is None:
             return
-        if self.is_running:
-            self._write(self._session.shutdown())
-            process.closeWriteChannel()
-            if not process.waitForFinished(_STOP_GRACE_MS):
-                self.kill()
-        self._ended()
+        self._write(self._session.shutdown())
+        process.closeWriteChannel()
+        self._forget(exit_code=0)
+
+        def end() -> None:
+            if process.state() != qt.QProcess.NotRunning:
+                tree.kill()
+                process.kill()
+                process.waitForFinished(_STOP_GRACE_MS)
+
+        if wait:
+            process.waitForFinished(_STOP_GRACE_MS)
+            end()
+        else:
+            qt.QTimer.singleShot(_STOP_GRACE_MS, end)
 
     def kill(self) -> None:
         """End the worker and its children at once; what waits fails."""
@@ -113,7 +121,7 @@ class WorkerProcess:
         self._tree.kill()
         process.kill()
         process.waitForFinished(_STOP_GRACE_MS)
-        self._ended()
+        self._ended(process)
 
     def _start(self) -> None:
         from DosePredictionLib.errors import WorkerError
@@ -123,6 +131,10 @@ class WorkerProcess:
             return
         launch = worker_launch(scratch=self._scratch)
         process = qt.QProcess()
+
+        def finished(_code: int, _status: Any) -> None:
+            self._ended(process)
+
         process.setProcessChannelMode(qt.QProcess.SeparateChannels)
         environment = qt.QProcessEnvironment()
         for name, value in launch.environment.items():
@@ -130,7 +142,7 @@ class WorkerProcess:
         process.setProcessEnvironment(environment)
         process.connect("readyReadStandardOutput()", self._read_stdout)
         process.connect("readyReadStandardError()", self._read_stderr)
-        process.connect("finished(int,QProcess::ExitStatus)", self._finished)
+        process.connect("finished(int,QProcess::ExitStatus)", finished)
         self._process = process
         process.start(launch.program, list(launch.arguments))
         if not process.waitForStarted(_START_MS):
@@ -158,24 +170,25 @@ class WorkerProcess:
             for text in self._session.feed_stderr(as_bytes(data)):
                 logging.debug("DosePrediction worker: %s", text)
 
-    def _finished(self, _exit_code: int, _status: Any) -> None:
-        self._ended()
-
-    def _ended(self) -> None:
+    def _ended(self, process: qt.QProcess) -> None:
         """The process is gone: tell those who wait."""
         from DosePredictionLib.worker.session import qprocess_exit_code
 
-        process, self._process = self._process, None
-        if process is None:
-            return
-        for reply in self._session.feed(as_bytes(process.readAllStandardOutput().data())):
-            self._dispatch(reply)
-        self._session.feed_stderr(as_bytes(process.readAllStandardError().data()))
+        if process is not self._process:
+            return  # one that was stopped before
+        self._read_stdout()
+        self._read_stderr()
         crashed = process.exitStatus() == qt.QProcess.CrashExit
-        code = qprocess_exit_code(process.exitCode(), crashed, os.name == "nt")
-        failures: list[Failure] = self._session.ended(code)
-        process.deleteLater()
-        for failure in failures:
+        self._forget(qprocess_exit_code(process.exitCode(), crashed, os.name == "nt"))
+
+    def _forget(self, exit_code: int) -> None:
+        """Let go of the process; the next request starts another."""
+        from DosePredictionLib.worker.session import Session
+        from DosePredictionLib.worker.tree import ProcessTree
+
+        session, self._session = self._session, Session()
+        self._process, self._tree = None, ProcessTree()
+        for failure in session.ended(exit_code):
             self._dispatch(failure)
 
     def _dispatch(self, reply: Reply) -> None:
