@@ -10,6 +10,7 @@ from pathlib import Path
 
 from DosePredictionLib.allocator import keep_freed_memory
 from DosePredictionLib.device import usable_cores
+from DosePredictionLib.encoding import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.protocol import StructureProtocol
 
@@ -54,11 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser("prepare", help="encode a folder of cases into a cache")
     _add_recipe(prepare)
     prepare.add_argument("--cases", type=Path, required=True, help="folder of cases with plan dose")
-    prepare.add_argument("--output", type=Path, required=True, help="cache folder")
+    made = prepare.add_mutually_exclusive_group(required=True)
+    made.add_argument("--output", type=Path, help="cache folder")
+    made.add_argument("--compact", type=Path, metavar="FILE", help="one small file instead")
     prepare.add_argument("--workers", type=int, default=usable_cores())
     train = commands.add_parser("train", help="train a recipe on a cache or a folder of cases")
     _add_recipe(train)
-    train.add_argument("--training", type=Path, required=True, help="cache or folder of cases")
+    train.add_argument(
+        "--training", type=Path, required=True, help="cache, compact file or folder of cases"
+    )
     train.add_argument("--validation", type=Path, required=True, help="likewise")
     train.add_argument("--output", type=Path, required=True, help="run folder")
     train.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
@@ -95,15 +100,16 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     from .cache import prepare
+    from .compact import write_compact
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
-    done = prepare(arguments.cases, arguments.output, protocol, config.encoding, arguments.workers)
+    output = arguments.compact or arguments.output
+    write = write_compact if arguments.compact else prepare
+    done = write(arguments.cases, output, protocol, config.encoding, arguments.workers)
     for name, reason in done.refused.items():
         sys.stderr.write(f"Refused {name}: {reason}\n")
-    sys.stdout.write(
-        f"{arguments.output} holds {len(done.cases)} cases; {len(done.refused)} refused.\n"
-    )
+    sys.stdout.write(f"{output} holds {len(done.cases)} cases; {len(done.refused)} refused.\n")
     return 3 if done.refused else 0
 
 
@@ -136,14 +142,19 @@ def _card(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _cases(folder: Path, config: TrainingConfig, protocol: StructureProtocol) -> list[TrainingCase]:
-    """The cases of a cache, or of a folder of cases, which are then encoded."""
+def _cases(
+    path: Path, protocol: StructureProtocol, settings: EncodingSettings
+) -> list[TrainingCase]:
+    """The cases of a cache, of a compact file, or of a folder of cases, which are then encoded."""
     from .cache import is_cache, open_cache
+    from .compact import open_compact
     from .data import load_cases
 
-    if is_cache(folder):
-        return open_cache(folder, protocol, config.encoding)
-    return load_cases(folder, protocol, config.encoding, usable_cores())
+    if is_cache(path):
+        return open_cache(path, protocol, settings)
+    if path.is_file():
+        return open_compact(path, protocol, settings)
+    return load_cases(path, protocol, settings, usable_cores())
 
 
 def _require_apart(training: list[TrainingCase], validation: list[TrainingCase]) -> None:
@@ -165,8 +176,8 @@ def _train(arguments: argparse.Namespace) -> int:
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
     with ranks_joined(arguments.device) as device:
-        validation = _cases(arguments.validation, config, protocol)
-        training = _cases(arguments.training, config, protocol)
+        validation = _cases(arguments.validation, protocol, config.encoding)
+        training = _cases(arguments.training, protocol, config.encoding)
         _require_apart(training, validation)
         trainer = Trainer(config, protocol, arguments.output, device, arguments.workers)
         last = arguments.output / "last.pt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ import torch
 from runs import command, run
 from support import OPENKBP_SAMPLE
 
+from DosePredictionLib.derived_inputs import DerivedInputs
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, to_json
 from training.cache import open_cache, prepare
 from training.checkpoints import save_checkpoint
+from training.compact import open_compact, write_compact
 from training.config import TrainingConfig, upgraded
 from training.data import TrainingCase
 from training.overrides import overridden
@@ -48,6 +51,38 @@ def test_a_cache_holds_the_case_and_lists_what_it_refused(tmp_path: Path) -> Non
         open_cache(tmp_path / "cache", PROTOCOL, replace(recipe.encoding, dose_scale_gy=60.0))
     with pytest.raises(DosePredictionError, match="another protocol"):
         open_cache(tmp_path / "cache", StructureProtocol.load("pelvis"), recipe.encoding)
+
+
+def test_a_compact_file_holds_the_dose_region_in_fine_steps(tmp_path: Path) -> None:
+    settings = replace(recipe.encoding, derived=DerivedInputs(target_dose=True))
+    file = tmp_path / "cases.npz"
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    shutil.copy(OPENKBP_SAMPLE, cases / "good.npz")
+    (cases / "bad.npz").write_bytes(b"not a case")
+    done = write_compact(cases, file, PROTOCOL, settings, workers=1)
+    assert done.cases == ("good",) and list(done.refused) == ["bad"]
+    assert file.stat().st_size < 450_000
+    (stored,) = open_compact(file, PROTOCOL, settings)
+    read = TrainingCase.read(OPENKBP_SAMPLE, PROTOCOL, settings)
+    box, kept = read.region_box, stored.region_box
+    inside = read.region[box]
+    assert np.array_equal(stored.region[kept], inside)
+    for name, step in (("dose_gy", 0.05), ("ct", 8 / 2000)):
+        ours, theirs = getattr(stored, name)[kept], getattr(read, name)[box]
+        assert np.abs(ours - theirs)[inside].max() <= step / 2 + 1e-5
+        assert not ours[~inside].any()
+    for name in ("mask_bits", "body"):
+        assert np.array_equal(getattr(stored, name)[kept], getattr(read, name)[box]), name
+    assert np.array_equal(stored.derived[0][kept], read.derived[0][box])
+    assert all(edge % 16 == 0 for edge in stored.ct.shape)
+    # Known again as the same patient, and refused where a cache would be.
+    assert stored.fingerprint == read.fingerprint
+    with pytest.raises(DosePredictionError, match="another encoding"):
+        open_compact(file, PROTOCOL, recipe.encoding)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DosePredictionError, match="no compact file"):
+        open_compact(file, PROTOCOL, settings)
 
 
 def test_a_validation_patient_in_training_is_refused(
