@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="cpu")
     train.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
     train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
+    evaluate = commands.add_parser("evaluate", help="score a model or a run on a cohort")
+    subject = evaluate.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--model", type=Path, help="model folder")
+    subject.add_argument("--run", type=Path, help="run folder, whose averaged weights are scored")
+    evaluate.add_argument("--checkpoint", default="last.pt", help="of the run")
+    evaluate.add_argument(
+        "--cases", type=Path, required=True, help="cache, compact file or folder of cases"
+    )
+    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write every number as a table")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--output", type=Path, metavar="FILE", help="write the JSON object")
+    evaluate.add_argument("--device", default="cpu")
+    evaluate.add_argument("--precision", default="fp32", help="of a model: fp32, bf16 or fp16")
     export = commands.add_parser("export", help="turn a run into a model folder")
     export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
     export.add_argument("--name", required=True)
@@ -111,6 +125,38 @@ def _prepare(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"Refused {name}: {reason}\n")
     sys.stdout.write(f"{output} holds {len(done.cases)} cases; {len(done.refused)} refused.\n")
     return 3 if done.refused else 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from DosePredictionLib.cli.output import Output, json_ready
+    from DosePredictionLib.evaluation.cohort import (
+        describe_cohort,
+        summarize_cohort,
+        write_csv,
+        write_json,
+    )
+    from DosePredictionLib.model import DoseModel
+
+    from .distributed import is_first, ranks_joined
+    from .evaluation import of_model, of_run, records_of
+
+    with ranks_joined(arguments.device) as device:
+        if arguments.model:
+            model = DoseModel.load(arguments.model)
+            candidate = of_model(model, str(device), arguments.precision)
+        else:
+            candidate = of_run(arguments.run, arguments.checkpoint, device)
+        cases = _cases(arguments.cases, candidate.protocol, candidate.encoding)
+        records = records_of(candidate, cases)
+        if is_first():
+            summary = summarize_cohort(records)
+            if arguments.csv:
+                write_csv(arguments.csv, records)
+            result = json_ready({"cases": records, "summary": summary})
+            if arguments.output:
+                write_json(arguments.output, result)
+            Output(arguments.json).result(result, describe_cohort(records, summary))
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -201,11 +247,21 @@ def _start_from(trainer: object, folder: Path) -> None:
     trainer.start_from(load_file(path))
 
 
-def main() -> int:
-    """Run one command; the exit code is that of `dose-prediction`: 2 wrong call, 3 some failed."""
+def main(arguments_given: Sequence[str] | None = None) -> int:
+    """Run one command, by default the shell's.
+
+    Returns:
+        The exit code, as of `dose-prediction`: 2 wrong call, 3 some failed.
+    """
     keep_freed_memory()
-    arguments = _parser().parse_args()
-    commands = {"prepare": _prepare, "train": _train, "export": _export, "card": _card}
+    arguments = _parser().parse_args(arguments_given)
+    commands = {
+        "prepare": _prepare,
+        "train": _train,
+        "evaluate": _evaluate,
+        "export": _export,
+        "card": _card,
+    }
     try:
         return commands[arguments.command](arguments)
     except (DosePredictionError, FloatingPointError) as exception:

@@ -16,6 +16,7 @@ from torch import distributed, nn
 from tqdm import tqdm
 
 from DosePredictionLib.device import DTYPES
+from DosePredictionLib.encoding import network_channels
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.losses import LossInput, WeightedSum
 from DosePredictionLib.networks import DoseNetwork, build_network
@@ -36,14 +37,7 @@ __all__ = ["Trainer", "network_arguments"]
 
 def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, int]:
     """Arguments of the recipe's network class."""
-    arguments = {
-        "structure_channels": len(protocol.inputs),
-        "strip_channels": len(config.encoding.strips.angles),
-    }
-    derived = config.encoding.derived.count(protocol)
-    if derived:
-        arguments["derived_channels"] = derived
-    return arguments | config.network.arguments
+    return network_channels(protocol, config.encoding) | config.network.arguments
 
 
 class Trainer:
@@ -73,7 +67,8 @@ class Trainer:
         self.device = torch.device(device)
         _require_possible(config, self.device)
         torch.manual_seed(config.seed)
-        torch.use_deterministic_algorithms(config.deterministic)
+        if config.deterministic != torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(config.deterministic)  # which imports for seconds
         built = build_network(config.network.architecture, network_arguments(config, protocol))
         self.network: DoseNetwork = built.to(self.device)
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
