@@ -11,7 +11,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed, nn
 from tqdm import tqdm
 
@@ -28,11 +30,14 @@ from .config import TrainingConfig, upgraded
 from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
+from .pictures import dvh_picture, slices_picture
 from .sampling import Batch, training_batches
 from .schedule import ema_decay, learning_rate_factor
 from .validation import validation_figures
 
 __all__ = ["Trainer", "network_arguments"]
+
+_PICTURED = 2  # validation patients whose pictures TensorBoard shows
 
 
 def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, int]:
@@ -168,7 +173,13 @@ class Trainer:
         """Score the averaged weights on whole cases, log it, and save."""
         broadcast_module(self.average)  # batch norm's statistics are each rank's own till here
         scale_gy = self.config.encoding.dose_scale_gy
-        figures = validation_figures(self.average, cases, self.protocol, scale_gy)
+        shown = {case.name for case in cases[:: this_share().ranks][:_PICTURED]}
+
+        def show(case: TrainingCase, dose_gy: NDArray[np.float32]) -> None:
+            if is_first() and case.name in shown:
+                self._show(case, dose_gy)
+
+        figures = validation_figures(self.average, cases, self.protocol, scale_gy, show)
         record = {"step": self.step, **self._means(), **figures}
         mae_gy = figures["validation_mae_gy"]
         better = mae_gy < self.best_gy
@@ -181,6 +192,11 @@ class Trainer:
         if better:
             self.save("best.pt")
         self.save("last.pt")
+
+    def _show(self, case: TrainingCase, dose_gy: NDArray[np.float32]) -> None:
+        """Slices and DVHs of a validation patient in TensorBoard."""
+        for name, draw in (("slices", slices_picture), ("dvh", dvh_picture)):
+            self.log.picture(f"{case.name}/{name}", draw(case, dose_gy, self.protocol), self.step)
 
     def save(self, name: str) -> None:
         """Write a checkpoint whole or not at all; the first rank does.

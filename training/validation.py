@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from .data import TrainingCase, unpack_masks
 from .distributed import gathered, this_share
 
 __all__ = ["network_dose_gy", "scored_dose_gy", "validation_figures"]
+
+Show = Callable[[TrainingCase, NDArray[np.float32]], None]
 
 
 @torch.no_grad()
@@ -39,16 +41,22 @@ def validation_figures(
     cases: Sequence[TrainingCase],
     protocol: StructureProtocol,
     scale_gy: float,
+    show: Show | None = None,
 ) -> Mapping[str, float]:
     """Mean error in the dose region over patients, and the pooled DVH error, Gy.
 
     Every rank takes each N-th case; all of them return the figures of all cases.
+
+    Args:
+        show: called with every case of this rank and its dose, Gy.
     """
     share = this_share()
     mine = []
     for index in range(share.rank, len(cases), share.ranks):
         dose = scored_dose_gy(network_dose_gy(network, cases[index], scale_gy), cases[index])
         mine.append((index, *_errors(dose, cases[index], protocol)))
+        if show is not None:
+            show(cases[index], dose)
     every = sorted(record for records in gathered(mine) for record in records)
     terms = [term for _, _, of_case in every for term in of_case]
     return {

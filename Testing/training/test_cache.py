@@ -103,7 +103,7 @@ def test_train_and_evaluate_on_a_cache_need_six_packages(
     train = train_arguments(tmp_path / "run", extra=("steps=2", "validate_every=2"))
     evaluate = ["evaluate", "--run", str(tmp_path / "run"), "--cases", str(cohort.validation)]
     code = (
-        f"import sys; sys.modules.update(dict.fromkeys({sorted(_others())}))\n"
+        f"import sys; sys.modules.update(dict.fromkeys({sorted(_others() | {'PIL'})}))\n"
         "from training.__main__ import main\n"
         f"sys.exit(main({train}) or main({evaluate}))"
     )
