@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import subprocess
@@ -165,6 +166,29 @@ def test_training_learns_and_resumes_bit_for_bit(cases: list[TrainingCase], tmp_
     again.train(cases[:2], cases[2:])
     for name, value in whole.average.state_dict().items():
         assert torch.equal(value, again.average.state_dict()[name]), name
+
+
+def test_checkpointing_activations_changes_no_weight(
+    cases: list[TrainingCase], tmp_path: Path
+) -> None:
+    states = []
+    for checkpointed in (False, True):
+        trainer = Trainer(TINY, PELVIS, tmp_path / str(checkpointed), "cpu", 0, checkpointed)
+        for batch in itertools.islice(training_batches(cases, TINY, PELVIS), 2):
+            kept = 0
+
+            def count(tensor: torch.Tensor) -> torch.Tensor:
+                nonlocal kept
+                kept += tensor.numel()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                trainer.train_step(batch)
+        states.append((kept, trainer.network.state_dict()))
+    (plainly, expected), (checkpointed_kept, found) = states
+    assert checkpointed_kept < 0.7 * plainly
+    for name, value in expected.items():
+        torch.testing.assert_close(value, found[name], rtol=1e-6, atol=1e-7)
 
 
 def test_a_time_limit_stops_with_a_checkpoint(cases: list[TrainingCase], tmp_path: Path) -> None:

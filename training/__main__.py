@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--time-limit", type=float, default=float("inf"), help="minutes")
     train.add_argument("--device", default="cpu")
     train.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    train.add_argument(
+        "--checkpoint-activations",
+        action="store_true",
+        help="less memory for more time: compute activations again in the backward pass",
+    )
     train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
     evaluate = commands.add_parser("evaluate", help="score a model or a run on a cohort")
     subject = evaluate.add_mutually_exclusive_group(required=True)
@@ -225,7 +230,14 @@ def _train(arguments: argparse.Namespace) -> int:
         validation = _cases(arguments.validation, protocol, config.encoding)
         training = _cases(arguments.training, protocol, config.encoding)
         _require_apart(training, validation)
-        trainer = Trainer(config, protocol, arguments.output, device, arguments.workers)
+        trainer = Trainer(
+            config,
+            protocol,
+            arguments.output,
+            device,
+            arguments.workers,
+            arguments.checkpoint_activations,
+        )
         last = arguments.output / "last.pt"
         if last.is_file():
             trainer.resume(last)

@@ -22,6 +22,7 @@ from DosePredictionLib.encoding import network_channels
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.losses import LossInput, WeightedSum
 from DosePredictionLib.networks import DoseNetwork, build_network
+from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import read_json, to_json
 
@@ -54,6 +55,8 @@ class Trainer:
         run: folder of checkpoints, `config.json` and `metrics.jsonl`.
         device: where to train.
         workers: processes that prepare batches.
+        checkpoint_activations: compute activations again in the backward pass instead of keeping
+            them, which changes nothing but memory and time.
 
     Raises:
         DosePredictionError: the batch cannot be shared among the ranks, the precision is not to be
@@ -67,6 +70,7 @@ class Trainer:
         run: Path,
         device: str | torch.device = "cpu",
         workers: int = 0,
+        checkpoint_activations: bool = False,
     ) -> None:
         self.config, self.protocol, self.run, self.workers = config, protocol, run, workers
         self.device = torch.device(device)
@@ -75,6 +79,8 @@ class Trainer:
         if config.deterministic != torch.are_deterministic_algorithms_enabled():
             torch.use_deterministic_algorithms(config.deterministic)  # which imports for seconds
         built = build_network(config.network.architecture, network_arguments(config, protocol))
+        if checkpoint_activations:
+            _checkpoint_activations(built)
         self.network: DoseNetwork = built.to(self.device)
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
@@ -330,6 +336,16 @@ class Trainer:
                 value.lerp_(current[name], 1 - decay)
             else:
                 value.copy_(current[name])
+
+
+def _checkpoint_activations(network: DoseNetwork) -> None:
+    stages = [each for each in network.modules() if isinstance(each, EncoderDecoder3D)]
+    if not stages:
+        raise DosePredictionError(
+            f"{type(network).__name__} cannot checkpoint activations: leave the option out."
+        )
+    for stage in stages:
+        stage.checkpoint_activations = True
 
 
 def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
