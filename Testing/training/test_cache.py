@@ -20,6 +20,7 @@ from support import OPENKBP_SAMPLE
 
 from DosePredictionLib.derived_inputs import DerivedInputs
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, to_json
 from training.__main__ import main
@@ -158,7 +159,8 @@ def test_a_configuration_of_the_first_version_is_read() -> None:
         del old[name]
     old |= {"coarse_weight": 0.5, "flip_probability": 0.5, "ct_noise_hu": 10.0, "ct_shift_hu": 10.0}
     old["network"] = {"stage1_filters": 8, "stage2_filters": 16}
-    assert from_json(TrainingConfig, upgraded(old)) == recipe
+    loss = (LossTerm("mae", 1.0), LossTerm("mae", 0.5, stage="coarse"))
+    assert from_json(TrainingConfig, upgraded(old)) == replace(recipe, loss=loss)
 
 
 def test_without_space_the_old_checkpoint_survives(tmp_path: Path) -> None:
