@@ -221,6 +221,7 @@ def _require_apart(training: list[TrainingCase], validation: list[TrainingCase])
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from .continuing import start_from_model
     from .distributed import ranks_joined
     from .loop import Trainer
 
@@ -242,21 +243,9 @@ def _train(arguments: argparse.Namespace) -> int:
         if last.is_file():
             trainer.resume(last)
         elif arguments.continue_from:
-            _start_from(trainer, arguments.continue_from)
+            start_from_model(trainer, arguments.continue_from)
         trainer.train(training, validation[: arguments.validate_on], arguments.time_limit * 60)
     return 0
-
-
-def _start_from(trainer: object, folder: Path) -> None:
-    from safetensors.torch import load_file
-
-    from .loop import Trainer
-
-    assert isinstance(trainer, Trainer)
-    path = folder / "weights.safetensors"
-    if not path.is_file():
-        raise DosePredictionError(f"{folder} is no model folder: it holds no {path.name}.")
-    trainer.start_from(load_file(path))
 
 
 def main(arguments_given: Sequence[str] | None = None) -> int:
