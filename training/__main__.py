@@ -15,6 +15,8 @@ from DosePredictionLib.encoding import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.protocol import StructureProtocol
 
+from .clinical import add_arguments as add_clinical_arguments
+from .clinical import run as prepare_clinical
 from .config import TrainingConfig
 from .data import TrainingCase
 
@@ -60,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, help="cache folder")
     made.add_argument("--compact", type=Path, metavar="FILE", help="one small file instead")
     prepare.add_argument("--workers", type=int, default=usable_cores())
+    add_clinical_arguments(
+        commands.add_parser(
+            "prepare-clinical", help="turn DICOM patients into case folders without their names"
+        )
+    )
     train = commands.add_parser("train", help="train a recipe on a cache or a folder of cases")
     _add_recipe(train)
     train.add_argument(
@@ -258,6 +265,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(arguments_given)
     commands = {
         "prepare": _prepare,
+        "prepare-clinical": prepare_clinical,
         "train": _train,
         "evaluate": _evaluate,
         "export": _export,

@@ -29,7 +29,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,14 @@ from DosePredictionLib.device import usable_cores
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
-from DosePredictionLib.io.dicom import read_dicom
-from DosePredictionLib.io.dicom.plan import Plan
 from DosePredictionLib.io.volumes import write_volume
 from DosePredictionLib.mapping import propose_mapping
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, read_json, to_json
 from DosePredictionLib.volume import Volume
+
+if TYPE_CHECKING:  # pydicom is not there where a cache is trained on
+    from DosePredictionLib.io.dicom.plan import Plan
 
 __all__ = [
     "CohortNames",
@@ -154,6 +155,8 @@ def propose_names(
 
 def _names_of(folder: Path) -> tuple[list[str], list[str]]:
     """Names of a patient's structures, and those that are empty."""
+    from DosePredictionLib.io.dicom import read_dicom
+
     structures = read_dicom(folder).case.structures
     return list(structures), [name for name, mask in structures.items() if not mask.array.any()]
 
@@ -220,6 +223,8 @@ def signed_distance(mask: Volume) -> NDArray[np.float16]:
 
 def _prepare(folder: Path, settings: CohortSettings) -> str:
     """Write one case folder, whole or not at all; its identifier."""
+    from DosePredictionLib.io.dicom import read_dicom
+
     found = read_dicom(folder)
     case = found.case
     assert case.origin is not None
@@ -382,7 +387,7 @@ def _in_parallel(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the preparation of a clinical cohort."""
-    parser.add_argument("--clinical", type=Path, metavar="DIR", help="one DICOM folder a patient")
+    parser.add_argument("--cases", type=Path, required=True, help="one DICOM folder a patient")
     parser.add_argument("--output", type=Path, required=True, help="folder of case folders")
     parser.add_argument("--protocol", default="pelvis", help="id of the protocol")
     parser.add_argument("--names", type=Path, help="file of names (default: OUTPUT/names.json)")
@@ -397,7 +402,7 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         0: done; 3: some patients were refused.
     """
-    folders = patient_folders(arguments.clinical)
+    folders = patient_folders(arguments.cases)
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.names or arguments.output / "names.json"
     if not path.is_file():

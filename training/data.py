@@ -106,7 +106,8 @@ def case_paths(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise CaseError(f"{folder} is no folder of cases.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix == ".npz" or path.is_dir())
+    seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = sorted(path for path in seen if path.suffix == ".npz" or path.is_dir())
     if not paths:
         raise CaseError(f"{folder} holds no cases (npz files or case folders).")
     return paths

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
+from DosePredictionLib.errors import DosePredictionError
+
 from .sampling import Share
 
 __all__ = ["broadcast_module", "gathered", "is_first", "ranks_joined", "this_share"]
@@ -26,6 +28,9 @@ def ranks_joined(device: str) -> Iterator[torch.device]:
 
     A rank that dies ends the others: torchrun kills them, and without it the connection's loss or
     the time-out raises in their next step.
+
+    Raises:
+        DosePredictionError: another rank was lost.
     """
     if "RANK" not in os.environ:
         yield torch.device(device)
@@ -37,8 +42,23 @@ def ranks_joined(device: str) -> Iterator[torch.device]:
     distributed.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield own
+    except RuntimeError as exception:
+        if not _is_lost_connection(exception):
+            raise
+        raise DosePredictionError(
+            f"Rank {distributed.get_rank()} lost another rank, which ended or went silent: see its "
+            "messages. The last checkpoint is good; start the same command to go on."
+        ) from exception
     finally:
         distributed.destroy_process_group()
+
+
+def _is_lost_connection(exception: RuntimeError) -> bool:
+    """Whether it is the backend's: gloo has no type of its own for that."""
+    if isinstance(exception, distributed.DistError):
+        return True
+    text = str(exception)
+    return "gloo" in text or "Connection closed by peer" in text
 
 
 def this_share() -> Share:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import shutil
@@ -12,10 +11,14 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_support import save
+from support import DICOM_SAMPLE
 
+from DosePredictionLib.cli import main as dose_prediction
 from DosePredictionLib.io import read_case
+from DosePredictionLib.model import DoseModel
 from DosePredictionLib.volume import Grid, Volume
-from training.clinical import add_arguments, identifier, run, signed_distance
+from training.__main__ import main
+from training.clinical import identifier, signed_distance
 
 
 @pytest.fixture
@@ -37,10 +40,8 @@ def cohort(patient: Path, tmp_path: Path) -> Path:
 
 
 def call(cohort: Path, output: Path, *more: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    options = ["--clinical", str(cohort), "--output", str(output), "--workers", "1", *more]
-    return run(parser.parse_args(options))
+    options = ["--cases", str(cohort), "--output", str(output), "--workers", "1", *more]
+    return main(["prepare-clinical", *options])
 
 
 def correct(output: Path) -> None:
@@ -82,6 +83,58 @@ def test_a_cohort_becomes_case_folders_without_names(
         assert (folder / "qa.png").stat().st_size > 10_000
         told = b"".join(file.read_bytes() for file in folder.glob("*.json"))
         assert b"Patient" not in told and b"ID1" not in told
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_from_dicom_folders_to_a_model_that_predicts_one(tmp_path: Path) -> None:
+    cohort, prepared, run, models = (
+        tmp_path / name for name in ("cohort", "prepared", "run", "models")
+    )
+    for number in (1, 2):
+        shutil.copytree(DICOM_SAMPLE, cohort / str(number))
+    for file in (cohort / "2").glob("*.dcm"):  # another patient with another plan
+        dataset = pydicom.dcmread(file)
+        dataset.PatientID = "another"
+        if dataset.Modality == "RTDOSE":
+            dataset.DoseGridScaling = f"{float(dataset.DoseGridScaling) * 0.9:.10f}"
+        save(file, dataset)
+    assert call(cohort, prepared) == 0
+    assert call(cohort, prepared) == 0
+    validation = tmp_path / "validation"
+    validation.mkdir()
+    held_out = next(path for path in prepared.iterdir() if path.is_dir())
+    held_out.rename(validation / held_out.name)
+    grid = {"kind": "fixed-spacing", "spacing_mm": [12, 12, 12]}
+    settings = {
+        "encoding": {"grid": grid, "dose_scale_gy": 50},
+        "crop": [16, 16, 16],
+        "steps": 2,
+        "validate_every": 2,
+        "network": {"stage1_filters": 2, "stage2_filters": 2},
+    }
+    recipe = ["--recipe", "published_pelvis"]
+    for name, value in settings.items():
+        recipe += ["--set", f"{name}={json.dumps(value)}"]
+    cache = ["--output", str(tmp_path / "cache"), "--workers", "1"]
+    assert main(["prepare", *recipe, "--cases", str(prepared), *cache]) == 0
+    data = ["--training", str(tmp_path / "cache"), "--validation", str(validation)]
+    assert main(["train", *recipe, *data, "--output", str(run)]) == 0
+    figures = tmp_path / "figures.json"
+    evaluate = ["evaluate", "--run", str(run), "--cases", str(validation)]
+    assert main([*evaluate, "--output", str(figures)]) == 0
+    about = {"training": {"data": "phantoms", "cases": 1}, "licence": "MIT", "fractions": 25}
+    about["prescription_gy"] = {"PTV": 46.0}
+    (run / "data.json").write_text(json.dumps(about))
+    named = ["--name", "mine", "--title", "Mine", "--output", str(models)]
+    assert main(["export", "--run", str(run), *named]) == 0
+    model = str(models / "mine")
+    card = ["card", "--model", model, "--evaluation", str(figures), "--cases", "one phantom"]
+    assert main(card) == 0
+    assert DoseModel.load(model).manifest.validation["dose_score_gy"]["patients"] == 1
+    patient, out = str(cohort / "1"), str(tmp_path / "out")
+    predict = ["predict", patient, "--model", model, "--output", out, "--format", "rtdose"]
+    assert dose_prediction(predict) == 0
+    assert list((tmp_path / "out").rglob("dose*.dcm"))
 
 
 def test_preparing_goes_on_where_it_stopped(cohort: Path, tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 python forked.py < JOBS > EXIT_CODES: JOBS is a JSON list of jobs, done one after the other:
 
-    {"arguments": ["train", …], "kill": null, "ranks": 1}
+    {"arguments": ["train", …], "kill": null, "ranks": 1, "kill_rank": 0}
 
 `kill` names the point at which the process dies as by `kill -9`: `step`, `validation` or
-`checkpoint`. With `ranks`, that many are started as torchrun would. Torch is imported once, and not
+`checkpoint`. With `ranks`, that many are started as torchrun would, and `kill_rank` is the one that
+dies. Torch is imported once, and not
 used before the fork.
 """
 
@@ -76,7 +77,7 @@ def _forked(job: dict[str, Any], environment: dict[str, str]) -> int:
     try:
         os.environ.update(environment)
         os.dup2(2, 1)
-        if job.get("kill"):
+        if job.get("kill") and environment.get("RANK", "0") == str(job.get("kill_rank", 0)):
             _plant(job["kill"])
         code = training(job["arguments"])
     except BaseException:

@@ -15,6 +15,7 @@ from DosePredictionLib.protocol import StructureProtocol
 from training.__main__ import main
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_model_scores_on_prepared_cases_as_on_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

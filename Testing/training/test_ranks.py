@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from runs import run, run_jobs
 
@@ -45,3 +46,13 @@ def test_a_rank_that_fails_ends_the_others_with_a_message(train_arguments, tmp_p
     done = run([*LAUNCH, "-m", "training", *arguments], check=False)
     assert done.returncode != 0
     assert "A batch of 3 cannot be shared among 2 ranks" in done.stderr
+
+
+def test_a_rank_that_is_killed_ends_the_others_with_a_message(
+    train_arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = train_arguments(tmp_path / "run")
+    codes = run_jobs({"arguments": arguments, "ranks": 2, "kill": "step", "kill_rank": 1})
+    assert codes == [[2, -9]]
+    assert "Rank 0 lost another rank" in capsys.readouterr().err
+    assert torch.load(tmp_path / "run" / "last.pt")["step"] == 4
