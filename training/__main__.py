@@ -135,7 +135,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
     done = write(arguments.cases, output, protocol, config.encoding, arguments.workers)
     for name, reason in done.refused.items():
         sys.stderr.write(f"Refused {name}: {reason}\n")
-    sys.stdout.write(f"{output} holds {len(done.cases)} cases; {len(done.refused)} refused.\n")
+    size = f" in {output.stat().st_size / 1e6:.1f} MB" if arguments.compact else ""
+    refused = len(done.refused)
+    sys.stdout.write(f"{output} holds {len(done.cases)} cases{size}; {refused} refused.\n")
     return 3 if done.refused else 0
 
 
