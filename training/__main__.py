@@ -145,6 +145,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from DosePredictionLib.cli.output import Output, json_ready
     from DosePredictionLib.evaluation.cohort import (
         describe_cohort,
+        structure_errors,
         summarize_cohort,
         write_csv,
         write_json,
@@ -166,7 +167,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             summary = summarize_cohort(records)
             if arguments.csv:
                 write_csv(arguments.csv, records)
-            result = json_ready({"cases": records, "summary": summary})
+            structures = structure_errors(records)
+            result = {"cases": records, "summary": summary, "structures": structures}
+            result = json_ready(result)
             if arguments.output:
                 write_json(arguments.output, result)
             Output(arguments.json).result(result, describe_cohort(records, summary))

@@ -42,6 +42,7 @@ def test_a_model_scores_on_prepared_cases_as_on_files(
         assert ours["summary"][key]["ci95"] == pytest.approx(theirs["summary"][key]["ci95"], 1e-4)
     (one,), (other,) = ours["cases"], theirs["cases"]
     assert one["structures"].keys() == other["structures"].keys()
+    assert ours["structures"].keys() == theirs["structures"].keys()
     assert one["dose_score_region"] == other["dose_score_region"] == "possible_dose_mask"
     assert f"{one['dose_score_gy']:.3f}" in printed and "dose score, Gy" in printed
     assert "PTV70,D95_gy" in table.read_text()
