@@ -103,19 +103,31 @@ def test_dvhs_inside_are_those_of_the_evaluation(eclipse: DicomCase, written: Pa
 def test_dciodvfy_finds_no_error(eclipse: DicomCase, written: Path, tmp_path: Path) -> None:
     if shutil.which("dciodvfy") is None:
         pytest.skip("dicom3tools is not installed")
-    structures = {
-        name: m for name, m in eclipse.case.structures.items() if name in ("PTV", "Rectum")
-    }
+    names = ("PTV", "Rectum", "Empty")
+    structures = {name: eclipse.case.structures.get(name, _empty(eclipse)) for name in names}
     write_rtstruct(tmp_path / "rs.dcm", structures, eclipse.case, EQUIPMENT)
+    nameless = replace(eclipse.case, origin=None)
+    assert nameless.plan_dose is not None
+    write_rtdose(tmp_path / "nameless.dcm", nameless.plan_dose, nameless, EQUIPMENT)
     # It aborts at 32-bit pixels, which the standard allows for doses: it judges all but them.
-    dataset = pydicom.dcmread(written)
-    dataset.PixelData = (dataset.pixel_array >> 16).astype("<u2").tobytes()
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit = 15
-    pydicom.dcmwrite(tmp_path / "dose16.dcm", dataset)
-    for file in ("dose16.dcm", "rs.dcm"):
-        done = subprocess.run(["dciodvfy", tmp_path / file], capture_output=True, text=True)
-        assert "Error" not in done.stderr, done.stderr
+    for source in (written, tmp_path / "nameless.dcm"):
+        dataset = pydicom.dcmread(source)
+        dataset.PixelData = (dataset.pixel_array >> 16).astype("<u2").tobytes()
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit = 15
+        pydicom.dcmwrite(tmp_path / f"16_{source.name}", dataset)
+    for name, kind in (
+        (f"16_{written.name}", "RTDose"),
+        ("16_nameless.dcm", "RTDose"),
+        ("rs.dcm", "RTStructureSet"),
+    ):
+        done = subprocess.run(["dciodvfy", tmp_path / name], capture_output=True, text=True)
+        assert kind in done.stderr.splitlines() and "Error" not in done.stderr, done.stderr
+
+
+def _empty(eclipse: DicomCase) -> Volume:
+    grid = eclipse.case.grid
+    return Volume(np.zeros(grid.shape, dtype=bool), grid)
 
 
 def test_a_case_without_dicom_gets_a_name_but_no_patient(case: Case, tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def write_rtstruct(
         item = Dataset()
         item.ReferencedROINumber = numbers[name]
         item.ROIDisplayColor = list((colors or {}).get(name, color))
-        item.ContourSequence = [
-            _contour(points, origin.ct_slices[z]) for z, points in outlines(mask)
-        ]
+        contours = [_contour(points, origin.ct_slices[z]) for z, points in outlines(mask)]
+        if contours:  # a sequence that is there must hold an item
+            item.ContourSequence = contours
         dataset.ROIContourSequence.append(item)
     save(path, dataset, implicit=True)
 
