@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
         raise CallError(f"{message} (see {self.prog} --help)")
 
 
-_COMMANDS = ("predict", "strips", "evaluate", "models", "check")
+_COMMANDS = ("predict", "strips", "evaluate", "rtstruct", "models", "check")
 
 
 def build_parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:

@@ -26,7 +26,9 @@ __all__ = [
     "PUBLISHED_PREDICTION",
     "PUBLISHED_SUFFIX",
     "is_case_folder",
+    "mask_files",
     "read_case_folder",
+    "read_mask",
 ]
 
 PUBLISHED_SUFFIX = "_256_64"
@@ -66,11 +68,7 @@ def read_case_folder(folder: Path) -> Case:
     strips = {
         int(match.group(1)): name for name in files if (match := _STRIP.fullmatch(name.lower()))
     }
-    masks = [
-        name
-        for name in files
-        if name not in ("ct", "dose_plan", *strips.values()) and not _NOT_STRUCTURES.match(name)
-    ]
+    masks = [name for name in files if _is_structure(name)]
     with ThreadPoolExecutor() as pool:  # unzipping releases the interpreter
         ct_read = pool.submit(read_volume, files["ct"])
         reads = {name: pool.submit(read_volume, files[name]) for name in [*masks, *strips.values()]}
@@ -121,6 +119,32 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
         return files, []
     message = f"Files with the published suffix are read; these are not: {', '.join(ignored)}."
     return files, [Finding("files-ignored", "info", message)]
+
+
+def mask_files(folder: Path) -> dict[str, Path]:
+    """Structure → file of a folder, which needs no CT; doses and strips are none.
+
+    Raises:
+        CaseError: two files of one name.
+    """
+    return {name: path for name, path in _files(folder)[0].items() if _is_structure(name)}
+
+
+def _is_structure(name: str) -> bool:
+    return not (name == "ct" or _STRIP.fullmatch(name.lower()) or _NOT_STRUCTURES.match(name))
+
+
+def read_mask(path: Path, grid: Grid, findings: list[Finding]) -> Volume:
+    """One structure from a file, on the grid of its CT.
+
+    Args:
+        findings: takes what was noticed: values that are not 0 and 1, resampling.
+
+    Raises:
+        CaseError: unreadable, NaN voxels, or it does not overlap the grid.
+        GeometryError: an impossible grid.
+    """
+    return _mask_on(read_volume(path), grid, file_stem(path), path, findings)
 
 
 def _mask_on(volume: Volume, grid: Grid, name: str, path: Path, findings: list[Finding]) -> Volume:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from dicom_support import write_ct
 from support import DICOM_SAMPLE
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvh
+from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom import DicomCase, read_dicom
 from DosePredictionLib.io.dicom.rtdose import Equipment, write_rtdose
 from DosePredictionLib.io.dicom.rtstruct import write_rtstruct
 from DosePredictionLib.io.doses import read_dose
+from DosePredictionLib.io.volumes import write_volume
 from DosePredictionLib.model import DoseModel
 from DosePredictionLib.volume import Volume
 
@@ -99,19 +103,31 @@ def test_dvhs_inside_are_those_of_the_evaluation(eclipse: DicomCase, written: Pa
 def test_dciodvfy_finds_no_error(eclipse: DicomCase, written: Path, tmp_path: Path) -> None:
     if shutil.which("dciodvfy") is None:
         pytest.skip("dicom3tools is not installed")
-    structures = {
-        name: m for name, m in eclipse.case.structures.items() if name in ("PTV", "Rectum")
-    }
+    names = ("PTV", "Rectum", "Empty")
+    structures = {name: eclipse.case.structures.get(name, _empty(eclipse)) for name in names}
     write_rtstruct(tmp_path / "rs.dcm", structures, eclipse.case, EQUIPMENT)
+    nameless = replace(eclipse.case, origin=None)
+    assert nameless.plan_dose is not None
+    write_rtdose(tmp_path / "nameless.dcm", nameless.plan_dose, nameless, EQUIPMENT)
     # It aborts at 32-bit pixels, which the standard allows for doses: it judges all but them.
-    dataset = pydicom.dcmread(written)
-    dataset.PixelData = (dataset.pixel_array >> 16).astype("<u2").tobytes()
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit = 15
-    pydicom.dcmwrite(tmp_path / "dose16.dcm", dataset)
-    for file in ("dose16.dcm", "rs.dcm"):
-        done = subprocess.run(["dciodvfy", tmp_path / file], capture_output=True, text=True)
-        assert "Error" not in done.stderr, done.stderr
+    for source in (written, tmp_path / "nameless.dcm"):
+        dataset = pydicom.dcmread(source)
+        dataset.PixelData = (dataset.pixel_array >> 16).astype("<u2").tobytes()
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit = 15
+        pydicom.dcmwrite(tmp_path / f"16_{source.name}", dataset)
+    for name, kind in (
+        (f"16_{written.name}", "RTDose"),
+        ("16_nameless.dcm", "RTDose"),
+        ("rs.dcm", "RTStructureSet"),
+    ):
+        done = subprocess.run(["dciodvfy", tmp_path / name], capture_output=True, text=True)
+        assert kind in done.stderr.splitlines() and "Error" not in done.stderr, done.stderr
+
+
+def _empty(eclipse: DicomCase) -> Volume:
+    grid = eclipse.case.grid
+    return Volume(np.zeros(grid.shape, dtype=bool), grid)
 
 
 def test_a_case_without_dicom_gets_a_name_but_no_patient(case: Case, tmp_path: Path) -> None:
@@ -196,6 +212,55 @@ def test_predict_writes_an_rtdose_that_evaluate_reads(
     assert code == 0
     scored = result["cases"][0]["scores"]["mae_body_gy"]
     assert record["mae_body_gy"] == pytest.approx(scored, abs=1e-4)
+
+
+def test_rtstruct_turns_masks_of_a_ct_into_a_structure_set(
+    run: Run, patient: Path, tmp_path: Path
+) -> None:
+    case = read_dicom(patient).case
+    for file in patient.glob("r*.dcm"):
+        file.unlink()
+    masks, written = tmp_path / "masks", patient / "rs.dcm"
+    for name in ("PTV", "Body"):
+        write_volume(masks / f"{name}.nii.gz", case.structures[name])
+    write_volume(masks / "dose_plan.nii.gz", case.ct)  # no structure
+    write_volume(tmp_path / "Nothing.nrrd", case.structures["Empty"])
+    code, result, notes = run(
+        "rtstruct", patient, "--masks", masks, tmp_path / "Nothing.nrrd", "--output", written
+    )
+    assert code == 0 and set(result["structures"]) == {"PTV", "Body", "Nothing"}
+    assert "without contours: Nothing" in notes
+    back = read_case(patient).structures
+    for name in ("PTV", "Body"):
+        assert back[name].array.sum() == pytest.approx(case.structures[name].array.sum(), rel=0.02)
+    colors = {tuple(item.ROIDisplayColor) for item in pydicom.dcmread(written).ROIContourSequence}
+    assert len(colors) == 3
+
+
+def test_rtstruct_names_what_it_cannot_use(run: Run, patient: Path, tmp_path: Path) -> None:
+    mask = read_dicom(patient).case.structures["PTV"]
+    far = Volume(mask.array, replace(mask.grid, origin=(9000.0, 0.0, 0.0)))
+    write_volume(tmp_path / "a" / "PTV.nii.gz", mask)
+    write_volume(tmp_path / "b" / "PTV.nrrd", far)
+    (tmp_path / "empty").mkdir()
+    end = ("--output", tmp_path / "rs.dcm")
+    for masks, message in (
+        (("a", "b"), "both called PTV"),
+        (("b",), "does not overlap the CT"),
+        (("empty",), "holds no masks"),
+        (("none.nii.gz",), "There is no file"),
+    ):
+        code, result, _ = run("rtstruct", patient, "--masks", *(tmp_path / m for m in masks), *end)
+        assert code == 2 and message in result["error"]["message"]
+    code, result, _ = run("rtstruct", tmp_path / "a", "--masks", tmp_path / "a", *end)
+    assert code == 2 and "holds no CT slices" in result["error"]["message"]
+    write_ct(patient)
+    code, result, _ = run("rtstruct", patient, "--masks", tmp_path / "a", *end)
+    assert code == 2 and "2 CT series that fit" in result["error"]["message"]
+    assert not (tmp_path / "rs.dcm").exists()
+    slice_ = sorted(patient.glob("slice03*"))[0]
+    code, _, _ = run("rtstruct", slice_, "--masks", tmp_path / "a", *end)
+    assert code == 0 and (tmp_path / "rs.dcm").exists()
 
 
 def test_evaluate_refuses_a_dose_of_other_images(run: Run, written: Path, tmp_path: Path) -> None:

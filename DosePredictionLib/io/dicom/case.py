@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...case import Case, Prescription
@@ -18,10 +18,10 @@ from .ct import CtSeries, read_ct
 from .dose import summed_doses
 from .files import DicomFile, Item, quiet_parser
 from .plan import Plan
-from .selection import Selection, select
+from .selection import Selection, select, select_ct
 from .structure_set import Roi
 
-__all__ = ["DicomCase", "read_dicom"]
+__all__ = ["DicomCase", "read_dicom", "read_images"]
 
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY = (
@@ -81,6 +81,21 @@ def read_dicom(path: Path) -> DicomCase:
     return DicomCase(case, plan, kinds)
 
 
+def read_images(path: Path) -> tuple[CtSeries, DicomOrigin]:
+    """The CT alone, of a folder without structures or beside them, and what refers to it.
+
+    Args:
+        path: a folder with one CT series, or a slice of the series that is meant.
+
+    Raises:
+        CaseError, GeometryError: see `read_dicom`.
+    """
+    with quiet_parser():
+        files = select_ct(path)
+        ct = read_ct(files)
+        return ct, _origin_of_images(files[0], ct)
+
+
 def _structures(
     selection: Selection, grid: Grid
 ) -> tuple[dict[str, Volume], dict[str, str], list[Finding]]:
@@ -124,18 +139,23 @@ def _prescription(
 
 
 def _origin(selection: Selection, ct: CtSeries, structures: dict[str, Volume]) -> DicomOrigin:
-    first = selection.ct[0]
     structure_set = selection.structures
     rois = structure_set.rois if structure_set else ()
+    return replace(
+        _origin_of_images(selection.ct[0], ct),
+        structure_set=_reference(structure_set.file) if structure_set else None,
+        plan=_reference(selection.plan.file) if selection.plan else None,
+        roi_numbers={roi.name: roi.number for roi in rois if roi.name in structures},
+    )
+
+
+def _origin_of_images(first: DicomFile, ct: CtSeries) -> DicomOrigin:
     return DicomOrigin(
         patient=_texts(first.item, _PATIENT),
         study=_texts(first.item, _STUDY),
         frame_of_reference_uid=first.frame_uid,
         ct_series_uid=first.series_uid,
         ct_slices=ct.slices,
-        structure_set=_reference(structure_set.file) if structure_set else None,
-        plan=_reference(selection.plan.file) if selection.plan else None,
-        roi_numbers={roi.name: roi.number for roi in rois if roi.name in structures},
         patient_position=ct.patient_position,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,16 @@ _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 _FEWEST_POINTS = 3
 _LABEL_LENGTH = 16
 _NAME_LENGTH = 64
+# Told apart by the color-blind, too: Wong 2011, doi 10.1038/nmeth.1618.
+_COLORS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
 
 
 def write_rtstruct(
@@ -41,7 +52,7 @@ def write_rtstruct(
 
     Args:
         structures: boolean, or occupancy in 0…1, on the case's grid.
-        colors: red, green and blue in 0…255 by structure.
+        colors: red, green and blue in 0…255 by structure; others get one of seven in turn.
 
     Raises:
         CaseError: the case does not come from DICOM, so that there are no images to refer to.
@@ -63,15 +74,15 @@ def write_rtstruct(
     dataset.StructureSetROISequence = [_roi(name, numbers[name], origin) for name in structures]
     dataset.ROIContourSequence = []
     dataset.RTROIObservationsSequence = [_observation(numbers[name]) for name in structures]
-    for name, mask in structures.items():
+    for (name, mask), color in zip(structures.items(), itertools.cycle(_COLORS), strict=False):
         if not mask.grid.matches(case.grid):
             raise GeometryError(f"{name} lies on {mask.grid}, the case on {case.grid}.")
         item = Dataset()
         item.ReferencedROINumber = numbers[name]
-        item.ROIDisplayColor = list((colors or {}).get(name, (255, 0, 0)))
-        item.ContourSequence = [
-            _contour(points, origin.ct_slices[z]) for z, points in outlines(mask)
-        ]
+        item.ROIDisplayColor = list((colors or {}).get(name, color))
+        contours = [_contour(points, origin.ct_slices[z]) for z, points in outlines(mask)]
+        if contours:  # a sequence that is there must hold an item
+            item.ContourSequence = contours
         dataset.ROIContourSequence.append(item)
     save(path, dataset, implicit=True)
 

@@ -28,7 +28,7 @@ from .files import (
 from .plan import Plan, read_plan
 from .structure_set import StructureSet, read_structure_set
 
-__all__ = ["Selection", "is_dicom", "select"]
+__all__ = ["Selection", "is_dicom", "select", "select_ct"]
 
 _SUFFIXES = (".dcm", ".ima", ".dicom")
 _MOST_FILES = 20_000
@@ -97,6 +97,26 @@ def select(path: Path) -> Selection:
         tuple(read_rtdose(dose) for dose in doses),
         tuple(findings),
     )
+
+
+def select_ct(path: Path) -> list[DicomFile]:
+    """The slices of the one CT series in a folder, or of the one that a slice's path names.
+
+    Raises:
+        CaseError: no CT, several series, several patients, or slices without a common frame of
+            reference.
+    """
+    folder = path if path.is_dir() else path.parent
+    opened = [open_dicom(file) for file in _files(folder) if _looks_like_dicom(file)]
+    series = _ct_series(folder, opened)
+    firsts = [files[0] for files in series.values()]
+    named = next((file for file in opened if file.path == path and file.sop_class == CT), None)
+    chosen = named or _one_of(folder, "CT series", firsts, None)
+    assert chosen is not None  # there is at least one series
+    ct = series.get(chosen.series_uid, [chosen])
+    _require_one_frame(ct)
+    _require_one_patient(ct)
+    return ct
 
 
 def _files(folder: Path) -> list[Path]:
@@ -243,10 +263,7 @@ def _ct_of(
     if chosen is None:
         raise CaseError(f"{folder}: no CT series lies in the frame of reference of the structures.")
     ct = candidates[firsts.index(chosen)]
-    odd = next((file for file in ct if file.frame_uid != ct[0].frame_uid), None)
-    if odd is not None or not ct[0].frame_uid:
-        what = "names no frame of reference" if odd is None else "is of another frame of reference"
-        raise CaseError(f"{(odd or ct[0]).path} {what}: the slices cannot be placed.")
+    _require_one_frame(ct)
     if structures and structures.frame_uids and ct[0].frame_uid not in structures.frame_uids:
         raise CaseError(
             f"{structures.file.path} refers to the CT but lies in another frame of reference: "
@@ -303,6 +320,13 @@ def _doses_of(
     if len(plans) > 1:
         _one_of(folder, "doses of different plans", here, None)
     return here
+
+
+def _require_one_frame(ct: Sequence[DicomFile]) -> None:
+    odd = next((file for file in ct if file.frame_uid != ct[0].frame_uid), None)
+    if odd is not None or not ct[0].frame_uid:
+        what = "names no frame of reference" if odd is None else "is of another frame of reference"
+        raise CaseError(f"{(odd or ct[0]).path} {what}: the slices cannot be placed.")
 
 
 def _require_one_patient(files: Sequence[DicomFile]) -> None:
