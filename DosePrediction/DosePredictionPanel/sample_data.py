@@ -16,6 +16,7 @@ CATEGORY = "Dose Prediction"
 SAMPLES = {
     "DosePredictionHeadNeck": ("openkbp", "pt_235.npz"),
     "DosePredictionProstate": ("eclipse_rando_prostate",),
+    "DosePredictionSimulatedPelvis": ("simulated_pelvis",),
 }
 """Name of a sample → its place below the shipped sample data."""
 
