@@ -35,7 +35,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -e ".[training,dev]"
+	$(BIN)/python -m pip install --quiet -e ".[training,scene,dev]"
 	touch $@
 
 clean:

@@ -21,7 +21,7 @@ _HOME = {
     "DosePredictionError": "errors",
     "DoseModel": "model",
     "Grid": "volume",
-    "Prediction": "predict",
+    "Prediction": "prediction",
     "Predictor": "predict",
     "Prescription": "case",
     "StructureProtocol": "protocol",
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from .evaluation.scores import dose_score, dvh_score
     from .io import read_case
     from .model import DoseModel
-    from .predict import Prediction, Predictor, predict
+    from .predict import Predictor, predict
+    from .prediction import Prediction
     from .protocol import StructureProtocol
     from .strips import tangent_strips
     from .volume import Grid, Volume

@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import CaseError, GeometryError
 from .findings import Finding
+from .origin import DicomOrigin
 from .volume import Grid, Volume
 
 __all__ = ["Case", "Prescription"]
@@ -58,6 +59,7 @@ class Case:
             zeroing of the output; never a network input).
         strips: tangent strip masks that came with the case, angle in degrees → mask.
         findings: what was noticed while the case was read.
+        origin: what a result in DICOM must name, when the case came from there.
 
     Raises:
         GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
@@ -72,6 +74,7 @@ class Case:
     dose_mask: Volume | None = None
     strips: Mapping[int, Volume] | None = None
     findings: tuple[Finding, ...] = field(default=())
+    origin: DicomOrigin | None = None
 
     def __post_init__(self) -> None:
         if min(self.ct.grid.size) < 2:

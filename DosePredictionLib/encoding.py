@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .case import Case
+from .derived_inputs import DerivedInputs, derived_channels, mirrored_derived
 from .errors import CaseError
 from .external import derive_external
 from .findings import Finding
@@ -30,6 +31,7 @@ __all__ = [
     "encode",
     "mirrored_channels",
     "model_grid",
+    "network_channels",
     "scale_ct",
     "to_binary",
 ]
@@ -72,6 +74,7 @@ class EncodingSettings:
             targets.
         air_outside_external: whether CT voxels outside the external contour become air.
         dose_scale_gy: the dose that the network's output 1.0 stands for.
+        derived: further channels, computed from the masks; none by default.
     """
 
     grid: GridSettings
@@ -80,6 +83,7 @@ class EncodingSettings:
     strips: StripSettings = field(default_factory=StripSettings)
     air_outside_external: bool = False
     dose_scale_gy: float = 70.0
+    derived: DerivedInputs = field(default_factory=DerivedInputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +91,7 @@ class EncodedCase:
     """A case as the network sees it.
 
     Args:
-        input: float32 `(channel, z, y, x)`: CT, the protocol's inputs, strips.
+        input: float32 `(channel, z, y, x)`: CT, the protocol's inputs, strips, derived channels.
         body: bool `(z, y, x)` on the model's grid.
         grid: the model's grid.
         external: the external contour on the case's own grid, boolean.
@@ -137,7 +141,10 @@ def encode(
     strips = _strip_channels(
         case, protocol, masks, body, grid, settings, findings, recompute_strips
     )
-    stacked = np.concatenate([ct_channel[None], masks, strips.astype(np.float32)])
+    derived = derived_channels(
+        masks, grid.spacing, protocol, settings.derived, settings.dose_scale_gy
+    )
+    stacked = np.concatenate([ct_channel[None], masks, strips.astype(np.float32), derived])
     return EncodedCase(stacked, body, grid, external, tuple(findings))
 
 
@@ -161,13 +168,25 @@ def decode(dose_gy: NDArray[np.float32], encoded: EncodedCase, case: Case) -> Vo
 def mirrored_channels(protocol: StructureProtocol, settings: EncodingSettings) -> list[int]:
     """For each channel of the input the one that takes its place in the mirrored patient.
 
-    `input[order][..., ::-1]` is the input of the left–right mirrored patient: paired organs and
-    oblique strips change places.
+    `input[order][..., ::-1]` is the input of the left–right mirrored patient: paired organs, their
+    distance maps and oblique strips change places.
     """
     structures = [1 + index for index in protocol.mirrored]
     angles = settings.strips.angles
     strips = [1 + len(structures) + angles.index(mirrored_angle(angle)) for angle in angles]
-    return [0, *structures, *strips]
+    before = 1 + len(structures) + len(strips)
+    derived = [before + index for index in mirrored_derived(protocol, settings.derived)]
+    return [0, *structures, *strips, *derived]
+
+
+def network_channels(protocol: StructureProtocol, settings: EncodingSettings) -> dict[str, int]:
+    """How many channels of each kind `encode` stacks: arguments of every `DoseNetwork`."""
+    counts = {
+        "structure_channels": len(protocol.inputs),
+        "strip_channels": len(settings.strips.angles),
+    }
+    derived = settings.derived.count(protocol)
+    return {**counts, "derived_channels": derived} if derived else counts
 
 
 def scale_ct(hu: NDArray, settings: EncodingSettings) -> NDArray[np.float32]:

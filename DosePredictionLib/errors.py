@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "CaseError",
     "DosePredictionError",
     "GeometryError",
     "MappingError",
+    "MemoryExhaustedError",
     "ModelError",
     "PredictionCancelled",
     "PredictionError",
+    "WorkerError",
+    "WorkerTimeoutError",
 ]
 
 
 class DosePredictionError(ValueError):
-    """Base of everything that a caller can put right."""
+    """Base of everything that a caller can put right.
+
+    Attributes:
+        details: lines for a copyable report, as a traceback in another process or its last output.
+    """
+
+    details: str = ""
 
 
 class GeometryError(DosePredictionError):
@@ -37,5 +48,25 @@ class PredictionError(DosePredictionError):
     """A prediction that could not be completed."""
 
 
+class MemoryExhaustedError(PredictionError):
+    """Memory ran out for good.
+
+    Args:
+        tried: the fallbacks that were taken before, in words.
+    """
+
+    def __init__(self, message: str, tried: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.tried = tuple(tried)
+
+
 class PredictionCancelled(DosePredictionError):
     """The caller cancelled; nothing was written."""
+
+
+class WorkerError(DosePredictionError):
+    """The process that predicts could not be started, was lost, or said what it must not."""
+
+
+class WorkerTimeoutError(WorkerError, TimeoutError):
+    """The process that predicts did not finish in the time given; it was ended."""

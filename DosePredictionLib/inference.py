@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .errors import PredictionCancelled
-from .networks import TwoStageNetwork
+from .errors import PredictionCancelled, PredictionError
+from .networks import DoseNetwork
 
 __all__ = ["Cancelled", "Progress", "run_tiled", "run_whole", "tile_starts", "watched"]
 
@@ -22,13 +22,27 @@ Cancelled = Callable[[], bool]
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 
 
-def run_whole(network: TwoStageNetwork, x: Tensor) -> Tensor:
-    """The final dose `(z, y, x)`, float32, of an input `(1, channel, z, y, x)`."""
-    return network(x).final[0, 0].float()
+def run_whole(network: DoseNetwork, x: Tensor, coarse: bool = False) -> Tensor:
+    """The final dose `(z, y, x)`, float32, of an input `(1, channel, z, y, x)`.
+
+    Args:
+        coarse: stack the final and the coarse dose, `(2, z, y, x)`.
+
+    Raises:
+        PredictionError: the coarse dose is asked of a network of one stage.
+    """
+    dose = network(x)
+    if coarse:
+        if dose.coarse is None:
+            raise PredictionError("This model has one stage: there is no coarse dose to keep.")
+        return torch.cat([dose.final[0], dose.coarse[0]]).float()
+    return dose.final[0, 0].float()
 
 
-def run_tiled(network: TwoStageNetwork, x: Tensor, tile: int, overlap: int) -> Tensor:
-    """The final dose from slabs along z that overlap and fade into each other.
+def run_tiled(
+    network: DoseNetwork, x: Tensor, tile: int, overlap: int, coarse: bool = False
+) -> Tensor:
+    """The dose of `run_whole` from slabs along z that overlap and fade into each other.
 
     Needs less memory than `run_whole` and sees less context near a slab's ends: the result differs
     there by what lies beyond the overlap.
@@ -38,15 +52,16 @@ def run_tiled(network: TwoStageNetwork, x: Tensor, tile: int, overlap: int) -> T
         tile, overlap: slices of a slab, and how many two slabs share; multiples of the divisor.
     """
     depth = x.shape[2]
-    total = torch.zeros(x.shape[2:], dtype=torch.float32, device=x.device)
+    shape = (2, *x.shape[2:]) if coarse else x.shape[2:]
+    total = torch.zeros(shape, dtype=torch.float32, device=x.device)
     weights = torch.zeros(depth, dtype=torch.float32, device=x.device)
     ramp = torch.arange(1, tile + 1, dtype=torch.float32, device=x.device)
     fade = torch.minimum(ramp, ramp.flip(0)).clamp(max=max(overlap, 1))
     for start in tile_starts(depth, tile, overlap):
         stop = min(start + tile, depth)
-        slab = run_whole(network, x[:, :, start:stop])
+        slab = run_whole(network, x[:, :, start:stop], coarse)
         weight = fade[: stop - start]
-        total[start:stop] += slab * weight[:, None, None]
+        total[..., start:stop, :, :] += slab * weight[:, None, None]
         weights[start:stop] += weight
     return total / weights[:, None, None]
 
@@ -61,7 +76,7 @@ def tile_starts(depth: int, tile: int, overlap: int) -> list[int]:
 
 @contextmanager
 def watched(
-    network: TwoStageNetwork,
+    network: DoseNetwork,
     voxels: int,
     progress: Progress | None,
     cancelled: Cancelled | None,
@@ -113,9 +128,9 @@ def _cost(module: nn.Module, output: Tensor) -> float:
     return output.numel() / output.shape[1] * weight.numel()
 
 
-def _cost_per_voxel(network: TwoStageNetwork) -> float:
+def _cost_per_voxel(network: DoseNetwork) -> float:
     """Cost of one input voxel, from a pass over the smallest input."""
-    edge = network.divisor
+    edge = network.smallest_edge
     total = 0.0
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

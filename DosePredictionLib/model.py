@@ -7,11 +7,10 @@ import json
 import pickle
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,71 +20,35 @@ from torch import Tensor
 from .checks import ModelExpectations
 from .encoding import EncodingSettings, GridSettings
 from .errors import ModelError
-from .networks import TwoStageNetwork, build_network
+from .manifest import (
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    Architecture,
+    Member,
+    ModelFolder,
+    ModelManifest,
+    installed_manifests,
+    read_manifest,
+)
+from .networks import DoseNetwork, build_network
 from .protocol import StructureProtocol
-from .resources import model_folders
-from .schema import from_json, read_json, to_json
+from .schema import to_json
 
-__all__ = ["Architecture", "DoseModel", "ModelManifest"]
+__all__ = [
+    "Architecture",
+    "DoseModel",
+    "Member",
+    "ModelManifest",
+    "check_name",
+    "new_folder",
+    "write_manifest",
+]
 
-SCHEMA_VERSION = 1
-_MANIFEST = "model.json"
 _WEIGHTS = "weights.safetensors"
-_NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A network of `networks.ARCHITECTURES` and the arguments of its class."""
-
-    name: str
-    arguments: dict[str, int]
-
-
-@dataclass(frozen=True)
-class ModelManifest:
-    """Everything about a model but its weights, as `model.json` holds it.
-
-    Args:
-        schema_version: version of this format.
-        name: the model's name, that of its folder.
-        title: how a person reads it.
-        protocol: id of the structure protocol.
-        architecture: network class and arguments.
-        encoding: how a case becomes the network's input.
-        expectations: the cases that the model was made for: prescription, fractions, spacing …
-        training: data and its citation, recipe, seed, steps, hardware, code version.
-        validation: figures measured, on what and by which command.
-        intended_use: what it is for, and what not.
-        licence: of the weights.
-        weights_sha256: checksum of the weights file.
-        default: whether it is picked for its protocol when none is named.
-        mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
-            back: twice the time for a smaller error.
-    """
-
-    schema_version: int
-    name: str
-    title: str
-    protocol: str
-    architecture: Architecture
-    encoding: EncodingSettings
-    expectations: ModelExpectations
-    weights_sha256: str
-    training: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, Any] = field(default_factory=dict)
-    intended_use: str = _NOT_CLINICAL
-    licence: str = ""
-    default: bool = False
-    mirror: bool = False
-
-
-@dataclass(frozen=True)
-class DoseModel:
-    """A model folder, its manifest read."""
-
-    folder: Path
-    manifest: ModelManifest
+class DoseModel(ModelFolder):
+    """A model folder with its weights."""
 
     @classmethod
     def load(cls, model: str | Path) -> DoseModel:
@@ -95,7 +58,7 @@ class DoseModel:
             ModelError: there is none; the message lists the installed ones.
         """
         path = Path(model)
-        if (path / _MANIFEST).is_file():
+        if (path / MANIFEST_FILE).is_file():
             return cls._from_folder(path)
         installed = cls.installed()
         for candidate in installed:
@@ -103,71 +66,75 @@ class DoseModel:
                 return candidate
         names = ", ".join(sorted(m.manifest.name for m in installed)) or "none"
         raise ModelError(
-            f"There is no model {str(model)!r}: neither a folder with {_MANIFEST} nor one of the "
-            f"installed models ({names})."
+            f"There is no model {str(model)!r}: neither a folder with {MANIFEST_FILE} nor one of "
+            f"the installed models ({names})."
         )
 
     @classmethod
     def installed(cls) -> list[DoseModel]:
         """Models in the shipped, the named and the user's folders; the first of a name wins."""
-        found: dict[str, DoseModel] = {}
-        for root in model_folders():
-            for manifest in sorted(root.glob(f"*/{_MANIFEST}")):
-                model = cls._from_folder(manifest.parent)
-                found.setdefault(model.manifest.name, model)
-        return list(found.values())
+        return [cls(folder, manifest) for folder, manifest in installed_manifests()]
 
     @classmethod
     def _from_folder(cls, folder: Path) -> DoseModel:
-        path = folder / _MANIFEST
-        content = read_json(path, ModelError)
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ModelError(
-                f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}."
-            )
-        return cls(folder, from_json(ModelManifest, content, str(path), ModelError))
-
-    @cached_property
-    def protocol(self) -> StructureProtocol:
-        """The model's structure protocol."""
-        return StructureProtocol.load(self.manifest.protocol)
+        return cls(folder, read_manifest(folder))
 
     @property
     def weights_path(self) -> Path:
         """The weights file."""
         return self.folder / _WEIGHTS
 
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Every network of the model: the one of `weights.safetensors`, then the others."""
+        return (Member(_WEIGHTS, self.manifest.weights_sha256), *self.manifest.members)
+
     def verify(self) -> None:
-        """Check the weights against the manifest's checksum.
+        """Check every weights file against the manifest's checksum.
 
         Raises:
-            ModelError: the file is missing, or is not the one that the manifest describes.
+            ModelError: a file is missing, or is not the one that the manifest describes.
         """
-        if not self.weights_path.is_file():
-            raise ModelError(f"{self.weights_path} is missing. Install the model again.")
-        found = _sha256(self.weights_path)
-        if found != self.manifest.weights_sha256:
+        for member in self.members:
+            self.verified(member)
+
+    def verified(self, member: Member) -> Path:
+        """The weights file of a member, checked as `verify` does."""
+        if member.file != Path(member.file).name:
             raise ModelError(
-                f"{self.weights_path} has the SHA-256 {found[:12]}…, its manifest says "
-                f"{self.manifest.weights_sha256[:12]}…: the file is damaged or was exchanged. "
+                f"{self.folder / MANIFEST_FILE} names the weights {member.file!r}: they must lie "
+                "in the model's own folder."
+            )
+        path = self.folder / member.file
+        if not path.is_file():
+            raise ModelError(f"{path} is missing. Install the model again.")
+        found = _sha256(path)
+        if found != member.sha256:
+            raise ModelError(
+                f"{path} has the SHA-256 {found[:12]}…, its manifest says "
+                f"{member.sha256[:12]}…: the file is damaged or was exchanged. "
                 "Install the model again."
             )
+        return path
 
-    def network(self) -> TwoStageNetwork:
-        """The network with its weights, verified, in eval mode and float32 on the CPU.
+    def network(self, member: Member | None = None) -> DoseNetwork:
+        """A network with its weights, verified, in eval mode and float32 on the CPU.
+
+        Args:
+            member: which of an ensemble; by default the first.
 
         Raises:
             ModelError: the checksum is wrong, or the weights do not fit the architecture.
         """
-        self.verify()
-        architecture = self.manifest.architecture
+        member = member or self.members[0]
+        path = self.verified(member)
+        architecture = member.architecture or self.manifest.architecture
         network = build_network(architecture.name, architecture.arguments)
         try:
-            weights = load_file(self.weights_path)
+            weights = load_file(path)
         except SafetensorError as exception:
-            raise ModelError(f"{self.weights_path} is damaged: {exception}.") from exception
-        _load_strictly(network, weights, str(self.weights_path))
+            raise ModelError(f"{path} is damaged: {exception}.") from exception
+        _load_strictly(network, weights, str(path))
         return network.eval()
 
     @classmethod
@@ -179,22 +146,12 @@ class DoseModel:
         Raises:
             ModelError: the folder exists.
         """
-        if folder.exists():
-            raise ModelError(f"{folder} exists. Choose another name, or remove it first.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-        try:
+        with new_folder(folder) as partial:
             contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
             save_file(contiguous, partial / _WEIGHTS)
             (partial / _WEIGHTS).chmod(0o644)
             manifest = replace(manifest, weights_sha256=_sha256(partial / _WEIGHTS))
-            text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
-            (partial / _MANIFEST).write_text(text, encoding="utf-8")
-            partial.chmod(0o755)  # mkdtemp makes it private
-            partial.replace(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+            write_manifest(partial, manifest)
         return cls(folder, manifest)
 
     @classmethod
@@ -215,8 +172,7 @@ class DoseModel:
         Raises:
             ModelError: it cannot be read, would execute code, or is of another architecture.
         """
-        if not name or name != Path(name).name or name.startswith("."):
-            raise ModelError(f"{name!r} cannot name a model: use letters, digits, '-' and '_'.")
+        check_name(name)
         weights = _state_dict(checkpoint)
         arguments = _two_stage_arguments(weights, protocol, checkpoint)
         network = build_network("two_stage", arguments)
@@ -234,6 +190,42 @@ class DoseModel:
             validation={},
         )
         return cls.create(root / name, manifest, network.state_dict())
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder aside that takes the name of `folder` when the block ends well.
+
+    Raises:
+        ModelError: the folder exists.
+    """
+    if folder.exists():
+        raise ModelError(f"{folder} exists. Choose another name, or remove it first.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp makes it private
+        partial.replace(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def check_name(name: str) -> None:
+    """Refuse a model's name that is no plain name of a folder.
+
+    Raises:
+        ModelError: says what a name is made of.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ModelError(f"{name!r} cannot name a model: use letters, digits, '-' and '_'.")
+
+
+def write_manifest(folder: Path, manifest: ModelManifest) -> None:
+    """Write `model.json`."""
+    text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
 
 def published_encoding(protocol: StructureProtocol) -> EncodingSettings:
@@ -314,7 +306,7 @@ def _two_stage_arguments(
     }
 
 
-def _load_strictly(network: TwoStageNetwork, weights: Mapping[str, Tensor], source: str) -> None:
+def _load_strictly(network: DoseNetwork, weights: Mapping[str, Tensor], source: str) -> None:
     try:
         network.load_state_dict(dict(weights), strict=True)
     except RuntimeError as exception:

@@ -22,56 +22,35 @@ from .device import (
     resolve_device,
     resolve_precision,
 )
-from .encoding import decode, encode, mirrored_channels
-from .errors import ModelError, PredictionError
+from .encoding import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
+from .ensemble import RunningSpread
+from .errors import MemoryExhaustedError, ModelError, PredictionError
 from .findings import Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
 from .mapping import StructureMapping, fitting_protocol, map_structures
 from .model import DoseModel
-from .networks import TwoStageNetwork, fold_batch_norm
+from .networks import DoseNetwork, fold_batch_norm
+from .prediction import Prediction
+from .protocol import StructureProtocol
 from .volume import Volume
 
-__all__ = ["Inference", "Prediction", "Predictor", "default_model", "predict"]
+__all__ = ["Inference", "Predictor", "default_model", "predict"]
 
 _TILE, _OVERLAP = 64, 32
-# Peak of the two-stage network per input voxel, float32, measured by `make bench` and rounded up.
-_BYTES_PER_VOXEL = 500
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """A predicted dose and how it came about.
-
-    Args:
-        dose: Gy, float32, on the CT's own grid.
-        mapping: which structure went into which channel, and why.
-        prescription: what the dose was scaled to.
-        external: the external contour that was used, on the CT's grid.
-        findings: everything noticed from reading to the end, worst first.
-        fallbacks: what was tried when memory ran out, in words.
-        seconds: time of each step.
-    """
-
-    case: Case
-    model: DoseModel
-    dose: Volume
-    mapping: StructureMapping
-    prescription: Prescription
-    external: Volume
-    findings: tuple[Finding, ...]
-    fallbacks: tuple[str, ...]
-    device: str
-    precision: str
-    seconds: Mapping[str, float]
 
 
 class Inference(NamedTuple):
-    """The network's output `(z, y, x)` in units of the dose scale, and how it was computed."""
+    """The network's output in units of the dose scale, and how it was computed.
+
+    `output` is `(z, y, x)`, or with the coarse dose `(2, z, y, x)`: final, coarse. `spread` is the
+    standard deviation of an ensemble's networks, likewise.
+    """
 
     output: NDArray[np.float32]
     device: str
     precision: str
     fallbacks: tuple[str, ...]
+    spread: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +85,9 @@ class Predictor:
         manifest = self.model.manifest
         order = mirrored_channels(self.model.protocol, manifest.encoding)
         self._mirrored = order if manifest.mirror else None
-        self._placed: tuple[tuple[torch.device, Precision], TwoStageNetwork] | None = None
-        self._network(_Attempt(self.device, self.precision, tiled=False))
+        self._placed: tuple[tuple[torch.device, Precision], list[DoseNetwork]] | None = None
+        networks = self._networks(_Attempt(self.device, self.precision, tiled=False))
+        self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)
 
     def predict(
         self,
@@ -117,6 +97,9 @@ class Predictor:
         recompute_strips: bool = False,
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
+        strip_margin_mm: float | None = None,
+        keep_coarse: bool = False,
+        keep_strips: bool = False,
     ) -> Prediction:
         """Predict the dose of a case.
 
@@ -127,6 +110,10 @@ class Predictor:
             recompute_strips: ignore strip masks that came with the case.
             progress: called with the share done and the stage in words.
             cancelled: asked between layers; true ends the work.
+            strip_margin_mm: margin of the strips instead of the model's own; strip masks that came
+                with the case are ignored then.
+            keep_coarse: return the coarse dose, too.
+            keep_strips: return the strip masks that the network received, too.
 
         Raises:
             MappingError: structures and channels do not fit.
@@ -142,18 +129,20 @@ class Predictor:
         structures = self._map(case, mapping)
         findings = [*case.findings, *structures.findings]
         findings += check_case(case, protocol, structures, manifest.expectations)
+        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        findings += told
         encoded = encode(
             case,
             protocol,
             structures,
-            manifest.encoding,
-            TwoStageNetwork.divisor,
-            recompute_strips,
+            settings,
+            DoseNetwork.divisor,
+            recompute_strips or strip_margin_mm is not None,
         )
         findings += encoded.findings
         _refuse_blocking(case.name, findings)
         clock.lap("encode")
-        inference = self.infer(encoded.input, report, cancelled)
+        inference = self.infer(encoded.input, report, cancelled, keep_coarse)
         if not np.all(np.isfinite(inference.output)):
             raise PredictionError(
                 f"The dose of {case.name} holds NaN or infinite values (precision "
@@ -162,8 +151,15 @@ class Predictor:
         clock.lap("inference")
         scale, target, scaling = _prescription_scale(case, self.model)
         findings += scaling
-        dose_gy = inference.output * np.float32(manifest.encoding.dose_scale_gy * scale)
-        dose = decode(dose_gy, encoded, case)
+        unit_gy = np.float32(manifest.encoding.dose_scale_gy * scale)
+
+        def decoded(output: NDArray[np.float32], stage: int = 0) -> Volume:
+            return decode((output[stage] if keep_coarse else output) * unit_gy, encoded, case)
+
+        dose = decoded(inference.output)
+        coarse = decoded(inference.output, 1) if keep_coarse else None
+        spread = None if inference.spread is None else decoded(inference.spread)
+        strips = _strips(encoded, case, protocol, settings) if keep_strips else None
         clock.lap("decode")
         return Prediction(
             case=case,
@@ -177,6 +173,9 @@ class Predictor:
             device=inference.device,
             precision=inference.precision,
             seconds=clock.seconds(),
+            coarse=coarse,
+            strips=strips,
+            spread=spread,
         )
 
     def _map(self, case: Case, chosen: Mapping[str, str | None] | None) -> StructureMapping:
@@ -188,14 +187,16 @@ class Predictor:
         encoded: NDArray[np.float32],
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
+        coarse: bool = False,
     ) -> Inference:
         """Run the network; steps down when memory runs out.
 
         Args:
             encoded: the network's input `(channel, z, y, x)`.
+            coarse: return the coarse dose, too.
 
         Raises:
-            PredictionError: memory runs out for good.
+            MemoryExhaustedError: memory runs out for good.
             PredictionCancelled: `cancelled()` returned true.
         """
         fallbacks: list[str] = []
@@ -203,18 +204,19 @@ class Predictor:
             if attempt.fallback:
                 fallbacks.append(attempt.fallback)
             try:
-                output = self._run(encoded, attempt, progress, cancelled)
-                device = str(attempt.device)
-                return Inference(output, device, attempt.precision, tuple(fallbacks))
+                doses = self._run(encoded, attempt, progress, cancelled, coarse)
+                device, precision = str(attempt.device), attempt.precision
+                return Inference(doses.mean, device, precision, tuple(fallbacks), doses.spread)
             except (MemoryError, RuntimeError) as exception:
                 if not _is_out_of_memory(exception):
                     raise
                 self._placed = None
                 if attempt.device.type == "cuda":
                     torch.cuda.empty_cache()
-        raise PredictionError(
+        raise MemoryExhaustedError(
             f"Memory ran out even so: {'; '.join(fallbacks) or 'no fallback was left'}. Close "
-            "other programs, or predict on a machine with more memory."
+            "other programs, or predict on a machine with more memory.",
+            fallbacks,
         )
 
     def _attempts(self, voxels: int) -> list[_Attempt]:
@@ -231,7 +233,7 @@ class Predictor:
             on_cpu = resolve_precision("auto", torch.device("cpu"))
             text = f"{device} ran out of memory even in slabs; the CPU in {on_cpu} instead"
             attempts.append(_Attempt(torch.device("cpu"), on_cpu, False, text))
-        elif _exceeds_memory(voxels, precision):
+        elif _exceeds_memory(voxels * self._bytes_per_voxel, precision):
             # Linux would not refuse the memory but end the process: step down beforehand.
             text = (
                 f"the memory left would not do; slabs of {_TILE} slices overlapping by {_OVERLAP}"
@@ -245,33 +247,47 @@ class Predictor:
         attempt: _Attempt,
         progress: Progress | None,
         cancelled: Cancelled | None,
-    ) -> NDArray[np.float32]:
-        network = self._network(attempt)
+        coarse: bool,
+    ) -> RunningSpread:
+        networks = self._networks(attempt)
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
-        run: Callable[[TwoStageNetwork, Tensor], Tensor] = run_whole
+        run: Callable[[DoseNetwork, Tensor, bool], Tensor] = run_whole
         slices = x.shape[2]
         if attempt.tiled:
             run, slices = _run_tiled, _tiled_slices(slices)
         voxels = slices * x.shape[3] * x.shape[4] * (2 if self._mirrored else 1)
-        watch = watched(network, voxels, progress, cancelled)
-        with torch.inference_mode(), _plain_float32(), watch:
-            dose = run(network, x)
-            if self._mirrored:
-                mirrored = x[:, self._mirrored].flip(-1)
-                dose = (dose + run(network, mirrored).flip(-1)) / 2
-            return dose.cpu().numpy()
+        doses = RunningSpread()
+        for index, network in enumerate(networks):
+            watch = watched(network, voxels, _part(progress, index, len(networks)), cancelled)
+            with torch.inference_mode(), _plain_float32(), watch:
+                dose = run(network, x, coarse)
+                if self._mirrored:
+                    mirrored = x[:, self._mirrored].flip(-1)
+                    dose = (dose + run(network, mirrored, coarse).flip(-1)) / 2
+                doses.add(dose.cpu().numpy())
+        return doses
 
-    def _network(self, attempt: _Attempt) -> TwoStageNetwork:
-        """The folded network as an attempt wants it; kept for the next."""
+    def _networks(self, attempt: _Attempt) -> list[DoseNetwork]:
+        """The folded networks as an attempt wants them; kept for the next."""
         key = (attempt.device, attempt.precision)
         if self._placed is None or self._placed[0] != key:
-            self._placed = None  # one network at a time in the device's memory
-            network = fold_batch_norm(self.model.network())
-            network.to(attempt.device, DTYPES[attempt.precision])
-            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-            self._placed = (key, network)
+            self._placed = None  # one set of networks at a time in the device's memory
+            networks = []
+            for member in self.model.members:
+                network = fold_batch_norm(self.model.network(member))
+                network.to(attempt.device, DTYPES[attempt.precision])
+                network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+                networks.append(network)
+            self._placed = (key, networks)
         return self._placed[1]
+
+
+def _part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """Progress of one network among several, as a share of all."""
+    if progress is None or count == 1:
+        return progress
+    return lambda share, stage: progress((index + share) / count, stage)
 
 
 def predict(
@@ -323,6 +339,37 @@ def _refuse_blocking(case: str, findings: list[Finding]) -> None:
         raise PredictionError(f"{case}: {first.message} {first.remedy}{more}".strip())
 
 
+def _with_strip_margin(
+    settings: EncodingSettings, margin_mm: float | None
+) -> tuple[EncodingSettings, list[Finding]]:
+    """The encoding with another margin of the strips, and what is to be said of it."""
+    own_mm = settings.strips.margin_mm
+    if margin_mm is None or margin_mm == own_mm:
+        return settings, []
+    if not np.isfinite(margin_mm) or margin_mm < 0:
+        raise PredictionError(f"The margin of the strips must be 0 mm or more; got {margin_mm}.")
+    finding = Finding(
+        "strip-margin-unlike-model",
+        "warning",
+        f"The strips have a margin of {margin_mm:g} mm; the model was trained with {own_mm:g} mm.",
+        "Set it back, unless this is an experiment.",
+    )
+    return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
+
+
+def _strips(
+    encoded: EncodedCase, case: Case, protocol: StructureProtocol, settings: EncodingSettings
+) -> dict[int, Volume]:
+    """The strip masks that the network received, on the case's grid."""
+    angles = settings.strips.angles
+    first = 1 + len(protocol.inputs)
+    masks = encoded.input[first : first + len(angles)] > 0
+    return {
+        angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
+        for angle, mask in zip(angles, masks, strict=True)
+    }
+
+
 def _prescription_scale(case: Case, model: DoseModel) -> tuple[float, Prescription, list[Finding]]:
     """By what a single-level model's dose is scaled, the prescription that results, and why."""
     expected = model.manifest.expectations
@@ -359,14 +406,14 @@ def _is_out_of_memory(exception: BaseException) -> bool:
     return "out of memory" in text or "not enough memory" in text or "can't allocate" in text
 
 
-def _exceeds_memory(voxels: int, precision: Precision) -> bool:
+def _exceeds_memory(float32_bytes: int, precision: Precision) -> bool:
     available = available_memory_bytes()
-    needed = voxels * _BYTES_PER_VOXEL * (1 if precision == "fp32" else 0.5)
+    needed = float32_bytes * (1 if precision == "fp32" else 0.5)
     return available is not None and needed > available
 
 
-def _run_tiled(network: TwoStageNetwork, x: Tensor) -> Tensor:
-    return run_tiled(network, x, _TILE, _OVERLAP)
+def _run_tiled(network: DoseNetwork, x: Tensor, coarse: bool) -> Tensor:
+    return run_tiled(network, x, _TILE, _OVERLAP, coarse)
 
 
 def _tiled_slices(depth: int) -> int:

@@ -17,7 +17,7 @@ from .volume import Volume
 
 if TYPE_CHECKING:
     from .evaluation.goals import GoalSet
-    from .predict import Prediction
+    from .prediction import Prediction
     from .report import ReportInput, ReportStructure
 
 __all__ = [

@@ -75,6 +75,20 @@ class Grid:
                 f"{np.array2string(direction, precision=4)}. Resample the image to a regular grid."
             )
 
+    @classmethod
+    def from_matrix(cls, size: tuple[int, int, int], index_to_world: NDArray) -> Grid:
+        """The grid of a 4×4 matrix from index (x, y, z) to LPS mm.
+
+        Raises:
+            GeometryError: a spacing is not positive and finite, or the axes are sheared.
+        """
+        spacing = np.linalg.norm(index_to_world[:3, :3], axis=0)
+        if not np.all(np.isfinite(spacing)) or spacing.min() <= 0:
+            raise GeometryError(f"Voxel spacing must be positive and finite; got {spacing} mm.")
+        direction = index_to_world[:3, :3] / spacing
+        origin = index_to_world[:3, 3]
+        return cls(size, tuple(spacing), tuple(origin), tuple(map(tuple, direction)))
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Array shape (z, y, x)."""

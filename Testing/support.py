@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "Resources" / "SampleData"
 OPENKBP_SAMPLE = SAMPLES / "openkbp" / "pt_235.npz"
 PELVIS_SAMPLE = SAMPLES / "eclipse_rando_prostate"
+DICOM_SAMPLE = SAMPLES / "eclipse_rando_prostate_dicom"
 
 OBLIQUE = tuple(
     map(tuple, np.linalg.qr(np.array([[1, 0.2, 0.1], [-0.2, 1, 0.15], [-0.1, -0.1, 1]]))[0])

@@ -6,14 +6,20 @@ import torch.nn.functional as F
 from support import random_network
 
 from DosePredictionLib.errors import ModelError
+from DosePredictionLib.losses import PUBLISHED_PELVIS, LossInput, WeightedSum
 from DosePredictionLib.networks import (
+    ARCHITECTURES,
+    DoseNetwork,
     TwoStageNetwork,
     build_network,
     encoder_decoder,
     fold_batch_norm,
     parameter_count,
 )
+from DosePredictionLib.networks.pointwise import PointwiseConv3d
+from DosePredictionLib.protocol import StructureProtocol
 
+PELVIS = StructureProtocol.load("pelvis")
 Weights = dict[str, torch.Tensor]
 
 
@@ -104,6 +110,25 @@ def test_the_dose_is_that_of_the_network_spelled_out(structures: int) -> None:
     assert torch.allclose(final, expected_final, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_pointwise_convolution_is_a_convolution(bias: bool) -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.Conv3d(6, 3, 1, bias=bias)
+    ours = PointwiseConv3d(6, 3, bias)
+    ours.load_state_dict(plain.state_dict())
+    for layout in (torch.contiguous_format, torch.channels_last_3d):
+        x = torch.rand(2, 6, 3, 4, 5).to(memory_format=layout)
+        results = []
+        for module in (plain, ours):
+            module.zero_grad()
+            given = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            y = module(given)
+            y.square().sum().backward()
+            results.append((y, given.grad, module.weight.grad))
+        for one, other in zip(*results, strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_folding_batch_norm_keeps_the_output() -> None:
     network = random_network(filters=(4, 8))
     x = torch.rand(1, 14, 16, 16, 32)
@@ -125,11 +150,127 @@ def test_the_first_level_in_slabs_gives_the_same_dose(monkeypatch: pytest.Monkey
     assert torch.allclose(streamed, whole, atol=1e-5)
 
 
-def test_gradients_reach_every_parameter() -> None:
-    network = TwoStageNetwork(9, 4, 2, 2)
-    final = network(torch.rand(2, 14, 16, 16, 16)).final
-    final.sum().backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+SMALL = {
+    "cascade": {"stage1_filters": 2, "stage2_filters": 2},
+    "mednext": {"filters": 2, "blocks": 1},
+    "two_stage": {"stage1_filters": 2, "stage2_filters": 2},
+}
+
+
+def small(architecture: str, derived: int = 0, **more: object) -> DoseNetwork:
+    torch.manual_seed(0)
+    channels = {"structure_channels": 9, "strip_channels": 4, "derived_channels": derived}
+    return build_network(architecture, {**channels, **SMALL[architecture], **more})
+
+
+@pytest.mark.parametrize("derived", [0, 3])
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_gradients_reach_every_parameter(architecture: str, derived: int) -> None:
+    network = small(architecture, derived)
+    assert network.input_channels == 14 + derived
+    # 32 voxels, so that the bridge has more than one: norms of one voxel are blind to it.
+    dose = network(torch.rand(2, network.input_channels, 32, 32, 32))
+    total = dose.final.square().sum()
+    if dose.coarse is not None:
+        assert dose.coarse.shape == dose.final.shape == (2, 1, 32, 32, 32)
+        total = total + dose.coarse.square().sum()
+    total.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_every_input_channel_is_seen(architecture: str) -> None:
+    network = small(architecture, derived=2)
+    x = torch.rand(1, 16, 32, 32, 32, requires_grad=True)
+    network(x).final.square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum(dim=(0, 2, 3, 4)).gt(0).all()
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_the_layout_in_memory_does_not_change_the_dose(architecture: str) -> None:
+    network = small(architecture).eval()
+    x = torch.rand(1, 14, 32, 32, 48)
+    with torch.no_grad():
+        expected = network(x).final
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        other = network(x.to(memory_format=torch.channels_last_3d)).final
+    assert torch.allclose(other, expected, atol=1e-5 * expected.abs().max().item())
+
+
+def test_the_second_net_of_a_cascade_learns_through_the_first_ones_features() -> None:
+    network = small("cascade")
+    network(torch.rand(2, 14, 16, 16, 16)).final.sum().backward()
+    first = dict(network.stage1.named_parameters())  # type: ignore[union-attr]
+    assert first["enc1.conv1.weight"].grad is not None
+    assert first["out_conv.weight"].grad is None  # only the coarse dose comes through it
+
+
+@pytest.mark.parametrize("architecture", ["two_stage", "cascade"])
+def test_recomputed_activations_train_alike(architecture: str) -> None:
+    plain, lean = small(architecture), small(architecture, checkpoint_activations=True)
+    x = torch.rand(2, 14, 16, 32, 32)
+    for network in (plain, lean):
+        network(x).final.square().mean().backward()
+    gradients = dict(plain.named_parameters())
+    for name, parameter in lean.named_parameters():
+        expected = gradients[name].grad
+        if expected is not None:
+            assert torch.allclose(parameter.grad, expected, atol=1e-7), name  # type: ignore[arg-type]
+    for name, value in plain.state_dict().items():  # batch norm counted the batch once
+        assert torch.allclose(lean.state_dict()[name].double(), value.double()), name
+
+
+def saved_bytes(network: DoseNetwork, shape: tuple[int, int, int], precision: str) -> int:
+    """Bytes that a training step with the published loss keeps for its backward pass."""
+    x = torch.rand(2, 14, *shape).to(memory_format=torch.channels_last_3d)
+    structures, strips = x[:, 1:10] > 0.5, x[:, 10:] > 0.5
+    reference = torch.rand(2, 1, *shape)
+    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers(), x)}
+    storages: dict[int, int] = {}
+    kept = []  # alive, so that no address is used twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            coarse, final = network(x)
+        loss_input = LossInput(
+            prediction=final,
+            coarse=coarse,
+            reference=reference,
+            region=structures[:, 8:],
+            structures=structures,
+            names=PELVIS.names,
+            roles=[channel.role for channel in PELVIS.channels],
+            dose_scale_gy=52.0,
+            strips=strips,
+        )
+        WeightedSum(PUBLISHED_PELVIS)(loss_input)
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize(
+    ("precision", "checkpointed", "limit"),
+    [("bf16", False, 1200), ("fp32", True, 1200), ("bf16", True, 600)],
+)
+def test_training_keeps_at_most_so_many_bytes_a_voxel(
+    precision: str, checkpointed: bool, limit: int
+) -> None:
+    """Measured at two sizes, and carried in proportion to 64×256×256, batch 2."""
+    network = TwoStageNetwork(9, checkpoint_activations=checkpointed)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    sizes = ((16, 16, 16), (16, 16, 32))
+    small_size, large_size = (saved_bytes(network, size, precision) for size in sizes)
+    per_voxel = (large_size - small_size) / (2 * 16**3)
+    fixed = small_size - per_voxel * 2 * 16**3
+    assert per_voxel + fixed / (2 * 64 * 256 * 256) <= limit
 
 
 def test_an_unknown_architecture_is_named_with_those_there_are() -> None:

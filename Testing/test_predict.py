@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from DosePredictionLib.errors import (
 )
 from DosePredictionLib.inference import run_tiled, run_whole, tile_starts
 from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.networks import fold_batch_norm
+from DosePredictionLib.model import Architecture, DoseModel
+from DosePredictionLib.networks import build_network, fold_batch_norm
 from DosePredictionLib.predict import Predictor, default_model
+from DosePredictionLib.strips import tangent_strips
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,32 @@ def test_a_mirrored_model_averages_with_the_mirrored_patient(
     assert np.allclose(predictor.predict(mirrored).dose.array[..., ::-1], dose, atol=1e-3)
     plain = Predictor(small_model, "cpu", "fp32").predict(case).dose.array
     assert np.abs(plain - dose).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("cascade", {"stage1_filters": 2, "stage2_filters": 2}),
+        ("mednext", {"filters": 2, "blocks": 1}),
+    ],
+)
+def test_every_architecture_predicts_and_reports_progress(
+    small_model: DoseModel, case: Case, architecture: str, arguments: dict, tmp_path: Path
+) -> None:
+    arguments = {"structure_channels": 9, **arguments}
+    network = build_network(architecture, arguments).eval()
+    manifest = replace(small_model.manifest, architecture=Architecture(architecture, arguments))
+    model = DoseModel.create(tmp_path / "model", manifest, network.state_dict())
+    seen: list[float] = []
+    predictor = Predictor(DoseModel.load(model.folder), "cpu", "fp32")
+    prediction = predictor.predict(case, progress=lambda share, stage: seen.append(share))
+    assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0)
+    mapping = map_structures(list(case.structures), model.protocol)
+    x = torch.from_numpy(encode(case, model.protocol, mapping, manifest.encoding).input)[None]
+    with torch.no_grad():
+        expected = network(x).final[0, 0].clamp(min=0).numpy() * 52.0
+    body = case.structures["Body"].array
+    assert np.abs(prediction.dose.array - expected)[body].max() <= 1e-2
 
 
 def test_a_second_prediction_is_the_same(small_model: DoseModel, case: Case) -> None:
@@ -161,7 +189,7 @@ def test_slabs_cover_everything_and_agree_away_from_their_ends(small_model: Dose
 def test_a_dose_that_is_not_finite_is_an_error(
     small_model: DoseModel, case: Case, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoilt(network: object, x: torch.Tensor) -> torch.Tensor:
+    def spoilt(network: object, x: torch.Tensor, coarse: bool) -> torch.Tensor:
         dose = torch.zeros(x.shape[2:])
         dose[0, 0, 0] = value
         return dose
@@ -169,6 +197,51 @@ def test_a_dose_that_is_not_finite_is_an_error(
     monkeypatch.setattr(predict_module, "run_whole", spoilt)
     with pytest.raises(PredictionError, match="NaN or infinite"):
         Predictor(small_model, "cpu", "fp32").predict(case)
+
+
+def test_the_coarse_dose_and_the_strips_come_back_when_they_are_asked_for(
+    small_model: DoseModel, case: Case
+) -> None:
+    predictor = Predictor(small_model, "cpu", "fp32")
+    plain = predictor.predict(case)
+    assert plain.coarse is None and plain.strips is None
+    full = predictor.predict(case, keep_coarse=True, keep_strips=True, strip_margin_mm=10.0)
+    assert full.coarse is not None and full.strips is not None
+    assert full.coarse.grid.matches(case.grid) and full.coarse.array.max() > 0
+    with torch.no_grad():
+        encoded = encode(
+            case,
+            small_model.protocol,
+            map_structures(list(case.structures), small_model.protocol),
+            small_model.manifest.encoding,
+        )
+        coarse = small_model.network()(torch.from_numpy(encoded.input)[None]).coarse[0, 0].numpy()
+    expected = np.where(case.structures["Body"].array, np.maximum(coarse, 0) * 52.0, 0)
+    assert np.abs(full.coarse.array - expected).max() <= 1e-4 * 52.0  # stage 1 sees no strips
+    made = tangent_strips(case.structures["PTV"], case.structures["Body"], margin_mm=10.0)
+    assert {a: m.array.sum() for a, m in full.strips.items()} == {
+        a: m.array.sum() for a, m in made.items()
+    }
+    assert "strip-margin-unlike-model" in {finding.id for finding in full.findings}
+    assert np.abs(full.dose.array - plain.dose.array).max() > 1e-3
+
+
+def test_slabs_carry_the_coarse_dose_along(small_model: DoseModel) -> None:
+    network = fold_batch_norm(small_model.network())
+    x = torch.rand(1, 14, 32, 16, 16)
+    with torch.no_grad():
+        both = run_tiled(network, x, 64, 32, coarse=True)  # type: ignore[arg-type]
+        expected = network(x)
+    assert torch.allclose(both[0], expected.final[0, 0], atol=1e-6)
+    assert torch.allclose(both[1], expected.coarse[0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("margin_mm", [-1.0, float("nan")])
+def test_an_impossible_strip_margin_is_refused(
+    small_model: DoseModel, case: Case, margin_mm: float
+) -> None:
+    with pytest.raises(PredictionError, match="margin of the strips"):
+        Predictor(small_model, "cpu", "fp32").predict(case, strip_margin_mm=margin_mm)
 
 
 def test_a_single_level_dose_is_scaled_by_the_prescription(

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,17 +27,13 @@ from DosePredictionLib.mapping import map_structures
 from DosePredictionLib.model import DoseModel
 from DosePredictionLib.predict import Predictor
 from DosePredictionLib.protocol import StructureProtocol
-from training.config import NetworkConfig, TrainingConfig
-from training.data import (
-    TrainingCase,
-    cut,
-    load_cases,
-    training_batches,
-    unpack_masks,
-)
+from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
+from training.data import TrainingCase, load_cases, unpack_masks
 from training.export import export_run, fill_card
-from training.loop import Trainer, learning_rate_factor
+from training.loop import Trainer
 from training.recipes.openkbp_two_stage import recipe as openkbp_recipe
+from training.sampling import cut, training_batches
+from training.schedule import learning_rate_factor
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")
@@ -52,6 +49,15 @@ TINY = TrainingConfig(
     validate_every=6,
     network=NetworkConfig(2, 4),
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads on tensors this small only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +157,8 @@ def test_training_learns_and_resumes_bit_for_bit(cases: list[TrainingCase], tmp_
     broken = Trainer(TINY, PELVIS, tmp_path / "broken")
     batches = training_batches(cases[:2], TINY, PELVIS)
     for _ in range(6):
-        batch = next(batches)
-        loss = broken._step(batch.input, batch.dose, batch.region, batch.names)
-    broken._validate(cases[2:], loss)
+        broken.train_step(next(batches))
+    broken.validate(cases[2:])
     again = Trainer(TINY, PELVIS, tmp_path / "broken")
     again.resume(tmp_path / "broken" / "last.pt")
     assert again.step == 6
@@ -217,9 +222,13 @@ def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:
 
 
 def test_a_batch_keeps_every_channel_of_the_case(cases: list[TrainingCase]) -> None:
-    config = replace(TINY, crop=cases[0].ct.shape, batch_size=1, ct_noise_hu=0.0, ct_shift_hu=0.0)
+    config = replace(TINY, crop=cases[0].ct.shape, batch_size=1)
     kept, mirrored = (
-        next(training_batches(cases[:1], replace(config, flip_probability=p), PELVIS)).input[0]
+        next(
+            training_batches(
+                cases[:1], replace(config, augmentation=AugmentationConfig(p, 0.0, 0.0)), PELVIS
+            )
+        ).input[0]
         for p in (0.0, 1.0)
     )
     expected = unpack_masks(cases[0].mask_bits, kept.shape[0] - 1)

@@ -4,36 +4,69 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from DosePredictionLib.allocator import keep_freed_memory
+from DosePredictionLib.device import usable_cores
+from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.protocol import StructureProtocol
 
 from .config import TrainingConfig
+from .data import TrainingCase
 
-__all__ = ["main"]
+__all__ = ["load_recipe", "main", "resolved_config"]
+
+_CONTINUED_RATE, _CONTINUED_WARM_UP = 1 / 3, 0.02
 
 
 def load_recipe(name: str) -> TrainingConfig:
-    """The recipe `training/recipes/<name>.py`."""
-    return importlib.import_module(f"training.recipes.{name}").recipe
+    """The recipe `training/recipes/<name>.py`.
+
+    Raises:
+        DosePredictionError: there is none of that name; the message lists those there are.
+    """
+    folder = Path(__file__).parent / "recipes"
+    known = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    if name not in known:
+        raise DosePredictionError(f"There is no recipe {name!r}; there are {', '.join(known)}.")
+    recipe: TrainingConfig = importlib.import_module(f"training.recipes.{name}").recipe
+    return recipe
+
+
+def resolved_config(arguments: argparse.Namespace) -> TrainingConfig:
+    """The recipe, gentler if it continues from a model, with what the command line sets."""
+    from .overrides import overridden
+
+    config = load_recipe(arguments.recipe)
+    if getattr(arguments, "continue_from", None):
+        rate = config.learning_rate * _CONTINUED_RATE
+        config = replace(config, learning_rate=rate, warm_up=_CONTINUED_WARM_UP)
+    if getattr(arguments, "steps", None):
+        config = replace(config, steps=arguments.steps)
+    return overridden(config, arguments.set)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train a recipe on a folder of cases")
-    train.add_argument("--recipe", default="openkbp_two_stage")
-    train.add_argument("--training", type=Path, required=True, help="folder of training cases")
-    train.add_argument("--validation", type=Path, required=True, help="folder of validation cases")
+    prepare = commands.add_parser("prepare", help="encode a folder of cases into a cache")
+    _add_recipe(prepare)
+    prepare.add_argument("--cases", type=Path, required=True, help="folder of cases with plan dose")
+    prepare.add_argument("--output", type=Path, required=True, help="cache folder")
+    prepare.add_argument("--workers", type=int, default=usable_cores())
+    train = commands.add_parser("train", help="train a recipe on a cache or a folder of cases")
+    _add_recipe(train)
+    train.add_argument("--training", type=Path, required=True, help="cache or folder of cases")
+    train.add_argument("--validation", type=Path, required=True, help="likewise")
     train.add_argument("--output", type=Path, required=True, help="run folder")
     train.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
     train.add_argument("--validate-on", type=int, default=None, help="only the first N cases")
     train.add_argument("--time-limit", type=float, default=float("inf"), help="minutes")
     train.add_argument("--device", default="cpu")
+    train.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
     export = commands.add_parser("export", help="turn a run into a model folder")
     export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
     export.add_argument("--name", required=True)
@@ -49,7 +82,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _export(arguments: argparse.Namespace) -> None:
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", default="openkbp_two_stage")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a value of the recipe, e.g. network.stage2_filters=24; repeatable",
+    )
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from .cache import prepare
+
+    config = resolved_config(arguments)
+    protocol = StructureProtocol.load(config.protocol)
+    done = prepare(arguments.cases, arguments.output, protocol, config.encoding, arguments.workers)
+    for name, reason in done.refused.items():
+        sys.stderr.write(f"Refused {name}: {reason}\n")
+    sys.stdout.write(
+        f"{arguments.output} holds {len(done.cases)} cases; {len(done.refused)} refused.\n"
+    )
+    return 3 if done.refused else 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
     from .export import export_run
 
     model = export_run(
@@ -62,9 +120,10 @@ def _export(arguments: argparse.Namespace) -> None:
         arguments.mirror,
     )
     sys.stdout.write(f"Exported {model.manifest.name} to {model.folder}.\n")
+    return 0
 
 
-def _card(arguments: argparse.Namespace) -> None:
+def _card(arguments: argparse.Namespace) -> int:
     from DosePredictionLib.model import DoseModel
     from DosePredictionLib.schema import read_json
 
@@ -74,35 +133,76 @@ def _card(arguments: argparse.Namespace) -> None:
     model = DoseModel.load(arguments.model)
     fill_card(model, figures["summary"], figures["cases"], arguments.cases)
     sys.stdout.write(f"Filled in the card of {arguments.model}.\n")
+    return 0
 
 
-def _train(arguments: argparse.Namespace) -> None:
+def _cases(folder: Path, config: TrainingConfig, protocol: StructureProtocol) -> list[TrainingCase]:
+    """The cases of a cache, or of a folder of cases, which are then encoded."""
+    from .cache import is_cache, open_cache
     from .data import load_cases
+
+    if is_cache(folder):
+        return open_cache(folder, protocol, config.encoding)
+    return load_cases(folder, protocol, config.encoding, usable_cores())
+
+
+def _require_apart(training: list[TrainingCase], validation: list[TrainingCase]) -> None:
+    """Refuse a patient in both, by name or by the very same dose."""
+    shared = {case.name for case in training} & {case.name for case in validation}
+    doses = {case.fingerprint: case.name for case in training}
+    shared |= {case.name for case in validation if case.fingerprint in doses}
+    if shared:
+        raise DosePredictionError(
+            f"These cases are in training and in validation: {', '.join(sorted(shared))}. "
+            "Take them out of one of the two."
+        )
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from .distributed import ranks_joined
     from .loop import Trainer
 
-    config = load_recipe(arguments.recipe)
-    if arguments.steps:
-        config = replace(config, steps=arguments.steps)
+    config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
-    cores = os.cpu_count() or 1
-    validation = load_cases(arguments.validation, protocol, config.encoding, cores)
-    training = load_cases(arguments.training, protocol, config.encoding, cores)
-    shared = {case.name for case in training} & {case.name for case in validation}
-    if shared:
-        sys.exit(f"These cases are in training and in validation: {', '.join(sorted(shared))}.")
-    trainer = Trainer(config, protocol, arguments.output, arguments.device)
-    last = arguments.output / "last.pt"
-    if last.is_file():
-        trainer.resume(last)
-    trainer.train(training, validation[: arguments.validate_on], arguments.time_limit * 60)
+    with ranks_joined(arguments.device) as device:
+        validation = _cases(arguments.validation, config, protocol)
+        training = _cases(arguments.training, config, protocol)
+        _require_apart(training, validation)
+        trainer = Trainer(config, protocol, arguments.output, device, arguments.workers)
+        last = arguments.output / "last.pt"
+        if last.is_file():
+            trainer.resume(last)
+        elif arguments.continue_from:
+            _start_from(trainer, arguments.continue_from)
+        trainer.train(training, validation[: arguments.validate_on], arguments.time_limit * 60)
+    return 0
 
 
-def main() -> None:
-    """Run one command."""
+def _start_from(trainer: object, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    from .loop import Trainer
+
+    assert isinstance(trainer, Trainer)
+    path = folder / "weights.safetensors"
+    if not path.is_file():
+        raise DosePredictionError(f"{folder} is no model folder: it holds no {path.name}.")
+    trainer.start_from(load_file(path))
+
+
+def main() -> int:
+    """Run one command; the exit code is that of `dose-prediction`: 2 wrong call, 3 some failed."""
     keep_freed_memory()
     arguments = _parser().parse_args()
-    {"train": _train, "export": _export, "card": _card}[arguments.command](arguments)
+    commands = {"prepare": _prepare, "train": _train, "export": _export, "card": _card}
+    try:
+        return commands[arguments.command](arguments)
+    except (DosePredictionError, FloatingPointError) as exception:
+        sys.stderr.write(f"{exception}\n")
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.losses import LossTerm
 
-__all__ = ["NetworkConfig", "TrainingConfig"]
+__all__ = ["AugmentationConfig", "NetworkConfig", "TrainingConfig", "upgraded"]
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Filters of the first level of each stage of the two-stage network."""
+    """Which network is trained.
+
+    Args:
+        stage1_filters, stage2_filters: filters of the first level of each stage, for the
+            architectures of two stages.
+        architecture: key of `networks.ARCHITECTURES`.
+        options: further arguments of the network's class.
+    """
 
     stage1_filters: int = 8
     stage2_filters: int = 16
+    architecture: str = "two_stage"
+    options: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Arguments of the network's class, beside its channels."""
+        if self.architecture == "mednext":
+            return dict(self.options)
+        filters = {"stage1_filters": self.stage1_filters, "stage2_filters": self.stage2_filters}
+        return filters | self.options
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """How far training crops are varied.
+
+    Args:
+        flip_probability: of a left–right mirrored patient.
+        ct_noise_hu, ct_shift_hu: standard deviations of voxel noise and of one shift per crop.
+        spatial_probability: of a rotation, scaling and shift; strips are made anew after it.
+        rotation_degrees: largest in-plane rotation.
+        scale: largest relative change of size, in plane.
+        shift_mm: largest shift along x and y.
+    """
+
+    flip_probability: float = 0.5
+    ct_noise_hu: float = 10.0
+    ct_shift_hu: float = 10.0
+    spatial_probability: float = 0.0
+    rotation_degrees: float = 20.0
+    scale: float = 0.1
+    shift_mm: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -25,20 +67,22 @@ class TrainingConfig:
         protocol: id of the structure protocol.
         encoding: how cases become tensors; travels into the model's manifest.
         crop: (z, y, x) voxels of a training crop, multiples of 16.
-        batch_size: crops per step.
-        steps: optimiser steps; the cosine ends there.
+        batch_size: crops per step, over all ranks together.
+        steps: optimizer steps; the cosine ends there.
         learning_rate: peak of AdamW's rate.
         warm_up: share of the steps over which the rate rises linearly from a tenth.
         weight_decay: of AdamW, on weights with more than one dimension.
         gradient_clip: largest norm of the gradient.
-        ema: largest decay of the exponential moving average of the weights.
+        ema: decay of the exponential moving average of the weights at the end of the training.
+        ema_start: its decay at the beginning, when it is not constant.
         freeze_norm_after: share of the steps after which batch norm uses its running statistics,
             so that the end of training sees what prediction will.
-        coarse_weight: weight of the coarse dose's error beside the final one's 1.
-        ct_noise_hu, ct_shift_hu: standard deviations of voxel noise and of one shift per crop.
-        flip_probability: of a left–right mirrored patient.
+        loss: terms of the weighted sum.
         validate_every: steps between validations.
+        patience: validations without a better one after which training stops; 0: never.
         seed: of weights, order and augmentation.
+        precision: of the forward pass; `fp16` scales the loss, and needs a GPU.
+        deterministic: refuse algorithms whose result differs from run to run.
     """
 
     protocol: str
@@ -51,11 +95,32 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema: float = 0.995
+    ema_start: float | None = None
     freeze_norm_after: float = 0.6
-    coarse_weight: float = 0.5
-    ct_noise_hu: float = 10.0
-    ct_shift_hu: float = 10.0
-    flip_probability: float = 0.5
+    loss: tuple[LossTerm, ...] = (LossTerm("mae", 1.0), LossTerm("mae", 0.5, stage="coarse"))
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     validate_every: int = 200
+    patience: int = 0
     seed: int = 20261121
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    deterministic: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
+
+
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration of the first version in today's form; today's as it is."""
+    result = dict(config)
+    if "coarse_weight" in result:
+        coarse = result.pop("coarse_weight")
+        result["loss"] = [
+            {"loss": "mae", "weight": 1.0},
+            {"loss": "mae", "weight": coarse, "stage": "coarse"},
+        ]
+    moved = {
+        name: result.pop(name)
+        for name in ("flip_probability", "ct_noise_hu", "ct_shift_hu")
+        if name in result
+    }
+    if moved:
+        result["augmentation"] = moved
+    return result

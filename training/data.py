@@ -1,26 +1,23 @@
-"""Training cases in memory, and the crops that are cut from them."""
+"""Encoded training cases: read from cases of any kind, or memory-mapped from a cache."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from DosePredictionLib.encoding import EncodingSettings, encode, mirrored_channels
+from DosePredictionLib.encoding import EncodingSettings, encode
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.mapping import map_structures
 from DosePredictionLib.protocol import StructureProtocol
 
-from .config import TrainingConfig
-
-__all__ = ["Batch", "TrainingCase", "load_cases", "training_batches"]
+__all__ = ["TrainingCase", "case_paths", "load_cases", "unpack_masks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +29,9 @@ class TrainingCase:
         mask_bits: uint32 `(z, y, x)`, bit i for the i-th mask channel (structures, then strips).
         dose_gy: float32 `(z, y, x)`.
         region: where the dose is scored: the case's dose mask, else the body.
+        body: the external contour.
+        spacing_mm: (x, y, z).
+        derived: float16 `(channel, z, y, x)`, what the encoding computes from the masks.
     """
 
     name: str
@@ -39,6 +39,9 @@ class TrainingCase:
     mask_bits: NDArray[np.uint32]
     dose_gy: NDArray[np.float32]
     region: NDArray[np.bool_]
+    body: NDArray[np.bool_]
+    spacing_mm: tuple[float, float, float]
+    derived: NDArray[np.float16]
 
     @classmethod
     def read(
@@ -55,15 +58,30 @@ class TrainingCase:
         mapping = map_structures(list(case.structures), protocol)
         encoded = encode(case, protocol, mapping, settings)
         bits = np.zeros(encoded.grid.shape, dtype=np.uint32)
-        for index, mask in enumerate(encoded.input[1:]):
+        masks = len(protocol.inputs) + len(settings.strips.angles)
+        for index, mask in enumerate(encoded.input[1 : 1 + masks]):
             bits |= (mask > 0.5).astype(np.uint32) << np.uint32(index)
         region = encoded.body
         if case.dose_mask is not None:
             region = case.dose_mask.resampled_to(encoded.grid, "nearest").array > 0
         dose = case.plan_dose.resampled_to(encoded.grid, "linear").array.astype(np.float32)
-        return cls(case.name, encoded.input[0], bits, dose, region)
+        derived = encoded.input[1 + masks :].astype(np.float16)
+        x, y, z = (float(mm) for mm in encoded.grid.spacing)
+        return cls(
+            case.name, encoded.input[0], bits, dose, region, encoded.body, (x, y, z), derived
+        )
 
-    @property
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for the same plan dose, whatever the case is called."""
+        return hashlib.sha256(np.ascontiguousarray(self.dose_gy).tobytes()).hexdigest()
+
+    def input(self, masks: int) -> NDArray[np.float32]:
+        """The network's input `(channel, z, y, x)`: CT, that many masks, derived channels."""
+        unpacked = unpack_masks(self.mask_bits, masks)
+        return np.concatenate([self.ct[None], unpacked, self.derived.astype(np.float32)])
+
+    @cached_property
     def region_box(self) -> tuple[slice, slice, slice]:
         """The smallest block that holds the region."""
         axes = ((1, 2), (0, 2), (0, 1))
@@ -72,100 +90,28 @@ class TrainingCase:
         return (z, y, x)
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Tensors `(batch, channel, z, y, x)`; dose in units of the dose scale."""
+def case_paths(folder: Path) -> list[Path]:
+    """What may be cases in a folder, sorted by name.
 
-    input: Tensor
-    dose: Tensor
-    region: Tensor
-    names: tuple[str, ...]
+    Raises:
+        CaseError: it holds none.
+    """
+    if not folder.is_dir():
+        raise CaseError(f"{folder} is no folder of cases.")
+    paths = sorted(path for path in folder.iterdir() if path.suffix == ".npz" or path.is_dir())
+    if not paths:
+        raise CaseError(f"{folder} holds no cases (npz files or case folders).")
+    return paths
 
 
 def load_cases(
     folder: Path, protocol: StructureProtocol, settings: EncodingSettings, workers: int = 2
 ) -> list[TrainingCase]:
     """Every case of a folder, encoded in parallel, sorted by name."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix == ".npz" or path.is_dir())
-    if not paths:
-        raise CaseError(f"{folder} holds no cases (npz files or case folders).")
+    paths = case_paths(folder)
     count = len(paths)
     with ProcessPoolExecutor(workers) as pool:
         return list(pool.map(TrainingCase.read, paths, [protocol] * count, [settings] * count))
-
-
-def training_batches(
-    cases: Sequence[TrainingCase],
-    config: TrainingConfig,
-    protocol: StructureProtocol,
-    first_step: int = 0,
-) -> Iterator[Batch]:
-    """Batches for steps `first_step …`, drawn from the seed alone, whatever came before."""
-    mirrored = mirrored_channels(protocol, config.encoding)
-    sample = first_step * config.batch_size
-    while True:
-        crops = []
-        for index in range(sample, sample + config.batch_size):
-            epoch, position = divmod(index, len(cases))
-            order = np.random.default_rng((config.seed, epoch)).permutation(len(cases))
-            case = cases[order[position]]
-            rng = np.random.default_rng((config.seed, epoch, int(order[position])))
-            crops.append(_augmented_crop(case, config, rng, mirrored))
-        sample += config.batch_size
-        inputs, doses, regions, names = zip(*crops, strict=True)
-        yield Batch(
-            torch.from_numpy(np.stack(inputs)),
-            torch.from_numpy(np.stack(doses))[:, None],
-            torch.from_numpy(np.stack(regions))[:, None],
-            names,
-        )
-
-
-def _augmented_crop(
-    case: TrainingCase,
-    config: TrainingConfig,
-    rng: np.random.Generator,
-    mirrored: Sequence[int],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], str]:
-    """One random crop over the dose region, randomly mirrored, with CT noise and shift."""
-    start = random_start(case, config.crop, rng)
-    ct = cut(case.ct, start, config.crop)
-    bits = cut(case.mask_bits, start, config.crop)
-    dose = cut(case.dose_gy, start, config.crop) / np.float32(config.encoding.dose_scale_gy)
-    region = cut(case.region, start, config.crop).astype(np.float32)
-    width_hu = config.encoding.ct_window_hu[1] - config.encoding.ct_window_hu[0]
-    shift = rng.normal(0, config.ct_shift_hu) / width_hu
-    noise = rng.normal(0, config.ct_noise_hu / width_hu, size=ct.shape).astype(np.float32)
-    # Air stays air: outside the patient the encoder writes exactly 0.
-    ct = np.where(ct > 0, np.clip(ct + noise + np.float32(shift), 0, 1), np.float32(0))
-    stacked = np.concatenate([ct[None], unpack_masks(bits, len(mirrored) - 1)])
-    if rng.random() < config.flip_probability:
-        stacked = np.ascontiguousarray(stacked[list(mirrored)][..., ::-1])
-        dose, region = dose[..., ::-1], region[..., ::-1]
-    return stacked, np.ascontiguousarray(dose), np.ascontiguousarray(region), case.name
-
-
-def random_start(
-    case: TrainingCase, crop: tuple[int, int, int], rng: np.random.Generator
-) -> list[int]:
-    """A crop's first voxel, so that the crop lies in the region's box, or holds it all."""
-    start = []
-    for extent, box in zip(crop, case.region_box, strict=True):
-        low, high = sorted((box.start, box.stop - extent))
-        start.append(int(rng.integers(low, high + 1)))
-    return start
-
-
-def cut(array: NDArray, start: Sequence[int], size: Sequence[int]) -> NDArray:
-    """A block of an array; zeros where it reaches beyond."""
-    result = np.zeros(size, dtype=array.dtype)
-    source, target = [], []
-    for first, extent, length in zip(start, size, array.shape, strict=True):
-        low, high = max(first, 0), min(first + extent, length)
-        source.append(slice(low, high))
-        target.append(slice(low - first, high - first))
-    result[tuple(target)] = array[tuple(source)]
-    return result
 
 
 def unpack_masks(bits: NDArray[np.uint32], channels: int) -> NDArray[np.float32]:

@@ -18,7 +18,8 @@ from DosePredictionLib.model import SCHEMA_VERSION, Architecture, DoseModel, Mod
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, read_json, to_json
 
-from .config import TrainingConfig
+from .config import TrainingConfig, upgraded
+from .loop import network_arguments
 
 __all__ = ["CARD_FIGURES", "export_run", "fill_card"]
 
@@ -47,18 +48,13 @@ def export_run(
     Raises:
         ModelError: the run is incomplete, or the model folder exists.
     """
-    config = from_json(TrainingConfig, read_json(run / "config.json", ModelError), "config.json")
+    stored = upgraded(read_json(run / "config.json", ModelError))
+    config = from_json(TrainingConfig, stored, "config.json", ModelError)
     described = read_json(run / "data.json", ModelError)
     if not (run / checkpoint).is_file():
         raise ModelError(f"{run} holds no checkpoint {checkpoint}.")
     state = torch.load(run / checkpoint, map_location="cpu", weights_only=True)
     protocol = StructureProtocol.load(config.protocol)
-    arguments = {
-        "structure_channels": len(protocol.inputs),
-        "strip_channels": len(config.encoding.strips.angles),
-        "stage1_filters": config.network.stage1_filters,
-        "stage2_filters": config.network.stage2_filters,
-    }
     levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
     expectations = ModelExpectations(
         spacing_mm_min=config.encoding.grid.spacing_mm_min,
@@ -72,7 +68,7 @@ def export_run(
         name=name,
         title=title,
         protocol=protocol.id,
-        architecture=Architecture("two_stage", arguments),
+        architecture=Architecture(config.network.architecture, network_arguments(config, protocol)),
         encoding=config.encoding,
         expectations=expectations,
         weights_sha256="",

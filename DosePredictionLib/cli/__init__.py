@@ -8,6 +8,7 @@ Exit codes: 0 done; 2 the call or the one case given is wrong; 3 some of several
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -37,15 +38,16 @@ class _Parser(argparse.ArgumentParser):
         raise CallError(f"{message} (see {self.prog} --help)")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each command module adds its own."""
-    from . import check, evaluate, models, predict, strips
+_COMMANDS = ("predict", "strips", "evaluate", "models", "check")
 
+
+def build_parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the commands; each command's module adds its own."""
     parser = _Parser(prog="dose-prediction", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    for module in (predict, strips, evaluate, models, check):
-        module.add_parser(commands)
+    for name in names:
+        importlib.import_module(f".{name}", __name__).add_parser(commands)
     return parser
 
 
@@ -55,10 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output = Output(as_json="--json" in arguments)
     _interrupt_on_termination()
     try:
-        call = build_parser().parse_args(arguments)
+        # `check` alone must work where packages are missing.
+        names = ("check",) if "check" in arguments[:1] else _COMMANDS
+        call = build_parser(names).parse_args(arguments)
         return call.run(call, output)
     except DosePredictionError as exception:
         output.error(exception)
+        return EXIT_WRONG
+    except ModuleNotFoundError as exception:
+        missing = f"The Python package {exception.name} is missing: see `dose-prediction check`."
+        output.error(CallError(missing))
         return EXIT_WRONG
     except BrokenPipeError:
         # The reader of stdout went away (`| head`): nothing is left to say to it.

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import DosePredictionError
+from ..installation import REQUIREMENTS, missing
 from .options import add_json_option
 from .output import Output
 
-__all__ = ["add_parser", "installation"]
-
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "nibabel",
-    "SimpleITK",
-    "pydicom",
-    "safetensors",
-    "matplotlib",
-    "Jinja2",
-    "tqdm",
-)
+__all__ = ["add_parser", "installation", "report_text"]
 
 
 def add_parser(commands: Any) -> None:
@@ -42,9 +30,13 @@ def add_parser(commands: Any) -> None:
 def run(call: argparse.Namespace, output: Output) -> int:
     """Print the report."""
     report = installation()
-    lines = [f"{key}: {_text(value)}" for key, value in report.items()]
-    output.result({"check": report}, "\n".join(lines))
+    output.result({"check": report}, report_text(report))
     return 0
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The report as lines for people."""
+    return "\n".join(f"{key}: {_text(value)}" for key, value in report.items())
 
 
 def installation() -> dict[str, Any]:
@@ -53,20 +45,20 @@ def installation() -> dict[str, Any]:
         "dose-prediction": __version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {r.package: r.installed or "missing" for r in REQUIREMENTS},
+        "missing": [str(requirement) for requirement in missing()],
         "cores": os.cpu_count(),
-        **_memory(),
         "disk_free_gib": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
-        **_devices(),
-        "models": _models(),
+        **_with_torch(),
     }
 
 
-def _version(package: str) -> str:
+def _with_torch() -> dict[str, Any]:
+    """What only torch can tell; why not, where it is missing or broken."""
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
+        return {**_memory(), **_devices(), "models": _models()}
+    except (ImportError, OSError) as exception:  # OSError: a library of torch's own is missing
+        return {"torch": f"cannot be loaded: {exception}"}
 
 
 def _memory() -> dict[str, Any]:

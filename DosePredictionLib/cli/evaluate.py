@@ -23,8 +23,7 @@ from ..evaluation.scorecard import Scorecard, score_plan
 from ..external import derive_external
 from ..findings import Finding
 from ..io import case_name, read_case
-from ..io.doses import read_dose
-from ..io.nifti import DOSE_GAP
+from ..io.doses import DOSE_GAP, read_dose
 from ..mapping import StructureMapping, map_structures
 from ..protocol import StructureProtocol
 from ..summary import goal_resolver, report_structures, scored_structures
@@ -120,10 +119,11 @@ def evaluate_files(path: Path, dose_path: Path, call: argparse.Namespace) -> _Ev
         if channel is not None and channel.role != "external"
     }
     resample = not call.no_resample
-    prediction, findings = read_dose(dose_path, case.grid, scored, resample)
+    frame = case.origin.frame_of_reference_uid if case.origin else None
+    prediction, findings = read_dose(dose_path, case.grid, scored, resample, frame)
     reference, reference_label = case.plan_dose, "The plan dose"
     if call.reference is not None:
-        reference, noticed = read_dose(call.reference, case.grid, scored, resample)
+        reference, noticed = read_dose(call.reference, case.grid, scored, resample, frame)
         reference_label = str(call.reference)
         findings += noticed
     elif reference is None:

@@ -1,4 +1,4 @@
-"""`models`: what is installed, its provenance and checksums; import of published checkpoints."""
+"""`models`: what is installed, its provenance and checksums; imports and ensembles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..combine import combine_models
 from ..errors import ModelError
 from ..model import DoseModel, published_encoding
 from ..networks import build_network, parameter_count
@@ -22,7 +23,7 @@ __all__ = ["add_parser"]
 
 def add_parser(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser("models", help="list, show, verify or import models")
+    parser = commands.add_parser("models", help="list, show, verify, import or combine models")
     add_json_option(parser)
     parser.set_defaults(run=_list)
     actions = parser.add_subparsers(dest="action")
@@ -51,17 +52,35 @@ def add_parser(commands: Any) -> None:
     )
     add_json_option(importing)
     importing.set_defaults(run=_import)
+    combining = actions.add_parser("combine", help="several models as one, their doses averaged")
+    combining.add_argument("models", nargs="+", help="names or folders")
+    combining.add_argument("--name", required=True)
+    combining.add_argument("--title", help="how a person reads it (default: the name)")
+    combining.add_argument("--output", type=Path, help="folder of model folders (default: yours)")
+    combining.add_argument("--mirror", action="store_true", help="average with mirrored patients")
+    add_json_option(combining)
+    combining.set_defaults(run=_combine)
+
+
+def _parameters(model: DoseModel) -> int | None:
+    """Trainable values of all the model's networks; None if one needs what is not installed."""
+    architectures = [each.architecture or model.manifest.architecture for each in model.members]
+    try:
+        networks = [build_network(each.name, each.arguments) for each in architectures]
+    except ModelError:
+        return None
+    return sum(parameter_count(network) for network in networks)
 
 
 def _record(model: DoseModel) -> dict[str, Any]:
     manifest = model.manifest
-    network = build_network(manifest.architecture.name, manifest.architecture.arguments)
     return {
         "name": manifest.name,
         "title": manifest.title,
         "protocol": manifest.protocol,
         "architecture": manifest.architecture.name,
-        "parameters": parameter_count(network),
+        "networks": len(model.members),
+        "parameters": _parameters(model),
         "default": manifest.default,
         "path": str(model.folder),
     }
@@ -70,12 +89,16 @@ def _record(model: DoseModel) -> dict[str, Any]:
 def _list(call: argparse.Namespace, output: Output) -> int:
     records = [_record(model) for model in DoseModel.installed()]
     lines = [
-        f"{r['name']:<28} {r['protocol']:<9} {r['parameters']:>11,}  "
+        f"{r['name']:<28} {r['protocol']:<9} {_grouped(r['parameters']):>11}  "
         f"{'default' if r['default'] else '':<8} {r['path']}"
         for r in records
     ]
     output.result({"models": records}, "\n".join(lines) or "No models are installed.")
     return 0
+
+
+def _grouped(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
 
 
 def _show(call: argparse.Namespace, output: Output) -> int:
@@ -87,7 +110,8 @@ def _show(call: argparse.Namespace, output: Output) -> int:
 
 def _verify(call: argparse.Namespace, output: Output) -> int:
     model = DoseModel.load(call.name)
-    model.network()
+    for member in model.members:
+        model.network(member)
     checksum = model.manifest.weights_sha256
     output.result(
         {"model": {"name": model.manifest.name, "verified": True, "sha256": checksum}},
@@ -108,4 +132,14 @@ def _import(call: argparse.Namespace, output: Output) -> int:
     model = DoseModel.import_checkpoint(call.checkpoint, call.name, protocol, root, encoding)
     record = {"name": model.manifest.name, "path": str(model.folder)}
     output.result({"model": record}, f"Imported {record['name']} to {record['path']}.")
+    return 0
+
+
+def _combine(call: argparse.Namespace, output: Output) -> int:
+    models = [DoseModel.load(name) for name in call.models]
+    root = call.output or model_folders()[-1]
+    model = combine_models(models, call.name, call.title or call.name, root, call.mirror)
+    record = {"name": model.manifest.name, "path": str(model.folder)}
+    text = f"Combined {len(model.members)} networks as {record['name']} in {record['path']}."
+    output.result({"model": record}, text)
     return 0

@@ -32,7 +32,9 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """Cases, and how their structures find the channels."""
-    parser.add_argument("case", type=Path, nargs="+", help="case folder or OpenKBP npz file")
+    parser.add_argument(
+        "case", type=Path, nargs="+", help="case folder (NIfTI, DICOM, OpenKBP) or npz file"
+    )
     add_mapping_options(parser)
     add_json_option(parser)
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
+from .. import __version__
 from ..allocator import keep_freed_memory
-from ..errors import DosePredictionError
+from ..errors import DosePredictionError, ModelError
 from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
-from ..model import DoseModel
-from ..predict import Prediction, Predictor, default_model
+from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..summary import prediction_summary, report_input
 from .options import (
@@ -36,41 +36,53 @@ from .several import run_cases
 
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
+    from ..model import DoseModel
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "add_prediction_options", "describe", "require_writable", "write_outputs"]
 
+_SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
+_SPREAD_DESCRIPTION = "Standard deviation of predicted doses in Gy - research only"
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser("predict", help="predict the dose of one or more cases")
     add_case_options(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder for DIR/<case>/dose…")
-    parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--format", default="nifti", choices=tuple(FORMATS))
-    parser.add_argument(
-        "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
-    )
-    parser.add_argument("--fractions", type=int, metavar="N")
-    add_goals_option(parser)
+    add_prediction_options(parser)
     parser.add_argument("--report", action="store_true", help="write report.html, too")
     parser.add_argument("--figures", action="store_true", help="write its figures as PNG, too")
-    parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
     parser.add_argument(
         "--published-names", action="store_true", help=f"write {PUBLISHED_PREDICTION}.nii.gz"
     )
     parser.set_defaults(run=run)
 
 
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """What to predict with, and where to; Slicer's batch script has the same."""
+    parser.add_argument("--output", type=Path, required=True, help="folder for DIR/<case>/dose…")
+    parser.add_argument("--model", help="name or folder (default: the one that fits the case)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:n")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    parser.add_argument("--format", default="nifti", choices=tuple(_SUFFIXES))
+    parser.add_argument(
+        "--prescription", action="append", default=[], metavar="TARGET=GY", help="repeatable"
+    )
+    parser.add_argument("--fractions", type=int, metavar="N")
+    add_goals_option(parser)
+    parser.add_argument(
+        "--spread", action="store_true", help="write spread… too: how an ensemble's doses differ"
+    )
+    parser.add_argument("--recompute-strips", action="store_true", help="ignore stored strips")
+
+
 def run(call: argparse.Namespace, output: Output) -> int:
     """Predict each case."""
+    from ..model import DoseModel
+    from ..predict import Predictor
+
     keep_freed_memory()
-    call.output.mkdir(parents=True, exist_ok=True)
-    if not os.access(call.output, os.W_OK):
-        raise DosePredictionError(f"{call.output} is read-only: choose another --output.")
+    require_writable(call.output)
     goals = chosen_goals(call)
     predictors: dict[Path, Predictor] = {}
     if call.model is not None:
@@ -82,6 +94,11 @@ def run(call: argparse.Namespace, output: Output) -> int:
         case = read_case(path)
         read_seconds = time.perf_counter() - started
         model = _model(call, case)
+        if call.spread and len(model.members) < 2:
+            raise ModelError(
+                f"{model.manifest.name} is a single network, whose dose has no spread. Choose an "
+                "ensemble (models combine), or leave out --spread."
+            )
         if model.folder not in predictors:
             predictors[model.folder] = Predictor(model, call.device, call.precision)
         with _progress(case.name) as progress:
@@ -93,13 +110,23 @@ def run(call: argparse.Namespace, output: Output) -> int:
                 progress,
             )
         output.findings(prediction.findings)
-        return _write(prediction, goals, call, read_seconds, started)
+        return write_outputs(prediction, goals, call, read_seconds, started)
 
-    return run_cases(call.case, one, output, _describe)
+    return run_cases(call.case, one, output, describe)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of outputs; refuse one that cannot be written before work starts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise DosePredictionError(f"{folder} is read-only: choose another --output.")
 
 
 def _model(call: argparse.Namespace, case: Any) -> DoseModel:
     """The named model, or the default one; `--map` may speak of any protocol's channels."""
+    from ..model import DoseModel
+    from ..predict import default_model
+
     if call.model is not None:
         return DoseModel.load(call.model)
     chosen: dict[str, str | None] = {}
@@ -124,7 +151,7 @@ def _progress(name: str) -> Iterator[Any]:
         yield progress
 
 
-def _write(
+def write_outputs(
     prediction: Prediction,
     goals: GoalSet | Literal["suiting"] | None,
     call: argparse.Namespace,
@@ -133,11 +160,15 @@ def _write(
 ) -> dict[str, Any]:
     """Write everything aside, then move it into `DIR/<case>`."""
     name = PUBLISHED_PREDICTION if call.published_names else "dose"
-    dose_name = name + FORMATS[call.format]
+    dose_name = name + _SUFFIXES[call.format]
     folder = call.output / prediction.case.name
     summary = prediction_summary(prediction, goals)
     with _staging(folder) as aside:
-        write_volume(aside / dose_name, prediction.dose, _DESCRIPTION)
+        _write_dose(aside / dose_name, prediction)
+        spread_name = None
+        if call.spread and prediction.spread is not None:
+            spread_name = "spread" + FORMATS.get(call.format, FORMATS["nifti"])
+            write_volume(aside / spread_name, prediction.spread, _SPREAD_DESCRIPTION)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
         if call.report:
             from ..report import write_report
@@ -150,6 +181,7 @@ def _write(
         seconds["total"] = round(time.perf_counter() - started, 3)
         summary["seconds"] = seconds
         summary["dose"] = dose_name
+        summary["spread"] = spread_name
         text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False, allow_nan=False)
         (aside / "prediction.json").write_text(text + "\n", encoding="utf-8")
     return {
@@ -157,6 +189,7 @@ def _write(
         "dose": str(folder / dose_name),
         "prediction": str(folder / "prediction.json"),
         "report": str(folder / "report.html") if call.report else None,
+        "spread": str(folder / spread_name) if spread_name else None,
         "model": prediction.model.manifest.name,
         "device": prediction.device,
         "precision": prediction.precision,
@@ -167,6 +200,18 @@ def _write(
         "scores": summary["evaluation"],
         "goals": summary["goals"],
     }
+
+
+def _write_dose(path: Path, prediction: Prediction) -> None:
+    """The dose in the format that the suffix names."""
+    if path.suffix != ".dcm":
+        write_volume(path, prediction.dose, _DESCRIPTION)
+        return
+    from ..io.dicom.rtdose import Equipment, write_rtdose
+
+    manifest = prediction.model.manifest
+    version = f"{__version__}, weights {manifest.weights_sha256[:16]}"
+    write_rtdose(path, prediction.dose, prediction.case, Equipment(manifest.name, version))
 
 
 @contextmanager
@@ -183,12 +228,15 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _describe(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any]) -> str:
+    """A case's record in a few lines for people."""
     lines = [
         f"{record['case']}: {record['model']} on {record['device']} in {record['precision']}, "
         f"{record['seconds']:.1f} s",
         f"  dose    {record['dose']}",
     ]
+    if record["spread"]:
+        lines.append(f"  spread  {record['spread']}")
     if record["report"]:
         lines.append(f"  report  {record['report']}")
     scores = record["scores"] or {}

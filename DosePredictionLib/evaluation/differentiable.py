@@ -12,7 +12,14 @@ import torch
 
 from ..errors import DosePredictionError
 
-__all__ = ["dose_at_percents", "generalized_eud", "mean_dose", "soft_volumes"]
+__all__ = [
+    "dose_at_percents",
+    "generalized_eud",
+    "mean_dose",
+    "percentiles",
+    "soft_shares",
+    "soft_volumes",
+]
 
 
 def mean_dose(dose: torch.Tensor, occupancy: torch.Tensor) -> torch.Tensor:
@@ -58,6 +65,24 @@ def dose_at_percents(
     return values[before] + share * (values[after] - values[before])
 
 
+def percentiles(ascending: torch.Tensor, percents: Sequence[float]) -> torch.Tensor:
+    """`numpy.percentile` of sorted values: linear between voxels, as the challenge scores.
+
+    Args:
+        ascending: `(voxels,)`, sorted, not empty.
+        percents: 0…100.
+
+    Returns:
+        `(percents,)`; the gradient reaches the two voxels between whose values each lies.
+    """
+    last = ascending.numel() - 1
+    positions = [min(max(percent / 100.0, 0.0), 1.0) * last for percent in percents]
+    below = [int(position) for position in positions]
+    above = [min(index + 1, last) for index in below]
+    share = ascending.new_tensor([p - index for p, index in zip(positions, below, strict=True)])
+    return torch.lerp(ascending[below], ascending[above], share)
+
+
 def soft_volumes(
     dose: torch.Tensor,
     occupancy: torch.Tensor,
@@ -75,6 +100,14 @@ def soft_volumes(
         for level in levels_gy
     ]
     return torch.stack(shares)
+
+
+def soft_shares(
+    doses: torch.Tensor, levels_gy: Sequence[float], slope_per_gy: float = 10.0
+) -> torch.Tensor:
+    """`soft_volumes` of voxels `(voxels,)` that lie wholly in the structure, all levels at once."""
+    levels = doses.new_tensor(list(levels_gy))
+    return torch.sigmoid(slope_per_gy * (doses - levels[:, None])).mean(dim=1)
 
 
 def _total(occupancy: torch.Tensor) -> torch.Tensor:

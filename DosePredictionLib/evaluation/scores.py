@@ -21,7 +21,10 @@ from .arrays import as_array, as_mask, bounding_box, require_finite, require_sam
 
 __all__ = [
     "ORGAN_ENDPOINTS",
+    "SSIM_K1",
+    "SSIM_K2",
     "TARGET_ENDPOINTS",
+    "TARGET_PERCENTILES",
     "bias",
     "challenge_endpoints",
     "dose_score",
@@ -32,6 +35,8 @@ __all__ = [
     "mae_above",
     "masked_mae_after_d97",
     "ssim",
+    "ssim_window",
+    "tenth_cc_percentile",
 ]
 
 Doses = Volume | Any
@@ -39,12 +44,13 @@ Doses = Volume | Any
 
 TARGET_ENDPOINTS = ("D99_gy", "D95_gy", "D1_gy")
 ORGAN_ENDPOINTS = ("D0.1cc_gy", "Dmean_gy")
-_TARGET_PERCENTILE = {"D99_gy": 1.0, "D95_gy": 5.0, "D1_gy": 99.0}
+TARGET_PERCENTILES = {"D99_gy": 1.0, "D95_gy": 5.0, "D1_gy": 99.0}
+"""D99 is the dose that 99 % of the volume reaches: the lowest percentile of its voxels."""
 _TENTH_CC_MM3 = 100.0
 _ISODOSE_LEVELS = tuple(range(10, 101, 10))
+SSIM_K1, SSIM_K2 = 0.01, 0.03  # Wang et al. 2004, doi 10.1109/TIP.2003.819861
 _SSIM_RADIUS = 3
 _SSIM_SIGMA = 1.5
-_SSIM_K1, _SSIM_K2 = 0.01, 0.03  # Wang et al. 2004, doi 10.1109/TIP.2003.819861
 
 
 def dose_score(prediction: Doses, reference: Doses, mask: Doses) -> float | None:
@@ -81,11 +87,16 @@ def challenge_endpoints(
     if values.size == 0:
         return {}
     if is_target:
-        return {key: float(np.percentile(values, p)) for key, p in _TARGET_PERCENTILE.items()}
+        return {key: float(np.percentile(values, p)) for key, p in TARGET_PERCENTILES.items()}
     voxel_mm3 = float(np.prod(voxel_mm(dose, spacing_mm)))
-    count = max(1.0, float(np.round(_TENTH_CC_MM3 / voxel_mm3)))
-    percentile = max(0.0, 100.0 - count / values.size * 100.0)
+    percentile = tenth_cc_percentile(values.size, voxel_mm3)
     return {"D0.1cc_gy": float(np.percentile(values, percentile)), "Dmean_gy": float(values.mean())}
+
+
+def tenth_cc_percentile(voxels: int, voxel_mm3: float) -> float:
+    """The percentile of an organ's voxels that the challenge calls D0.1cc."""
+    count = max(1.0, float(np.round(_TENTH_CC_MM3 / voxel_mm3)))
+    return max(0.0, 100.0 - count / voxels * 100.0)
 
 
 def dvh_score_terms(
@@ -237,7 +248,7 @@ def ssim(
     # var(x) + var(y) needs one filtering of x² + y²; the products of means are reused.
     spread = _window_mean(x * x + y * y) - square
     shared = _window_mean(x * y) - product
-    c1, c2 = (_SSIM_K1 * data_range_gy) ** 2, (_SSIM_K2 * data_range_gy) ** 2
+    c1, c2 = (SSIM_K1 * data_range_gy) ** 2, (SSIM_K2 * data_range_gy) ** 2
     similarity = (2 * product + c1) * (2 * shared + c2) / ((square + c1) * (spread + c2))
     return float(similarity[inside[box]].mean(dtype=np.float64))
 
@@ -295,11 +306,16 @@ def _weighted_mean(values: NDArray, like: Doses, region: Doses | None) -> float 
     return float((values * weight).sum(dtype=np.float64) / total)
 
 
-def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean under the 7³ Gaussian window; beyond the block the edge's value goes on."""
+def ssim_window() -> NDArray[np.float64]:
+    """The seven weights of SSIM's Gaussian window along one axis."""
     offsets = np.arange(-_SSIM_RADIUS, _SSIM_RADIUS + 1)
     window = np.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
-    window /= window.sum()
+    return window / window.sum()
+
+
+def _window_mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean under the 7³ Gaussian window; beyond the block the edge's value goes on."""
+    window = ssim_window()
     for axis in range(values.ndim):
         values = ndimage.correlate1d(values, window, axis=axis, mode="nearest")
     return values

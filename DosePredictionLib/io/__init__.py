@@ -8,7 +8,7 @@ from ..case import Case
 from ..errors import CaseError
 from .openkbp import is_openkbp, read_openkbp
 
-__all__ = ["case_name", "read_case"]
+__all__ = ["case_name", "find_cases", "read_case"]
 
 
 def case_name(path: Path) -> str:
@@ -18,7 +18,7 @@ def case_name(path: Path) -> str:
 
 
 def read_case(path: str | Path) -> Case:
-    """Read a case: a NIfTI case folder, an OpenKBP CSV folder or an OpenKBP npz file.
+    """Read a case: a NIfTI or DICOM folder, an OpenKBP CSV folder or an OpenKBP npz file.
 
     Raises:
         CaseError: nothing is there, it is of no known kind, or it cannot be right.
@@ -34,12 +34,31 @@ def read_case(path: str | Path) -> Case:
 
     if is_case_folder(path):
         return read_case_folder(path)
-    if path.is_dir() and any(path.glob("*.dcm")):
-        raise CaseError(
-            f"{path} holds DICOM files, which cannot be read yet. Convert the CT and the "
-            "structures to NIfTI (3D Slicer does it), one file a structure."
-        )
+    from .dicom import is_dicom, read_dicom
+
+    if is_dicom(path):
+        return read_dicom(path).case
     raise CaseError(
-        f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, an OpenKBP "
-        "folder (ct.csv …) or an OpenKBP npz file."
+        f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, a "
+        "DICOM folder (CT and RTSTRUCT), an OpenKBP folder (ct.csv …) or an OpenKBP npz file."
     )
+
+
+def find_cases(path: Path) -> list[Path]:
+    """The case at a path, or the cases in a folder, by name: its subfolders and npz files.
+
+    Raises:
+        CaseError: nothing is there, or nothing that could be a case.
+    """
+    if not path.exists():
+        raise CaseError(f"There is no folder of cases {path}.")
+    from .dicom import is_dicom
+    from .nifti import is_case_folder
+
+    if is_openkbp(path) or is_case_folder(path) or is_dicom(path) or path.is_file():
+        return [path]
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    cases = [entry for entry in entries if entry.is_dir() or entry.suffix == ".npz"]
+    if not cases:
+        raise CaseError(f"{path} holds no cases: expected a folder or an npz file for each.")
+    return cases

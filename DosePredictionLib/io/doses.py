@@ -10,21 +10,45 @@ import numpy as np
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
 from ..volume import Grid, Volume
-from .volumes import read_volume
 
-__all__ = ["dose_on_grid", "read_dose", "uncovered"]
+__all__ = ["DOSE_GAP", "dose_gaps", "dose_on_grid", "read_dose", "uncovered"]
+
+DOSE_GAP = "plan-dose-incomplete"
+"""Id of the finding that a plan's dose does not cover a structure."""
+
 
 _REQUIRED_COVERAGE = 0.99
 
 
 def read_dose(
-    path: Path, grid: Grid, structures: Mapping[str, Volume], resample: bool = True
+    path: Path,
+    grid: Grid,
+    structures: Mapping[str, Volume],
+    resample: bool = True,
+    frame_uid: str | None = None,
 ) -> tuple[Volume, list[Finding]]:
-    """A dose file, Gy, on `grid`; see `dose_on_grid`."""
-    dose = read_volume(path)
+    """A dose file, Gy, on `grid`; see `dose_on_grid`.
+
+    Args:
+        frame_uid: the frame of reference that an RTDOSE must name; None accepts any.
+    """
+    dose = _read(path, frame_uid)
     if dose.array.dtype.kind == "f" and not np.all(np.isfinite(dose.array)):
         raise CaseError(f"{path} holds NaN or infinite doses.")
     return dose_on_grid(dose, grid, structures, str(path), resample)
+
+
+def _read(path: Path, frame_uid: str | None) -> Volume:
+    """An RTDOSE file, or a volume file whose values are Gy."""
+    from .volumes import is_volume_file, read_volume  # not needed for doses at hand
+
+    if is_volume_file(path) or not path.is_file():
+        return read_volume(path)
+    from .dicom import is_dicom, read_dose_file
+
+    if not is_dicom(path):
+        return read_volume(path)
+    return read_dose_file(path, frame_uid)
 
 
 def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> dict[str, float]:
@@ -39,6 +63,19 @@ def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> 
         if mask.array.any()
     }
     return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
+
+
+def dose_gaps(
+    dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume], label: str
+) -> list[Finding]:
+    """A finding for each structure of which a plan's dose covers less than 99 %."""
+    remedy = "Scores against the plan are refused for it."
+    return [
+        Finding(
+            DOSE_GAP, "info", f"{label} covers only {100 * share:.1f} % of {name}.", remedy, name
+        )
+        for name, share in uncovered(dose_grid, grid, structures).items()
+    ]
 
 
 def dose_on_grid(

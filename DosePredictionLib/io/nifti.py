@@ -19,11 +19,10 @@ from ..errors import CaseError
 from ..findings import Finding
 from ..schema import from_json, read_json
 from ..volume import Grid, Volume
-from .doses import dose_on_grid, uncovered
+from .doses import dose_gaps, dose_on_grid
 from .volumes import file_stem, is_volume_file, read_volume
 
 __all__ = [
-    "DOSE_GAP",
     "PUBLISHED_PREDICTION",
     "PUBLISHED_SUFFIX",
     "is_case_folder",
@@ -33,9 +32,6 @@ __all__ = [
 PUBLISHED_SUFFIX = "_256_64"
 PUBLISHED_PREDICTION = "E2E_Baseline_Lband_Pred_Dose_256_64"
 """Name under which published predictions lie in a case folder."""
-
-DOSE_GAP = "plan-dose-incomplete"
-"""Id of the finding that a plan's dose does not cover a structure."""
 
 _STRIP = re.compile(r"strip_full_theta(\d{3})")
 _NOT_STRUCTURES = re.compile(r"(dose|pred|e2e_)", re.IGNORECASE)
@@ -90,10 +86,7 @@ def read_case_folder(folder: Path) -> Case:
         label = f"The plan dose {files['dose_plan'].name}"
         dose, noticed = dose_on_grid(stored, ct.grid, {}, label)
         findings += noticed
-        for name, share in uncovered(stored.grid, ct.grid, structures).items():
-            message = f"{label} covers only {100 * share:.1f} % of {name}."
-            remedy = "Scores against the plan are refused for it."
-            findings.append(Finding(DOSE_GAP, "info", message, remedy, name))
+        findings += dose_gaps(stored.grid, ct.grid, structures, label)
     return Case(
         name=folder.resolve().name,
         ct=ct,

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,24 +54,16 @@ def read_volume(path: Path) -> Volume:
     nifti = path.name.lower().endswith(_NIFTI)
     array, affine = _read_nifti(path) if nifti else _read_itk(path)
     try:
-        return Volume(array, _grid(array, affine))
+        z, y, x = array.shape
+        return Volume(array, Grid.from_matrix((x, y, z), affine))
     except GeometryError as exception:
         raise GeometryError(f"{path}: {exception}") from exception
 
 
-def _grid(array: NDArray, index_to_world: NDArray) -> Grid:
-    spacing = np.linalg.norm(index_to_world[:3, :3], axis=0)
-    if not np.all(np.isfinite(spacing)) or spacing.min() <= 0:
-        raise GeometryError(f"Voxel spacing must be positive and finite; got {spacing} mm.")
-    z, y, x = array.shape
-    direction = index_to_world[:3, :3] / spacing
-    return Grid(
-        (x, y, z), tuple(spacing), tuple(index_to_world[:3, 3]), tuple(map(tuple, direction))
-    )
-
-
 def _read_nifti(path: Path) -> tuple[NDArray, NDArray]:
     """Array `(z, y, x)` and the matrix from index (x, y, z) to LPS mm."""
+    import nibabel
+
     try:
         image: Any = nibabel.load(path)
         with nibabel.openers.ImageOpener(str(path)) as file:
@@ -143,6 +134,8 @@ def write_volume(path: Path, volume: Volume, description: str = "") -> None:
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     with whole_file(path) as partial:
         if path.name.lower().endswith(_NIFTI):
+            import nibabel
+
             affine = _LPS_FROM_RAS @ volume.grid.index_to_world
             image = nibabel.Nifti1Image(array.T, affine)
             image.header.set_xyzt_units("mm")

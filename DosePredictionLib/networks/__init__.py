@@ -8,13 +8,19 @@ from typing import Any
 from torch import nn
 
 from ..errors import ModelError
+from .cascade import CascadeNetwork
+from .dose_network import DoseNetwork, TwoStageDose
 from .folding import fold_batch_norm
+from .mednext import MedNextNetwork
 from .res_unet3d import ResUNet3D
-from .two_stage import TwoStageDose, TwoStageNetwork
+from .two_stage import TwoStageNetwork
 from .unet3d import UNet3D
 
 __all__ = [
     "ARCHITECTURES",
+    "CascadeNetwork",
+    "DoseNetwork",
+    "MedNextNetwork",
     "ResUNet3D",
     "TwoStageDose",
     "TwoStageNetwork",
@@ -24,11 +30,15 @@ __all__ = [
     "parameter_count",
 ]
 
-ARCHITECTURES: Mapping[str, type[TwoStageNetwork]] = {"two_stage": TwoStageNetwork}
-"""Architectures that a manifest may name. Each maps `(batch, channel, z, y, x)` to a dose."""
+ARCHITECTURES: Mapping[str, type[DoseNetwork]] = {
+    "cascade": CascadeNetwork,
+    "mednext": MedNextNetwork,
+    "two_stage": TwoStageNetwork,
+}
+"""Architectures that a manifest or a recipe may name."""
 
 
-def build_network(architecture: str, arguments: Mapping[str, Any]) -> TwoStageNetwork:
+def build_network(architecture: str, arguments: Mapping[str, Any]) -> DoseNetwork:
     """A network of a named architecture, with random weights.
 
     Raises:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from .checkpointing import recomputed
+
 __all__ = ["EncoderDecoder3D", "in_slabs"]
 
 _STREAM_ABOVE_VOXELS = 2**21
@@ -37,6 +39,9 @@ class EncoderDecoder3D(nn.Module):
     out_conv: nn.Module
     pool: nn.Module
 
+    checkpoint_activations = False
+    """Whether training recomputes each level's activations instead of keeping them."""
+
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`.
 
@@ -44,27 +49,66 @@ class EncoderDecoder3D(nn.Module):
         multiples of 16; the encoding pads to that. In inference a large volume passes the first
         level in slabs: full-size tensors there are most of the memory.
         """
+        return self._walk(self._last_level, *inputs)
+
+    def features(self, *inputs: Tensor) -> Tensor:
+        """As `forward`, without `out_conv`: `(batch, base_filters, z, y, x)`."""
+        return self._walk(self._last_features, *inputs)
+
+    def _walk(self, last: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor) -> Tensor:
         inference = not (self.training or torch.is_grad_enabled())
         streamed = inference and inputs[0][0, 0].numel() > _STREAM_ABOVE_VOXELS
-        skip1 = in_slabs(self._first_level, inputs) if streamed else self._first_level(*inputs)
+        if streamed:
+            skip1 = in_slabs(self._first_level, inputs)
+        else:
+            skip1 = self._run(self._first_level, (self.enc1,), *inputs)
         del inputs
-        skip2 = self.enc2(self.pool(skip1))
-        skip3 = self.enc3(self.pool(skip2))
-        skip4 = self.enc4(self.pool(skip3))
-        y = self.bridge(self.pool(skip4))
-        y = self.dec4(torch.cat((self.up4(y), skip4), dim=1))
+        skip2 = self._encode(self.enc2, skip1)
+        skip3 = self._encode(self.enc3, skip2)
+        skip4 = self._encode(self.enc4, skip3)
+        y = self._encode(self.bridge, skip4)
+        y = self._decode(self.up4, self.dec4, y, skip4)
         del skip4
-        y = self.dec3(torch.cat((self.up3(y), skip3), dim=1))
+        y = self._decode(self.up3, self.dec3, y, skip3)
         del skip3
-        y = self.dec2(torch.cat((self.up2(y), skip2), dim=1))
+        y = self._decode(self.up2, self.dec2, y, skip2)
         del skip2
-        return in_slabs(self._last_level, [skip1], y) if streamed else self._last_level(skip1, y)
+        if streamed:
+            return in_slabs(last, [skip1], y)
+        return self._run(last, (self.up1, self.dec1), skip1, y)
+
+    def _run(
+        self,
+        function: Callable[..., Tensor],
+        modules: tuple[nn.Module, ...],
+        *inputs: Tensor,
+    ) -> Tensor:
+        """One level, its activations kept or recomputed."""
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return recomputed(function, modules, *inputs)
+        return function(*inputs)
+
+    def _encode(self, block: nn.Module, above: Tensor) -> Tensor:
+        return self._run(lambda x: block(self.pool(x)), (block,), above)
+
+    def _decode(self, up: nn.Module, block: nn.Module, below: Tensor, skip: Tensor) -> Tensor:
+        def level(y: Tensor, s: Tensor) -> Tensor:
+            joined: Tensor = block(torch.cat((up(y), s), dim=1))
+            return joined
+
+        return self._run(level, (up, block), below, skip)
 
     def _first_level(self, *inputs: Tensor) -> Tensor:
-        return self.enc1(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1))
+        first: Tensor = self.enc1(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1))
+        return first
+
+    def _last_features(self, skip1: Tensor, y: Tensor) -> Tensor:
+        features: Tensor = self.dec1(torch.cat((self.up1(y), skip1), dim=1))
+        return features
 
     def _last_level(self, skip1: Tensor, y: Tensor) -> Tensor:
-        return self.out_conv(self.dec1(torch.cat((self.up1(y), skip1), dim=1)))
+        dose: Tensor = self.out_conv(self._last_features(skip1, y))
+        return dose
 
 
 def in_slabs(

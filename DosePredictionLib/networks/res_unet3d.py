@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .encoder_decoder import EncoderDecoder3D
+from .pointwise import PointwiseConv3d
 
 __all__ = ["ResUNet3D", "ResidualBlock"]
 
@@ -25,7 +26,7 @@ class ResidualBlock(nn.Module):
         self.proj: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.proj = nn.Sequential(
-                nn.Conv3d(in_channels, out_channels, kernel_size=1, bias=False),
+                PointwiseConv3d(in_channels, out_channels, bias=False),
                 nn.BatchNorm3d(out_channels),
             )
 
@@ -35,7 +36,8 @@ class ResidualBlock(nn.Module):
         y = self.bn2(self.conv2(y))
         # In place: at full size each extra tensor of this shape costs hundreds of megabytes.
         y += self.proj(x)
-        return self.relu(y)
+        result: Tensor = self.relu(y)
+        return result
 
 
 class ResUNet3D(EncoderDecoder3D):
@@ -65,5 +67,5 @@ class ResUNet3D(EncoderDecoder3D):
         self.dec2 = ResidualBlock(4 * f, 2 * f)
         self.up1 = nn.ConvTranspose3d(2 * f, f, kernel_size=2, stride=2)
         self.dec1 = ResidualBlock(2 * f, f)
-        self.out_conv = nn.Conv3d(f, out_channels, kernel_size=1)
+        self.out_conv = PointwiseConv3d(f, out_channels)
         self.pool = nn.MaxPool3d(2)

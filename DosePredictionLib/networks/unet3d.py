@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from .encoder_decoder import EncoderDecoder3D
+from .pointwise import PointwiseConv3d
 
 __all__ = ["UNet3D"]
 
@@ -58,5 +59,5 @@ class UNet3D(EncoderDecoder3D):
         self.dec2 = convolution_block(4 * f, 2 * f)
         self.up1 = up_block(2 * f, f)
         self.dec1 = convolution_block(2 * f, f)
-        self.out_conv = nn.Conv3d(f, out_channels, kernel_size=1)
+        self.out_conv = PointwiseConv3d(f, out_channels)
         self.pool = nn.MaxPool3d(2)

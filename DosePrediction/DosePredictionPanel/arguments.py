@@ -1,0 +1,96 @@
+"""What callers of the logic may give, as the worker takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .i18n import _
+
+if TYPE_CHECKING:
+    from DosePredictionLib.case import Prescription
+    from DosePredictionLib.findings import Finding
+    from DosePredictionLib.manifest import ModelManifest
+    from DosePredictionLib.protocol import StructureProtocol
+
+__all__ = ["as_mapping", "as_prescription", "manifest_of", "protocol_of", "require_no_blocking"]
+
+
+def manifest_of(model: str) -> ModelManifest:
+    """The manifest of an installed model.
+
+    Raises:
+        ModelError: there is none of that name; lists those that there are.
+    """
+    from DosePredictionLib.errors import ModelError
+    from DosePredictionLib.manifest import MANIFEST_FILE, installed_manifests, read_manifest
+
+    if (Path(model) / MANIFEST_FILE).is_file():
+        return read_manifest(Path(model))
+    manifests = {manifest.name: manifest for _folder, manifest in installed_manifests()}
+    if model not in manifests:
+        raise ModelError(
+            _("There is no model {name}; installed are {names}.").format(
+                name=model, names=", ".join(sorted(manifests)) or _("none")
+            )
+        )
+    return manifests[model]
+
+
+def protocol_of(model: str) -> StructureProtocol:
+    """The structure protocol of an installed model."""
+    from DosePredictionLib.protocol import StructureProtocol
+
+    return StructureProtocol.load(manifest_of(model).protocol)
+
+
+def as_mapping(
+    mapping: Mapping[str, str | None] | str | Path | None, model: str | None
+) -> dict[str, str | None]:
+    """Channel → structure, from a mapping or the path of a mapping file.
+
+    Raises:
+        MappingError: the file cannot be read, or is given without a model.
+    """
+    from DosePredictionLib.errors import MappingError
+    from DosePredictionLib.mapping import read_mapping
+
+    if mapping is None:
+        return {}
+    if isinstance(mapping, (str, Path)):
+        if not model:
+            raise MappingError(_("A mapping file belongs to a model: name the model, too."))
+        return dict(read_mapping(Path(mapping), protocol_of(model)))
+    return dict(mapping)
+
+
+def as_prescription(
+    prescription: float | Mapping[str, float] | Prescription | None, model: str | None
+) -> Prescription | None:
+    """A prescription from a dose for the model's highest target, or from target → Gy.
+
+    Raises:
+        CaseError: a dose that is not above 0 and at most 200 Gy.
+    """
+    from DosePredictionLib.case import Prescription
+
+    if prescription is None or isinstance(prescription, Prescription):
+        return prescription
+    if isinstance(prescription, Mapping):
+        return Prescription(dict(prescription))
+    target = protocol_of(model).targets[0].name if model else "PTV"
+    return Prescription({target: float(prescription)})
+
+
+def require_no_blocking(findings: Sequence[Finding]) -> None:
+    """Refuse inputs that cannot be predicted.
+
+    Raises:
+        CaseError: the first blocking finding, with what to do.
+    """
+    from DosePredictionLib.errors import CaseError
+
+    for finding in findings:
+        if finding.severity == "blocking":
+            raise CaseError(f"{finding.message} {finding.remedy}".strip())

@@ -1,0 +1,98 @@
+"""Widgets bound to parameters whose choices are known at run time only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+from slicer.parameterNodeWrapper import GuiConnector
+
+__all__ = ["ComboDataConnector", "ResizeWatch", "WheelGuard", "fill_combo"]
+
+
+class ComboDataConnector(GuiConnector):
+    """A combo box whose items carry the parameter's text as their data.
+
+    A value that is not among the items (a model that has been removed since the scene was saved)
+    leaves the box without a choice, and the parameter as it is.
+    """
+
+    @staticmethod
+    def canRepresent(widget: Any, datatype: Any) -> bool:
+        """Never found automatically: these are bound by hand."""
+        return False
+
+    @staticmethod
+    def create(widget: Any, datatype: Any) -> ComboDataConnector | None:
+        """See `canRepresent`."""
+        return None
+
+    def __init__(self, widget: qt.QComboBox) -> None:
+        super().__init__()
+        self._widget = widget
+
+    def _connect(self) -> None:
+        self._widget.connect("activated(int)", self._activated)
+
+    def _disconnect(self) -> None:
+        self._widget.disconnect("activated(int)", self._activated)
+
+    def _activated(self, _index: int) -> None:
+        self.changed()
+
+    def widget(self) -> qt.QComboBox:
+        """The combo box."""
+        return self._widget
+
+    def read(self) -> str:
+        """Data of the chosen item."""
+        value = self._widget.itemData(self._widget.currentIndex)
+        return "" if value is None else str(value)
+
+    def write(self, value: str) -> None:
+        """Choose the item with this data."""
+        self._widget.currentIndex = self._widget.findData(value)
+
+
+def fill_combo(combo: qt.QComboBox, items: dict[str, str], chosen: str | None) -> None:
+    """Replace the items (data → text) without telling anybody, and choose one."""
+    blocked = combo.blockSignals(True)
+    combo.clear()
+    for data, text in items.items():
+        combo.addItem(text, data)
+    combo.currentIndex = -1 if chosen is None else combo.findData(chosen)
+    combo.blockSignals(blocked)
+
+
+class ResizeWatch(qt.QObject):
+    """Calls back, a turn of the event loop later, when a widget has another width."""
+
+    def __init__(self, on_width: Callable[[], None]) -> None:
+        qt.QObject.__init__(self)
+        self._on_width = on_width
+        self._width = -1
+
+    def eventFilter(self, watched: qt.QObject, event: qt.QEvent) -> bool:
+        """Look at resize events; handle none."""
+        if event.type() == qt.QEvent.Resize and watched.width != self._width:
+            self._width = watched.width
+            qt.QTimer.singleShot(0, self._on_width)
+        return False
+
+
+class WheelGuard(qt.QObject):
+    """Keeps the mouse wheel from changing a box that the panel is being scrolled past."""
+
+    def guard(self, widgets: list[qt.QWidget]) -> None:
+        """Install on these widgets."""
+        for widget in widgets:
+            widget.focusPolicy = qt.Qt.StrongFocus
+            widget.installEventFilter(self)
+
+    def eventFilter(self, _watched: qt.QObject, event: qt.QEvent) -> bool:
+        """Leave wheel events to the panel's scroll area."""
+        if event.type() != qt.QEvent.Wheel:
+            return False
+        event.ignore()
+        return True

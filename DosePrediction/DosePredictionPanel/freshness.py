@@ -1,0 +1,98 @@
+"""Whether the result shown still belongs to the inputs, and what has changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .i18n import _
+
+__all__ = ["Freshness", "RunSettings"]
+
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a prediction rests on beside the voxels.
+
+    Args:
+        values: name for people → value (model, prescription, precision …).
+        mapping: channel → structure.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    mapping: Mapping[str, str | None] = field(default_factory=dict)
+
+    def differences(self, other: RunSettings) -> list[str]:
+        """Names of what the two do not share, for people."""
+        channels = [
+            _("channel {name}").format(name=name) for name in _unlike(self.mapping, other.mapping)
+        ]
+        return [*_unlike(self.values, other.values), *channels]
+
+    def uses(self, structure: str) -> bool:
+        """Whether a structure fills a channel: one in none does not reach the network."""
+        return structure in self.mapping.values()
+
+
+@dataclass
+class Freshness:
+    """The inputs and settings as they are now against those of the result."""
+
+    result: RunSettings | None = None
+    now: RunSettings | None = None
+    _edited: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What changed since the result; empty when nothing did or there is no result."""
+        if self.result is None:
+            return ()
+        settings = [] if self.now is None else self.result.differences(self.now)
+        return tuple(dict.fromkeys([*self._edited, *settings]))
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether something changed since the result."""
+        return bool(self.reasons)
+
+    def edited(self, names: Sequence[str], structures: Sequence[str]) -> None:
+        """Compared with the result's inputs, this differs; an edit undone is in it no more.
+
+        Args:
+            names: of segments, or of other inputs ("CT").
+            structures: all segments' names; of those, only what fills a channel counts.
+        """
+        used = self.result
+        self._edited = tuple(
+            name for name in names if name not in structures or (used and used.uses(name))
+        )
+
+    def completed(self, settings: RunSettings) -> None:
+        """A prediction with these settings is complete and shown."""
+        self.result = settings
+        self._edited = ()
+
+    def removed(self) -> None:
+        """The result is gone."""
+        self.result = None
+        self._edited = ()
+
+    def notice(self) -> str:
+        """What to tell the person; empty when the result is current or there is none."""
+        names = self.reasons
+        if not names:
+            return ""
+        text = ", ".join(names[:_NAMES_SHOWN])
+        if len(names) > _NAMES_SHOWN:
+            count = len(names) - _NAMES_SHOWN
+            text = _("{names} and {count} more").format(names=text, count=count)
+        return _("Out of date, changed since this prediction: {names}.").format(names=text)
+
+
+def _unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """Keys whose values differ, in order."""
+    missing = object()
+    keys = dict.fromkeys([*one, *other])
+    return [key for key in keys if one.get(key, missing) != other.get(key, missing)]

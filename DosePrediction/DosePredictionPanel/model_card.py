@@ -1,0 +1,96 @@
+"""Installed models for the selector, and the card of the chosen one."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .i18n import _
+
+if TYPE_CHECKING:
+    from DosePredictionLib.manifest import ModelManifest
+
+__all__ = ["Card", "InstalledModels", "installed_models", "model_card", "prescription_text"]
+
+
+@dataclass(frozen=True)
+class InstalledModels:
+    """Manifests by name, defaults first, and what hindered reading; empty when nothing did."""
+
+    manifests: Mapping[str, ModelManifest]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model's card: a few lines of rich text, and all of it in the tooltip."""
+
+    summary: str
+    details: str
+
+
+def installed_models() -> InstalledModels:
+    """The models to choose from; a damaged manifest is told, not raised."""
+    from DosePredictionLib.errors import DosePredictionError
+    from DosePredictionLib.manifest import installed_manifests
+
+    try:
+        manifests = [manifest for _folder, manifest in installed_manifests()]
+    except DosePredictionError as error:
+        return InstalledModels({}, str(error))
+    ordered = sorted(manifests, key=lambda manifest: (not manifest.default, manifest.title))
+    return InstalledModels({manifest.name: manifest for manifest in ordered})
+
+
+def model_card(manifest: ModelManifest) -> Card:
+    """What the model was trained on, its figures, its prescription and its use."""
+    training = manifest.training
+    trained_on = str(training.get("data") or training.get("source") or _("not stated"))
+    lines = {
+        _("Trained on"): trained_on,
+        _("Measured"): _figures(manifest.validation) or _("no figures"),
+        _("Prescription"): prescription_text(manifest),
+    }
+    further = {
+        _("Validated on"): str(manifest.validation.get("cases", "")),
+        _("Citation"): str(training.get("citation", "")),
+        _("Licence"): manifest.licence,
+        _("Intended use"): manifest.intended_use,
+        _("Weights"): f"SHA-256 {manifest.weights_sha256[:12]}…",
+    }
+    return Card(_rich(lines), _rich({**lines, **further}))
+
+
+def prescription_text(manifest: ModelManifest) -> str:
+    """The doses that the model knows, and in how many fractions."""
+    expected = manifest.expectations
+    doses = " / ".join(f"{gy:g}" for gy in expected.prescription_gy.values())
+    if not doses:
+        return _("not stated")
+    if expected.fractions is None:
+        return _("{doses} Gy").format(doses=doses)
+    return _("{doses} Gy in {fractions} fractions").format(
+        doses=doses, fractions=expected.fractions
+    )
+
+
+def _figures(validation: Mapping[str, Any]) -> str:
+    labels = {
+        "dose_score_gy": _("dose score {mean:.2f} Gy"),
+        "dvh_score_gy": _("DVH score {mean:.2f} Gy"),
+        "mae_body_gy": _("mean error in the body {mean:.2f} Gy"),
+    }
+    texts = [
+        text.format(mean=float(validation[key]["mean"]))
+        for key, text in labels.items()
+        if isinstance(validation.get(key), Mapping) and "mean" in validation[key]
+    ]
+    return ", ".join(texts)
+
+
+def _rich(lines: Mapping[str, str]) -> str:
+    return "<br>".join(
+        f"<b>{html.escape(label)}:</b> {html.escape(text)}" for label, text in lines.items() if text
+    )

@@ -1,0 +1,103 @@
+"""The panel's parameters: saved and restored with the scene, bound to the .ui by name."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import (
+    Default,
+    FloatRange,
+    RangeBounds,
+    WithinRange,
+    parameterNodeWrapper,
+)
+
+from .i18n import _
+
+__all__ = ["DosePredictionParameterNode", "DoseUnit", "Precision", "Shown"]
+
+
+class DoseUnit(Enum):
+    """Unit of the range and the isodoses."""
+
+    GY = "Gy"
+    PERCENT = "%"
+
+    def label(self) -> str:
+        """As the selector shows it."""
+        return self.value
+
+
+class Precision(Enum):
+    """Number format of the network."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+    def label(self) -> str:
+        """As the selector shows it."""
+        return _("Automatic") if self is Precision.AUTO else self.value
+
+
+class Shown(Enum):
+    """What lies over the CT."""
+
+    PREDICTION = "prediction"
+    PLAN = "plan"
+    DIFFERENCE = "difference"
+    CHANGE = "change"
+    NOTHING = "nothing"
+
+    def label(self) -> str:
+        """As the selector shows it."""
+        return {
+            "prediction": _("Predicted dose"),
+            "plan": _("Plan dose"),
+            "difference": _("Prediction − plan"),
+            "change": _("Change since the last result"),
+            "nothing": _("CT only"),
+        }[self.value]
+
+
+@parameterNodeWrapper
+class DosePredictionParameterNode:
+    """Everything that the person chooses.
+
+    ctVolume, segmentation, planDose: the inputs; the plan dose may be None.
+    modelName: the model's name; empty for none.
+    prescriptionGy: highest prescribed dose; 0 for the model's own.
+    corrections: channel → segment's name where the person overruled the matching; "" leaves the
+        channel empty.
+    shown, opacity, doseRange, unit, showIsodoses, showLegend: how the dose is shown; the range is
+        in `unit`.
+    goalTemplate: id of the goals that doses are held against.
+    device, precision: as the worker takes them.
+    stripMarginMm: added on both sides of the tangent strips; below 0: the model's own.
+    keepStrips, keepCoarse, keepWarm: what is left behind by a prediction.
+    resultDose: the predicted dose that the panel shows.
+    """
+
+    ctVolume: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+    planDose: vtkMRMLScalarVolumeNode
+    modelName: str = ""
+    prescriptionGy: Annotated[float, WithinRange(0, 100)] = 0.0
+    corrections: dict[str, str]
+    shown: Shown = Shown.PREDICTION
+    opacity: Annotated[float, WithinRange(0, 1)] = 0.5
+    doseRange: Annotated[FloatRange, RangeBounds(0, 150), Default(FloatRange(5, 75))]
+    unit: DoseUnit = DoseUnit.GY
+    showIsodoses: bool = False
+    showLegend: bool = True
+    goalTemplate: str = ""
+    device: str = "auto"
+    precision: Precision = Precision.AUTO
+    stripMarginMm: Annotated[float, WithinRange(-1, 50)] = -1.0
+    keepStrips: bool = False
+    keepCoarse: bool = False
+    keepWarm: bool = True
+    resultDose: vtkMRMLScalarVolumeNode

@@ -1,0 +1,88 @@
+"""The shipped cases as nodes, offered by the Sample Data module, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import slicer
+
+from .i18n import _
+
+__all__ = ["SAMPLES", "SampleNodes", "load_sample", "register_samples"]
+
+CATEGORY = "Dose Prediction"
+
+SAMPLES = {
+    "DosePredictionHeadNeck": ("openkbp", "pt_235.npz"),
+    "DosePredictionProstate": ("eclipse_rando_prostate",),
+}
+"""Name of a sample → its place below the shipped sample data."""
+
+
+class SampleNodes(NamedTuple):
+    """A case in the scene."""
+
+    ct: Any
+    segmentation: Any
+    plan_dose: Any
+
+
+def load_sample(name: str) -> SampleNodes:
+    """Put a shipped case into the scene.
+
+    Raises:
+        ValueError: there is no such sample.
+    """
+    from DosePredictionLib.io import read_case
+    from DosePredictionLib.resources import resource_path
+    from DosePredictionLib.scene.loading import load_case
+
+    if name not in SAMPLES:
+        raise ValueError(
+            _("There is no sample {name}; there are {names}.").format(
+                name=name, names=", ".join(SAMPLES)
+            )
+        )
+    case = read_case(resource_path("SampleData", *SAMPLES[name]))
+    ct, segmentation, plan = load_case(case, _colors(list(case.structures)))
+    ct.GetDisplayNode().SetAutoWindowLevel(False)
+    ct.GetDisplayNode().SetWindowLevel(400, 40)  # soft tissue, HU
+    segmentation.GetDisplayNode().SetVisibility2DFill(False)
+    slicer.util.setSliceViewerLayers(background=ct, foreground=None, fit=True)
+    return SampleNodes(ct, segmentation, plan)
+
+
+def register_samples() -> None:
+    """Offer the shipped cases in the Sample Data module; nothing is downloaded."""
+    import SampleData
+
+    logic = SampleData.SampleDataLogic
+    if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.12 and later
+        logic.registerCustomSampleDataCategory(CATEGORY, title=_("Dose Prediction"))
+    icons = Path(__file__).resolve().parent.parent / "Resources" / "Icons"
+    for name in SAMPLES:
+        logic.registerCustomSampleDataSource(
+            category=CATEGORY,
+            sampleName=name,
+            nodeNames=name,
+            thumbnailFileName=str(icons / f"{name}.png"),
+            customDownloader=_download,
+        )
+
+
+def _download(source: Any) -> list[Any]:
+    """Called by the Sample Data module."""
+    with slicer.util.tryWithErrorDisplay(_("The sample cannot be loaded."), waitCursor=True):
+        return [node for node in load_sample(source.sampleName) if node is not None]
+    return []
+
+
+def _colors(names: list[str]) -> dict[str, str]:
+    """Structure → color of the channel that it fills."""
+    from DosePredictionLib.mapping import fitting_protocol, propose_mapping
+
+    protocol = fitting_protocol(names)
+    colors = {channel.name: channel.color for channel in protocol.channels}
+    assigned = propose_mapping(names, protocol).assigned
+    return {structure: colors[channel] for channel, structure in assigned.items()}

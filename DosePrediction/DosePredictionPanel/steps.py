@@ -1,0 +1,59 @@
+"""Work in steps: one step per turn of the event loop, so that the window stays usable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import qt
+
+__all__ = ["StepRunner"]
+
+
+class StepRunner:
+    """Runs a generator a step per timer tick.
+
+    Args:
+        steps: yields after each step.
+        on_step: called with what was yielded.
+        on_done: called with what the generator returned.
+        on_error: called with what it raised.
+    """
+
+    def __init__(
+        self,
+        steps: Generator[Any, None, Any],
+        on_step: Callable[[Any], None],
+        on_done: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._steps, self._on_step = steps, on_step
+        self._on_done, self._on_error = on_done, on_error
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self._tick)
+
+    def start(self) -> StepRunner:
+        """Begin with the next turn of the event loop."""
+        self._timer.start()
+        return self
+
+    def stop(self) -> None:
+        """Take no further step; the generator's clean-up runs now."""
+        self._timer.stop()
+        self._steps.close()
+
+    def _tick(self) -> None:
+        try:
+            step = next(self._steps)
+        except StopIteration as stop:
+            value = stop.value
+        except Exception as error:  # whatever a node may do: told to the person, never lost
+            self._timer.stop()
+            self._on_error(error)
+            return
+        else:
+            self._on_step(step)
+            return
+        self._timer.stop()
+        self._on_done(value)

@@ -1,0 +1,102 @@
+"""Input channels that are computed from the masks: distances and prescribed doses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .protocol import StructureProtocol
+
+__all__ = ["DerivedInputs", "derived_channels", "mirrored_derived", "signed_distance_mm"]
+
+
+@dataclass(frozen=True)
+class DerivedInputs:
+    """Which channels follow the strips in a network's input. Part of the model's manifest.
+
+    Args:
+        distances: signed distance maps of no structure, of the targets, or of every input of the
+            protocol, in its order.
+        distance_clip_mm: the distance that becomes 1, or −1 inside; what lies farther is clipped.
+        target_dose: whether one channel holds the targets' dose levels, in units of the model's
+            dose scale, 0 outside; a target without a level of its own counts as 1.
+    """
+
+    distances: Literal["none", "targets", "all"] = "none"
+    distance_clip_mm: float = 50.0
+    target_dose: bool = False
+
+    def mapped(self, protocol: StructureProtocol) -> list[int]:
+        """Indices of the protocol's inputs that have a distance map."""
+        if self.distances == "none":
+            return []
+        return [
+            index
+            for index, channel in enumerate(protocol.inputs)
+            if self.distances == "all" or channel.role == "target"
+        ]
+
+    def count(self, protocol: StructureProtocol) -> int:
+        """Number of derived channels."""
+        return len(self.mapped(protocol)) + int(self.target_dose)
+
+
+def derived_channels(
+    masks: NDArray[np.float32],
+    spacing_mm: Sequence[float],
+    protocol: StructureProtocol,
+    settings: DerivedInputs,
+    dose_scale_gy: float,
+) -> NDArray[np.float32]:
+    """Distance maps, then the targets' dose: `(channel, z, y, x)`.
+
+    Args:
+        masks: the protocol's inputs `(channel, z, y, x)`; inside from one half on.
+        spacing_mm: (x, y, z).
+        dose_scale_gy: the dose that 1 stands for.
+    """
+    result = np.zeros((settings.count(protocol), *masks.shape[1:]), dtype=np.float32)
+    for channel, index in zip(result, settings.mapped(protocol), strict=False):
+        distance = signed_distance_mm(masks[index] >= 0.5, spacing_mm)
+        np.clip(distance / settings.distance_clip_mm, -1, 1, out=channel)
+    if settings.target_dose:
+        for index, structure in enumerate(protocol.inputs):
+            if structure.role == "target":
+                level_gy = dose_scale_gy if structure.level_gy is None else structure.level_gy
+                np.maximum(result[-1], masks[index] * (level_gy / dose_scale_gy), out=result[-1])
+    return result
+
+
+def mirrored_derived(protocol: StructureProtocol, settings: DerivedInputs) -> list[int]:
+    """For each derived channel the one that takes its place in the mirrored patient."""
+    mapped = settings.mapped(protocol)
+    order = [mapped.index(protocol.mirrored[index]) for index in mapped]
+    return order + [len(mapped)] * int(settings.target_dose)
+
+
+def signed_distance_mm(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:
+    """Distance to the nearest voxel on the other side of a mask's edge, mm; negative inside.
+
+    Between voxel centers, less half of the smallest spacing: the voxels on both sides of the edge
+    hold that much, so that the map has no jump there. An empty mask is infinitely far.
+
+    Args:
+        mask: `(z, y, x)`.
+        spacing_mm: (x, y, z).
+    """
+    from scipy import ndimage
+
+    if not mask.any():
+        return np.full(mask.shape, np.inf, dtype=np.float32)
+    if mask.all():
+        return np.full(mask.shape, -np.inf, dtype=np.float32)
+    sampling = tuple(reversed(spacing_mm))
+    outside = ndimage.distance_transform_edt(~mask, sampling=sampling)
+    inside = ndimage.distance_transform_edt(mask, sampling=sampling)
+    half_step = min(spacing_mm) / 2
+    distance: NDArray[np.float64] = np.where(mask, half_step - inside, outside - half_step)
+    return distance.astype(np.float32)

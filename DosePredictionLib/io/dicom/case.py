@@ -1,0 +1,148 @@
+"""A DICOM folder as a case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...case import Case, Prescription
+from ...errors import CaseError
+from ...findings import Finding
+from ...names import read_target
+from ...origin import DicomOrigin, Reference
+from ...volume import Grid, Volume
+from ..doses import dose_gaps
+from .contours import occupancy_of
+from .ct import CtSeries, read_ct
+from .dose import summed_doses
+from .files import DicomFile, Item, quiet_parser
+from .plan import Plan
+from .selection import Selection, select
+from .structure_set import Roi
+
+__all__ = ["DicomCase", "read_dicom"]
+
+_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+_STUDY = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class DicomCase:
+    """A case with what only DICOM knows of it.
+
+    Args:
+        kinds: structure → what the planning system takes it for (PTV, ORGAN, EXTERNAL …).
+    """
+
+    case: Case
+    plan: Plan | None
+    kinds: dict[str, str]
+
+
+def read_dicom(path: Path) -> DicomCase:
+    """Read CT, structures and, where they are, plan and dose from a folder of files in any order.
+
+    Args:
+        path: a folder, searched at any depth; or one of its files, which settles what belongs to
+            the case where the folder holds several.
+
+    Raises:
+        CaseError: the files are damaged, do not belong together, or leave a choice.
+        GeometryError: slices that no regular volume can be made of.
+    """
+    with quiet_parser():
+        selection = select(path)
+        ct = read_ct(selection.ct)
+        structures, kinds, findings = _structures(selection, ct.volume.grid)
+        plan, dose = selection.plan, None
+        if selection.doses:
+            beams = frozenset(beam.number for beam in plan.beams) if plan else frozenset[int]()
+            dose, noticed = summed_doses(selection.doses, ct.volume.grid, {}, beams)
+            findings += noticed
+            for each in selection.doses:
+                findings += dose_gaps(each.volume.grid, ct.volume.grid, structures, "The plan dose")
+        case = Case(
+            name=path.resolve().name if path.is_dir() else path.stem,
+            ct=ct.volume,
+            structures=structures,
+            plan_dose=dose,
+            prescription=_prescription(plan, selection, structures, kinds),
+            findings=(*selection.findings, *ct.findings, *findings),
+            origin=_origin(selection, ct, structures),
+        )
+    return DicomCase(case, plan, kinds)
+
+
+def _structures(
+    selection: Selection, grid: Grid
+) -> tuple[dict[str, Volume], dict[str, str], list[Finding]]:
+    """Occupancy by structure name, what each is taken for, and what was noticed."""
+    if selection.structures is None:
+        from .segmentation import read_segmentations
+
+        masks, findings = read_segmentations(selection.segmentations, grid)
+        return masks, {}, findings
+    structure_set = selection.structures
+    rois = [roi for roi in structure_set.rois if roi.is_region]
+    findings = list(structure_set.findings)
+    masks = {}
+    for roi in rois:
+        masks[roi.name], noticed = occupancy_of(roi.name, roi.loops, grid, structure_set.file.path)
+        findings += noticed
+    if not any(roi.loops for roi in rois):
+        raise CaseError(f"{structure_set.file.path} holds no contours at all.")
+    return masks, {roi.name: roi.kind for roi in rois}, findings + _empty(rois)
+
+
+def _empty(rois: Sequence[Roi]) -> list[Finding]:
+    names = [roi.name for roi in rois if not roi.loops]
+    if not names:
+        return []
+    message = f"Structures without contours: {', '.join(names)}."
+    return [Finding("structures-without-contours", "info", message)]
+
+
+def _prescription(
+    plan: Plan | None, selection: Selection, structures: dict[str, Volume], kinds: dict[str, str]
+) -> Prescription | None:
+    if plan is None:
+        return None
+    filled = [name for name, mask in structures.items() if mask.array.any()]
+    rois = selection.structures.rois if selection.structures else ()
+    names = {roi.number: roi.name for roi in rois if roi.name in filled}
+    targets = [name for name in filled if kinds.get(name) == "PTV"]
+    targets = targets or [name for name in filled if read_target(name, None) is not None]
+    return plan.prescription(names, targets)
+
+
+def _origin(selection: Selection, ct: CtSeries, structures: dict[str, Volume]) -> DicomOrigin:
+    first = selection.ct[0]
+    structure_set = selection.structures
+    rois = structure_set.rois if structure_set else ()
+    return DicomOrigin(
+        patient=_texts(first.item, _PATIENT),
+        study=_texts(first.item, _STUDY),
+        frame_of_reference_uid=first.frame_uid,
+        ct_series_uid=first.series_uid,
+        ct_slices=ct.slices,
+        structure_set=_reference(structure_set.file) if structure_set else None,
+        plan=_reference(selection.plan.file) if selection.plan else None,
+        roi_numbers={roi.name: roi.number for roi in rois if roi.name in structures},
+        patient_position=ct.patient_position,
+    )
+
+
+def _texts(item: Item, keywords: Sequence[str]) -> dict[str, str]:
+    return {keyword: item.text(keyword, "") for keyword in keywords}
+
+
+def _reference(file: DicomFile) -> Reference:
+    return Reference(file.sop_class, file.instance_uid)

@@ -1,0 +1,233 @@
+"""RTDOSE: dose grids in Gy, alone or summed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import CaseError, GeometryError
+from ...findings import Finding
+from ...volume import Grid, Volume
+from ..doses import dose_on_grid
+from .files import RTDOSE, DicomFile, Item, open_dicom, quiet_parser
+from .pixels import stored_pixels
+
+__all__ = ["DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
+
+_EVEN = 0.01
+_HIGHEST_PLAUSIBLE_GY = 500.0
+_WHOLE = ("PLAN", "MULTI_PLAN")
+_PARTS = ("BEAM", "FRACTION", "BRACHY")
+
+
+@dataclass(frozen=True, eq=False)
+class DicomDose:
+    """A dose grid, Gy, and what it is the dose of.
+
+    Args:
+        summation: DoseSummationType: PLAN, BEAM …
+        plan_uid: the plan that it refers to; empty when it names none.
+        part: the beam numbers, or fraction groups, that a BEAM or FRACTION dose is of.
+    """
+
+    file: DicomFile
+    volume: Volume
+    summation: str
+    plan_uid: str
+    part: frozenset[int]
+
+
+def read_rtdose(file: DicomFile) -> DicomDose:
+    """One file's dose on its own grid.
+
+    Raises:
+        CaseError: no dose, relative units, an error distribution, damaged pixels, absurd scaling.
+        GeometryError: frame positions that no regular grid has.
+    """
+    item, path = file.item, file.path
+    if file.sop_class != RTDOSE:
+        raise CaseError(f"{path} is no RTDOSE (modality {item.text('Modality', 'unknown')}).")
+    units = item.text("DoseUnits", "").upper()
+    if units != "GY":
+        raise CaseError(
+            f"{path} holds a dose in units of {units or '(nothing told)'}: only Gy can be used. "
+            "Export the absolute dose."
+        )
+    kind = item.text("DoseType", "PHYSICAL").upper()
+    if kind not in ("PHYSICAL", "EFFECTIVE"):
+        raise CaseError(f"{path} holds DoseType {kind}, which is not a dose.")
+    scaling = item.number("DoseGridScaling")
+    if item.integer("PixelRepresentation", 0) != 0:
+        raise CaseError(f"{path} holds signed values: no dose has them.")
+    stored = stored_pixels(file)
+    stored = stored.reshape(-1, *stored.shape[-2:])
+    highest = float(stored.max()) * scaling
+    if scaling <= 0 or highest > _HIGHEST_PLAUSIBLE_GY:
+        raise CaseError(
+            f"{path}: DoseGridScaling {scaling:g} leads to {highest:.4g} Gy; at most "
+            f"{_HIGHEST_PLAUSIBLE_GY:g} Gy can be meant."
+        )
+    grid, order = _grid(file, stored.shape)
+    gray = (stored[order] * np.float64(scaling)).astype(np.float32)
+    plans = [plan.text("ReferencedSOPInstanceUID", "") for plan in _referenced_plans(file)]
+    return DicomDose(
+        file,
+        Volume(np.ascontiguousarray(gray), grid),
+        item.text("DoseSummationType", "PLAN").upper(),
+        plans[0] if len(plans) == 1 else "",
+        _part(file),
+    )
+
+
+def read_dose_file(path: Path, frame_uid: str | None = None) -> Volume:
+    """The dose of one file on its own grid, Gy.
+
+    Args:
+        frame_uid: the frame of reference that the dose must lie in; None accepts any.
+
+    Raises:
+        CaseError: see `read_rtdose`, or the dose is of another frame of reference.
+    """
+    with quiet_parser():
+        file = open_dicom(path)
+        if frame_uid is not None and file.frame_uid != frame_uid:
+            raise CaseError(
+                f"{path} lies in the frame of reference {file.frame_uid or '(missing)'}, the case "
+                f"in {frame_uid}: the dose belongs to other images."
+            )
+        return read_rtdose(file).volume
+
+
+def _referenced_plans(file: DicomFile) -> list[Item]:
+    return file.item.items("ReferencedRTPlanSequence")
+
+
+def _part(file: DicomFile) -> frozenset[int]:
+    """Beam numbers, or fraction group numbers, that a partial dose names."""
+    groups = [
+        group
+        for plan in _referenced_plans(file)
+        for group in plan.items("ReferencedFractionGroupSequence")
+    ]
+    beams = [
+        beam.integer("ReferencedBeamNumber")
+        for group in groups
+        for beam in group.items("ReferencedBeamSequence")
+    ]
+    return frozenset(
+        beams or [group.integer("ReferencedFractionGroupNumber", 0) for group in groups]
+    )
+
+
+def _grid(file: DicomFile, shape: tuple[int, ...]) -> tuple[Grid, NDArray[np.intp]]:
+    """The dose's grid, and the frames in ascending order along it."""
+    item = file.item
+    axes = item.numbers("ImageOrientationPatient", 6).reshape(2, 3)
+    if np.abs(axes @ axes.T - np.eye(2)).max() > 1e-3:
+        raise GeometryError(f"{file.path}: ImageOrientationPatient holds no perpendicular axes.")
+    normal = np.cross(axes[0], axes[1])
+    origin = item.numbers("ImagePositionPatient", 3)
+    offsets = _offsets(file, shape[0], origin)
+    order = np.argsort(offsets, kind="stable")
+    steps = np.diff(offsets[order])
+    step = float(steps.mean()) if steps.size else item.number("SliceThickness", 1.0)
+    if step <= 0 or (steps.size and np.abs(steps - step).max() > _EVEN * step):
+        raise GeometryError(
+            f"{file.path}: dose planes lie {steps.min():g} to {steps.max():g} mm apart; only a "
+            "regular dose grid can be used. Export it again."
+        )
+    row_mm, column_mm = item.numbers("PixelSpacing", 2)
+    grid = Grid(
+        (shape[2], shape[1], shape[0]),
+        (float(column_mm), float(row_mm), step or 1.0),
+        tuple(origin + offsets[order[0]] * normal),
+        tuple(map(tuple, np.column_stack([axes[0], axes[1], normal]))),
+    )
+    return grid, order
+
+
+def _offsets(file: DicomFile, frames: int, origin: NDArray) -> NDArray[np.float64]:
+    """Positions of the frames along the normal, mm from the first plane's position.
+
+    The vector holds offsets that begin with 0, or z coordinates that begin with that of the image
+    position (PS3.3 C.8.8.3.2).
+    """
+    if frames == 1 and not file.item.has("GridFrameOffsetVector"):
+        return np.zeros(1)
+    vector = file.item.numbers("GridFrameOffsetVector", frames)
+    if abs(vector[0]) < 1e-3:
+        return vector
+    if abs(vector[0] - origin[2]) > 0.01:
+        raise GeometryError(
+            f"{file.path}: GridFrameOffsetVector begins with {vector[0]:g}, which is neither 0 nor "
+            f"the z of the image position, {origin[2]:g} mm."
+        )
+    axes = file.item.numbers("ImageOrientationPatient", 6).reshape(2, 3)
+    along_z = float(np.cross(axes[0], axes[1])[2])
+    if abs(abs(along_z) - 1) > 1e-3:
+        raise GeometryError(f"{file.path}: z coordinates of dose planes need an axial dose grid.")
+    return (vector - vector[0]) * np.sign(along_z)
+
+
+def summed_doses(
+    doses: Sequence[DicomDose],
+    grid: Grid,
+    structures: Mapping[str, Volume],
+    beams: frozenset[int] = frozenset(),
+) -> tuple[Volume, list[Finding]]:
+    """The dose of one plan on `grid`: the plan's own, or the sum of its beams or fractions.
+
+    Args:
+        doses: of one plan; one whole dose, or parts.
+        beams: the plan's treatment beams, when they are known: all must be there.
+
+    Raises:
+        CaseError: several whole doses, parts that appear twice or are missing, or a summation
+            type that cannot be summed.
+        GeometryError: see `dose_on_grid`.
+    """
+    whole = [dose for dose in doses if dose.summation in _WHOLE]
+    if len(whole) > 1:
+        names = ", ".join(dose.file.path.name for dose in whole)
+        raise CaseError(
+            f"{whole[0].file.path.parent} holds {len(whole)} doses of one plan: {names}. Name the "
+            "file of one as the case."
+        )
+    findings: list[Finding] = []
+    if whole:
+        dose, noticed = dose_on_grid(
+            whole[0].volume, grid, structures, f"The plan dose {whole[0].file.path.name}"
+        )
+        return dose, noticed
+    _require_complete(doses, beams)
+    total = np.zeros(grid.shape, dtype=np.float32)
+    for part in doses:
+        dose, noticed = dose_on_grid(part.volume, grid, structures, part.file.path.name)
+        total += dose.array
+        findings += noticed
+    kind = doses[0].summation.lower()
+    message = f"The plan dose is the sum of {len(doses)} {kind} doses."
+    return Volume(total, grid), [*findings, Finding("dose-summed", "info", message)]
+
+
+def _require_complete(doses: Sequence[DicomDose], beams: frozenset[int]) -> None:
+    folder = doses[0].file.path.parent
+    kinds = {dose.summation for dose in doses}
+    if len(kinds) > 1 or not kinds <= set(_PARTS):
+        raise CaseError(
+            f"{folder}: doses of the kinds {', '.join(sorted(kinds))} cannot be summed to a "
+            "plan's. Export the plan's dose."
+        )
+    counted = [number for dose in doses for number in dose.part]
+    if len(set(counted)) < len(counted) or (len(doses) > 1 and not all(d.part for d in doses)):
+        raise CaseError(f"{folder}: a beam's or fraction's dose is there twice, or names none.")
+    missing = beams - set(counted)
+    if kinds == {"BEAM"} and missing:
+        raise CaseError(
+            f"{folder}: the doses of the beams {sorted(missing)} are missing: their sum would be "
+            "wrong. Export the plan's dose."
+        )

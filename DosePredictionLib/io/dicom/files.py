@@ -1,0 +1,273 @@
+"""DICOM files as untrusted input: opened in bounded memory, values with types, damage in one line.
+
+pydicom converts values when they are first asked for, so damage may show anywhere. Everything that
+touches a data set goes through `Item`, which turns whatever pydicom raises into a `CaseError` that
+names the file.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from ...errors import CaseError, DosePredictionError
+
+__all__ = [
+    "CT",
+    "ENHANCED_CT",
+    "RTDOSE",
+    "RTPLAN",
+    "RTSTRUCT",
+    "SEG",
+    "DicomFile",
+    "Item",
+    "damage_in",
+    "has_dicom_prefix",
+    "open_dicom",
+    "quiet_parser",
+]
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+RTDOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+RTPLAN = "1.2.840.10008.5.1.4.1.1.481.5"
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+
+_MODALITY = {CT: "CT", RTDOSE: "RTDOSE", RTSTRUCT: "RTSTRUCT", RTPLAN: "RTPLAN", SEG: "SEG"}
+_PREAMBLE = 128
+_META = 4096  # the file meta information lies within
+_ELEMENT_HEADER = 8
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_ENCAPSULATED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
+_LARGEST_FILE_BYTES = 2**31
+_LARGEST_INFLATED_BYTES = 2**30
+_INFLATED_AT_ONCE_BYTES = 2**24
+_MISSING: Any = object()
+
+
+@contextmanager
+def damage_in(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises on damaged bytes into a `CaseError` that names the file."""
+    try:
+        yield
+    except DosePredictionError:
+        raise
+    except Exception as exception:
+        # Any exception: on damaged bytes pydicom and its codecs raise whatever they stumble over.
+        reason = " ".join(str(exception).split())[:200] or type(exception).__name__
+        raise CaseError(f"{path} is damaged or not readable as DICOM: {reason}") from exception
+
+
+@contextmanager
+def quiet_parser() -> Iterator[None]:
+    """Without pydicom's warnings on values that break the standard: what matters is checked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+class Item:
+    """A data set or an item of a sequence, with typed access; `path` is named in every error."""
+
+    def __init__(self, path: Path, dataset: pydicom.Dataset) -> None:
+        self.path, self.dataset = path, dataset
+
+    def has(self, keyword: str) -> bool:
+        """Whether the element is there with a value."""
+        return self._raw(keyword) not in (None, "", b"", [])
+
+    def _raw(self, keyword: str) -> Any:
+        """The value as it stands: bytes where pydicom has not converted it yet."""
+        with damage_in(self.path):
+            tag = Tag(keyword)
+            value = self.dataset.get_item(tag).value if tag in self.dataset else None
+            return list(value) if isinstance(value, MultiValue) else value
+
+    def text(self, keyword: str, default: str = _MISSING) -> str:
+        """A string, several joined by backslashes; trailing padding removed."""
+        with damage_in(self.path):
+            if not self.has(keyword):
+                return self._default(keyword, default)
+            value = self.dataset.get(keyword)
+            multiple = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+            text = "\\".join(map(str, value)) if multiple else str(value)
+            return text.strip(" \0")
+
+    def numbers(
+        self, keyword: str, count: int | None = None, default: Sequence[float] = _MISSING
+    ) -> NDArray[np.float64]:
+        """Finite numbers, `count` of them if given."""
+        with damage_in(self.path):
+            if not self.has(keyword):
+                return np.asarray(self._default(keyword, default), dtype=float)
+            raw = self._raw(keyword)
+            if isinstance(raw, bytes) and dictionary_VR(Tag(keyword)) == "DS":
+                # Contours hold them by the hundred thousand: parsed at once, not one by one.
+                values = np.fromstring(raw.rstrip(b" \0").decode("ascii"), sep="\\")
+                if values.size != raw.count(b"\\") + 1:  # it stops at what is no number
+                    raise CaseError(f"{self.path}: {keyword} holds something that is no number.")
+            else:
+                values = np.atleast_1d(np.asarray(self.dataset.get(keyword), dtype=float))
+            if count is not None and values.size != count:
+                raise CaseError(
+                    f"{self.path}: {keyword} must hold {count} numbers; it holds {values.size}."
+                )
+            if not np.all(np.isfinite(values)):
+                raise CaseError(f"{self.path}: {keyword} holds NaN or infinite numbers.")
+            return values
+
+    def number(self, keyword: str, default: float | None = _MISSING) -> float:
+        """One finite number."""
+        if default is not _MISSING and not self.has(keyword):
+            return default  # type: ignore[return-value]
+        return float(self.numbers(keyword, 1)[0])
+
+    def integer(self, keyword: str, default: int | None = _MISSING) -> int:
+        """One whole number."""
+        value = self.number(keyword, default)
+        if value is None:
+            return value
+        if not math.isfinite(value) or value != int(value):
+            raise CaseError(f"{self.path}: {keyword} must be a whole number; it is {value:g}.")
+        return int(value)
+
+    def items(self, keyword: str) -> list[Item]:
+        """Items of a sequence; none when it is absent."""
+        with damage_in(self.path):
+            value = self.dataset.get(keyword)
+            if value is None:
+                return []
+            if not isinstance(value, pydicom.sequence.Sequence):
+                raise CaseError(f"{self.path}: {keyword} must be a sequence of items.")
+            return [Item(self.path, item) for item in value]
+
+    def _default(self, keyword: str, default: Any) -> Any:
+        if default is _MISSING:
+            raise CaseError(f"{self.path} lacks {keyword}, which the standard demands.")
+        return default
+
+
+@dataclass(frozen=True, eq=False)
+class DicomFile:
+    """An opened file: what it is, whose, and in which frame of reference."""
+
+    path: Path
+    item: Item
+    sop_class: str
+    instance_uid: str
+    series_uid: str
+    frame_uid: str
+    patient_id: str
+
+    def label(self) -> str:
+        """How a choice between files is put to a person."""
+        names = ("StructureSetLabel", "RTPlanLabel", "SeriesDescription", "DoseSummationType")
+        told = [text for name in names if (text := self.item.text(name, ""))]
+        return f"{self.path.name} ({', '.join(told)})" if told else self.path.name
+
+
+def has_dicom_prefix(path: Path) -> bool:
+    """Whether a file carries the mark of DICOM part 10; any file may be asked about."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
+
+
+def open_dicom(path: Path) -> DicomFile:
+    """Open a file; nothing but its identity is checked.
+
+    Raises:
+        CaseError: not DICOM, truncated in its header, encrypted, too large, or its modality is not
+            that of its class.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST_FILE_BYTES:
+            raise CaseError(f"{path} has {size / 2**30:.1f} GiB; at most 2 GiB are read.")
+        content = path.read_bytes()
+    except OSError as exception:
+        raise CaseError(f"{path} cannot be read: {exception.strerror}.") from exception
+    marked = content[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
+    with damage_in(path):
+        _require_bounded_inflation(path, content)
+        # From memory: a value length of 4 GB then never allocates more than the file holds.
+        dataset = pydicom.dcmread(_source(content), force=not marked)
+    item = Item(path, dataset)
+    if not item.has("SOPClassUID"):
+        if item.has("EncryptedAttributesSequence"):
+            raise CaseError(f"{path} is encrypted: export it again without encryption.")
+        what = "has no SOP class" if marked else "is not DICOM (no 'DICM' at byte 128)"
+        raise CaseError(f"{path} {what}: export it again, or remove it from the folder.")
+    sop_class = item.text("SOPClassUID")
+    modality = item.text("Modality", "")
+    expected = _MODALITY.get(sop_class)
+    if expected is not None and modality != expected:
+        raise CaseError(
+            f"{path} says modality {modality!r}, but its class is that of {expected} "
+            f"({UID(sop_class).name}): one of the two is wrong. Export it again."
+        )
+    return DicomFile(
+        path,
+        item,
+        sop_class,
+        item.text("SOPInstanceUID", ""),
+        item.text("SeriesInstanceUID", ""),
+        item.text("FrameOfReferenceUID", ""),
+        item.text("PatientID", ""),
+    )
+
+
+class _WholeValues(BytesIO):
+    """A file in memory whose values are there whole: pydicom takes a cut one for a short one."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if size is not None and size > _ELEMENT_HEADER and len(data) < size:
+            # pydicom takes an EOFError for the regular end.
+            raise ValueError(
+                f"a value of {size} bytes reaches beyond the end of the file (truncated)"
+            )
+        return data
+
+
+def _source(content: bytes) -> BytesIO:
+    """The content as pydicom reads it; encapsulated pixels are sought in steps beyond the end."""
+    meta = content[:_META]
+    encapsulated = any(root in meta for root in _ENCAPSULATED)
+    return BytesIO(content) if encapsulated else _WholeValues(content)
+
+
+def _require_bounded_inflation(path: Path, content: bytes) -> None:
+    """Refuse a deflated data set that would swell without bound."""
+    if _DEFLATED not in content[:_META]:
+        return
+    # The group length, always the first element, says where the deflated part begins.
+    length = int.from_bytes(content[_PREAMBLE + 12 : _PREAMBLE + 16], "little")
+    deflated = content[_PREAMBLE + 16 + length :]
+    inflater, swollen = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while deflated and swollen < _LARGEST_INFLATED_BYTES:
+        swollen += len(inflater.decompress(deflated, _INFLATED_AT_ONCE_BYTES))
+        deflated = inflater.unconsumed_tail
+    if swollen >= _LARGEST_INFLATED_BYTES:
+        raise CaseError(
+            f"{path} is deflated and swells beyond {_LARGEST_INFLATED_BYTES} bytes: export it "
+            "uncompressed."
+        )

@@ -1,0 +1,251 @@
+"""RTPLAN: prescription, fractions, technique, beams and their control points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...case import Prescription
+from ...errors import CaseError
+from .files import RTPLAN, DicomFile, Item
+
+__all__ = ["Beam", "Plan", "Technique", "read_plan"]
+
+Technique = Literal["VMAT", "conformal arc", "IMRT", "3D-CRT", "brachytherapy"]
+Array = NDArray[np.float64]
+
+_FEW_SEGMENTS = 10
+_MOST_PRESCRIBED_GY = 200.0
+
+
+@dataclass(frozen=True, eq=False)
+class Beam:
+    """One treatment beam; every array has a row for each control point.
+
+    Args:
+        kind: STATIC or DYNAMIC.
+        meterset: monitor units of one fraction; None when the plan has none.
+        weight: cumulative meterset as a share of its final value, 0 to 1.
+        gantry_degrees, collimator_degrees, couch_degrees: IEC 61217.
+        jaws_x_mm, jaws_y_mm: `(control point, 2)` in the isocenter plane; NaN where there are none.
+        leaves_mm: `(control point, bank, leaf pair)`; no pairs without a multileaf collimator.
+        leaf_borders_mm: `(leaf pair + 1,)` across the leaves.
+        leaves_along: X or Y, the direction in which leaves move; empty without them.
+        isocenter_mm: LPS; None when not told.
+    """
+
+    number: int
+    name: str
+    machine: str
+    kind: str
+    radiation: str
+    energy_mv: float | None
+    meterset: float | None
+    weight: Array
+    gantry_degrees: Array
+    collimator_degrees: Array
+    couch_degrees: Array
+    jaws_x_mm: Array
+    jaws_y_mm: Array
+    leaves_mm: Array
+    leaf_borders_mm: Array
+    leaves_along: str
+    isocenter_mm: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The content of an RTPLAN.
+
+    Args:
+        targets: (ROI number or None, description, Gy) of each prescribed target.
+        structure_set_uid: what it was planned on; empty when it names none.
+    """
+
+    file: DicomFile
+    label: str
+    fractions: int | None
+    technique: Technique
+    targets: tuple[tuple[int | None, str, float], ...]
+    beams: tuple[Beam, ...]
+    structure_set_uid: str
+
+    def prescription(self, names: dict[int, str], target_names: list[str]) -> Prescription | None:
+        """Dose per target, called as the structures are; None when the plan prescribes none.
+
+        Args:
+            names: ROI number → structure.
+            target_names: structures that are targets; a single one takes a single prescription
+                whose description names no structure.
+        """
+        prescribed: dict[str, float] = {}
+        for number, description, dose_gy in self.targets:
+            name = names.get(number, "") if number is not None else ""
+            if not name and len(self.targets) == 1 and len(target_names) == 1:
+                name = target_names[0]
+            name = name or description or f"Target {len(prescribed) + 1}"
+            prescribed[name] = max(dose_gy, prescribed.get(name, 0.0))
+        if not prescribed:
+            return None
+        return Prescription(prescribed, self.fractions, self.technique)
+
+
+def read_plan(file: DicomFile) -> Plan:
+    """Read a plan; beams that only set up or image are left out.
+
+    Raises:
+        CaseError: damaged, or values that no plan has.
+    """
+    item = file.item
+    if file.sop_class != RTPLAN:
+        raise CaseError(f"{file.path} is no RTPLAN.")
+    groups = item.items("FractionGroupSequence")
+    metersets = {
+        beam.integer("ReferencedBeamNumber"): beam.number("BeamMeterset")
+        for group in groups
+        for beam in group.items("ReferencedBeamSequence")
+        if beam.has("BeamMeterset")
+    }
+    fractions = [
+        group.integer("NumberOfFractionsPlanned")
+        for group in groups
+        if group.has("NumberOfFractionsPlanned")
+    ]
+    beams = tuple(
+        _beam(beam, metersets)
+        for beam in item.items("BeamSequence")
+        if beam.text("TreatmentDeliveryType", "TREATMENT") in ("TREATMENT", "CONTINUATION")
+        # An imaging field may call itself treatment, but has no meterset.
+        and (not metersets or beam.integer("BeamNumber") in metersets)
+    )
+    sets = item.items("ReferencedStructureSetSequence")
+    return Plan(
+        file=file,
+        label=item.text("RTPlanLabel", ""),
+        fractions=_fractions(file, fractions),
+        technique=_technique(beams),
+        targets=_targets(item),
+        beams=beams,
+        structure_set_uid=sets[0].text("ReferencedSOPInstanceUID", "") if sets else "",
+    )
+
+
+def _fractions(file: DicomFile, planned: list[int]) -> int | None:
+    """Those of one fraction group; groups follow each other, so several add up."""
+    total = sum(planned)
+    if not 0 <= total <= 200:
+        raise CaseError(f"{file.path} plans {total} fractions, which cannot be.")
+    return total or None
+
+
+def _targets(item: Item) -> tuple[tuple[int | None, str, float], ...]:
+    targets = []
+    for reference in item.items("DoseReferenceSequence"):
+        kind = reference.text("DoseReferenceType", "")
+        if kind != "TARGET" or not reference.has("TargetPrescriptionDose"):
+            continue
+        dose_gy = reference.number("TargetPrescriptionDose")
+        if dose_gy == 0:
+            continue
+        if not 0 < dose_gy <= _MOST_PRESCRIBED_GY:
+            raise CaseError(f"{item.path} prescribes {dose_gy:g} Gy, which cannot be.")
+        number = (
+            reference.integer("ReferencedROINumber")
+            if reference.has("ReferencedROINumber")
+            else None
+        )
+        targets.append((number, reference.text("DoseReferenceDescription", ""), dose_gy))
+    return tuple(targets)
+
+
+def _beam(beam: Item, metersets: dict[int, float]) -> Beam:
+    number = beam.integer("BeamNumber")
+    points = beam.items("ControlPointSequence")
+    if not points:
+        raise CaseError(f"{beam.path}: beam {number} has no control points.")
+    devices = beam.items("BeamLimitingDeviceSequence")
+    mlc = next((d for d in devices if d.text("RTBeamLimitingDeviceType")[:3] == "MLC"), None)
+    kind = mlc.text("RTBeamLimitingDeviceType") if mlc else ""
+    pairs = mlc.integer("NumberOfLeafJawPairs") if mlc else 0
+    positions = _device_positions(points)
+    final = beam.number("FinalCumulativeMetersetWeight", 1.0)
+    weight = _held(points, "CumulativeMetersetWeight", 0.0)
+    energy = points[0].number("NominalBeamEnergy", None)
+    isocenter = points[0].numbers("IsocenterPosition", default=())
+    return Beam(
+        number=number,
+        name=beam.text("BeamName", "") or f"Beam {number}",
+        machine=beam.text("TreatmentMachineName", ""),
+        kind=beam.text("BeamType", "STATIC"),
+        radiation=beam.text("RadiationType", ""),
+        energy_mv=energy,
+        meterset=metersets.get(number),
+        weight=weight / final if final > 0 else weight,
+        gantry_degrees=_held(points, "GantryAngle", 0.0),
+        collimator_degrees=_held(points, "BeamLimitingDeviceAngle", 0.0),
+        couch_degrees=_held(points, "PatientSupportAngle", 0.0),
+        jaws_x_mm=_positions(beam, positions, ("ASYMX", "X"), 2),
+        jaws_y_mm=_positions(beam, positions, ("ASYMY", "Y"), 2),
+        leaves_mm=_positions(beam, positions, (kind,), 2 * pairs).reshape(len(points), 2, -1),
+        leaf_borders_mm=mlc.numbers("LeafPositionBoundaries", pairs + 1) if mlc else np.zeros(0),
+        leaves_along=kind[3:4],
+        isocenter_mm=tuple(isocenter) if isocenter.size == 3 else None,
+    )
+
+
+def _held(points: list[Item], keyword: str, first: float) -> Array:
+    """A value at each control point; one that is not given stays as it was."""
+    values = []
+    for point in points:
+        first = point.number(keyword, first)
+        values.append(first)
+    return np.array(values)
+
+
+def _device_positions(points: list[Item]) -> list[dict[str, Array]]:
+    """Positions by device at each control point; what is not given stays as it was."""
+    held: dict[str, Array] = {}
+    result = []
+    for point in points:
+        for device in point.items("BeamLimitingDevicePositionSequence"):
+            kind = device.text("RTBeamLimitingDeviceType")
+            held = {**held, kind: device.numbers("LeafJawPositions")}
+        result.append(held)
+    return result
+
+
+def _positions(
+    beam: Item, positions: list[dict[str, Array]], kinds: tuple[str, ...], count: int
+) -> Array:
+    """`(control point, count)` of the first device that there is; NaN without it."""
+    kind = next((kind for kind in kinds if kind in positions[-1]), None)
+    rows = [
+        at.get(kind, np.full(count, np.nan)) if kind else np.full(count, np.nan) for at in positions
+    ]
+    if any(row.size != count for row in rows):
+        raise CaseError(
+            f"{beam.path}: {kind} of beam {beam.text('BeamNumber', '')} has not {count} positions "
+            "at every control point."
+        )
+    return np.array(rows).reshape(len(positions), count)
+
+
+def _technique(beams: tuple[Beam, ...]) -> Technique:
+    """What the machine's motion says; the plan has no field that can be relied on."""
+    if not beams:
+        return "brachytherapy"
+    rotates = any(np.ptp(beam.gantry_degrees) > 1.0 for beam in beams)
+    shapes = max(_shapes(beam) for beam in beams)
+    if rotates:
+        return "VMAT" if shapes > 1 else "conformal arc"
+    return "IMRT" if shapes > _FEW_SEGMENTS or any(b.kind == "DYNAMIC" for b in beams) else "3D-CRT"
+
+
+def _shapes(beam: Beam) -> int:
+    """Distinct leaf positions of a beam."""
+    if beam.leaves_mm.size == 0:
+        return 1
+    return len(np.unique(np.nan_to_num(beam.leaves_mm).reshape(len(beam.leaves_mm), -1), axis=0))

@@ -1,0 +1,84 @@
+"""DICOM SEG: structures as masks, decoded by highdicom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import CaseError
+from ...findings import Finding
+from ...volume import Grid, Volume
+from .files import DicomFile, damage_in
+
+__all__ = ["read_segmentations"]
+
+
+def read_segmentations(
+    files: Sequence[DicomFile], grid: Grid
+) -> tuple[dict[str, Volume], list[Finding]]:
+    """Every segment of several files on the CT's grid, by its label.
+
+    Binary segments on the CT's own slices become boolean; fractional ones, and those on other
+    grids, occupancy.
+
+    Raises:
+        CaseError: highdicom is missing, a file is damaged, or lies beside the CT.
+        GeometryError: the segments form no regular volume.
+    """
+    masks: dict[str, Volume] = {}
+    findings: list[Finding] = []
+    for file in files:
+        for label, volume in _segments(file):
+            name = label if label not in masks else f"{label} ({file.path.stem})"
+            if name in masks:
+                raise CaseError(f"{file.path} holds two segments called {label!r}. Rename one.")
+            if volume.grid.extent_overlaps(grid):
+                masks[name] = _on_grid(volume, grid)
+                continue
+            raise CaseError(
+                f"{file.path}: {label} lies on {volume.grid} and does not overlap the CT on {grid}."
+            )
+    return masks, findings
+
+
+def _segments(file: DicomFile) -> list[tuple[str, Volume]]:
+    try:
+        from highdicom.seg import Segmentation
+    except ImportError as exception:
+        raise CaseError(
+            f"{file.path} is a DICOM segmentation, which highdicom decodes: pip install highdicom "
+            "(it needs pydicom 3)."
+        ) from exception
+    with damage_in(file.path):
+        segmentation = Segmentation.from_dataset(file.item.dataset, copy=False)
+        result = []
+        for number in segmentation.segment_numbers:
+            description = segmentation.get_segment_description(number)
+            stored = segmentation.get_volume(segment_numbers=[number], allow_missing_positions=True)
+            result.append((str(description.segment_label), _volume(stored)))
+        return result
+
+
+def _volume(stored: Any) -> Volume:
+    """From highdicom's (slice, row, column) to an array `(z, y, x)` with its grid."""
+    affine = np.asarray(stored.affine, dtype=float)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    array = np.ascontiguousarray(np.asarray(stored.array)[..., 0])
+    z, y, x = array.shape
+    direction = (affine[:3, :3] / spacing)[:, ::-1]
+    grid = Grid((x, y, z), tuple(spacing[::-1]), tuple(affine[:3, 3]), tuple(map(tuple, direction)))
+    return Volume(array if array.dtype.kind == "f" else array > 0, grid)
+
+
+def _on_grid(volume: Volume, grid: Grid) -> Volume:
+    """A segment that covers some of the CT's slices, on all of them."""
+    if volume.array.dtype != bool:
+        return volume.resampled_to(grid, "linear")
+    carried = volume.resampled_to(grid, "occupancy")
+    if carried.array.dtype == bool:
+        return Volume(carried.array, grid)
+    array = np.clip(carried.array, 0, 1)
+    partial = (array > 1e-3) & (array < 1 - 1e-3)
+    return Volume(array if partial.any() else array > 0.5, grid)

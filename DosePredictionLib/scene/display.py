@@ -1,0 +1,231 @@
+"""How a dose lies over the CT: colors, range, isodose lines, legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import slicer
+
+from ..errors import CaseError
+from .colors import LEVELS, fill_level_table
+from .hierarchy import place_below
+from .isodoses import isodose_surfaces, set_up_isodose_model
+from .restore import borrow_display, hide_fill
+from .results import SceneResult
+from .runs import Draft, enter_scene, inputs_of, result_nodes
+
+__all__ = ["DisplaySettings", "Layer", "Unit", "apply_display", "default_range"]
+
+Layer = Literal["prediction", "plan", "difference", "change", "nothing"]
+Unit = Literal["Gy", "%"]
+
+_LEGEND_TITLES = {"difference": "Prediction − plan (Gy)", "change": "New − old (Gy)"}
+
+
+@dataclass(frozen=True)
+class DisplaySettings:
+    """How a result is shown.
+
+    Args:
+        layer: what lies over the CT.
+        opacity: of the overlay, 0…1.
+        low, high: range of the dose's colors in `unit`; below `low` nothing is drawn. None: the
+            default. Differences have a range of their own.
+        unit: Gy, or percent of the highest prescription.
+        isodoses: whether isodose lines of the shown dose are drawn (of the predicted one over a
+            difference).
+        legend: whether the color legend is shown.
+    """
+
+    layer: Layer = "prediction"
+    opacity: float = 0.5
+    low: float | None = None
+    high: float | None = None
+    unit: Unit = "Gy"
+    isodoses: bool = False
+    legend: bool = True
+
+
+def default_range(result: SceneResult, unit: Unit = "Gy") -> tuple[float, float]:
+    """First and last isodose level, in `unit`."""
+    factor = 1.0 if unit == "%" else result.prescription_gy / 100
+    return LEVELS[0][0] * factor, LEVELS[-1][0] * factor
+
+
+def apply_display(result: SceneResult, settings: DisplaySettings) -> None:
+    """Show a result in all slice views; quick enough to follow a slider.
+
+    The first time that isodose lines are asked for, they are computed.
+
+    Raises:
+        CaseError: the result has been removed, or has no such layer.
+    """
+    nodes = result_nodes(result.run)
+    if "dose" not in nodes:
+        raise CaseError("This result has been removed from the scene. Predict again.")
+    volume = _volume(result, nodes, settings.layer)
+    low_gy, high_gy = _range_gy(result, settings)
+    plan = result.plan if settings.layer == "plan" else None
+    displays = [nodes["dose-display"]]
+    if "coarse-display" in nodes:
+        displays.append(nodes["coarse-display"])
+    if plan is not None:
+        displays.append(borrow_display(nodes["dose"], plan))
+    for display in displays:
+        _set_dose_display(display, nodes["colors"], low_gy, high_gy)
+    _color_levels(result, nodes["level-colors"], settings.unit, (low_gy, high_gy))
+    nodes = _show_isodoses(result, nodes, plan, settings.isodoses)
+    _show_layers(nodes, result.plan, volume, settings.opacity)
+    _show_legend(result, nodes, volume, settings)
+    if volume is not None or settings.isodoses:
+        hide_fill(nodes["dose"])
+
+
+def _volume(result: SceneResult, nodes: Mapping[str, Any], layer: Layer) -> Any:
+    """The volume of a layer; None for "nothing"."""
+    if layer == "nothing":
+        return None
+    volume = {
+        "prediction": nodes["dose"],
+        "plan": result.plan,
+        "difference": nodes.get("difference"),
+        "change": nodes.get("change"),
+    }[layer]
+    if volume is None or volume.GetScene() is None:
+        needs = "an earlier result" if layer == "change" else "a plan dose"
+        raise CaseError(f"There is no {layer} to show: it needs {needs}.")
+    return volume
+
+
+def _range_gy(result: SceneResult, settings: DisplaySettings) -> tuple[float, float]:
+    low, high = default_range(result, settings.unit)
+    low = low if settings.low is None else settings.low
+    high = high if settings.high is None else settings.high
+    factor = result.prescription_gy / 100 if settings.unit == "%" else 1.0
+    return low * factor, max(high * factor, low * factor + 1e-3)
+
+
+def _set_dose_display(display: Any, colors: Any, low_gy: float, high_gy: float) -> None:
+    was = display.StartModify()
+    display.SetAutoWindowLevel(False)
+    display.SetAndObserveColorNodeID(colors.GetID())
+    display.SetWindowLevelMinMax(low_gy, high_gy)
+    display.SetAutoThreshold(False)
+    display.SetThreshold(low_gy, float(np.finfo(np.float32).max))
+    display.SetApplyThreshold(True)
+    display.EndModify(was)
+
+
+def _show_layers(nodes: Mapping[str, Any], plan: Any, volume: Any, opacity: float) -> None:
+    """Background and foreground of every slice view; a foreground of the user's own stays."""
+    dose = nodes["dose"]
+    ct, _ = inputs_of(dose)
+    own = {node.GetID() for node in nodes.values()} | ({plan.GetID()} if plan else set())
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        was = composite.StartModify()
+        if ct is not None:
+            composite.SetBackgroundVolumeID(ct.GetID())
+        if volume is not None:
+            composite.SetForegroundVolumeID(volume.GetID())
+            composite.SetForegroundOpacity(opacity)
+        elif composite.GetForegroundVolumeID() in own:
+            composite.SetForegroundVolumeID(None)
+        composite.EndModify(was)
+
+
+def _color_levels(
+    result: SceneResult, table: Any, unit: Unit, range_gy: tuple[float, float]
+) -> None:
+    """Name the levels in the unit, in the colors that the dose is drawn with."""
+    levels_gy = np.array([percent for percent, _ in LEVELS]) * result.prescription_gy / 100
+    shares = (levels_gy - range_gy[0]) / (range_gy[1] - range_gy[0])
+    if unit == "%":
+        names = [f"{percent:g}" for percent, _ in LEVELS]
+    else:
+        names = [f"{level_gy:.1f}" for level_gy in levels_gy]
+    fill_level_table(table, names, list(shares))
+
+
+def _show_isodoses(
+    result: SceneResult, nodes: Mapping[str, Any], plan: Any, visible: bool
+) -> dict[str, Any]:
+    """Isodoses of the predicted dose, or of the plan's where that is shown; all nodes."""
+    wanted = "isodoses" if plan is None else "isodoses-plan"
+    dose = nodes["dose"] if plan is None else plan
+    if wanted not in nodes:
+        nodes = {**nodes, **_add_isodoses(result, nodes, wanted, dose)}
+    if visible and not nodes[wanted].GetPolyData().GetNumberOfPoints():
+        surfaces = isodose_surfaces(dose, result.prescription_gy)
+        nodes[wanted].SetAndObservePolyData(surfaces)
+    for role in ("isodoses", "isodoses-plan"):
+        if role in nodes:
+            shown = visible and role == wanted
+            nodes[f"{role}-display"].SetSliceIntersectionOpacity(1.0 if shown else 0.0)
+    return dict(nodes)
+
+
+def _add_isodoses(
+    result: SceneResult, nodes: Mapping[str, Any], role: str, dose: Any
+) -> dict[str, Any]:
+    def fill(model: Any, made: Mapping[str, Any]) -> None:
+        set_up_isodose_model(model, made[f"{role}-display"], dose, nodes["level-colors"])
+
+    name = f"{dose.GetName()}_IsodoseLevels"
+    drafts = [
+        Draft(f"{role}-display", "vtkMRMLModelDisplayNode", name, lambda node, _: None),
+        Draft(role, "vtkMRMLModelNode", name, fill),
+    ]
+    made = enter_scene(dose.GetScene(), drafts, result.run, {})
+    place_below(dose.GetScene(), nodes["dose"], made[role])
+    return made
+
+
+def _show_legend(
+    result: SceneResult, nodes: Mapping[str, Any], volume: Any, settings: DisplaySettings
+) -> None:
+    """One legend a layer, of which the shown layer's is visible.
+
+    Doses have a legend of their levels (the isodose model's colors), which can be in either unit;
+    a difference has the legend of its volume, Gy.
+    """
+    wanted = f"{settings.layer}-legend"
+    carriers = {"prediction": "isodoses", "plan": "isodoses-plan"}
+    carrier = nodes.get(carriers.get(settings.layer, settings.layer))
+    if settings.legend and carrier is not None and wanted not in nodes:
+        of_levels = settings.layer in carriers
+        nodes = {**nodes, **_add_legend(result, wanted, carrier, of_levels)}
+    for role, legend in nodes.items():
+        if role.endswith("-legend"):
+            visible = settings.legend and volume is not None and role == wanted
+            legend.SetVisibility(visible)
+            if visible and settings.layer in carriers:
+                unit = f"% of {result.prescription_gy:g} Gy" if settings.unit == "%" else "Gy"
+                legend.SetTitleText(f"Dose ({unit})")
+
+
+def _add_legend(result: SceneResult, role: str, carrier: Any, of_levels: bool) -> dict[str, Any]:
+    def fill(legend: Any, made: Mapping[str, Any]) -> None:
+        legend.SetAndObservePrimaryDisplayNode(carrier.GetDisplayNode())
+        legend.SetOrientation(legend.Vertical)
+        legend.SetPosition(0.98, 0.5)
+        legend.SetSize(0.15, 0.6)
+        legend.SetVisibility3D(False)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            if view.GetOrientation() == "Axial":  # one legend is enough; it covers the picture
+                legend.AddViewNodeID(view.GetID())
+        if of_levels:
+            legend.SetMaxNumberOfColors(len(LEVELS))
+            legend.SetUseColorNamesForLabels(True)
+            legend.SetLabelFormat(legend.GetDefaultTextLabelFormat())
+        else:
+            legend.SetTitleText(_LEGEND_TITLES[role.removesuffix("-legend")])
+            legend.SetNumberOfLabels(5)
+            legend.SetLabelFormat("%+.1f")
+        carrier.AddAndObserveDisplayNodeID(legend.GetID())
+        legend.Modified()  # adding it to the carrier alone does not draw it
+
+    draft = Draft(role, "vtkMRMLColorLegendDisplayNode", f"{carrier.GetName()} legend", fill)
+    return enter_scene(carrier.GetScene(), [draft], result.run, {})

@@ -1,0 +1,121 @@
+"""Voxels of a result as volume and segmentation nodes; prepared outside the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from vtk.util.numpy_support import numpy_to_vtk
+
+from ..volume import Grid
+from .geometry import LPS_FROM_RAS, vtk_matrix
+from .runs import Draft
+
+__all__ = ["Placement", "image_of", "strip_draft", "strip_labelmap", "volume_drafts"]
+
+_STRIP_COLORS = ((0.35, 0.7, 0.9), (0.9, 0.6, 0.0), (0.0, 0.6, 0.5), (0.8, 0.5, 0.7))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the voxels of a result lie: the CT's own place, whatever that is.
+
+    Args:
+        index_to_ras: 4×4, index (x, y, z) → RAS before the transform.
+        transform_id: node ID of the CT's parent transform; None without one.
+    """
+
+    index_to_ras: NDArray[np.float64]
+    transform_id: str | None
+
+    @classmethod
+    def in_world(cls, grid: Grid) -> Placement:
+        """A grid in LPS mm of the world."""
+        return cls(LPS_FROM_RAS @ grid.index_to_world, None)
+
+
+def image_of(array: NDArray) -> Any:
+    """A copy of an array `(z, y, x)` as vtkImageData, float32."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(*array.shape[::-1])
+    values = np.ascontiguousarray(array, dtype=np.float32).ravel()
+    image.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
+    return image
+
+
+def volume_drafts(
+    role: str,
+    name: str,
+    image: Any,
+    placement: Placement,
+    colors: str,
+    window: tuple[float, float],
+    is_dose: bool = False,
+) -> list[Draft]:
+    """A volume and its display.
+
+    Args:
+        colors: role of the color table.
+        window: values of the first and the last color; a dose is not drawn below the first.
+        is_dose: whether SlicerRT may take it for a dose: Gy and never negative.
+    """
+
+    def fill_display(node: Any, nodes: Mapping[str, Any]) -> None:
+        node.SetAutoWindowLevel(False)
+        node.SetAndObserveColorNodeID(nodes[colors].GetID())
+        node.SetWindowLevelMinMax(*window)
+        node.SetAutoThreshold(False)
+        node.SetLowerThreshold(window[0])
+        node.SetUpperThreshold(float(np.finfo(np.float32).max))
+        node.SetApplyThreshold(colors == "colors")
+
+    def fill_volume(node: Any, nodes: Mapping[str, Any]) -> None:
+        node.SetIJKToRASMatrix(vtk_matrix(placement.index_to_ras))
+        node.SetAndObserveTransformNodeID(placement.transform_id)
+        node.SetAndObserveImageData(image)
+        node.SetAndObserveDisplayNodeID(nodes[f"{role}-display"].GetID())
+        if is_dose:
+            node.SetAttribute("DicomRtImport.DoseVolume", "1")
+        if role != "gamma":
+            units = slicer.vtkCodedEntry()
+            units.SetValueSchemeMeaning("Gy", "UCUM", "Gray")
+            node.SetVoxelValueUnits(units)
+
+    return [
+        Draft(f"{role}-display", "vtkMRMLScalarVolumeDisplayNode", f"{name} display", fill_display),
+        Draft(role, "vtkMRMLScalarVolumeNode", name, fill_volume),
+    ]
+
+
+def strip_labelmap(mask: NDArray, placement: Placement) -> Any:
+    """A strip's mask `(z, y, x)` as a labelmap."""
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*mask.shape[::-1])
+    values = (mask > 0).astype(np.uint8).ravel()
+    image.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
+    image.SetImageToWorldMatrix(vtk_matrix(placement.index_to_ras))
+    return image
+
+
+def strip_draft(name: str, labelmaps: Mapping[int, Any], placement: Placement, ct: Any) -> Draft:
+    """The tangent strips as a segmentation, hidden until it is looked at."""
+
+    def fill(node: Any, nodes: Mapping[str, Any]) -> None:
+        is_new = node.GetDisplayNode() is None
+        node.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+        node.SetAndObserveTransformNodeID(placement.transform_id)
+        node.GetSegmentation().RemoveAllSegments()
+        if is_new:
+            node.CreateDefaultDisplayNodes()
+            node.GetDisplayNode().SetVisibility(False)
+        for (angle, labelmap), color in zip(labelmaps.items(), _STRIP_COLORS, strict=False):
+            node.AddSegmentFromBinaryLabelmapRepresentation(
+                labelmap, f"Strip {angle}°", color, f"strip_{angle:03d}"
+            )
+
+    return Draft("strips", "vtkMRMLSegmentationNode", name, fill)

@@ -1,0 +1,96 @@
+"""Isodose surfaces, which the slice views show as closed lines; named as SlicerRT names them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk
+
+from .colors import LEVELS
+from .geometry import array_of_image, index_to_ras, vtk_matrix
+
+__all__ = ["isodose_surfaces", "set_up_isodose_model"]
+
+_LEVEL_GY, _LEVEL = "isolevels", "level"
+
+
+def isodose_surfaces(dose: Any, prescription_gy: float) -> Any:
+    """The surfaces of all levels, in the dose's RAS before its transform.
+
+    Point data: `isolevels` (Gy, as SlicerRT's) and `level`, the number of the level.
+    """
+    levels_gy = [percent * prescription_gy / 100 for percent, _ in LEVELS]
+    padded = _padded_block(dose.GetImageData(), levels_gy[0])
+    together = vtk.vtkAppendPolyData()
+    together.AddInputData(vtk.vtkPolyData())
+    if padded is not None:
+        for number, level_gy in enumerate(levels_gy):
+            together.AddInputData(_surface(padded, level_gy, number))
+    to_ras = vtk.vtkTransform()
+    to_ras.SetMatrix(vtk_matrix(index_to_ras(dose)))
+    placed = vtk.vtkTransformPolyDataFilter()
+    placed.SetInputConnection(together.GetOutputPort())
+    placed.SetTransform(to_ras)
+    placed.Update()
+    return placed.GetOutput()
+
+
+def _padded_block(image: Any, lowest_gy: float) -> Any:
+    """The block above the lowest level with a border of zeros, so that surfaces close."""
+    array = array_of_image(image)
+    box = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        reached = np.flatnonzero(array.max(axis=others) >= lowest_gy)
+        if reached.size == 0:
+            return None
+        box.append(slice(int(reached[0]), int(reached[-1]) + 1))
+    block = np.pad(array[tuple(box)], 1)
+    padded = vtk.vtkImageData()
+    padded.SetDimensions(*block.shape[::-1])
+    padded.SetOrigin(*(each.start - 1 for each in box[::-1]))
+    padded.GetPointData().SetScalars(numpy_to_vtk(block.ravel(), deep=True))
+    return padded
+
+
+def _surface(image: Any, level_gy: float, number: int) -> Any:
+    edges = vtk.vtkFlyingEdges3D()
+    edges.SetInputData(image)
+    edges.SetValue(0, level_gy)
+    edges.ComputeScalarsOff()
+    edges.ComputeGradientsOff()
+    edges.ComputeNormalsOff()
+    edges.Update()
+    surface = edges.GetOutput()
+    for name, value in ((_LEVEL_GY, level_gy), (_LEVEL, number)):
+        values = np.full(surface.GetNumberOfPoints(), value, np.float32)
+        array = numpy_to_vtk(values, deep=True)
+        array.SetName(name)
+        surface.GetPointData().AddArray(array)
+    return surface
+
+
+def set_up_isodose_model(model: Any, display: Any, dose: Any, colors: Any) -> None:
+    """Set a model node up for surfaces that are yet to come; drawn as lines on slices.
+
+    The display itself stays visible, for the color legend follows it; the opacity of slice
+    intersections shows and hides the lines.
+    """
+    model.SetAttribute("DicomRtImport.IsodoseModel", "1")
+    model.SetAndObserveTransformNodeID(dose.GetTransformNodeID())
+    model.SetAndObservePolyData(vtk.vtkPolyData())
+    display.SetAndObserveColorNodeID(colors.GetID())
+    display.SetActiveScalarName(_LEVEL)
+    display.SetScalarVisibility(True)
+    display.SetScalarRangeFlag(display.UseManualScalarRange)
+    display.SetScalarRange(0, len(LEVELS) - 1)
+    display.SetBackfaceCulling(False)
+    display.SetVisibility(True)
+    display.SetVisibility2D(True)
+    display.SetSliceIntersectionOpacity(0.0)
+    display.SetVisibility3D(False)
+    display.SetSliceIntersectionThickness(2)
+    display.SetOpacity(0.4)
+    model.SetAndObserveDisplayNodeID(display.GetID())

@@ -1,0 +1,69 @@
+"""A case → nodes: CT, segmentation and plan dose, as if a person had loaded them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk
+
+from ..case import Case
+from ..volume import Volume
+from .geometry import LPS_FROM_RAS, vtk_matrix
+
+__all__ = ["load_case"]
+
+
+def load_case(case: Case, colors: Mapping[str, str] | None = None) -> tuple[Any, Any, Any]:
+    """Add a case to the scene: CT, segmentation, and the plan's dose or None.
+
+    Args:
+        colors: structure → "#rrggbb"; the others get Slicer's own.
+    """
+    ct = _add_volume(case.ct, f"{case.name} CT")
+    segmentation = slicer.mrmlScene.AddNewNodeByClass(
+        "vtkMRMLSegmentationNode", f"{case.name} structures"
+    )
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ct)
+    for name, mask in case.structures.items():
+        segment_id = segmentation.AddSegmentFromBinaryLabelmapRepresentation(_labelmap(mask), name)
+        color = (colors or {}).get(name, "").removeprefix("#")
+        if color:
+            rgb = (int(color[i : i + 2], 16) / 255 for i in (0, 2, 4))
+            segmentation.GetSegmentation().GetSegment(segment_id).SetColor(*rgb)
+    if case.plan_dose is None:
+        return ct, segmentation, None
+    return ct, segmentation, _add_volume(case.plan_dose, f"{case.name} plan dose")
+
+
+def _add_volume(volume: Volume, name: str) -> Any:
+    """A scalar volume node with its default display; the voxels' type stays."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(*volume.grid.size)
+    image.GetPointData().SetScalars(numpy_to_vtk(_flat(volume.array), deep=True))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetIJKToRASMatrix(_index_to_ras(volume))
+    node.SetAndObserveImageData(image)
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _labelmap(mask: Volume) -> Any:
+    image = slicer.vtkOrientedImageData()
+    image.SetDimensions(*mask.grid.size)
+    inside = mask.array if mask.array.dtype == bool else mask.array > 0.5
+    image.GetPointData().SetScalars(numpy_to_vtk(_flat(inside.astype(np.uint8)), deep=True))
+    image.SetImageToWorldMatrix(_index_to_ras(mask))
+    return image
+
+
+def _flat(array: Any) -> Any:
+    return np.ascontiguousarray(array).ravel()
+
+
+def _index_to_ras(volume: Volume) -> Any:
+    return vtk_matrix(LPS_FROM_RAS @ volume.grid.index_to_world)

@@ -1,0 +1,386 @@
+"""Nodes → `Case`, with every transform honored; what is wrong with the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..case import Case, Prescription
+from ..errors import CaseError, GeometryError
+from ..findings import Finding
+from ..io.doses import DOSE_GAP, uncovered
+from ..volume import Grid, Volume
+from .changes import Fingerprint, contents
+from .geometry import (
+    Frame,
+    array_of_image,
+    case_frame,
+    general_to_world,
+    grid_in,
+    image_size,
+    index_to_ras,
+    is_rigid,
+    linear_to_world,
+    on_straight_grid,
+    resliced,
+)
+from .resampling import resampled_in_slabs
+from .segments import SegmentReader
+from .steps import Step, Steps, finish
+
+__all__ = [
+    "SceneCase",
+    "SegmentInfo",
+    "case_from_nodes",
+    "case_steps",
+    "input_findings",
+    "list_segments",
+]
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """A segment as the segmentation has it; color "#rrggbb"."""
+
+    id: str
+    name: str
+    color: str
+
+
+@dataclass(frozen=True, eq=False)
+class SceneCase:
+    """A case and where it came from.
+
+    Args:
+        case: structures carry the segments' names; the CT's voxels are the node's own memory.
+        ct_id, segmentation_id, plan_dose_id: node IDs.
+        segments: by name.
+        volumes_cc: of each structure, by name.
+        frame: the case's coordinates in the scene.
+        is_hardened: whether the CT's transform had to be applied to a copy of it; the case's grid
+            is then not the CT node's.
+        fingerprint: of the inputs, for `what_changed`.
+    """
+
+    case: Case
+    ct_id: str
+    segmentation_id: str
+    plan_dose_id: str | None
+    segments: Mapping[str, SegmentInfo]
+    volumes_cc: Mapping[str, float]
+    frame: Frame
+    is_hardened: bool
+    fingerprint: Fingerprint
+
+
+def input_findings(ct: Any, segmentation: Any, plan_dose: Any = None) -> list[Finding]:
+    """What is wrong with the inputs, seen without reading voxels; blocking ones stop `case_steps`.
+
+    Ids: `ct-missing`, `ct-is-labelmap`, `ct-one-slice`, `segmentation-missing`,
+    `segmentation-empty`, `segment-names-equal`, `segmentation-apart`, `plan-dose-missing`,
+    `plan-dose-is-ct`, `plan-dose-apart`.
+    """
+    findings = [*_ct_findings(ct), *_segmentation_findings(segmentation)]
+    if not findings and not _share_space(ct, segmentation):
+        findings.append(
+            _blocking(
+                "segmentation-apart",
+                f"{segmentation.GetName()} does not overlap the CT {ct.GetName()}: they are of "
+                "different patients, or a transform is missing or applied twice.",
+                "Choose the segmentation of this CT, or put both under the same transform.",
+            )
+        )
+    return findings + _plan_findings(plan_dose, ct, bool(findings))
+
+
+def _ct_findings(ct: Any) -> list[Finding]:
+    if ct is None:
+        return [_blocking("ct-missing", "No CT is chosen.", "Choose the planning CT.")]
+    name = ct.GetName()
+    if ct.GetScene() is None:
+        message = f"The CT {name} has been removed from the scene."
+        return [_blocking("ct-missing", message, "Choose another CT.")]
+    if ct.GetImageData() is None or min(image_size(ct.GetImageData())) < 1:
+        message = f"The CT {name} holds no voxels."
+        return [_blocking("ct-missing", message, "Load it again, or choose another.")]
+    if ct.IsA("vtkMRMLLabelMapVolumeNode"):
+        message = f"{name} is a labelmap, not a CT."
+        remedy = "Choose the CT it was drawn on; import the labelmap as a segmentation."
+        return [_blocking("ct-is-labelmap", message, remedy)]
+    if ct.GetImageData().GetNumberOfScalarComponents() != 1:
+        message = f"{name} has several values a voxel (a color image): it is no CT."
+        return [_blocking("ct-is-labelmap", message, "Choose the CT.")]
+    if min(image_size(ct.GetImageData())) < 2:
+        size = "×".join(map(str, image_size(ct.GetImageData())))
+        message = f"The CT {name} has {size} voxels: a dose needs more than one slice."
+        remedy = "Load the whole series, not one of its files."
+        return [_blocking("ct-one-slice", message, remedy)]
+    return []
+
+
+def _segmentation_findings(segmentation: Any) -> list[Finding]:
+    if segmentation is None:
+        message, remedy = "No segmentation is chosen.", "Choose the structures of this CT."
+        return [_blocking("segmentation-missing", message, remedy)]
+    name = segmentation.GetName()
+    if segmentation.GetScene() is None:
+        message = f"The segmentation {name} has been removed from the scene."
+        return [_blocking("segmentation-missing", message, "Choose another one.")]
+    infos = list_segments(segmentation)
+    if not infos:
+        message = f"{name} has no segments."
+        remedy = "Choose another segmentation, or draw the target and the organs."
+        return [_blocking("segmentation-empty", message, remedy)]
+    names = [info.name for info in infos]
+    findings = []
+    for twice in dict.fromkeys(n for n in names if names.count(n) > 1):
+        ids = ", ".join(info.id for info in infos if info.name == twice)
+        message = f"{names.count(twice)} segments of {name} are called {twice!r} (IDs {ids})."
+        findings.append(
+            _blocking("segment-names-equal", message, "Rename all but one, or remove them.", twice)
+        )
+    return findings
+
+
+def _plan_findings(plan_dose: Any, ct: Any, ct_is_wrong: bool) -> list[Finding]:
+    if plan_dose is None:
+        return []
+    name = plan_dose.GetName()
+    if plan_dose.GetScene() is None or plan_dose.GetImageData() is None:
+        message = f"The plan dose {name} has been removed from the scene, or holds no voxels."
+        return [_blocking("plan-dose-missing", message, "Choose another one, or none.")]
+    if plan_dose is ct:
+        message = f"{name} is chosen as CT and as plan dose."
+        return [_blocking("plan-dose-is-ct", message, "Choose the dose volume, or none.")]
+    if not ct_is_wrong and not _share_space(ct, plan_dose):
+        message = f"The plan dose {name} does not overlap the CT {ct.GetName()}."
+        remedy = "Choose the dose of this CT, or put both under the same transform."
+        return [_blocking("plan-dose-apart", message, remedy)]
+    return []
+
+
+def _blocking(rule: str, message: str, remedy: str, structure: str | None = None) -> Finding:
+    return Finding(rule, "blocking", message, remedy, structure)
+
+
+def _share_space(ct: Any, other: Any) -> bool:
+    """Whether the bounding boxes of two nodes overlap in the world; true where one has none."""
+    boxes = []
+    for node in (ct, other):
+        bounds = [0.0] * 6
+        node.GetRASBounds(bounds)
+        low, high = np.reshape(bounds, (3, 2)).T
+        if np.any(low > high):
+            return True  # nothing in it, which is another matter
+        boxes.append((low, high))
+    (low, high), (other_low, other_high) = boxes
+    return bool(np.all(low < other_high) and np.all(other_low < high))
+
+
+def list_segments(segmentation: Any) -> list[SegmentInfo]:
+    """The segments in their order; cheap, reads no voxels. One without a name has its ID's."""
+    content = segmentation.GetSegmentation()
+    infos = []
+    for segment_id in content.GetSegmentIDs():
+        segment = content.GetSegment(segment_id)
+        color = "#" + "".join(f"{round(255 * share):02x}" for share in segment.GetColor())
+        infos.append(SegmentInfo(segment_id, segment.GetName() or segment_id, color))
+    return infos
+
+
+def case_steps(
+    ct: Any,
+    segmentation: Any,
+    plan_dose: Any = None,
+    prescription: Prescription | None = None,
+    *,
+    name: str = "",
+    segments: Sequence[str] | None = None,
+) -> Steps[SceneCase]:
+    """Read a case, a node or a segment a step; the generator returns a `SceneCase`.
+
+    Voxels go through world coordinates, so every transform counts; see `geometry.case_frame` for
+    the case's own. The nodes stay as they are.
+
+    Args:
+        ct: vtkMRMLScalarVolumeNode, HU.
+        segmentation: vtkMRMLSegmentationNode.
+        plan_dose: vtkMRMLScalarVolumeNode, Gy.
+        prescription: dose per target, by the segments' names or the channels'.
+        name: of the case; empty: the CT node's name.
+        segments: IDs of the segments to read; None: all.
+
+    Raises:
+        CaseError: an input is missing, unfit or removed meanwhile; cause and remedy in one line.
+        GeometryError: the CT's axes are sheared.
+    """
+    for finding in input_findings(ct, segmentation, plan_dose):
+        if finding.severity == "blocking":
+            raise CaseError(f"{finding.message} {finding.remedy}")
+    infos = [i for i in list_segments(segmentation) if segments is None or i.id in segments]
+    work = _Reading(ct, segmentation, plan_dose, len(infos) + (3 if plan_dose else 2))
+    entries = {}
+    for what, content in contents(ct, segmentation, plan_dose):
+        entries[what] = content
+        yield work.step("Comparing the inputs")
+    volume = work.read_ct()
+    yield work.step(f"Reading {ct.GetName()}", done=True)
+    structures, volumes_cc = {}, {}
+    for info in infos:
+        for part in work.read_segment(info):
+            if part is not None:
+                structures[info.name] = part
+                volumes_cc[info.name] = float(part.array.sum(dtype=float)) * (
+                    part.grid.voxel_volume_cc
+                )
+            yield work.step(f"Reading {info.name}", done=part is not None)
+    work.require_overlap(volumes_cc)
+    dose = None
+    if plan_dose is not None:
+        for dose in work.read_dose():
+            yield work.step(f"Reading {plan_dose.GetName()}", done=dose is not None)
+        for structure, mask in structures.items():
+            work.note_gap(structure, mask)
+            yield work.step(f"Comparing {plan_dose.GetName()} with {structure}")
+    return SceneCase(
+        case=Case(
+            name=name or ct.GetName(),
+            ct=volume,
+            structures=structures,
+            plan_dose=dose,
+            prescription=prescription,
+            findings=tuple(work.findings),
+        ),
+        ct_id=ct.GetID(),
+        segmentation_id=segmentation.GetID(),
+        plan_dose_id=plan_dose.GetID() if plan_dose is not None else None,
+        segments={info.name: info for info in infos},
+        volumes_cc=volumes_cc,
+        frame=work.frame,
+        is_hardened=work.is_hardened,
+        fingerprint=Fingerprint(entries),
+    )
+
+
+class _Reading:
+    """One case being read: the frame, what was noticed, and how far it is."""
+
+    def __init__(self, ct: Any, segmentation: Any, plan_dose: Any, total: int) -> None:
+        self._ct, self._segmentation, self._plan_dose = ct, segmentation, plan_dose
+        self._done, self._total = 0, total
+        self.frame = case_frame(ct)
+        self.findings: list[Finding] = []
+        self.is_hardened = False
+        self._dose_grid: Grid | None = None
+
+    def step(self, label: str, done: bool = False) -> Step:
+        self._done += done
+        return Step(label, self._done, self._total)
+
+    def read_ct(self) -> Volume:
+        """The CT; as it is wherever possible."""
+        image, transform = self._ct.GetImageData(), linear_to_world(self._ct)
+        if transform is not None and is_rigid(transform):
+            try:
+                grid = grid_in(self.frame, self._ct, index_to_ras(self._ct), image_size(image))
+            except GeometryError as error:
+                raise GeometryError(
+                    f"The CT {self._ct.GetName()}: {error} (Resample Scalar/Vector/DWI Volume)."
+                ) from error
+            volume = Volume(array_of_image(image), grid)
+        else:
+            volume, grid = on_straight_grid(self._ct)
+            self.is_hardened = True
+            kind = "warps" if transform is None else "scales, shears or mirrors"
+            message = (
+                f"The CT {self._ct.GetName()} lies under a transform that {kind} it: a copy was "
+                f"resampled to {grid}. The dose lies on that grid."
+            )
+            self.findings.append(Finding("ct-hardened", "info", message))
+        self._grid = grid
+        self._reader = SegmentReader(self._segmentation, self.frame, grid)
+        return volume
+
+    def read_segment(self, info: SegmentInfo) -> Iterator[Volume | None]:
+        """See `SegmentReader.read`; notes what was resampled."""
+        self._require_nodes()
+        for part in self._reader.read(info.id):
+            self._require_nodes()
+            if part is not None and part.array.dtype != bool:
+                message = f"{info.name} was brought onto the CT's voxels ({self._grid})."
+                self.findings.append(
+                    Finding("structure-resampled", "info", message, structure=info.name)
+                )
+            yield part
+
+    def read_dose(self) -> Iterator[Volume | None]:
+        """The plan dose on the CT's grid; None between steps."""
+        self._require_nodes()
+        node = self._plan_dose
+        image, local = node.GetImageData(), index_to_ras(node)
+        try:
+            self._dose_grid = grid_in(self.frame, node, local, image_size(image))
+        except GeometryError:
+            to_world = general_to_world(node)
+            array = resliced(image, local, to_world, self._grid, self.frame, 0.0)
+            self._note_dose(f"{node.GetName()} lies under a transform that warps it")
+            yield Volume(array.astype(np.float32, copy=False), self._grid)
+            return
+        stored = Volume(array_of_image(image), self._dose_grid)
+        if stored.grid.matches(self._grid):
+            yield Volume(stored.array.astype(np.float32, copy=False), self._grid)
+            return
+        self._note_dose(f"The plan dose {node.GetName()} ({stored.grid})")
+        yield from resampled_in_slabs(stored, self._grid, "linear")
+
+    def _note_dose(self, what: str) -> None:
+        message = f"{what} was resampled linearly onto the CT's grid ({self._grid})."
+        self.findings.append(Finding("dose-resampled", "info", message))
+
+    def note_gap(self, structure: str, mask: Volume) -> None:
+        """Note a structure of which the plan dose covers less than 99 %."""
+        if self._dose_grid is None:
+            return
+        for share in uncovered(self._dose_grid, self._grid, {structure: mask}).values():
+            message = f"{self._plan_dose.GetName()} covers only {100 * share:.1f} % of {structure}."
+            remedy = "Scores against the plan do not count for it."
+            self.findings.append(Finding(DOSE_GAP, "info", message, remedy, structure))
+
+    def require_overlap(self, volumes_cc: Mapping[str, float]) -> None:
+        """Refuse a segmentation of which nothing lies in the CT.
+
+        Raises:
+            CaseError: all segments are empty there.
+        """
+        if not any(volumes_cc.values()):
+            raise CaseError(
+                f"No segment of {self._segmentation.GetName()} lies in the CT {self._ct.GetName()}"
+                ": they are empty, of another patient, or under another transform. Choose the "
+                "segmentation of this CT."
+            )
+
+    def _require_nodes(self) -> None:
+        for node in (self._ct, self._segmentation, self._plan_dose):
+            if node is not None and node.GetScene() is None:
+                raise CaseError(
+                    f"{node.GetName()} was removed from the scene while it was read. Choose the "
+                    "inputs again."
+                )
+
+
+def case_from_nodes(
+    ct: Any,
+    segmentation: Any,
+    plan_dose: Any = None,
+    prescription: Prescription | None = None,
+    *,
+    name: str = "",
+    segments: Sequence[str] | None = None,
+) -> SceneCase:
+    """Read a case at once; see `case_steps`."""
+    return finish(
+        case_steps(ct, segmentation, plan_dose, prescription, name=name, segments=segments)
+    )

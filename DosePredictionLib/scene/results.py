@@ -1,0 +1,358 @@
+"""A prediction → nodes: measured in steps, entering the scene in one batch when complete."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import slicer
+from numpy.typing import NDArray
+
+from ..errors import CaseError
+from ..evaluation.goals import GoalSet
+from ..mapping import StructureMapping
+from ..prediction import Prediction
+from ..protocol import StructureProtocol
+from ..volume import Volume
+from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_table
+from .geometry import array_of_image, index_to_ras
+from .hierarchy import place_in_study, remove_study, study_above
+from .images import Placement, image_of, strip_draft, strip_labelmap, volume_drafts
+from .measures import GoalResults, Measures, judge, measure_steps
+from .reading import SceneCase, SegmentInfo
+from .restore import restore_displays
+from .runs import (
+    Draft,
+    batch,
+    enter_scene,
+    inputs_of,
+    refer_to_inputs,
+    remembered,
+    remove_nodes,
+    result_nodes,
+    run_of_inputs,
+)
+from .steps import Step, Steps, finish
+from .tables import change_drafts, curve_drafts, goal_draft, score_draft
+
+__all__ = ["SceneResult", "add_result", "remove_result", "result_steps", "set_goals"]
+
+_SMALLEST_RANGE_GY = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class SceneResult:
+    """A prediction's nodes and numbers. Keeps no voxels but those in the nodes.
+
+    Args:
+        run: id of the run, on every node as the attribute `DosePrediction.Run`.
+        nodes: role (attribute `DosePrediction.Role`) → node that the run made: `dose`,
+            `difference`, `coarse`, `spread`, `gamma`, `change`, `strips`, `metrics`, `goals`,
+            `scores`, `change-metrics`, `change-goals`, `chart`; for each structure `dvh:<key>`,
+            `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`; displays and color tables.
+        name: of the case.
+        protocol, mapping: of the model and the run.
+        segments: by the structure's key (its channel's name, or the segment's own).
+        measures: DVHs and scores, by the same keys.
+        goals, planned_goals: as `evaluate_goals` returns them; None without a template.
+        plan: the plan's dose node, the user's own; None without a plan.
+    """
+
+    run: str
+    nodes: Mapping[str, Any]
+    name: str
+    protocol: StructureProtocol
+    mapping: StructureMapping
+    segments: Mapping[str, SegmentInfo]
+    measures: Measures
+    goals: GoalResults | None
+    planned_goals: GoalResults | None
+    plan: Any
+
+    @property
+    def dose(self) -> Any:
+        """The node of the predicted dose."""
+        return self.nodes["dose"]
+
+    @property
+    def prescription_gy(self) -> float:
+        """Dose of the highest target level, Gy."""
+        return max(self.measures.prescriptions_gy.values())
+
+
+def result_steps(
+    prediction: Prediction,
+    source: SceneCase,
+    *,
+    goals: GoalSet | None = None,
+    before: SceneResult | None = None,
+    spread: Volume | None = None,
+    gamma: Volume | None = None,
+) -> Steps[SceneResult]:
+    """Measure a prediction and put it into the scene; the generator returns a `SceneResult`.
+
+    Nodes are prepared outside the scene and enter it in one batch in the last step; until then, or
+    when the generator is closed, the scene is untouched. An earlier result of the same CT and
+    segmentation is updated in place.
+
+    Args:
+        prediction: its case need not be `source.case` itself but lies on the same grid.
+        source: what was read.
+        goals: a template, evaluated for prediction and plan.
+        before: the result before the contours were changed: adds `change`, `change-metrics` and
+            `change-goals` (new − old).
+        spread: standard deviation of the prediction, Gy.
+        gamma: gamma index of the prediction against the plan.
+
+    Raises:
+        CaseError: the CT or the segmentation has left the scene.
+    """
+    work = _Result(prediction, source)
+    measuring = measure_steps(prediction, work.plan_volume)
+    while True:
+        try:
+            yield work.step(next(measuring))
+        except StopIteration as end:
+            measures: Measures = end.value
+            break
+    protocol = prediction.model.protocol
+    judged = _judge(goals, measures, protocol)
+    volumes = {"dose": prediction.dose, "coarse": prediction.coarse, "spread": spread}
+    for role, volume in {**volumes, "gamma": gamma}.items():
+        if volume is not None:
+            work.add_volume(role, volume.array)
+            yield work.step(f"Preparing {role}")
+    if work.plan_volume is not None:
+        work.add_volume("difference", prediction.dose.array - work.plan_volume.array)
+        yield work.step("Preparing difference")
+    if before is not None:
+        work.add_volume("change", prediction.dose.array - _voxels_before(before, work.placement))
+        yield work.step("Preparing change")
+    labelmaps = {}
+    for angle, mask in (prediction.strips or {}).items():
+        labelmaps[angle] = strip_labelmap(mask.array, work.placement)
+        yield work.step(f"Preparing strip {angle}°")
+    result = work.enter(measures, labelmaps, judged, before)
+    yield work.step("Done")
+    return result
+
+
+def add_result(
+    prediction: Prediction,
+    source: SceneCase,
+    *,
+    goals: GoalSet | None = None,
+    before: SceneResult | None = None,
+    spread: Volume | None = None,
+    gamma: Volume | None = None,
+) -> SceneResult:
+    """Put a prediction into the scene at once; see `result_steps`."""
+    return finish(
+        result_steps(prediction, source, goals=goals, before=before, spread=spread, gamma=gamma)
+    )
+
+
+def set_goals(result: SceneResult, goals: GoalSet | None) -> SceneResult:
+    """Hold a result against another template, from the DVHs at hand; None removes the goals."""
+    predicted, planned = _judge(goals, result.measures, result.protocol)
+    nodes = dict(result.nodes)
+    scene = result.dose.GetScene()
+    if predicted is None:
+        with batch(scene):
+            remove_nodes(scene, [nodes.pop(role) for role in ("goals",) if role in nodes])
+    else:
+        draft = goal_draft(result.name, predicted, planned)
+        existing = {role: node for role, node in nodes.items() if role == "goals"}
+        with batch(scene):
+            nodes |= enter_scene(scene, [draft], result.run, existing)
+            ct, _ = inputs_of(result.dose)
+            place_in_study(scene, ct, result.run, result.run, result.name, nodes)
+    return replace(result, nodes=nodes, goals=predicted, planned_goals=planned)
+
+
+def remove_result(run: str) -> None:
+    """Remove exactly the nodes that a run made; what it changed of the user's goes back."""
+    nodes = result_nodes(run)
+    scene = slicer.mrmlScene
+    dose = nodes.get("dose")
+    restore, study = {}, 0
+    if dose is not None:
+        restore, study = remembered(dose), study_above(scene, dose)
+        restore_displays(dose, restore)
+    with batch(scene):
+        remove_nodes(scene, list(nodes.values()))
+        remove_study(scene, run, restore, study)
+
+
+class _Result:
+    """A result on its way into the scene."""
+
+    def __init__(self, prediction: Prediction, source: SceneCase) -> None:
+        self._prediction, self._source = prediction, source
+        self._scene = slicer.mrmlScene
+        self._ct = self._node(source.ct_id, "CT")
+        self._segmentation = self._node(source.segmentation_id, "segmentation")
+        self._plan = self._plan_node()
+        self._name = prediction.case.name
+        self._drafts: list[Draft] = []
+        self._done = 0
+        grid = prediction.dose.grid
+        self.placement = (
+            Placement.in_world(grid)
+            if source.is_hardened
+            else Placement(index_to_ras(self._ct), self._ct.GetTransformNodeID())
+        )
+        self.plan_volume = prediction.case.plan_dose if self._plan is not None else None
+
+    def step(self, label: str) -> Step:
+        self._done += 1
+        curves = len(self._prediction.case.structures) * (2 if self.plan_volume else 1)
+        return Step(label, self._done, max(self._done, curves + 4))
+
+    def add_volume(self, role: str, array: NDArray) -> None:
+        """Prepare one volume; the slow part of it is done here."""
+        names = {
+            "dose": "predicted dose",
+            "coarse": "coarse dose",
+            "spread": "spread of the prediction",
+            "gamma": "gamma, prediction against plan",
+            "difference": "prediction − plan",
+            "change": "change of the predicted dose",
+        }
+        highest_gy = self._prediction.prescription.highest_gy
+        window = (LEVELS[0][0] * highest_gy / 100, LEVELS[-1][0] * highest_gy / 100)
+        colors = "colors"
+        if role in ("difference", "change"):
+            reach = 0.1 * highest_gy
+            window, colors = (-reach, reach), "difference-colors"
+        elif role in ("spread", "gamma"):
+            window = (0.0, max(float(np.nanmax(array)), _SMALLEST_RANGE_GY))
+        self._drafts += volume_drafts(
+            role,
+            f"{self._name}: {names[role]}",
+            image_of(array),
+            self.placement,
+            colors,
+            window,
+            is_dose=role == "dose",
+        )
+
+    def enter(
+        self,
+        measures: Measures,
+        labelmaps: Mapping[int, Any],
+        judged: tuple[GoalResults | None, GoalResults | None],
+        before: SceneResult | None,
+    ) -> SceneResult:
+        """Everything into the scene, in one batch."""
+        self._require_inputs()
+        segments = self._segments(measures)
+        drafts = [*self._color_drafts(), *self._drafts]
+        drafts += curve_drafts(self._name, measures, segments, self._segmentation, self._plan)
+        if labelmaps:
+            name = f"{self._name}: tangent strips"
+            drafts.append(strip_draft(name, labelmaps, self.placement, self._ct))
+        if judged[0] is not None:
+            drafts.append(goal_draft(self._name, judged[0], judged[1]))
+        if measures.evaluation is not None:
+            drafts.append(score_draft(self._name, measures.evaluation))
+        if before is not None:
+            old, new = before.measures.predicted, measures.predicted
+            drafts += change_drafts(self._name, old, new, segments, before.goals, judged[0])
+        replaced = run_of_inputs(self._scene, self._ct, self._segmentation)
+        existing = result_nodes(replaced) if replaced is not None else {}
+        run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(3)}"
+        with batch(self._scene):
+            nodes = enter_scene(self._scene, drafts, run, existing)
+            refer_to_inputs(nodes["dose"], self._ct, self._segmentation)
+            nodes["dose"].SetNodeReferenceID("colorTableRef", nodes["level-colors"].GetID())
+            place_in_study(self._scene, self._ct, run, replaced, self._name, nodes)
+        return SceneResult(
+            run=run,
+            nodes=nodes,
+            name=self._name,
+            protocol=self._prediction.model.protocol,
+            mapping=self._prediction.mapping,
+            segments=segments,
+            measures=measures,
+            goals=judged[0],
+            planned_goals=judged[1],
+            plan=self._plan,
+        )
+
+    def _color_drafts(self) -> list[Draft]:
+        highest_gy = self._prediction.prescription.highest_gy
+        dose_name = f"{self._name}: predicted dose"
+        kind = "vtkMRMLColorTableNode"
+        drafts = [
+            Draft("colors", kind, f"{self._name}: dose colors", lambda n, _: fill_dose_table(n)),
+            Draft(
+                "level-colors",
+                kind,
+                f"{dose_name}_IsodoseColorTable",
+                lambda n, _: fill_level_table(
+                    n, [f"{percent * highest_gy / 100:g}" for percent, _ in LEVELS]
+                ),
+            ),
+            Draft(
+                "difference-colors",
+                kind,
+                f"{self._name}: difference colors",
+                lambda n, _: fill_difference_table(n),
+            ),
+        ]
+        return drafts
+
+    def _segments(self, measures: Measures) -> dict[str, SegmentInfo]:
+        assigned = self._prediction.mapping.assigned
+        return {key: self._source.segments[assigned.get(key, key)] for key in measures.predicted}
+
+    def _plan_node(self) -> Any:
+        node_id = self._source.plan_dose_id
+        return None if node_id is None else self._scene.GetNodeByID(node_id)
+
+    def _require_inputs(self) -> None:
+        self._node(self._source.ct_id, "CT")
+        self._node(self._source.segmentation_id, "segmentation")
+        if self.plan_volume is not None:
+            self._node(self._source.plan_dose_id or "", "plan dose")
+
+    def _node(self, node_id: str, what: str) -> Any:
+        node = self._scene.GetNodeByID(node_id)
+        if node is None:
+            raise CaseError(
+                f"The {what} of {self._prediction.case.name} has been removed from the scene, so "
+                "there is no place for the dose. Load it again and predict anew."
+            )
+        return node
+
+
+def _judge(
+    goals: GoalSet | None, measures: Measures, protocol: StructureProtocol
+) -> tuple[GoalResults | None, GoalResults | None]:
+    """Goals of the prediction and of the plan; None each where there is nothing to judge."""
+    if goals is None:
+        return None, None
+    levels = measures.prescriptions_gy
+    predicted = judge(goals, measures.predicted, measures.body[0], protocol, levels)
+    if measures.planned is None:
+        return predicted, None
+    return predicted, judge(goals, measures.planned, measures.body[1], protocol, levels)
+
+
+def _voxels_before(before: SceneResult, placement: Placement) -> NDArray:
+    """The earlier dose `(z, y, x)`.
+
+    Raises:
+        CaseError: it has gone, or lies elsewhere.
+    """
+    dose = before.dose
+    if dose.GetScene() is None or dose.GetImageData() is None:
+        raise CaseError("The earlier result has been removed: there is nothing to compare with.")
+    if not np.allclose(index_to_ras(dose), placement.index_to_ras, atol=1e-4):
+        raise CaseError("The earlier result lies on another CT grid: the two cannot be compared.")
+    return array_of_image(dose.GetImageData())

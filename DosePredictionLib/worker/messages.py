@@ -1,0 +1,285 @@
+"""The protocol between a client and the worker: one JSON object a line, each a typed message.
+
+Lines are ASCII (JSON escapes), so that any path or name passes whatever the system's encoding.
+Reading is strict: unknown types, unknown or missing entries and wrong types are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..case import Prescription
+from ..errors import WorkerError
+from ..findings import Finding
+from ..schema import from_json, to_json
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Cancel",
+    "Check",
+    "Checked",
+    "Failure",
+    "Job",
+    "Log",
+    "Ping",
+    "Pong",
+    "Predict",
+    "PredictOptions",
+    "Progress",
+    "Ready",
+    "Reply",
+    "Request",
+    "Result",
+    "Shutdown",
+    "WriteReport",
+    "decode_reply",
+    "decode_request",
+    "encode_message",
+]
+
+PROTOCOL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How to predict.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:n`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        recompute_strips: ignore strip masks that came with the case.
+        strip_margin_mm: margin of the strips instead of the model's own; None: the model's.
+        keep_coarse: return the coarse dose of the first stage, too.
+        keep_strips: return the strip masks that the network received, too.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    recompute_strips: bool = False
+    strip_margin_mm: float | None = None
+    keep_coarse: bool = False
+    keep_strips: bool = False
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Request: predict a case.
+
+    Args:
+        id: chosen by the client; every reply to this request carries it.
+        case: folder of a case as `exchange.py` writes it.
+        output: folder that the prediction is written to; it must not exist.
+        model: name or folder; None: the default model of the protocol that fits.
+        mapping: channel → structure where the automatic choice is overruled; null leaves a channel
+            empty.
+        prescription: overrules the case's own.
+    """
+
+    id: str
+    case: str
+    output: str
+    model: str | None = None
+    mapping: dict[str, str | None] = field(default_factory=dict)
+    prescription: Prescription | None = None
+    options: PredictOptions = PredictOptions()
+
+
+@dataclass(frozen=True)
+class Check:
+    """Request: the preflight findings on a case; answered by `Checked`. Needs no torch.
+
+    Args:
+        id, case, model, mapping, prescription: as in `Predict`; the model is named.
+    """
+
+    id: str
+    case: str
+    model: str
+    mapping: dict[str, str | None] = field(default_factory=dict)
+    prescription: Prescription | None = None
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """Request: write the HTML report of a prediction; answered by `Result` with its path.
+
+    Args:
+        case, prediction: folders, as `Predict` had them.
+        path: of the HTML file.
+    """
+
+    id: str
+    case: str
+    prediction: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Request: stop working on a prediction, or drop it when it still waits."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Request: answer with `Pong`, even while a prediction runs."""
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """Request: cancel what runs, and end."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Reply: the worker is up. Requests may be sent before it, too.
+
+    Args:
+        protocol_version: that of the worker; the client refuses another than its own.
+        version: of the library.
+        pid: of the worker itself, which a launcher may have started; leader of its own group.
+        python: path of the interpreter.
+    """
+
+    protocol_version: int
+    version: str
+    pid: int
+    python: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Reply: how far a prediction is.
+
+    Args:
+        fraction: share of the work done, 0…1; never falls.
+        stage: what is being done, in words.
+    """
+
+    id: str
+    fraction: float
+    stage: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """Reply: a prediction lies in `folder`, as `exchange.read_prediction` reads it.
+
+    Args:
+        warm: whether the model was there already from an earlier request.
+    """
+
+    id: str
+    folder: str
+    warm: bool
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Reply: the findings on a case, from reading, mapping and preflight."""
+
+    id: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Reply: a prediction was not completed; nothing was written.
+
+    Args:
+        id: of the request; None when a line could not be read as one.
+        kind: class in `errors.py` (`CaseError`, `PredictionCancelled`, `MemoryExhaustedError` …).
+        message: what was wrong and what to do, one line.
+        tried: fallbacks taken before giving up, in words.
+        details: traceback or the worker's last output, for a copyable report.
+    """
+
+    id: str | None
+    kind: str
+    message: str
+    tried: tuple[str, ...] = ()
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Reply: something worth knowing."""
+
+    level: Literal["info", "warning"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Pong:
+    """Reply to `Ping`.
+
+    Args:
+        models: names of the models that are loaded.
+    """
+
+    models: tuple[str, ...]
+
+
+Job = Predict | Check | WriteReport
+Request = Job | Cancel | Ping | Shutdown
+Reply = Ready | Progress | Result | Checked | Failure | Log | Pong
+
+_REQUESTS: Mapping[str, type[Any]] = {
+    "predict": Predict,
+    "check": Check,
+    "write_report": WriteReport,
+    "cancel": Cancel,
+    "ping": Ping,
+    "shutdown": Shutdown,
+}
+_REPLIES: Mapping[str, type[Any]] = {
+    "ready": Ready,
+    "progress": Progress,
+    "result": Result,
+    "checked": Checked,
+    "error": Failure,
+    "log": Log,
+    "pong": Pong,
+}
+_NAMES = {kind: name for name, kind in {**_REQUESTS, **_REPLIES}.items()}
+
+
+def encode_message(message: Request | Reply) -> bytes:
+    """A message as a line, its end included."""
+    content = {"type": _NAMES[type(message)], **to_json(message)}
+    return json.dumps(content, ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """A line from the client.
+
+    Raises:
+        WorkerError: it is no request.
+    """
+    request: Request = _decode(line, _REQUESTS)
+    return request
+
+
+def decode_reply(line: bytes) -> Reply:
+    """A line from the worker.
+
+    Raises:
+        WorkerError: it is no reply.
+    """
+    reply: Reply = _decode(line, _REPLIES)
+    return reply
+
+
+def _decode(line: bytes, kinds: Mapping[str, type[Any]]) -> Any:
+    try:
+        content = json.loads(line.decode("utf-8"))
+    except ValueError as exception:  # of the encoding or the syntax
+        raise WorkerError(f"No JSON message: {line[:80]!r} ({exception}).") from exception
+    if not isinstance(content, dict) or content.get("type") not in kinds:
+        raise WorkerError(f"A message must have a type of {', '.join(kinds)}; got {line[:80]!r}.")
+    kind = content.pop("type")
+    return from_json(kinds[kind], content, f"message {kind!r}", WorkerError)

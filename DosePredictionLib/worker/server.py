@@ -1,0 +1,320 @@
+"""The worker: predicts what it is asked for on one thread while another listens.
+
+The listening thread answers pings, carries cancellation to the running prediction, and ends the
+process when the client goes. Models stay loaded between requests and are given up after some idle
+minutes, the device's memory with them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import queue
+import shutil
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+from .. import __version__
+from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
+from .exchange import SCRATCH_PREFIX, read_exchanged_case, write_prediction
+from .messages import (
+    PROTOCOL_VERSION,
+    Cancel,
+    Check,
+    Failure,
+    Job,
+    Log,
+    Ping,
+    Pong,
+    Predict,
+    Progress,
+    Ready,
+    Reply,
+    Result,
+    Shutdown,
+    WriteReport,
+    decode_request,
+    encode_message,
+)
+from .side_jobs import check, write_report
+from .watch import is_alive
+
+if TYPE_CHECKING:
+    from ..case import Case
+    from ..predict import Predictor
+
+__all__ = ["Worker", "WorkerSettings"]
+
+_REPORT_EVERY_SECONDS = 0.05
+_WATCH_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How a worker behaves.
+
+    Args:
+        parent: process whose end is the worker's; None: nobody's.
+        scratch: the client's folder, cleared away when the client died before it could.
+        idle_seconds: models are given up after so long without a request.
+        grace_seconds: how long the running prediction may take to stop when the client goes.
+    """
+
+    parent: int | None = None
+    scratch: Path | None = None
+    idle_seconds: float = 600.0
+    grace_seconds: float = 2.0
+
+
+@dataclass
+class _Job:
+    """A request that waits or is worked on."""
+
+    request: Job
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+class Worker:
+    """Serves requests from one stream and replies on another.
+
+    Args:
+        requests: binary, unbuffered or line by line.
+        replies: binary; nothing but messages goes there.
+    """
+
+    def __init__(
+        self, requests: BinaryIO, replies: BinaryIO, settings: WorkerSettings | None = None
+    ) -> None:
+        self._requests = requests
+        self._replies = replies
+        self._settings = settings or WorkerSettings()
+        self._lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._open: dict[str, _Job] = {}
+        self._predictors: dict[tuple[str, ...], Predictor] = {}
+
+    def serve(self) -> NoReturn:
+        """Work until the client asks for the end, closes the stream, or dies; ends the process."""
+        self._reply(Ready(PROTOCOL_VERSION, __version__, os.getpid(), sys.executable))
+        threading.Thread(target=self._listen, daemon=True).start()
+        if self._settings.parent is not None:
+            threading.Thread(target=self._watch, daemon=True).start()
+        while True:
+            try:
+                job = self._jobs.get(timeout=self._settings.idle_seconds)
+            except queue.Empty:
+                self._give_up_models()
+                continue
+            self._work(job)
+
+    # The working thread
+
+    def _work(self, job: _Job) -> None:
+        try:
+            reply: Reply = self._answer(job)
+        except DosePredictionError as exception:
+            reply = _failure(job, exception)
+        except MemoryError:
+            message = (
+                "Memory ran out while the case was prepared. Close other programs, or predict on a "
+                "machine with more memory."
+            )
+            reply = _failure(job, MemoryExhaustedError(message))
+        except ImportError as exception:
+            reply = _failure(job, WorkerError(_missing_package(exception)))
+        except OSError as exception:
+            where = f" ({exception.filename})" if exception.filename else ""
+            message = f"{exception.strerror or exception}{where}. Nothing was written."
+            reply = _failure(job, WorkerError(message))
+        except Exception as exception:  # a defect: the client shows it, the worker lives on
+            message = f"The prediction failed unexpectedly: {type(exception).__name__}: {exception}"
+            reply = _failure(job, WorkerError(" ".join(message.split())))
+        self._reply(reply)
+        del self._open[job.request.id]
+
+    def _answer(self, job: _Job) -> Reply:
+        request = job.request
+        if isinstance(request, Check):
+            return check(request)
+        if isinstance(request, WriteReport):
+            return write_report(request)
+        return self._predict(request, job)
+
+    def _predict(self, request: Predict, job: _Job) -> Result:
+        options = request.options
+        report = _Throttled(self, request.id)
+        laps = {}
+        clock = time.perf_counter()
+
+        def lap(step: str) -> None:
+            nonlocal clock
+            now = time.perf_counter()
+            laps[step] = round(now - clock, 3)
+            clock = now
+
+        _refuse_if_cancelled(job)
+        report(0.0, "reading the case")
+        case = read_exchanged_case(Path(request.case))
+        lap("read")
+        report(0.0, "loading the model")
+        predictor, warm = self._predictor(case, request, job)
+        lap("load")
+        prediction = predictor.predict(
+            case,
+            request.mapping,
+            request.prescription,
+            options.recompute_strips,
+            progress=report,
+            cancelled=job.cancelled.is_set,
+            strip_margin_mm=options.strip_margin_mm,
+            keep_coarse=options.keep_coarse,
+            keep_strips=options.keep_strips,
+        )
+        report(1.0, "writing the dose")
+        write_prediction(Path(request.output), prediction, laps)
+        return Result(request.id, request.output, warm)
+
+    def _predictor(self, case: Case, request: Predict, job: _Job) -> tuple[Predictor, bool]:
+        """The predictor for a job's case, and whether it was there already."""
+        from ..model import DoseModel
+        from ..predict import Predictor, default_model
+
+        _refuse_if_cancelled(job)
+        if request.model is None:
+            model = default_model(case, request.mapping)
+        else:
+            model = DoseModel.load(request.model)
+        options = request.options
+        checksum = model.manifest.weights_sha256
+        key = (str(model.folder), checksum, options.device, options.precision)
+        warm = key in self._predictors
+        if not warm:
+            self._predictors[key] = Predictor(model, options.device, options.precision)
+        elif not model.weights_path.is_file():
+            model.verify()  # says that they are missing
+        _refuse_if_cancelled(job)
+        return self._predictors[key], warm
+
+    def _give_up_models(self) -> None:
+        """Free the models' memory, on the device and here."""
+        if not self._predictors:
+            return
+        self._predictors.clear()
+        gc.collect()
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
+        minutes = self._settings.idle_seconds / 60
+        self._reply(Log("info", f"Idle for {minutes:.3g} minutes: the model's memory was freed."))
+
+    # The listening threads
+
+    def _listen(self) -> None:
+        for line in self._requests:
+            if not line.strip():
+                continue
+            try:
+                request = decode_request(line)
+            except DosePredictionError as exception:
+                self._reply(Failure(None, type(exception).__name__, str(exception)))
+                continue
+            if isinstance(request, Shutdown):
+                self._end(orphaned=False)
+                return
+            self._take(request)
+        self._end(orphaned=True)
+
+    def _take(self, request: Job | Cancel | Ping) -> None:
+        if isinstance(request, Ping):
+            self._reply(Pong(tuple(sorted({p.model.manifest.name for p in self._loaded()}))))
+        elif isinstance(request, Cancel):
+            job = self._open.get(request.id)
+            if job is not None:  # else it has ended in the meantime, and its reply is on the way
+                job.cancelled.set()
+        elif request.id in self._open:
+            message = f"A prediction with the id {request.id!r} is under way."
+            self._reply(Failure(None, "WorkerError", message))
+        else:
+            job = _Job(request)
+            self._open[request.id] = job
+            self._jobs.put(job)
+
+    def _loaded(self) -> list[Predictor]:
+        return list(self._predictors.values())
+
+    def _watch(self) -> None:
+        """End with the parent even if somebody else holds the other end of the pipe."""
+        parent = self._settings.parent
+        assert parent is not None
+        while is_alive(parent):
+            time.sleep(_WATCH_EVERY_SECONDS)
+        self._end(orphaned=True)
+
+    def _end(self, orphaned: bool) -> None:
+        """Stop what runs, politely at first."""
+        for job in list(self._open.values()):
+            job.cancelled.set()
+        deadline = time.monotonic() + self._settings.grace_seconds
+        while self._open and time.monotonic() < deadline:
+            time.sleep(0.02)
+        scratch = self._settings.scratch
+        if orphaned and scratch is not None and scratch.name.startswith(SCRATCH_PREFIX):
+            # The client is gone and cannot clear a patient's data away.
+            shutil.rmtree(scratch, ignore_errors=True)
+        os._exit(0)
+
+    def _reply(self, reply: Reply) -> None:
+        try:
+            with self._lock:
+                self._replies.write(encode_message(reply))
+                self._replies.flush()
+        except OSError:
+            return  # nobody reads any more; the listening thread sees the end
+
+
+class _Throttled:
+    """Progress of one prediction, so seldom that a client is not swamped; it never falls."""
+
+    def __init__(self, worker: Worker, id: str) -> None:
+        self._worker = worker
+        self._id = id
+        self._stage = ""
+        self._fraction = 0.0
+        self._last = float("-inf")
+
+    def __call__(self, fraction: float, stage: str) -> None:
+        self._fraction = max(self._fraction, min(float(fraction), 1.0))
+        now = time.monotonic()
+        if stage == self._stage and now - self._last < _REPORT_EVERY_SECONDS:
+            return
+        self._stage, self._last = stage, now
+        self._worker._reply(Progress(self._id, round(self._fraction, 4), stage))
+
+
+def _refuse_if_cancelled(job: _Job) -> None:
+    if job.cancelled.is_set():
+        raise PredictionCancelled("The prediction was cancelled; nothing was written.")
+
+
+def _failure(job: _Job, exception: DosePredictionError) -> Failure:
+    tried = exception.tried if isinstance(exception, MemoryExhaustedError) else ()
+    details = "" if isinstance(exception, PredictionCancelled) else traceback.format_exc()
+    return Failure(job.request.id, type(exception).__name__, str(exception), tried, details)
+
+
+def _missing_package(exception: ImportError) -> str:
+    name = exception.name or str(exception)
+    return (
+        f"The Python package {name} is missing or cannot be loaded ({exception}). Install what is "
+        "missing: in Slicer by the panel's Installation section, elsewhere by pip."
+    )

@@ -1,0 +1,64 @@
+"""What the worker does beside predicting, so that a window need not: preflight and reports.
+
+Neither needs torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ..checks import check_case
+from ..errors import ModelError
+from ..manifest import ModelManifest, installed_manifests, read_manifest
+from ..mapping import propose_mapping
+from ..protocol import StructureProtocol
+from ..summary import prediction_summary, report_input
+from .exchange import read_exchanged_case, read_prediction
+from .messages import Check, Checked, Result, WriteReport
+
+__all__ = ["check", "write_report"]
+
+
+def check(request: Check) -> Checked:
+    """Everything that may spoil a prediction of the case; what cannot be mapped is a finding.
+
+    Raises:
+        DosePredictionError: the case cannot be read, or the model is not installed.
+    """
+    case = read_exchanged_case(Path(request.case))
+    if request.prescription is not None:
+        case = replace(case, prescription=request.prescription)
+    manifest = _manifest(request.model)
+    protocol = StructureProtocol.load(manifest.protocol)
+    empty = [name for name, mask in case.structures.items() if not mask.array.any()]
+    mapping = propose_mapping(list(case.structures), protocol, request.mapping, empty)
+    findings = check_case(case, protocol, mapping, manifest.expectations)
+    every = dict.fromkeys([*case.findings, *mapping.findings, *findings])
+    return Checked(request.id, tuple(every))
+
+
+def write_report(request: WriteReport) -> Result:
+    """Write the HTML report of a prediction; the result names its path.
+
+    Raises:
+        DosePredictionError: case or prediction cannot be read.
+        OSError: the file cannot be written.
+    """
+    from ..report import write_report as write
+
+    case = read_exchanged_case(Path(request.case))
+    prediction = read_prediction(Path(request.prediction), case)
+    summary = prediction_summary(prediction)
+    path = Path(request.path)
+    write(report_input(prediction, summary), path)
+    return Result(request.id, str(path), warm=True)
+
+
+def _manifest(model: str) -> ModelManifest:
+    if Path(model).is_absolute():
+        return read_manifest(Path(model))
+    for _folder, manifest in installed_manifests():
+        if manifest.name == model:
+            return manifest
+    raise ModelError(f"The model {model} is not installed any more. Choose another one.")

@@ -1,0 +1,128 @@
+"""Clinical cohorts: names proposed and corrected, case folders, the refused, resuming."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_support import save
+
+from DosePredictionLib.io import read_case
+from DosePredictionLib.volume import Grid, Volume
+from training.clinical import add_arguments, identifier, run, signed_distance
+
+
+@pytest.fixture
+def cohort(patient: Path, tmp_path: Path) -> Path:
+    """Three patients: two readable ones of two institutes, and one that is damaged."""
+    root = tmp_path / "cohort"
+    for number in (1, 2, 3):
+        shutil.copytree(patient, root / f"Patient Name {number}")
+        for file in (root / f"Patient Name {number}").glob("*.dcm"):
+            dataset = pydicom.dcmread(file)
+            dataset.PatientID = f"ID{number}"
+            save(file, dataset)
+    dataset = pydicom.dcmread(root / "Patient Name 2" / "rs.dcm")
+    dataset.StructureSetROISequence[1].ROIName = "Patientenumriss"
+    save(root / "Patient Name 2" / "rs.dcm", dataset)
+    damaged = root / "Patient Name 3" / "rd.dcm"
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    return root
+
+
+def call(cohort: Path, output: Path, *more: str) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = ["--clinical", str(cohort), "--output", str(output), "--workers", "1", *more]
+    return run(parser.parse_args(options))
+
+
+def correct(output: Path) -> None:
+    content = json.loads((output / "names.json").read_text())
+    content["channels"].update({"Body": "Body", "Patientenumriss": "Body", "PTV": "PTV"})
+    (output / "names.json").write_text(json.dumps(content))
+
+
+def test_a_cohort_becomes_case_folders_without_names(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "prepared"
+    assert call(cohort, output) == 3
+    proposed = json.loads((output / "names.json").read_text())
+    assert proposed["channels"]["PTV"] == "PTV" and proposed["patients"]["PTV"] == 2
+    assert "Correct it" in capsys.readouterr().out
+    correct(output)
+    assert call(cohort, output, "--goals", "prostate_78_39") == 3
+    with (output / "refused.csv").open() as file:
+        refused = list(csv.DictReader(file))
+    assert [Path(row["folder"]).name for row in refused] == ["Patient Name 3"]
+    assert "rd.dcm is damaged" in refused[0]["reason"]
+    folders = [path for path in output.iterdir() if path.is_dir()]
+    assert len(folders) == 2
+    key = (output / ".key").read_bytes().strip()
+    expected = {identifier(key, f"ID{number}") for number in (1, 2)}
+    assert {folder.name.split("-")[0] for folder in folders} == expected
+    for folder in folders:
+        case = read_case(folder)
+        assert set(case.structures) == {"PTV", "Body"}
+        assert case.prescription is not None and dict(case.prescription.target_gy) == {"PTV": 50.0}
+        assert case.plan_dose is not None and case.plan_dose.array.max() == pytest.approx(30)
+        plan = np.load(folder / "plan.npz")
+        assert plan["beam1_leaves_mm"].shape == (3, 2, 2)
+        assert plan["beam1_gantry_degrees"].tolist() == [180.1, 0.0, 179.9]
+        assert plan["signed_distance"].shape == (2, 8, 24, 24)
+        limits = plan["constraints"].tolist(), plan["constraint_values"]
+        assert limits[0][0] == "PTV: D98% >= 95 %Rx" and np.isfinite(limits[1][0])
+        assert (folder / "qa.png").stat().st_size > 10_000
+        told = b"".join(file.read_bytes() for file in folder.glob("*.json"))
+        assert b"Patient" not in told and b"ID1" not in told
+
+
+def test_preparing_goes_on_where_it_stopped(cohort: Path, tmp_path: Path) -> None:
+    output = tmp_path / "prepared"
+    call(cohort, output)
+    correct(output)
+    call(cohort, output)
+    times = {path: path.stat().st_mtime_ns for path in output.glob("*/ct.nii.gz")}
+    shutil.rmtree(next(iter(times)).parent)
+    call(cohort, output)
+    again = {path: path.stat().st_mtime_ns for path in output.glob("*/ct.nii.gz")}
+    assert set(again) == set(times)
+    assert sum(times[path] == again[path] for path in times) == 1
+
+
+def test_names_that_are_not_in_the_file_or_mean_one_channel_are_refused(
+    cohort: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "prepared"
+    call(cohort, output)
+    content = json.loads((output / "names.json").read_text())
+    content["channels"]["Body"] = "PTV"
+    del content["channels"]["Patientenumriss"]
+    (output / "names.json").write_text(json.dumps(content))
+    assert call(cohort, output) == 3
+    reasons = (output / "refused.csv").read_text()
+    assert "both mean PTV" in reasons and "propose the names again" in reasons
+    assert not [path for path in output.iterdir() if path.is_dir()]
+
+
+def test_signed_distances_of_a_ball() -> None:
+    grid = Grid((70, 70, 40), (2.0, 2.0, 3.0), (-69.0, -69.0, -58.5))
+    z, y, x = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")
+    radius = np.linalg.norm(grid.world_from_index(np.stack([x, y, z], axis=-1)), axis=-1)
+    distance = signed_distance(Volume(radius < 20, grid)).astype(float) * 50
+    assert np.abs(distance - np.clip(radius - 20, -50, 50)).max() < 2.5
+    assert distance.max() == 50 and distance.min() == pytest.approx(-19, abs=2)
+    empty = signed_distance(Volume(np.zeros(grid.shape, bool), grid))
+    assert np.all(empty == 1)
+
+
+def test_identifiers_depend_on_the_key_alone() -> None:
+    assert identifier(b"a", "ID1") == identifier(b"a", "ID1") != identifier(b"b", "ID1")
+    assert identifier(b"a", "ID1") != identifier(b"a", "ID2")

@@ -1,0 +1,110 @@
+"""Channels computed from the masks: by hand, mirrored, and alike in training and prediction."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support import OPENKBP_SAMPLE, mirrored_case, pelvis_case
+
+from DosePredictionLib.derived_inputs import DerivedInputs, derived_channels, signed_distance_mm
+from DosePredictionLib.encoding import (
+    EncodingSettings,
+    GridSettings,
+    encode,
+    mirrored_channels,
+    network_channels,
+)
+from DosePredictionLib.io import read_case
+from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.networks import build_network
+from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.schema import from_json, to_json
+
+PELVIS = StructureProtocol.load("pelvis")
+HEAD_AND_NECK = StructureProtocol.load("openkbp")
+EVERYTHING = DerivedInputs(distances="all", distance_clip_mm=40.0, target_dose=True)
+PLAIN = EncodingSettings(
+    GridSettings("as-is", size=(48, 48, 32), spacing_mm=(8, 8, 8)), dose_scale_gy=52.0
+)
+
+
+def encoded(case, protocol, settings):
+    return encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+
+
+def test_distances_are_signed_and_anisotropic():
+    mask = np.zeros((3, 3, 7), dtype=bool)
+    mask[1, 1, 2:5] = True
+    distance = signed_distance_mm(mask, (2.0, 3.0, 5.0))
+    np.testing.assert_allclose(distance[1, 1], [3, 1, -1, -2, -1, 1, 3])
+    assert distance[1, 0, 3] == pytest.approx(3 - 1)
+    assert distance[0, 1, 3] == pytest.approx(5 - 1)
+    assert distance[0, 0, 0] == pytest.approx(np.sqrt(16 + 9 + 25) - 1)
+
+
+def test_an_empty_structure_is_far_away_and_a_full_one_all_around():
+    empty = np.zeros((9, 2, 2, 2), dtype=np.float32)
+    settings = DerivedInputs(distances="targets")
+    assert (derived_channels(empty, (1, 1, 1), PELVIS, settings, 52.0) == 1).all()
+    assert (derived_channels(empty + 1, (1, 1, 1), PELVIS, settings, 52.0) == -1).all()
+
+
+def test_without_them_the_input_is_what_it_was():
+    case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
+    plain = encoded(case, PELVIS, PLAIN).input
+    more = encoded(case, PELVIS, replace(PLAIN, derived=EVERYTHING)).input
+    assert plain.shape[0] == 14
+    assert more.shape[0] == 14 + 9 + 1
+    assert np.array_equal(more[:14], plain)
+
+
+def test_the_targets_dose_is_the_level_of_each():
+    case = read_case(OPENKBP_SAMPLE)
+    grid = GridSettings("native", spacing_mm_min=(2.7, 2.7, 1.5), spacing_mm_max=(5.5, 5.5, 3.5))
+    settings = EncodingSettings(grid, dose_scale_gy=70.0, derived=DerivedInputs(target_dose=True))
+    result = encoded(case, HEAD_AND_NECK, settings).input
+    dose = result[-1] * 70
+    assert set(np.unique(dose.round(3))) <= {0.0, 56.0, 63.0, 70.0}
+    for index, channel in enumerate(HEAD_AND_NECK.inputs):
+        if channel.level_gy is not None and result[1 + index].any():
+            assert (dose[result[1 + index] > 0.5].round(3) == channel.level_gy).all()
+    pelvis = encoded(pelvis_case(), PELVIS, replace(PLAIN, derived=DerivedInputs(target_dose=True)))
+    assert np.array_equal(pelvis.input[-1], pelvis.input[1])  # no level of its own: 1
+
+
+def test_the_mirrored_patient_has_the_mirrored_channels():
+    settings = replace(PLAIN, derived=EVERYTHING)
+    case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
+    # One femur head gone, so that left and right differ.
+    lone = {k: v for k, v in case.structures.items() if k != "FemurHead_L"}
+    case = replace(case, structures=lone)
+    order = mirrored_channels(PELVIS, settings)
+    plain = encoded(case, PELVIS, settings).input
+    other = encoded(mirrored_case(case), PELVIS, settings).input
+    assert sorted(order) == list(range(24))
+    assert np.array_equal(plain[order][..., ::-1], other)
+    assert not np.array_equal(plain[..., ::-1], other)
+
+
+@pytest.mark.parametrize("derived", [DerivedInputs(), EVERYTHING])
+def test_a_network_for_an_encoding_takes_its_input(derived):
+    settings = replace(PLAIN, derived=derived)
+    x = encoded(pelvis_case((48, 48, 32), (8.0, 8.0, 8.0)), PELVIS, settings).input
+    channels = network_channels(PELVIS, settings)
+    filters = {"stage1_filters": 2, "stage2_filters": 2}
+    network = build_network("two_stage", {**channels, **filters}).eval()
+    with torch.no_grad():
+        final = network(torch.from_numpy(x)[None]).final
+    assert final.shape[2:] == x.shape[1:]
+
+
+def test_the_settings_travel_in_the_manifest_and_old_manifests_have_none():
+    settings = replace(PLAIN, derived=EVERYTHING)
+    content = json.loads(json.dumps(to_json(settings)))
+    assert from_json(EncodingSettings, content) == settings
+    del content["derived"]
+    assert from_json(EncodingSettings, content) == PLAIN

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import OBLIQUE, pelvis_case
+
+from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.errors import CaseError, GeometryError, ModelError, WorkerError
+from DosePredictionLib.findings import Finding
+from DosePredictionLib.manifest import ModelFolder
+from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.model import DoseModel
+from DosePredictionLib.prediction import Prediction
+from DosePredictionLib.volume import Grid, Volume
+from DosePredictionLib.worker.exchange import (
+    CaseWriter,
+    new_scratch,
+    read_exchanged_case,
+    read_prediction,
+    write_case,
+    write_prediction,
+)
+
+
+def full_case() -> Case:
+    """Everything that a case may hold, on an oblique grid with three spacings and odd sizes."""
+    case = pelvis_case((41, 33, 23), (9.0, 10.0, 11.0), OBLIQUE)
+    body = case.structures["Body"]
+    soft = body.with_array(body.array.astype(np.float32) * np.float32(0.25))
+    return replace(
+        case,
+        name="Prüfung \udcff",
+        structures={**case.structures, "Röntgen/../PTV": soft},
+        dose_mask=body,
+        strips={0: body, 45: case.structures["PTV"]},
+        prescription=Prescription({"PTV": 50.4}, 28, "VMAT"),
+        findings=(Finding("seen", "warning", "Ü", "do", "PTV", (1.0, -2.0, 3.5)),),
+    )
+
+
+def same(one: Volume | None, other: Volume | None) -> bool:
+    assert one is not None and other is not None
+    return one.grid == other.grid and np.array_equal(one.array, other.array)
+
+
+def test_a_case_comes_back_as_it_went(tmp_path: Path) -> None:
+    case = full_case()
+    back = read_exchanged_case(write_case(tmp_path / "ü \udcff" / "case", case))
+    assert (back.name, back.grid) == (case.name, case.grid)
+    assert back.prescription == case.prescription and back.findings == case.findings
+    assert list(back.structures) == list(case.structures)
+    assert all(same(back.structures[name], mask) for name, mask in case.structures.items())
+    assert all(back.structures[n].array.dtype == m.array.dtype for n, m in case.structures.items())
+    assert same(back.ct, case.ct) and back.ct.array.dtype == case.ct.array.dtype
+    assert same(back.plan_dose, case.plan_dose) and same(back.dose_mask, case.dose_mask)
+    assert back.strips is not None and case.strips is not None
+    assert {a: same(mask, case.strips[a]) for a, mask in back.strips.items()} == {0: True, 45: True}
+
+
+def test_a_label_mask_is_written_as_what_lies_inside(tmp_path: Path) -> None:
+    case = pelvis_case()
+    writer = CaseWriter(tmp_path / "case", "p", case.grid)
+    writer.ct(case.ct.array)
+    writer.structure("PTV", case.structures["PTV"].array.astype(np.int16) * 7)
+    back = read_exchanged_case(writer.finish())
+    assert same(back.structures["PTV"], case.structures["PTV"])
+    assert back.prescription is None and back.plan_dose is None and back.strips is None
+
+
+def test_a_case_without_its_last_step_is_none(tmp_path: Path) -> None:
+    case = pelvis_case()
+    writer = CaseWriter(tmp_path / "case", "p", case.grid)
+    with pytest.raises(CaseError, match="no CT"):
+        writer.finish()
+    writer.ct(case.ct.array)
+    with pytest.raises(CaseError, match="no structures"):
+        writer.finish()
+    with pytest.raises(WorkerError, match="cannot be read"):
+        read_exchanged_case(tmp_path / "case")
+
+
+def test_what_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
+    case = pelvis_case()
+    writer = CaseWriter(tmp_path / "case", "p", case.grid)
+    with pytest.raises(GeometryError, match="shape"):
+        writer.ct(case.ct.array[1:])
+    writer.structure("PTV", case.structures["PTV"].array)
+    with pytest.raises(CaseError, match="Two structures"):
+        writer.structure("PTV", case.structures["PTV"].array)
+    writer.ct(case.ct.array)
+    writer.finish()
+    with pytest.raises(WorkerError, match="another folder"):
+        CaseWriter(tmp_path / "case", "p", case.grid)
+
+
+@pytest.mark.parametrize("name", ["ct.npy", "structure_000.npy"])
+def test_a_truncated_array_is_an_error(tmp_path: Path, name: str) -> None:
+    folder = write_case(tmp_path / "case", pelvis_case())
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CaseError, match=name):
+        read_exchanged_case(folder)
+    path.unlink()
+    with pytest.raises(CaseError, match=name):
+        read_exchanged_case(folder)
+
+
+def test_a_pickle_in_place_of_an_array_is_never_opened(tmp_path: Path) -> None:
+    folder = write_case(tmp_path / "case", pelvis_case())
+    np.save(folder / "ct.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(CaseError, match="cannot be read"):
+        read_exchanged_case(folder)
+
+
+def full_prediction(case: Case, model: DoseModel) -> Prediction:
+    dose = case.ct.with_array(np.abs(case.ct.array).astype(np.float32) / 20)
+    body = case.structures["Body"]
+    return Prediction(
+        case=case,
+        model=model,
+        dose=dose,
+        mapping=map_structures([n for n in case.structures if "/" not in n], model.protocol),
+        prescription=Prescription({"PTV": 45.0}),
+        external=body,
+        findings=case.findings,
+        fallbacks=("slabs",),
+        device="cpu",
+        precision="fp32",
+        seconds={"inference": 1.5, "total": 2.0},
+        coarse=dose.with_array(dose.array * 2),
+        strips={0: body, 135: case.structures["PTV"]},
+    )
+
+
+def test_a_prediction_comes_back_as_it_went(tmp_path: Path, pelvis_model: DoseModel) -> None:
+    case = full_case()
+    prediction = full_prediction(case, pelvis_model)
+    write_prediction(tmp_path / "p", prediction, {"read": 0.5})
+    back = read_prediction(tmp_path / "p", case)
+    assert same(back.dose, prediction.dose) and same(back.coarse, prediction.coarse)
+    assert same(back.external, prediction.external)
+    assert back.strips is not None and list(back.strips) == [0, 135]
+    assert same(back.strips[135], case.structures["PTV"])
+    assert back.model == ModelFolder(pelvis_model.folder, pelvis_model.manifest)
+    assert back.seconds == {"read": 0.5, "inference": 1.5, "total": 2.5}
+    for name in ("mapping", "prescription", "findings", "fallbacks", "device", "precision"):
+        assert getattr(back, name) == getattr(prediction, name)
+    plain = replace(prediction, coarse=None, strips=None)
+    write_prediction(tmp_path / "q", plain)
+    assert read_prediction(tmp_path / "q", case).coarse is None
+    assert read_prediction(tmp_path / "q", case).strips is None
+
+
+def test_a_prediction_is_there_whole_or_not_at_all(tmp_path: Path, pelvis_model: DoseModel) -> None:
+    case = full_case()
+    prediction = full_prediction(case, pelvis_model)
+    other = Grid((2, 2, 2))
+    broken = replace(prediction, external=Volume(np.zeros(other.shape, bool), other))
+    with pytest.raises(GeometryError):
+        write_prediction(tmp_path / "out" / "p", broken)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_model_that_has_gone_is_named(tmp_path: Path, pelvis_model: DoseModel) -> None:
+    case = full_case()
+    gone = ModelFolder(tmp_path / "gone", pelvis_model.manifest)
+    write_prediction(tmp_path / "p", replace(full_prediction(case, pelvis_model), model=gone))
+    with pytest.raises(ModelError, match="gone"):
+        read_prediction(tmp_path / "p", case)
+
+
+def test_a_temporary_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(WorkerError, match="TMPDIR"):
+        new_scratch()
+
+
+def test_only_the_user_reads_what_is_exchanged() -> None:
+    scratch = new_scratch()
+    try:
+        assert os.name == "nt" or scratch.stat().st_mode & 0o077 == 0
+    finally:
+        scratch.rmdir()
+
+
+def test_a_case_of_usual_size_is_exchanged_in_well_under_half_a_second(tmp_path: Path) -> None:
+    grid = Grid((256, 256, 64), (2.0, 2.0, 5.0))
+    random = np.random.default_rng(0)
+    noise = random.random(grid.shape, dtype=np.float32)
+    ct = Volume((noise * 1000).astype(np.int16), grid)
+    masks = {f"mask {i}": Volume(noise > i / 10, grid) for i in range(9)}
+    case = Case("usual", ct, masks, plan_dose=Volume(noise, grid))
+    started = time.process_time()  # a busy machine's other work does not count
+    folder = write_case(tmp_path / "case", case)
+    back = read_exchanged_case(folder)
+    assert time.process_time() - started < 0.5
+    assert same(back.structures["mask 3"], masks["mask 3"])

@@ -1,0 +1,198 @@
+"""DICOM folders: rasterizing beside rt-utils, and a large CT with structures from disk.
+
+The structures are those of the shipped Eclipse patient; both rasterizers start from the opened
+RTSTRUCT, whose numbers are still text. Each time is CPU time, since other work may share the cores,
+and the least of several runs. rt-utils is timed where it is installed (pip install rt-utils).
+
+    python -m benchmarks.dicom
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+
+from DosePredictionLib.io import read_case
+from DosePredictionLib.io.dicom.contours import occupancy_of
+from DosePredictionLib.io.dicom.files import CT, RTSTRUCT, DicomFile, open_dicom
+from DosePredictionLib.io.dicom.structure_set import read_structure_set
+
+_FOLDER = Path(__file__).parent.parent / "Resources" / "SampleData" / "eclipse_rando_prostate_dicom"
+_SLICES, _STRUCTURES, _EDGE = 200, 20, 512
+_LARGE_CC = 10.0
+
+
+def main() -> None:
+    """Print the times and the agreement."""
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as name:
+        _compare_rasterizing(Path(name))
+    with tempfile.TemporaryDirectory() as name:
+        _time_large_case(Path(name))
+
+
+def _compare_rasterizing(folder: Path) -> None:
+    case = read_case(_FOLDER)
+    drawn = [name for name, mask in case.structures.items() if mask.array.any()]
+    structures = _FOLDER / "RS.dcm"
+
+    def ours(file: DicomFile) -> dict[str, np.ndarray]:
+        return {
+            roi.name: occupancy_of(roi.name, roi.loops, case.grid, structures)[0].array
+            for roi in read_structure_set(file).rois
+            if roi.loops
+        }
+
+    seconds, masks = _timed(ours, 5, lambda: open_dicom(structures))
+    _say(
+        f"Eclipse patient ({case.grid}): {len(drawn)} structures from the opened RTSTRUCT to "
+        f"sub-voxel occupancy in {seconds:.3f} s"
+    )
+    try:
+        from rt_utils import RTStructBuilder
+    except ImportError:
+        _say("  rt-utils is not installed: nothing to compare with")
+        return
+    _write_square_slices(folder)
+
+    def opened() -> Any:
+        return RTStructBuilder.create_from(str(folder), str(structures))
+
+    def theirs(loaded: Any) -> dict[str, np.ndarray]:
+        return {name: loaded.get_roi_mask_by_name(name) for name in drawn}
+
+    slower, boolean = _timed(theirs, 3, opened)
+    _say(
+        f"  rt-utils to boolean masks {slower:.3f} s: {slower / seconds:.1f} times as long "
+        "(wanted: 5)"
+    )
+    for name in drawn:
+        volume_cc = float(masks[name].sum()) * case.grid.voxel_volume_cc
+        if volume_cc > _LARGE_CC:
+            theirs_zyx = np.moveaxis(boolean[name], 2, 0)[:, : case.grid.size[1]]
+            _say(
+                f"  {name:<16}{volume_cc:9.1f} cc  Dice {_dice(masks[name] > 0.5, theirs_zyx):.4f}"
+            )
+
+
+def _write_square_slices(folder: Path) -> None:
+    """The CT padded with air below: rt-utils takes rows for columns where they differ."""
+    for file in _FOLDER.glob("CT*.dcm"):
+        dataset = pydicom.dcmread(file)
+        pixels = dataset.pixel_array
+        missing = pixels.shape[1] - pixels.shape[0]
+        square = np.pad(pixels, ((0, missing), (0, 0)), constant_values=-1000)
+        dataset.Rows, dataset.PixelData = len(square), square.tobytes()
+        _save(folder / file.name, dataset, ExplicitVRLittleEndian)
+
+
+def _dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * np.count_nonzero(first & second) / (first.sum() + second.sum())
+
+
+def _time_large_case(folder: Path) -> None:
+    _write_large_case(folder)
+    seconds, case = _timed(lambda _: read_case(folder), 1)
+    _say(
+        f"CT of {case.grid.size[0]}×{case.grid.size[1]}×{case.grid.size[2]} with "
+        f"{len(case.structures)} structures: ready for prediction in "
+        f"{seconds:.1f} s of CPU time (wanted: 15)"
+    )
+
+
+def _write_large_case(folder: Path) -> None:
+    """A body of ellipses with organs in it, contoured at 1 mm on every slice."""
+    frame, study, series = generate_uid(), generate_uid(), generate_uid()
+    rng = np.random.default_rng(0)
+    noise = rng.integers(900, 1100, (_EDGE, _EDGE)).astype("<u2")
+    for z in range(_SLICES):
+        slice_ = _object(CT, "CT", frame, study, series)
+        slice_.ImagePositionPatient = [-230, -230, 2.5 * z]
+        slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        slice_.PixelSpacing, slice_.Rows, slice_.Columns = [0.9, 0.9], _EDGE, _EDGE
+        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 12, 11
+        slice_.PixelRepresentation, slice_.RescaleIntercept, slice_.RescaleSlope = 0, -1000, 1
+        slice_.PixelData = noise.tobytes()
+        slice_["PixelData"].VR = "OW"
+        _save(folder / f"{z}.dcm", slice_, ExplicitVRLittleEndian)
+    structures = _object(RTSTRUCT, "RTSTRUCT", frame, study, generate_uid())
+    structures.StructureSetROISequence, structures.ROIContourSequence = [], []
+    for number in range(1, _STRUCTURES + 1):
+        roi, drawn = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName = number, "Body" if number == 1 else f"Organ {number}"
+        roi.ReferencedFrameOfReferenceUID = frame
+        drawn.ReferencedROINumber = number
+        radius = 180.0 if number == 1 else float(rng.uniform(15, 60))
+        center = (0.0, 0.0) if number == 1 else rng.uniform(-80, 80, 2)
+        slices = range(_SLICES) if number == 1 else range(40, 40 + int(rng.integers(20, 120)))
+        drawn.ContourSequence = [_ellipse(center, radius, 2.5 * z) for z in slices]
+        structures.StructureSetROISequence.append(roi)
+        structures.ROIContourSequence.append(drawn)
+    _save(folder / "rs.dcm", structures, ImplicitVRLittleEndian)
+
+
+def _ellipse(center: Any, radius_mm: float, z_mm: float) -> Dataset:
+    angle = np.linspace(0, 2 * np.pi, int(2 * np.pi * radius_mm), endpoint=False)
+    x, y = center[0] + radius_mm * np.cos(angle), center[1] + 0.7 * radius_mm * np.sin(angle)
+    item = Dataset()
+    item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", len(angle)
+    item.ContourData = [f"{v:.2f}" for a, b in zip(x, y, strict=True) for v in (a, b, z_mm)]
+    return item
+
+
+def _object(sop_class: str, modality: str, frame: str, study: str, series: str) -> Dataset:
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = (
+        sop_class,
+        generate_uid(),
+        modality,
+    )
+    dataset.PatientID, dataset.StudyInstanceUID = "benchmark", study
+    dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = series, frame
+    return dataset
+
+
+def _save(path: Path, dataset: Dataset, syntax: str) -> None:
+    meta = FileMetaDataset()
+    meta.FileMetaInformationGroupLength = 0
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = syntax
+    dataset.file_meta, dataset.preamble = meta, b"\0" * 128
+    if pydicom.__version__.startswith("2"):
+        dataset.is_implicit_VR = syntax == ImplicitVRLittleEndian
+        dataset.is_little_endian = True
+    pydicom.dcmwrite(path, dataset)
+
+
+def _timed(
+    call: Callable[[Any], Any], repeats: int, prepare: Callable[[], Any] = lambda: None
+) -> tuple[float, Any]:
+    """Least CPU seconds of a call on what was prepared anew each time, and its last result."""
+    seconds, result = [], None
+    for _ in range(repeats):
+        prepared = prepare()
+        started = time.process_time()
+        result = call(prepared)
+        seconds.append(time.process_time() - started)
+    return min(seconds), result
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

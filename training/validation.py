@@ -1,0 +1,68 @@
+"""How good the averaged weights are on whole cases, shared among the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from DosePredictionLib.evaluation.scores import dvh_score_terms
+from DosePredictionLib.networks import DoseNetwork
+from DosePredictionLib.protocol import StructureProtocol
+
+from .data import TrainingCase, unpack_masks
+from .distributed import gathered, this_share
+
+__all__ = ["predicted_gy", "validation_figures"]
+
+
+@torch.no_grad()
+def predicted_gy(network: DoseNetwork, case: TrainingCase, scale_gy: float) -> NDArray[np.float32]:
+    """The dose `(z, y, x)`, Gy, ≥ 0 and 0 outside the region."""
+    device = next(network.parameters()).device
+    masks = network.structure_channels + network.strip_channels
+    x = torch.from_numpy(case.input(masks))[None].to(device, memory_format=torch.channels_last_3d)
+    dose = network(x).final[0, 0].float().cpu().numpy() * scale_gy
+    return np.clip(dose, 0, None) * case.region
+
+
+def validation_figures(
+    network: DoseNetwork,
+    cases: Sequence[TrainingCase],
+    protocol: StructureProtocol,
+    scale_gy: float,
+) -> Mapping[str, float]:
+    """Mean error in the dose region over patients, and the pooled DVH error, Gy.
+
+    Every rank takes each N-th case; all of them return the figures of all cases.
+    """
+    share = this_share()
+    mine = []
+    for index in range(share.rank, len(cases), share.ranks):
+        dose = predicted_gy(network, cases[index], scale_gy)
+        mine.append((index, *_errors(dose, cases[index], protocol)))
+    every = sorted(record for records in gathered(mine) for record in records)
+    terms = [term for _, _, of_case in every for term in of_case]
+    return {
+        "validation_mae_gy": float(np.mean([mae for _, mae, _ in every])),
+        "validation_dvh_gy": float(np.mean(terms)) if terms else 0.0,
+    }
+
+
+def _errors(
+    dose: NDArray[np.float32], case: TrainingCase, protocol: StructureProtocol
+) -> tuple[float, list[float]]:
+    """Mean absolute error in the region, and the errors of the scored endpoints."""
+    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
+    structures = {c.name: mask for c, mask in zip(protocol.inputs, masks, strict=True)}
+    terms = dvh_score_terms(
+        dose,
+        case.dose_gy,
+        structures,
+        targets=[channel.name for channel in protocol.inputs if channel.role == "target"],
+        organs=[channel.name for channel in protocol.inputs if channel.role == "organ"],
+        spacing_mm=case.spacing_mm,
+    )
+    return float(np.abs(dose - case.dose_gy)[case.region].mean()), list(terms.values())
