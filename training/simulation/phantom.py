@@ -184,12 +184,15 @@ def _deformation(
         max(4, round(n * s / _COARSE_MM) + 3)
         for n, s in zip(reversed(grid.size), reversed(grid.spacing), strict=True)
     )
+    # A spline is a product of splines along the axes: three small matrices.
+    splines = [
+        ndimage.zoom(np.eye(c, dtype=np.float32), (n / (c - 2), 1), order=3)[:n]
+        for n, c in zip(grid.shape, coarse, strict=True)
+    ]
     fields = []
     for _ in range(3):
         knots = rng.standard_normal(coarse).astype(np.float32) * deviation_mm
-        zoom = [n / (c - 2) for n, c in zip(grid.shape, coarse, strict=True)]
-        fine = ndimage.zoom(knots, zoom, order=3)
-        fields.append(fine[tuple(slice(0, n) for n in grid.shape)])
+        fields.append(np.einsum("zi,yj,xk,ijk->zyx", *splines, knots, optimize=True))
     return tuple(fields)  # type: ignore[return-value]
 
 
