@@ -51,13 +51,15 @@ def planning_target(
         mesorectum = grown(rectum, float(rng.uniform(14, 19))) & (height_mm > -45) & high
         presacral = grown(bone, 10) & grown(rectum, 30) & high & (height_mm > 10)
         clinical = mesorectum | presacral | (nodes & ~_lateral_front(parts))
+        clinical &= ~_behind_the_sacrum(bone, rectum)
     else:
         vault = grown(of("Vagina"), 9) & (height_mm > -32)
         clinical = of("Uterus") | vault | nodes | (grown(of("Uterus"), 14) & (height_mm < 50))
     clinical &= inside & ~bone & ~(of("muscle") & ~of("vessels"))
     clinical |= of("Prostate") if patient.site == "prostate" else False
     clinical = _largest_part(ndimage.binary_closing(clinical, iterations=2) & inside & ~bone)
-    return grown(clinical, float(rng.uniform(6, 9))) & inside
+    target = grown(clinical, float(rng.uniform(6, 9))) & inside
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in target])
 
 
 def _between(bladder: Mask, rectum: Mask, height_mm: NDArray, sampling: tuple) -> Mask:
@@ -66,6 +68,13 @@ def _between(bladder: Mask, rectum: Mask, height_mm: NDArray, sampling: tuple) -
     to_rectum = ndimage.distance_transform_edt(~rectum, sampling)
     low = (height_mm > -32) & (height_mm < 26)
     return low & (to_bladder + to_rectum < 62) & (to_rectum < 34) & ~bladder & ~rectum
+
+
+def _behind_the_sacrum(bone: Mask, rectum: Mask) -> Mask:
+    """Where bone lies in front, not counting bone in front of the rectum."""
+    rows = np.arange(bone.shape[1]).reshape(1, -1, 1)
+    middle = int(np.argwhere(rectum)[:, 1].mean())
+    return np.maximum.accumulate(bone & (rows > middle), axis=1)
 
 
 def _lateral_front(parts: dict[str, Array]) -> Mask:
