@@ -15,7 +15,7 @@ import numpy as np
 from ..case import Case
 from ..device import usable_cores
 from ..errors import CaseError, DosePredictionError, GeometryError
-from ..evaluation.cohort import CASE_SCORES, compare_models, write_csv
+from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, write_csv
 from ..evaluation.dvh import dvhs
 from ..evaluation.evaluate import evaluate_case, require_plausible_dose, summarize_cohort
 from ..evaluation.goals import GoalSet
@@ -234,6 +234,7 @@ def _run_cohort(call: argparse.Namespace, output: Output) -> int:
     result = {
         "cases": records,
         "summary": summary,
+        "structures": structure_errors(records),
         "comparison": comparison,
         "unpaired": unpaired,
         "failed": failed,
@@ -350,7 +351,20 @@ def _describe_cohort(records: list[dict[str, Any]], summary: dict[str, Any]) -> 
             low, high = summary[key]["ci95"]
             mean = summary[key]["mean"]
             lines.append(f"{label:<24}{mean:>8.3f}  (95 % {low:.3f} to {high:.3f})")
-    return "\n".join(lines)
+    return "\n".join(lines + _describe_structures(structure_errors(records)))
+
+
+def _describe_structures(structures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    measures = {"mae_gy": "MAE", "Dmean_gy": "Dmean", "D95_gy": "D95", "D2_gy": "D2"}
+    head = "".join(f"{label:>9}" for label in measures.values())
+    lines = [f"{'mean absolute error, Gy':<24}{head}{'patients':>10}"]
+    for name, values in structures.items():
+        cells = "".join(
+            f"{values[key]['mean']:>9.2f}" if key in values else f"{'':>9}" for key in measures
+        )
+        patients = max(each["patients"] for each in values.values())
+        lines.append(f"{name:<24}{cells}{patients:>10}")
+    return lines
 
 
 def _describe_comparison(comparison: list[dict[str, Any]], other: Path) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "CASE_SCORES",
     "compare_models",
     "record_rows",
+    "structure_errors",
     "summarize_cohort",
     "write_csv",
     "write_json",
@@ -45,6 +46,7 @@ CASE_SCORES = (
 """Scores of a record that a cohort summarizes."""
 
 _BOOTSTRAPS = 2000
+_STRUCTURE_MEASURES = ("mae_gy", "Dmean_gy", "D95_gy", "D2_gy", "D0.1cc_gy")
 _COLUMNS = (
     "case",
     "structure",
@@ -83,6 +85,26 @@ def summarize_cohort(records: Sequence[Record], seed: int = 0) -> dict[str, Any]
         if passed:
             summary[f"gamma {name}"] = _statistics(passed, seed)
     return summary
+
+
+def structure_errors(records: Sequence[Record], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Over the patients who have a structure: its voxels' MAE and the errors of its endpoints.
+
+    Structure → measure → statistics as in `summarize_cohort`, all in Gy. `mae_gy` is the mean
+    absolute error of the voxels; `Dmean_gy`, `D95_gy`, … are mean absolute differences.
+    """
+    found: dict[str, dict[str, list[Array]]] = {}
+    for record in records:
+        for name, values in record.get("structures", {}).items():
+            measures = found.setdefault(name, {key: [] for key in _STRUCTURE_MEASURES})
+            for key, errors in measures.items():
+                error = values.get(key) if key == "mae_gy" else _apart(values["endpoints"].get(key))
+                if error is not None:
+                    errors.append(np.array([abs(float(error))]))
+    return {
+        name: {key: _statistics(errors, seed) for key, errors in measures.items() if errors}
+        for name, measures in found.items()
+    }
 
 
 def compare_models(
@@ -201,8 +223,16 @@ def _structure_rows(case: str, name: str, values: Mapping[str, Any]) -> Iterator
             yield _row(case, name, key, difference=values[key], unit="Gy")
     for key, pair in values["endpoints"].items():
         ours, theirs = pair["prediction"], pair["reference"]
-        apart = None if ours is None or theirs is None else ours - theirs
-        yield _row(case, name, key, ours, theirs, apart, key.rsplit("_", 1)[1].replace("gy", "Gy"))
+        yield _row(
+            case, name, key, ours, theirs, _apart(pair), key.rsplit("_", 1)[1].replace("gy", "Gy")
+        )
+
+
+def _apart(pair: Mapping[str, float | None] | None) -> float | None:
+    """Prediction minus reference, where both are defined."""
+    if pair is None or pair["prediction"] is None or pair["reference"] is None:
+        return None
+    return pair["prediction"] - pair["reference"]
 
 
 def _goal_rows(case: str, goal: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

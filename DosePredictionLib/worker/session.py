@@ -36,7 +36,7 @@ from .messages import (
 
 __all__ = ["Session", "as_exception", "qprocess_exit_code"]
 
-_KEPT_LINES = 40
+_KEPT_LINES = 400  # a crash prints the stack of every thread
 _KILLED = 9
 
 

@@ -12,6 +12,7 @@ import pytest
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.cohort import (
     compare_models,
+    structure_errors,
     summarize_cohort,
     write_csv,
     write_json,
@@ -80,6 +81,22 @@ def test_the_cohort_pools_endpoints_of_unequal_patients():
     assert summary["gamma 3%/3mm"]["std"] is None
     assert "ssim" not in summary
     assert summarize_cohort([]) == {}
+
+
+def test_errors_by_structure_are_absolute_and_over_those_who_have_it():
+    def record(mean: float, d95: float | None) -> dict:
+        pairs = {
+            "Dmean_gy": {"prediction": mean, "reference": 20.0},
+            "D95_gy": {"prediction": d95, "reference": 10.0},
+        }
+        return {"structures": {"Bladder": {"mae_gy": 3.0, "endpoints": pairs}}}
+
+    errors = structure_errors([record(18.0, 11.0), record(23.0, None), {"structures": {}}])
+    assert errors["Bladder"]["Dmean_gy"]["mean"] == pytest.approx(2.5)
+    assert errors["Bladder"]["Dmean_gy"]["patients"] == 2
+    assert errors["Bladder"]["D95_gy"]["mean"] == pytest.approx(1.0)
+    assert errors["Bladder"]["mae_gy"]["mean"] == pytest.approx(3.0)
+    assert "D2_gy" not in errors["Bladder"]
 
 
 def test_two_models_are_compared_on_the_patients_they_share():
