@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import subprocess
@@ -21,6 +22,7 @@ from DosePredictionLib.encoding import (
     encode,
     mirrored_channels,
 )
+from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import masked_mae
 from DosePredictionLib.mapping import map_structures
@@ -28,6 +30,7 @@ from DosePredictionLib.model import DoseModel
 from DosePredictionLib.predict import Predictor
 from DosePredictionLib.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
+from training.continuing import start_from_model
 from training.data import TrainingCase, load_cases, unpack_masks
 from training.export import export_run, fill_card
 from training.loop import Trainer
@@ -167,6 +170,29 @@ def test_training_learns_and_resumes_bit_for_bit(cases: list[TrainingCase], tmp_
         assert torch.equal(value, again.average.state_dict()[name]), name
 
 
+def test_checkpointing_activations_changes_no_weight(
+    cases: list[TrainingCase], tmp_path: Path
+) -> None:
+    states = []
+    for checkpointed in (False, True):
+        trainer = Trainer(TINY, PELVIS, tmp_path / str(checkpointed), "cpu", 0, checkpointed)
+        for batch in itertools.islice(training_batches(cases, TINY, PELVIS), 2):
+            kept = 0
+
+            def count(tensor: torch.Tensor) -> torch.Tensor:
+                nonlocal kept
+                kept += tensor.numel()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                trainer.train_step(batch)
+        states.append((kept, trainer.network.state_dict()))
+    (plainly, expected), (checkpointed_kept, found) = states
+    assert checkpointed_kept < 0.7 * plainly
+    for name, value in expected.items():
+        torch.testing.assert_close(value, found[name], rtol=1e-6, atol=1e-7)
+
+
 def test_a_time_limit_stops_with_a_checkpoint(cases: list[TrainingCase], tmp_path: Path) -> None:
     trainer = Trainer(TINY, PELVIS, tmp_path)
     trainer.train(cases[:2], cases[2:], time_limit_s=0)
@@ -194,6 +220,7 @@ def test_a_run_becomes_a_model_that_predicts(cases: list[TrainingCase], tmp_path
     }
     (tmp_path / "run" / "data.json").write_text(json.dumps(described))
     model = export_run(tmp_path / "run", "tiny", "A tiny model", tmp_path / "models")
+    _goes_on_from(model, tmp_path)
     assert model.manifest.training["samples_seen"] == 24
     case = pelvis_case((60, 48, 40), (6.0, 6.0, 7.0))
     dose = Predictor(model, "cpu", "fp32").predict(case).dose.array
@@ -201,6 +228,31 @@ def test_a_run_becomes_a_model_that_predicts(cases: list[TrainingCase], tmp_path
     filled = fill_card(model, {"dose_score_gy": {"mean": 3.0}}, [], "three ellipsoids")
     assert DoseModel.load(model.folder).manifest == filled.manifest
     model.verify()
+
+
+def _goes_on_from(model: DoseModel, folder: Path) -> None:
+    """The exported weights are where a continued run begins; another recipe is refused."""
+    trainer = Trainer(TINY, PELVIS, folder / "continued")
+    start_from_model(trainer, model.folder)
+    for weights in (trainer.network, trainer.average):
+        for name, value in model.network().state_dict().items():
+            assert torch.equal(value, weights.state_dict()[name]), name
+    assert trainer.step == 0 and not trainer.optimizer.state
+    scale = replace(TINY.encoding, dose_scale_gy=60.0)
+    for index, (other, message) in enumerate(
+        [
+            (replace(TINY, encoding=scale), "encoding.dose_scale_gy is 52.0, the recipe's 60.0"),
+            (replace(TINY, network=NetworkConfig(2, 8)), "stage2_filters is 4, the recipe's 8"),
+            (replace(TINY, network=NetworkConfig(2, 4, "cascade")), "recipe trains a cascade"),
+        ]
+    ):
+        trainer = Trainer(other, PELVIS, folder / f"other{index}")
+        with pytest.raises(DosePredictionError, match=message) as refused:
+            start_from_model(trainer, model.folder)
+        assert "\n" not in str(refused.value)
+    trainer = Trainer(replace(TINY, protocol="openkbp"), HEAD_AND_NECK, folder / "head")
+    with pytest.raises(DosePredictionError, match="protocol is pelvis, the recipe's openkbp"):
+        start_from_model(trainer, model.folder)
 
 
 def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:

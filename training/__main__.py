@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from DosePredictionLib.allocator import keep_freed_memory
 from DosePredictionLib.device import usable_cores
+from DosePredictionLib.encoding import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.protocol import StructureProtocol
 
@@ -54,11 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser("prepare", help="encode a folder of cases into a cache")
     _add_recipe(prepare)
     prepare.add_argument("--cases", type=Path, required=True, help="folder of cases with plan dose")
-    prepare.add_argument("--output", type=Path, required=True, help="cache folder")
+    made = prepare.add_mutually_exclusive_group(required=True)
+    made.add_argument("--output", type=Path, help="cache folder")
+    made.add_argument("--compact", type=Path, metavar="FILE", help="one small file instead")
     prepare.add_argument("--workers", type=int, default=usable_cores())
     train = commands.add_parser("train", help="train a recipe on a cache or a folder of cases")
     _add_recipe(train)
-    train.add_argument("--training", type=Path, required=True, help="cache or folder of cases")
+    train.add_argument(
+        "--training", type=Path, required=True, help="cache, compact file or folder of cases"
+    )
     train.add_argument("--validation", type=Path, required=True, help="likewise")
     train.add_argument("--output", type=Path, required=True, help="run folder")
     train.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
@@ -66,7 +72,25 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--time-limit", type=float, default=float("inf"), help="minutes")
     train.add_argument("--device", default="cpu")
     train.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
+    train.add_argument(
+        "--checkpoint-activations",
+        action="store_true",
+        help="less memory for more time: compute activations again in the backward pass",
+    )
     train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
+    evaluate = commands.add_parser("evaluate", help="score a model or a run on a cohort")
+    subject = evaluate.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--model", type=Path, help="model folder")
+    subject.add_argument("--run", type=Path, help="run folder, whose averaged weights are scored")
+    evaluate.add_argument("--checkpoint", default="last.pt", help="of the run")
+    evaluate.add_argument(
+        "--cases", type=Path, required=True, help="cache, compact file or folder of cases"
+    )
+    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write every number as a table")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--output", type=Path, metavar="FILE", help="write the JSON object")
+    evaluate.add_argument("--device", default="cpu")
+    evaluate.add_argument("--precision", default="fp32", help="of a model: fp32, bf16 or fp16")
     export = commands.add_parser("export", help="turn a run into a model folder")
     export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
     export.add_argument("--name", required=True)
@@ -95,16 +119,49 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     from .cache import prepare
+    from .compact import write_compact
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
-    done = prepare(arguments.cases, arguments.output, protocol, config.encoding, arguments.workers)
+    output = arguments.compact or arguments.output
+    write = write_compact if arguments.compact else prepare
+    done = write(arguments.cases, output, protocol, config.encoding, arguments.workers)
     for name, reason in done.refused.items():
         sys.stderr.write(f"Refused {name}: {reason}\n")
-    sys.stdout.write(
-        f"{arguments.output} holds {len(done.cases)} cases; {len(done.refused)} refused.\n"
-    )
+    sys.stdout.write(f"{output} holds {len(done.cases)} cases; {len(done.refused)} refused.\n")
     return 3 if done.refused else 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from DosePredictionLib.cli.output import Output, json_ready
+    from DosePredictionLib.evaluation.cohort import (
+        describe_cohort,
+        summarize_cohort,
+        write_csv,
+        write_json,
+    )
+    from DosePredictionLib.model import DoseModel
+
+    from .distributed import is_first, ranks_joined
+    from .evaluation import of_model, of_run, records_of
+
+    with ranks_joined(arguments.device) as device:
+        if arguments.model:
+            model = DoseModel.load(arguments.model)
+            candidate = of_model(model, str(device), arguments.precision)
+        else:
+            candidate = of_run(arguments.run, arguments.checkpoint, device)
+        cases = _cases(arguments.cases, candidate.protocol, candidate.encoding)
+        records = records_of(candidate, cases)
+        if is_first():
+            summary = summarize_cohort(records)
+            if arguments.csv:
+                write_csv(arguments.csv, records)
+            result = json_ready({"cases": records, "summary": summary})
+            if arguments.output:
+                write_json(arguments.output, result)
+            Output(arguments.json).result(result, describe_cohort(records, summary))
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -136,14 +193,19 @@ def _card(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _cases(folder: Path, config: TrainingConfig, protocol: StructureProtocol) -> list[TrainingCase]:
-    """The cases of a cache, or of a folder of cases, which are then encoded."""
+def _cases(
+    path: Path, protocol: StructureProtocol, settings: EncodingSettings
+) -> list[TrainingCase]:
+    """The cases of a cache, of a compact file, or of a folder of cases, which are then encoded."""
     from .cache import is_cache, open_cache
+    from .compact import open_compact
     from .data import load_cases
 
-    if is_cache(folder):
-        return open_cache(folder, protocol, config.encoding)
-    return load_cases(folder, protocol, config.encoding, usable_cores())
+    if is_cache(path):
+        return open_cache(path, protocol, settings)
+    if path.is_file():
+        return open_compact(path, protocol, settings)
+    return load_cases(path, protocol, settings, usable_cores())
 
 
 def _require_apart(training: list[TrainingCase], validation: list[TrainingCase]) -> None:
@@ -159,42 +221,48 @@ def _require_apart(training: list[TrainingCase], validation: list[TrainingCase])
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from .continuing import start_from_model
     from .distributed import ranks_joined
     from .loop import Trainer
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
     with ranks_joined(arguments.device) as device:
-        validation = _cases(arguments.validation, config, protocol)
-        training = _cases(arguments.training, config, protocol)
+        validation = _cases(arguments.validation, protocol, config.encoding)
+        training = _cases(arguments.training, protocol, config.encoding)
         _require_apart(training, validation)
-        trainer = Trainer(config, protocol, arguments.output, device, arguments.workers)
+        trainer = Trainer(
+            config,
+            protocol,
+            arguments.output,
+            device,
+            arguments.workers,
+            arguments.checkpoint_activations,
+        )
         last = arguments.output / "last.pt"
         if last.is_file():
             trainer.resume(last)
         elif arguments.continue_from:
-            _start_from(trainer, arguments.continue_from)
+            start_from_model(trainer, arguments.continue_from)
         trainer.train(training, validation[: arguments.validate_on], arguments.time_limit * 60)
     return 0
 
 
-def _start_from(trainer: object, folder: Path) -> None:
-    from safetensors.torch import load_file
+def main(arguments_given: Sequence[str] | None = None) -> int:
+    """Run one command, by default the shell's.
 
-    from .loop import Trainer
-
-    assert isinstance(trainer, Trainer)
-    path = folder / "weights.safetensors"
-    if not path.is_file():
-        raise DosePredictionError(f"{folder} is no model folder: it holds no {path.name}.")
-    trainer.start_from(load_file(path))
-
-
-def main() -> int:
-    """Run one command; the exit code is that of `dose-prediction`: 2 wrong call, 3 some failed."""
+    Returns:
+        The exit code, as of `dose-prediction`: 2 wrong call, 3 some failed.
+    """
     keep_freed_memory()
-    arguments = _parser().parse_args()
-    commands = {"prepare": _prepare, "train": _train, "export": _export, "card": _card}
+    arguments = _parser().parse_args(arguments_given)
+    commands = {
+        "prepare": _prepare,
+        "train": _train,
+        "evaluate": _evaluate,
+        "export": _export,
+        "card": _card,
+    }
     try:
         return commands[arguments.command](arguments)
     except (DosePredictionError, FloatingPointError) as exception:

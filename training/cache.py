@@ -12,26 +12,42 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from DosePredictionLib.encoding import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
+from DosePredictionLib.io import case_name
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import read_json, to_json
 
 from .data import TrainingCase, case_paths
 
-__all__ = ["CACHE_VERSION", "Prepared", "is_cache", "open_cache", "prepare"]
+__all__ = [
+    "CACHE_VERSION",
+    "HEADER",
+    "Prepared",
+    "each_case",
+    "header",
+    "is_cache",
+    "named_paths",
+    "open_cache",
+    "prepare",
+    "read_learnable",
+    "require_ours",
+]
+
+T = TypeVar("T")
 
 CACHE_VERSION = 1
-_FILE = "cache.json"
+HEADER = "cache.json"
 _ARRAYS = ("ct", "mask_bits", "dose_gy", "region", "body", "derived")
 
 
@@ -45,7 +61,7 @@ class Prepared:
 
 def is_cache(folder: Path) -> bool:
     """Whether a folder is a cache."""
-    return (folder / _FILE).is_file()
+    return (folder / HEADER).is_file()
 
 
 def prepare(
@@ -63,30 +79,45 @@ def prepare(
         DosePredictionError: the cache is another version's, protocol's or encoding's, or two
             cases share a name.
     """
-    paths = case_paths(folder)
+    paths = named_paths(folder)
     if is_cache(cache):
-        _require_ours(cache, protocol, settings)
-    names = [path.stem if path.is_file() else path.name for path in paths]
+        require_ours(cache, read_json(cache / HEADER), protocol, settings)
+    (cache / "cases").mkdir(parents=True, exist_ok=True)
+    _write_header(cache, protocol, settings, {})
+    missing = {name: p for name, p in paths.items() if not (cache / "cases" / name).is_dir()}
+    work = partial(_prepare_case, folder=cache / "cases", protocol=protocol, settings=settings)
+    refused = {name: reason for name, _, reason in each_case(work, missing, workers) if reason}
+    refused = dict(sorted(refused.items()))
+    _write_header(cache, protocol, settings, refused)
+    return Prepared(tuple(name for name in paths if name not in refused), refused)
+
+
+def named_paths(folder: Path) -> dict[str, Path]:
+    """What may be cases in a folder, by name.
+
+    Raises:
+        DosePredictionError: it holds none, or two of one name.
+    """
+    paths = case_paths(folder)
+    names = [case_name(path) for path in paths]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DosePredictionError(f"{folder} holds two cases of the name {', '.join(twice)}.")
-    (cache / "cases").mkdir(parents=True, exist_ok=True)
-    _write_header(cache, protocol, settings, {})
-    refused: dict[str, str] = {}
+    return dict(zip(names, paths, strict=True))
+
+
+def each_case(
+    work: Callable[[Path], T], paths: Mapping[str, Path], workers: int
+) -> Iterator[tuple[str, T | None, str]]:
+    """Name, result and "", or name, None and why it was refused, as processes finish them."""
     with ProcessPoolExecutor(workers) as pool:
-        pending = {
-            pool.submit(_prepare_case, path, cache / "cases" / name, protocol, settings): name
-            for path, name in zip(paths, names, strict=True)
-            if not (cache / "cases" / name).is_dir()
-        }
+        pending = {pool.submit(work, path): name for name, path in paths.items()}
         for done in tqdm(as_completed(pending), total=len(pending), unit="case"):
             try:
-                done.result()
+                yield pending[done], done.result(), ""
             except (DosePredictionError, OSError, ValueError, KeyError) as exception:
-                refused[pending[done]] = str(exception)
-    refused = dict(sorted(refused.items()))
-    _write_header(cache, protocol, settings, refused)
-    return Prepared(tuple(name for name in names if name not in refused), refused)
+                yield pending[done], None, str(exception)
+            del pending[done]  # and the result with it
 
 
 def open_cache(
@@ -98,22 +129,35 @@ def open_cache(
         DosePredictionError: it is another version's, protocol's or encoding's.
         CaseError: it is empty.
     """
-    _require_ours(cache, protocol, settings)
+    require_ours(cache, read_json(cache / HEADER), protocol, settings)
     folders = sorted(path for path in (cache / "cases").iterdir() if not path.name.startswith("."))
     if not folders:
-        raise CaseError(f"The cache {cache} holds no case; {_FILE} says why.")
+        raise CaseError(f"The cache {cache} holds no case; {HEADER} says why.")
     return [_open_case(folder) for folder in folders]
 
 
-def _prepare_case(
-    path: Path, folder: Path, protocol: StructureProtocol, settings: EncodingSettings
-) -> None:
+def read_learnable(
+    path: Path, protocol: StructureProtocol, settings: EncodingSettings
+) -> TrainingCase:
+    """Read and encode a case.
+
+    Raises:
+        CaseError: it cannot be learned from.
+    """
     case = TrainingCase.read(path, protocol, settings)
     if not np.isfinite(case.dose_gy).all():
         raise CaseError(f"{path}: the plan dose holds NaN or infinite values.")
     if not case.region.any():
         raise CaseError(f"{path}: the region in which dose is learned is empty.")
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    return case
+
+
+def _prepare_case(
+    path: Path, folder: Path, protocol: StructureProtocol, settings: EncodingSettings
+) -> None:
+    """Write `folder/<name>`, whole or not at all."""
+    case = read_learnable(path, protocol, settings)
+    aside = folder / f".{case_name(path)}.{os.getpid()}.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
@@ -121,7 +165,7 @@ def _prepare_case(
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(case, name)))
         about = {"name": case.name, "spacing_mm": case.spacing_mm}
         (aside / "case.json").write_text(json.dumps(about), encoding="utf-8")
-        aside.replace(folder)
+        aside.replace(folder / case_name(path))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -133,7 +177,8 @@ def _open_case(folder: Path) -> TrainingCase:
     return TrainingCase(name=about["name"], spacing_mm=(x, y, z), **arrays)
 
 
-def _header(protocol: StructureProtocol, settings: EncodingSettings) -> dict[str, Any]:
+def header(protocol: StructureProtocol, settings: EncodingSettings) -> dict[str, Any]:
+    """What a cache says about how it was made."""
     return {
         "version": CACHE_VERSION,
         "protocol": protocol.id,
@@ -148,15 +193,21 @@ def _write_header(
     settings: EncodingSettings,
     refused: Mapping[str, str],
 ) -> None:
-    content = _header(protocol, settings) | {"refused": dict(refused)}
-    partial = cache / f"{_FILE}.partial"
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    partial.replace(cache / _FILE)
+    content = header(protocol, settings) | {"refused": dict(refused)}
+    aside = cache / f"{HEADER}.partial"
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    aside.replace(cache / HEADER)
 
 
-def _require_ours(cache: Path, protocol: StructureProtocol, settings: EncodingSettings) -> None:
-    theirs, ours = read_json(cache / _FILE), _header(protocol, settings)
-    for key, value in ours.items():
+def require_ours(
+    cache: Path, theirs: Mapping[str, Any], protocol: StructureProtocol, settings: EncodingSettings
+) -> None:
+    """Refuse a cache of another version, protocol or encoding, by its header.
+
+    Raises:
+        DosePredictionError: names what differs.
+    """
+    for key, value in header(protocol, settings).items():
         if theirs.get(key) != value:
             raise DosePredictionError(
                 f"The cache {cache} was made with another {key} ({theirs.get(key)}) than asked "

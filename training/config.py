@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.errors import ModelError
 from DosePredictionLib.losses import LossTerm
+from DosePredictionLib.schema import from_json, read_json
 
-__all__ = ["AugmentationConfig", "NetworkConfig", "TrainingConfig", "upgraded"]
+__all__ = ["AugmentationConfig", "NetworkConfig", "TrainingConfig", "stored_config", "upgraded"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,16 @@ class TrainingConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
+
+
+def stored_config(run: Path) -> TrainingConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        ModelError: it is missing or malformed.
+    """
+    stored = upgraded(read_json(run / "config.json", ModelError))
+    return from_json(TrainingConfig, stored, "config.json", ModelError)
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:

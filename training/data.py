@@ -17,7 +17,9 @@ from DosePredictionLib.io import read_case
 from DosePredictionLib.mapping import map_structures
 from DosePredictionLib.protocol import StructureProtocol
 
-__all__ = ["TrainingCase", "case_paths", "load_cases", "unpack_masks"]
+__all__ = ["DOSE_STEP_GY", "TrainingCase", "case_paths", "load_cases", "unpack_masks"]
+
+DOSE_STEP_GY = 0.05  # finer than any score reads a dose
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +75,14 @@ class TrainingCase:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same for the same plan dose, whatever the case is called."""
-        return hashlib.sha256(np.ascontiguousarray(self.dose_gy).tobytes()).hexdigest()
+        """The same for the same plan dose, whatever the case is called and however it is kept."""
+        return hashlib.sha256(self.dose_steps.tobytes()).hexdigest()
+
+    @property
+    def dose_steps(self) -> NDArray[np.uint16]:
+        """The dose in the region's box, in steps of `DOSE_STEP_GY`; 0 outside the region."""
+        dose_gy = self.dose_gy[self.region_box] * self.region[self.region_box]
+        return np.round(np.clip(dose_gy / DOSE_STEP_GY, 0, 2**16 - 1)).astype(np.uint16)
 
     def input(self, masks: int) -> NDArray[np.float32]:
         """The network's input `(channel, z, y, x)`: CT, that many masks, derived channels."""

@@ -16,9 +16,9 @@ from DosePredictionLib.checks import ModelExpectations
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.model import SCHEMA_VERSION, Architecture, DoseModel, ModelManifest
 from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.schema import read_json, to_json
 
-from .config import TrainingConfig, upgraded
+from .config import stored_config
 from .loop import network_arguments
 
 __all__ = ["CARD_FIGURES", "export_run", "fill_card"]
@@ -48,8 +48,7 @@ def export_run(
     Raises:
         ModelError: the run is incomplete, or the model folder exists.
     """
-    stored = upgraded(read_json(run / "config.json", ModelError))
-    config = from_json(TrainingConfig, stored, "config.json", ModelError)
+    config = stored_config(run)
     described = read_json(run / "data.json", ModelError)
     if not (run / checkpoint).is_file():
         raise ModelError(f"{run} holds no checkpoint {checkpoint}.")

@@ -11,14 +11,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed, nn
 from tqdm import tqdm
 
 from DosePredictionLib.device import DTYPES
+from DosePredictionLib.encoding import network_channels
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.losses import LossInput, WeightedSum
 from DosePredictionLib.networks import DoseNetwork, build_network
+from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import read_json, to_json
 
@@ -27,23 +31,19 @@ from .config import TrainingConfig, upgraded
 from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
+from .pictures import dvh_picture, slices_picture
 from .sampling import Batch, training_batches
 from .schedule import ema_decay, learning_rate_factor
 from .validation import validation_figures
 
 __all__ = ["Trainer", "network_arguments"]
 
+_PICTURED = 2  # validation patients whose pictures TensorBoard shows
+
 
 def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, int]:
     """Arguments of the recipe's network class."""
-    arguments = {
-        "structure_channels": len(protocol.inputs),
-        "strip_channels": len(config.encoding.strips.angles),
-    }
-    derived = config.encoding.derived.count(protocol)
-    if derived:
-        arguments["derived_channels"] = derived
-    return arguments | config.network.arguments
+    return network_channels(protocol, config.encoding) | config.network.arguments
 
 
 class Trainer:
@@ -55,6 +55,8 @@ class Trainer:
         run: folder of checkpoints, `config.json` and `metrics.jsonl`.
         device: where to train.
         workers: processes that prepare batches.
+        checkpoint_activations: compute activations again in the backward pass instead of keeping
+            them, which changes nothing but memory and time.
 
     Raises:
         DosePredictionError: the batch cannot be shared among the ranks, the precision is not to be
@@ -68,13 +70,17 @@ class Trainer:
         run: Path,
         device: str | torch.device = "cpu",
         workers: int = 0,
+        checkpoint_activations: bool = False,
     ) -> None:
         self.config, self.protocol, self.run, self.workers = config, protocol, run, workers
         self.device = torch.device(device)
         _require_possible(config, self.device)
         torch.manual_seed(config.seed)
-        torch.use_deterministic_algorithms(config.deterministic)
+        if config.deterministic != torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(config.deterministic)  # which imports for seconds
         built = build_network(config.network.architecture, network_arguments(config, protocol))
+        if checkpoint_activations:
+            _checkpoint_activations(built)
         self.network: DoseNetwork = built.to(self.device)
         self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
@@ -173,7 +179,13 @@ class Trainer:
         """Score the averaged weights on whole cases, log it, and save."""
         broadcast_module(self.average)  # batch norm's statistics are each rank's own till here
         scale_gy = self.config.encoding.dose_scale_gy
-        figures = validation_figures(self.average, cases, self.protocol, scale_gy)
+        shown = {case.name for case in cases[:: this_share().ranks][:_PICTURED]}
+
+        def show(case: TrainingCase, dose_gy: NDArray[np.float32]) -> None:
+            if is_first() and case.name in shown:
+                self._show(case, dose_gy)
+
+        figures = validation_figures(self.average, cases, self.protocol, scale_gy, show)
         record = {"step": self.step, **self._means(), **figures}
         mae_gy = figures["validation_mae_gy"]
         better = mae_gy < self.best_gy
@@ -186,6 +198,11 @@ class Trainer:
         if better:
             self.save("best.pt")
         self.save("last.pt")
+
+    def _show(self, case: TrainingCase, dose_gy: NDArray[np.float32]) -> None:
+        """Slices and DVHs of a validation patient in TensorBoard."""
+        for name, draw in (("slices", slices_picture), ("dvh", dvh_picture)):
+            self.log.picture(f"{case.name}/{name}", draw(case, dose_gy, self.protocol), self.step)
 
     def save(self, name: str) -> None:
         """Write a checkpoint whole or not at all; the first rank does.
@@ -319,6 +336,16 @@ class Trainer:
                 value.lerp_(current[name], 1 - decay)
             else:
                 value.copy_(current[name])
+
+
+def _checkpoint_activations(network: DoseNetwork) -> None:
+    stages = [each for each in network.modules() if isinstance(each, EncoderDecoder3D)]
+    if not stages:
+        raise DosePredictionError(
+            f"{type(network).__name__} cannot checkpoint activations: leave the option out."
+        )
+    for stage in stages:
+        stage.checkpoint_activations = True
 
 
 def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

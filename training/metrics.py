@@ -6,7 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .pictures import png
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -49,11 +54,19 @@ class MetricsLog:
                     board.add_scalar(name, value, int(record["step"]))
             board.flush()
 
-    def picture(self, name: str, image: Any, step: int) -> None:
-        """Show an image `(y, x, 3)`, 0…255, in TensorBoard."""
+    def picture(self, name: str, picture: NDArray[np.uint8], step: int) -> None:
+        """Show an image `(y, x, 3)` in TensorBoard; its own `add_image` would need Pillow."""
         board = self._writer(step)
-        if board is not None:
-            board.add_image(name, image, step, dataformats="HWC")
+        if board is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width, channels = picture.shape
+        image = Summary.Image(
+            height=height, width=width, colorspace=channels, encoded_image_string=png(picture)
+        )
+        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        board._get_file_writer().add_summary(summary, step)
 
     def close(self) -> None:
         """End TensorBoard's file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,17 +15,25 @@ from DosePredictionLib.protocol import StructureProtocol
 from .data import TrainingCase, unpack_masks
 from .distributed import gathered, this_share
 
-__all__ = ["predicted_gy", "validation_figures"]
+__all__ = ["network_dose_gy", "scored_dose_gy", "validation_figures"]
+
+Show = Callable[[TrainingCase, NDArray[np.float32]], None]
 
 
 @torch.no_grad()
-def predicted_gy(network: DoseNetwork, case: TrainingCase, scale_gy: float) -> NDArray[np.float32]:
-    """The dose `(z, y, x)`, Gy, ≥ 0 and 0 outside the region."""
+def network_dose_gy(
+    network: DoseNetwork, case: TrainingCase, scale_gy: float
+) -> NDArray[np.float32]:
+    """The network's dose `(z, y, x)`, Gy, as it comes."""
     device = next(network.parameters()).device
     masks = network.structure_channels + network.strip_channels
     x = torch.from_numpy(case.input(masks))[None].to(device, memory_format=torch.channels_last_3d)
-    dose = network(x).final[0, 0].float().cpu().numpy() * scale_gy
-    return np.clip(dose, 0, None) * case.region
+    return network(x).final[0, 0].float().cpu().numpy() * np.float32(scale_gy)
+
+
+def scored_dose_gy(dose_gy: NDArray[np.float32], case: TrainingCase) -> NDArray[np.float32]:
+    """The dose as prediction writes it: ≥ 0, and 0 outside body and dose mask."""
+    return np.clip(dose_gy, 0, None) * (case.region & case.body)
 
 
 def validation_figures(
@@ -33,16 +41,22 @@ def validation_figures(
     cases: Sequence[TrainingCase],
     protocol: StructureProtocol,
     scale_gy: float,
+    show: Show | None = None,
 ) -> Mapping[str, float]:
     """Mean error in the dose region over patients, and the pooled DVH error, Gy.
 
     Every rank takes each N-th case; all of them return the figures of all cases.
+
+    Args:
+        show: called with every case of this rank and its dose, Gy.
     """
     share = this_share()
     mine = []
     for index in range(share.rank, len(cases), share.ranks):
-        dose = predicted_gy(network, cases[index], scale_gy)
+        dose = scored_dose_gy(network_dose_gy(network, cases[index], scale_gy), cases[index])
         mine.append((index, *_errors(dose, cases[index], protocol)))
+        if show is not None:
+            show(cases[index], dose)
     every = sorted(record for records in gathered(mine) for record in records)
     terms = [term for _, _, of_case in every for term in of_case]
     return {

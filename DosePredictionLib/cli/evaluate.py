@@ -10,12 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..case import Case
 from ..device import usable_cores
 from ..errors import CaseError, DosePredictionError, GeometryError
-from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, write_csv
+from ..evaluation.cohort import (
+    CASE_SCORES,
+    SCORE_LABELS,
+    compare_models,
+    describe_cohort,
+    structure_errors,
+    write_csv,
+)
 from ..evaluation.dvh import dvhs
 from ..evaluation.evaluate import evaluate_case, require_plausible_dose, summarize_cohort
 from ..evaluation.goals import GoalSet
@@ -215,7 +220,7 @@ def _run_cohort(call: argparse.Namespace, output: Output) -> int:
     records, failed, unpaired = _evaluated_cohort(call, call.predictions)
     summary = summarize_cohort(records) if records else {}
     comparison: list[dict[str, Any]] = []
-    text = _describe_cohort(records, summary)
+    text = describe_cohort(records, summary)
     if call.compare is not None:
         others, failed_others, _ = _evaluated_cohort(call, call.compare)
         failed += failed_others
@@ -293,7 +298,7 @@ def _pairs(cohort: Path, predictions: Path) -> tuple[list[tuple[Path, Path]], li
 
 def _describe(record: dict[str, Any]) -> str:
     lines = [f"{record['case']} ({record['protocol']})"]
-    for key, label in _LABELS.items():
+    for key, label in SCORE_LABELS.items():
         if record.get(key) is not None:
             lines.append(f"  {label:<28}{record[key]:8.3f}")
     for criterion, value in record["gamma"].items():
@@ -327,44 +332,6 @@ def _scorecard_lines(card: dict[str, Any]) -> list[str]:
     left_out = sum(line["score"] is None for line in card["lines"])
     note = f", {left_out} lines not evaluable" if left_out else ""
     return [f"  scorecard {card['title']}: {card['score']:.2f} of {card['highest']:g}{note}"]
-
-
-_LABELS = {
-    "dose_score_gy": "dose score, Gy",
-    "dvh_score_gy": "DVH score, Gy",
-    "mae_body_gy": "MAE in body, Gy",
-    "mae_above_5gy_gy": "MAE above 5 Gy, Gy",
-    "masked_mae_d97_gy": "masked MAE after D97, Gy",
-    "pelvic_score_points": "pelvic endpoints, points",
-    "ssim": "SSIM",
-}
-
-
-def _describe_cohort(records: list[dict[str, Any]], summary: dict[str, Any]) -> str:
-    lines = [f"{'case':<24}{'dose score':>12}{'DVH score':>12}{'MAE body':>12}"]
-    for record in records:
-        values = [record[key] for key in ("dose_score_gy", "dvh_score_gy", "mae_body_gy")]
-        cells = "".join(f"{np.nan if value is None else value:>12.3f}" for value in values)
-        lines.append(f"{record['case']:<24}{cells}")
-    for key, label in _LABELS.items():
-        if key in summary:
-            low, high = summary[key]["ci95"]
-            mean = summary[key]["mean"]
-            lines.append(f"{label:<24}{mean:>8.3f}  (95 % {low:.3f} to {high:.3f})")
-    return "\n".join(lines + _describe_structures(structure_errors(records)))
-
-
-def _describe_structures(structures: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    measures = {"mae_gy": "MAE", "Dmean_gy": "Dmean", "D95_gy": "D95", "D2_gy": "D2"}
-    head = "".join(f"{label:>9}" for label in measures.values())
-    lines = [f"{'mean absolute error, Gy':<24}{head}{'patients':>10}"]
-    for name, values in structures.items():
-        cells = "".join(
-            f"{values[key]['mean']:>9.2f}" if key in values else f"{'':>9}" for key in measures
-        )
-        patients = max(each["patients"] for each in values.values())
-        lines.append(f"{name:<24}{cells}{patients:>10}")
-    return lines
 
 
 def _describe_comparison(comparison: list[dict[str, Any]], other: Path) -> str:

@@ -22,7 +22,9 @@ from ..errors import DosePredictionError
 
 __all__ = [
     "CASE_SCORES",
+    "SCORE_LABELS",
     "compare_models",
+    "describe_cohort",
     "record_rows",
     "structure_errors",
     "summarize_cohort",
@@ -44,6 +46,17 @@ CASE_SCORES = (
     "pelvic_score_points",
 )
 """Scores of a record that a cohort summarizes."""
+
+SCORE_LABELS = {
+    "dose_score_gy": "dose score, Gy",
+    "dvh_score_gy": "DVH score, Gy",
+    "mae_body_gy": "MAE in body, Gy",
+    "mae_above_5gy_gy": "MAE above 5 Gy, Gy",
+    "masked_mae_d97_gy": "masked MAE after D97, Gy",
+    "pelvic_score_points": "pelvic endpoints, points",
+    "ssim": "SSIM",
+}
+"""How people read the scores."""
 
 _BOOTSTRAPS = 2000
 _STRUCTURE_MEASURES = ("mae_gy", "Dmean_gy", "D95_gy", "D2_gy", "D0.1cc_gy")
@@ -105,6 +118,34 @@ def structure_errors(records: Sequence[Record], seed: int = 0) -> dict[str, dict
         name: {key: _statistics(errors, seed) for key, errors in measures.items() if errors}
         for name, measures in found.items()
     }
+
+
+def describe_cohort(records: Sequence[Record], summary: Mapping[str, Any]) -> str:
+    """A table of patients, and the summary's means with their intervals, for people."""
+    lines = [f"{'case':<24}{'dose score':>12}{'DVH score':>12}{'MAE body':>12}"]
+    for record in records:
+        values = [record[key] for key in ("dose_score_gy", "dvh_score_gy", "mae_body_gy")]
+        cells = "".join(f"{np.nan if value is None else value:>12.3f}" for value in values)
+        lines.append(f"{record['case']:<24}{cells}")
+    for key, label in SCORE_LABELS.items():
+        if key in summary:
+            low, high = summary[key]["ci95"]
+            mean = summary[key]["mean"]
+            lines.append(f"{label:<24}{mean:>8.3f}  (95 % {low:.3f} to {high:.3f})")
+    return "\n".join(lines + _describe_structures(structure_errors(records)))
+
+
+def _describe_structures(structures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    measures = {"mae_gy": "MAE", "Dmean_gy": "Dmean", "D95_gy": "D95", "D2_gy": "D2"}
+    head = "".join(f"{label:>9}" for label in measures.values())
+    lines = [f"{'mean absolute error, Gy':<24}{head}{'patients':>10}"]
+    for name, values in structures.items():
+        cells = "".join(
+            f"{values[key]['mean']:>9.2f}" if key in values else f"{'':>9}" for key in measures
+        )
+        patients = max(each["patients"] for each in values.values())
+        lines.append(f"{name:<24}{cells}{patients:>10}")
+    return lines
 
 
 def compare_models(

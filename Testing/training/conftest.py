@@ -4,7 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from runs import command, run, write_cohort
+from runs import tiny, write_cohort
+
+from training.__main__ import main
 
 
 @pytest.fixture(scope="session")
@@ -17,34 +19,17 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     }
     for name, each in shapes.items():
         cases = write_cohort(folder / f"{name}_cases", each)
-        run(command("prepare", "--cases", cases, "--output", folder / name, "--workers", "1"))
+        made = tiny("prepare", "--cases", cases, "--output", folder / name, "--workers", "1")
+        assert main(made) == 0
     return SimpleNamespace(training=folder / "training", validation=folder / "validation")
 
 
-def _data(cohort: SimpleNamespace, output: Path) -> list[Path | str]:
-    return [
-        "--training",
-        cohort.training,
-        "--validation",
-        cohort.validation,
-        "--output",
-        output,
-    ]
-
-
 @pytest.fixture(scope="session")
-def train_command(cohort: SimpleNamespace):
-    """The command that trains into a folder."""
+def train_arguments(cohort: SimpleNamespace):
+    """The arguments that train into a folder."""
 
     def make(output: Path, *more: str, extra: tuple[str, ...] = ()) -> list[str]:
-        return command("train", *_data(cohort, output), *more, extra=extra)
+        data = ["--training", cohort.training, "--validation", cohort.validation]
+        return tiny("train", *data, "--output", output, *more, extra=extra)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def whole_run(train_command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing interrupted."""
-    output = tmp_path_factory.mktemp("whole") / "run"
-    run(train_command(output))
-    return output

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from support import ROOT, pelvis_case, write_case_folder
 SETTINGS = (
     "protocol=pelvis",
     'encoding={"grid": {"kind": "fixed-spacing", "spacing_mm": [8, 8, 8]}, "dose_scale_gy": 52}',
+    'loss=[{"loss": "mae", "weight": 1}, {"loss": "mae", "weight": 0.5, "stage": "coarse"}]',
     "crop=[16, 16, 32]",
     "batch_size=2",
     "steps=8",
@@ -24,6 +27,7 @@ SETTINGS = (
     "augmentation.spatial_probability=0.5",
     "deterministic=true",
 )
+FORKED = Path(__file__).with_name("forked.py")
 
 
 def write_cohort(folder: Path, shapes: list[tuple[int, int, int]]) -> Path:
@@ -35,25 +39,34 @@ def write_cohort(folder: Path, shapes: list[tuple[int, int, int]]) -> Path:
     return folder
 
 
-def command(action: str, *arguments: str | Path, extra: tuple[str, ...] = ()) -> list[str]:
-    """`python -m training ACTION …` with the tiny settings."""
+def tiny(action: str, *arguments: str | Path, extra: Sequence[str] = ()) -> list[str]:
+    """`ACTION …` with the tiny settings, for `python -m training`."""
     settings = [text for each in (*SETTINGS, *extra) for text in ("--set", each)]
-    return [sys.executable, "-m", "training", action, *settings, *map(str, arguments)]
+    return [action, *settings, *map(str, arguments)]
 
 
 def run(
-    arguments: list[str], check: bool = True, **environment: str
+    arguments: Sequence[str], check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """A finished process."""
     return subprocess.run(
         arguments,
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         check=check,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
+        **options,
     )
+
+
+def run_jobs(*jobs: dict[str, Any]) -> list[list[int]]:
+    """Exit codes of the jobs' ranks; see `forked.py`."""
+    done = run([sys.executable, str(FORKED)], input=json.dumps(jobs))
+    sys.stderr.write(done.stderr)
+    codes: list[list[int]] = json.loads(done.stdout)
+    return codes
 
 
 def digest(value: Any) -> str:

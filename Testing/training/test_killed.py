@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from runs import digest, run
-from support import ROOT
+from runs import digest, run_jobs
 
-KILLED = Path(__file__).with_name("killed.py")
+CASES = [("step", "2"), ("step", "0"), ("validation", "0"), ("checkpoint", "0")]
 
 
-@pytest.mark.parametrize(
-    ("point", "workers"),
-    [("step", "2"), ("step", "0"), ("validation", "0"), ("checkpoint", "0")],
-)
-def test_a_killed_run_resumes_bit_for_bit(
-    point: str, workers: str, train_command, whole_run: Path, tmp_path: Path
-) -> None:
-    arguments = train_command(tmp_path / "run", "--workers", workers)
-    planted = [sys.executable, str(KILLED), point, *arguments[3:]]
-    killed = run(planted, check=False, PYTHONPATH=str(ROOT))
-    assert killed.returncode == -9, killed.stderr
-    assert torch.load(tmp_path / "run" / "last.pt")["step"] == 4
-    run(arguments)
-    ours, theirs = (torch.load(each / "last.pt") for each in (tmp_path / "run", whole_run))
+@pytest.fixture(scope="module")
+def runs(train_arguments, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`whole`, that nothing interrupted, and `<point><workers>`, killed and resumed."""
+    folder = tmp_path_factory.mktemp("runs")
+    jobs = [{"arguments": train_arguments(folder / "whole")}]
+    for point, workers in CASES:
+        arguments = train_arguments(folder / f"{point}{workers}", "--workers", workers)
+        jobs += [{"arguments": arguments, "kill": point}, {"arguments": arguments}]
+    codes = run_jobs(*jobs)
+    assert codes == [[0], *[[-9], [0]] * len(CASES)]
+    return folder
+
+
+@pytest.mark.parametrize(("point", "workers"), CASES)
+def test_a_killed_run_resumes_bit_for_bit(point: str, workers: str, runs: Path) -> None:
+    resumed, whole = runs / f"{point}{workers}", runs / "whole"
+    ours, theirs = (torch.load(each / "last.pt") for each in (resumed, whole))
+    assert ours["step"] == 8
     for part in ("model", "average", "optimizer", "step", "best_gy", "sums", "random"):
         assert digest(ours[part]) == digest(theirs[part]), part
     for name in ("metrics.jsonl", "config.json"):
-        assert (tmp_path / "run" / name).read_bytes() == (whole_run / name).read_bytes()
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()

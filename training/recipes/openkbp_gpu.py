@@ -1,4 +1,4 @@
-"""A cascade on OpenKBP for one GPU: distances and prescribed doses as inputs, DVH losses late.
+"""A cascade on OpenKBP for one GPU: distances and prescribed doses as inputs.
 
 Not trained yet: its values are where to start from, not a result.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from DosePredictionLib.derived_inputs import DerivedInputs
-from DosePredictionLib.losses import LossTerm
 from training.config import AugmentationConfig, NetworkConfig
 
 from .openkbp_two_stage import recipe as cpu_recipe
@@ -25,12 +24,6 @@ recipe = replace(
     learning_rate=6e-4,
     ema=0.999,
     ema_start=0.99,
-    loss=(
-        LossTerm("mae", 1.0),
-        LossTerm("mae", 0.5, stage="coarse"),
-        LossTerm("value_dvh", 0.1, start=0.6),
-        LossTerm("criteria_dvh", 0.1, start=0.6),
-    ),
     augmentation=AugmentationConfig(spatial_probability=0.5),
     validate_every=1000,
     precision="bf16",

@@ -7,6 +7,7 @@ Crops follow the patients' shape (median dose region 80 × 60 × 100 voxels in z
 from __future__ import annotations
 
 from DosePredictionLib.encoding import EncodingSettings, GridSettings
+from DosePredictionLib.losses import LossTerm
 from training.config import TrainingConfig
 
 __all__ = ["recipe"]
@@ -22,6 +23,13 @@ recipe = TrainingConfig(
         dose_scale_gy=70.0,
     ),
     crop=(64, 64, 96),
+    # The scored endpoints join for the last 40 %, when batch norm uses its running statistics.
+    loss=(
+        LossTerm("mae", 1.0),
+        LossTerm("mae", 0.5, stage="coarse"),
+        LossTerm("value_dvh", 0.1, start=0.6),
+        LossTerm("criteria_dvh", 0.1, start=0.6),
+    ),
     learning_rate=1.5e-3,
     steps=1200,
     validate_every=150,

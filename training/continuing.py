@@ -1,0 +1,59 @@
+"""Going on from a model's exported weights, if they are what the recipe trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.manifest import ModelManifest
+from DosePredictionLib.model import DoseModel
+from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.schema import to_json
+
+from .config import TrainingConfig
+from .loop import Trainer, network_arguments
+
+__all__ = ["start_from_model"]
+
+_OF_TRAINING_ALONE = {"checkpoint_activations": 0}
+
+
+def start_from_model(trainer: Trainer, folder: Path) -> None:
+    """Give a trainer the weights of a model folder; all else begins anew.
+
+    Raises:
+        DosePredictionError: the model is damaged, an ensemble, or of another protocol, encoding or
+            architecture than the recipe.
+    """
+    model = DoseModel.load(folder)
+    differences = _differences(model.manifest, trainer.config, trainer.protocol)
+    if differences:
+        raise DosePredictionError(
+            f"The model {folder} cannot be continued by this recipe: {'; '.join(differences)}. "
+            "Set the recipe's values to the model's (--set), or choose another model."
+        )
+    trainer.start_from(model.network().state_dict())
+
+
+def _differences(
+    manifest: ModelManifest, config: TrainingConfig, protocol: StructureProtocol
+) -> list[str]:
+    """What keeps a model from being trained on, in words."""
+    found = []
+    if manifest.members:
+        found.append(f"it is an ensemble of {1 + len(manifest.members)} networks")
+    if manifest.protocol != config.protocol:
+        found.append(f"its protocol is {manifest.protocol}, the recipe's {config.protocol}")
+    theirs, ours = to_json(manifest.encoding), to_json(config.encoding)
+    for name in (name for name in ours if theirs[name] != ours[name]):
+        found.append(f"its encoding.{name} is {theirs[name]}, the recipe's {ours[name]}")
+    if manifest.architecture.name != config.network.architecture:
+        names = manifest.architecture.name, config.network.architecture
+        found.append("it is a {}, the recipe trains a {}".format(*names))
+        return found
+    theirs = manifest.architecture.arguments | _OF_TRAINING_ALONE
+    ours = network_arguments(config, protocol) | _OF_TRAINING_ALONE
+    for name in sorted(theirs | ours):
+        if theirs.get(name) != ours.get(name):
+            found.append(f"its {name} is {theirs.get(name)}, the recipe's {ours.get(name)}")
+    return found

@@ -1,0 +1,119 @@
+"""Scores of a model or a run on prepared cases, by the library's own evaluation.
+
+The cases are scored on the grid that they were prepared on. Where that is the case's own
+(`native`), the numbers are those of `dose-prediction predict` and `evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.evaluation.evaluate import evaluate_case
+from DosePredictionLib.model import DoseModel
+from DosePredictionLib.networks import build_network
+from DosePredictionLib.predict import Predictor
+from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.volume import Grid, Volume
+
+from .checkpoints import load_checkpoint
+from .config import stored_config
+from .data import TrainingCase, unpack_masks
+from .distributed import gathered, is_first, this_share
+from .loop import network_arguments
+from .validation import network_dose_gy, scored_dose_gy
+
+__all__ = ["Candidate", "of_model", "of_run", "record_of", "records_of"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is evaluated.
+
+    Args:
+        protocol: of its channels.
+        encoding: that its cases were prepared with.
+        prescription_gy: target → Gy, of the plans that it learned.
+        predict: the dose of a case `(z, y, x)`, Gy, unclamped.
+    """
+
+    protocol: StructureProtocol
+    encoding: EncodingSettings
+    prescription_gy: Mapping[str, float]
+    predict: Callable[[TrainingCase], NDArray[np.float32]]
+
+
+def of_model(model: DoseModel, device: str, precision: str) -> Candidate:
+    """A model folder, with its mirroring and all its networks."""
+    predictor, encoding = Predictor(model, device, precision), model.manifest.encoding
+    masks = len(model.protocol.inputs) + len(encoding.strips.angles)
+
+    def predict(case: TrainingCase) -> NDArray[np.float32]:
+        return predictor.infer(case.input(masks)).output * np.float32(encoding.dose_scale_gy)
+
+    levels_gy = model.manifest.expectations.prescription_gy
+    return Candidate(model.protocol, encoding, levels_gy, predict)
+
+
+def of_run(run: Path, checkpoint: str, device: torch.device) -> Candidate:
+    """The averaged weights of a run's checkpoint.
+
+    Raises:
+        DosePredictionError: there is no such checkpoint.
+    """
+    config = stored_config(run)
+    protocol = StructureProtocol.load(config.protocol)
+    if not (run / checkpoint).is_file():
+        raise DosePredictionError(f"{run} holds no checkpoint {checkpoint}.")
+    network = build_network(config.network.architecture, network_arguments(config, protocol))
+    network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
+    network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    scale_gy = config.encoding.dose_scale_gy
+    levels_gy = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    return Candidate(
+        protocol, config.encoding, levels_gy, lambda case: network_dose_gy(network, case, scale_gy)
+    )
+
+
+def records_of(candidate: Candidate, cases: Sequence[TrainingCase]) -> list[dict[str, Any]]:
+    """The record of every case, in order, shared among the ranks; all of them return all."""
+    share = this_share()
+    mine = range(share.rank, len(cases), share.ranks)
+    bar = tqdm(mine, unit="case", disable=None if is_first() else True)
+    ours = [(index, record_of(candidate, cases[index])) for index in bar]
+    every = [each for of_rank in gathered(ours) for each in of_rank]
+    return [record for _, record in sorted(every, key=lambda each: each[0])]
+
+
+def record_of(candidate: Candidate, case: TrainingCase) -> dict[str, Any]:
+    """What `dose-prediction evaluate` says of a case, without goals and gamma."""
+    protocol = candidate.protocol
+    grid = Grid(case.ct.shape[::-1], case.spacing_mm)
+    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
+    named = {channel.name: mask for channel, mask in zip(protocol.inputs, masks, strict=True)}
+    if protocol.external is not None:
+        named[protocol.external.name] = case.body
+    structures = {name: Volume(mask, grid) for name, mask in named.items() if mask.any()}
+    masked = not np.array_equal(case.region, case.body)
+    scores = evaluate_case(
+        Volume(scored_dose_gy(candidate.predict(case), case), grid),
+        Volume(case.dose_gy, grid),
+        structures,
+        targets=[channel.name for channel in protocol.targets],
+        organs=[channel.name for channel in protocol.organs],
+        body=Volume(case.body, grid),
+        prescriptions_gy={
+            name: gy for name, gy in candidate.prescription_gy.items() if name in structures
+        },
+        dose_mask=Volume(case.region, grid) if masked else None,
+    )
+    return {"case": case.name, "protocol": protocol.id, **scores, "gamma": {}}
