@@ -157,9 +157,7 @@ class _Frame:
             self.one(*center), np.asarray(radii) * self.scale, tilt + self.tilt_deg, power
         )
 
-    def tube(
-        self, points: Sequence[Sequence[float]], radius: float | Sequence[float]
-    ) -> Tube:
+    def tube(self, points: Sequence[Sequence[float]], radius: float | Sequence[float]) -> Tube:
         return Tube(self(*points), np.asarray(radius) * self.scale)
 
 
@@ -265,10 +263,14 @@ def _ilium(frame: _Frame, wide: float) -> Shape:
     surface = (1 - up) * base + up * edge
     # The bowl is hollow toward the abdomen: its middle lies further out.
     surface += np.sin(np.pi * up) * np.array([5.0, 4.0, -3.0])
-    thickness = 4.2 + 3.6 * (2 * np.abs(up - 0.45)) ** 2 + 3.0 * np.linspace(0, 1, 48)[None, :, None] ** 3
+    thickness = (
+        4.2 + 3.6 * (2 * np.abs(up - 0.45)) ** 2 + 3.0 * np.linspace(0, 1, 48)[None, :, None] ** 3
+    )
     samples = frame(*(surface.reshape(-1, 3) * [wide, 1, 1]))
     plate = Sheet(samples, (thickness * frame.scale).reshape(-1))
-    root_block = frame.tube([(88 * wide, -22, 28), (86 * wide, 6, 30), (72 * wide, 38, 40)], [15, 17, 15])
+    root_block = frame.tube(
+        [(88 * wide, -22, 28), (86 * wide, 6, 30), (72 * wide, 38, 40)], [15, 17, 15]
+    )
     joint = frame.tube([(58, 74, 108), (48, 74, 80), (62, 52, 52), (78, 30, 38)], [11, 12, 13, 13])
     return Union([plate, root_block, joint], 8.0)
 
@@ -316,7 +318,9 @@ def _organs(
     if patient.sex == "male":
         if patient.site != "prostate_bed":
             radius = float(rng.uniform(18, 27))
-            organs["Prostate"] = frame.ellipsoid((0, -2, -16), (1.1 * radius, 0.85 * radius, radius))
+            organs["Prostate"] = frame.ellipsoid(
+                (0, -2, -16), (1.1 * radius, 0.85 * radius, radius)
+            )
         organs["SeminalVesicles"] = Union(
             _both(frame.tube([(5, 18, 2), (26, 24, 12)], [6, 7.5])), 4.0
         )
@@ -325,7 +329,9 @@ def _organs(
             lift = min(1.0, top / 90)
             organs["Uterus"] = Union(
                 [
-                    frame.ellipsoid((0, 2 + 10 * lift, 50 + 18 * lift), (26, 21, 33), -40 + 30 * lift),
+                    frame.ellipsoid(
+                        (0, 2 + 10 * lift, 50 + 18 * lift), (26, 21, 33), -40 + 30 * lift
+                    ),
                     frame.ellipsoid((0, 22, 20), (15, 14, 18), -10),
                 ],
                 10.0,
@@ -412,7 +418,14 @@ def _vessels(frame: _Frame) -> Shape:
         frame.tube([(8, -8, 230), (6, 2, 160)], 9),
         frame.tube([(-14, 0, 230), (-12, 8, 150)], 10),
     ]
-    external = [(6, 0, 160), (28, 14, 118), (46, 2, 84), (60, -24, 48), (62, -56, 8), (64, -62, -40)]
+    external = [
+        (6, 0, 160),
+        (28, 14, 118),
+        (46, 2, 84),
+        (60, -24, 48),
+        (62, -56, 8),
+        (64, -62, -40),
+    ]
     internal = [(32, 16, 112), (42, 40, 84), (50, 52, 54), (46, 46, 28)]
     for line, radius, offset in (
         (external, 6.0, (0, 0, 0)),
@@ -429,7 +442,14 @@ def _muscles(frame: _Frame) -> Shape:
     shapes: list[Shape] = []
     for make in (
         frame.tube(
-            [(34, 20, 210), (46, 10, 150), (66, -14, 92), (82, -32, 40), (84, -34, 4), (92, -20, -40)],
+            [
+                (34, 20, 210),
+                (46, 10, 150),
+                (66, -14, 92),
+                (82, -32, 40),
+                (84, -34, 4),
+                (92, -20, -40),
+            ],
             [22, 24, 26, 22, 18, 14],
         ),
         frame.tube([(104, -14, 116), (104, -20, 80), (88, -30, 40)], [22, 20, 16]),

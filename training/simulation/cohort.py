@@ -19,22 +19,24 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
+from DosePredictionLib.case import Case
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io.nifti import write_case_folder
 from DosePredictionLib.schema import from_json, read_json, to_json
 
 from .phantom import phantom_grid, simulate_anatomy
-from .planning import Planner, PlanQuality, PlanSettings, plan_quality, require_planner
+from .planning import Planner, PlanQuality, plan_quality, require_planner
 from .population import Patient, draw_patient
+from .settings import CohortSettings
 
-__all__ = ["CohortSettings", "Record", "Split", "read_records", "simulate", "split_of"]
+__all__ = ["Record", "Split", "read_records", "redrawn", "simulate", "split_of"]
 
 Split = Literal["training", "validation", "test"]
 
@@ -42,23 +44,6 @@ _ATTEMPTS = 6
 _SPLITS: tuple[Split, ...] = ("test", "training", "training", "validation", "training", "test") + (
     "training",
 ) * 3
-
-
-@dataclass(frozen=True)
-class CohortSettings:
-    """What makes a cohort.
-
-    Args:
-        seed: of everything in it.
-        spacing_mm: of CT and structures (x, y, z).
-        prescription_gy: to 95 % of the PTV.
-        plan: how each patient is planned.
-    """
-
-    seed: int
-    spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)
-    prescription_gy: float = 45.0
-    plan: PlanSettings = field(default_factory=PlanSettings)
 
 
 @dataclass(frozen=True)
@@ -126,6 +111,13 @@ def read_records(folder: Path) -> list[Record]:
     return [_record(folder, path.stem) for path in sorted((folder / "records").glob("*.json"))]
 
 
+def redrawn(record: Record, settings: CohortSettings) -> Case:
+    """The anatomy of a recorded case, as it was before its plan."""
+    grid = phantom_grid(settings.spacing_mm)
+    case = simulate_anatomy(record.patient, grid, settings.prescription_gy)
+    return replace(case, name=record.name)
+
+
 def _claim(folder: Path, settings: CohortSettings) -> None:
     """Make the folder this cohort's, or see that it is."""
     path = folder / "cohort.json"
@@ -152,7 +144,7 @@ def _make(folder: Path, settings: CohortSettings, index: int, name: str) -> None
     for attempt in range(_ATTEMPTS):
         patient = draw_patient(_patient_seed(settings.seed, index, attempt))
         start = time.perf_counter()
-        case = replace(simulate_anatomy(patient, grid, settings.prescription_gy), name=name)
+        case = simulate_anatomy(patient, grid, settings.prescription_gy)
         drawn = time.perf_counter()
         plan = Planner(case, settings.plan).optimized()
         planned = time.perf_counter()
@@ -171,7 +163,7 @@ def _make(folder: Path, settings: CohortSettings, index: int, name: str) -> None
             round(drawn - start, 2),
             round(planned - drawn, 2),
         )
-        _place(folder, record, replace(case, plan_dose=dose))
+        _place(folder, record, replace(case, name=name, plan_dose=dose))
         return
     raise DosePredictionError(
         f"No good plan for {name} in {_ATTEMPTS} patients: {' | '.join(thrown_away)}"
@@ -182,7 +174,7 @@ def _patient_seed(seed: int, index: int, attempt: int) -> int:
     return int(np.random.SeedSequence((seed, index, attempt)).generate_state(1)[0])
 
 
-def _place(folder: Path, record: Record, case: Any) -> None:
+def _place(folder: Path, record: Record, case: Case) -> None:
     """Record first, case folder last and at once: a case that is there is complete."""
     target = folder / record.split / record.name
     target.parent.mkdir(parents=True, exist_ok=True)

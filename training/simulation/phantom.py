@@ -68,7 +68,9 @@ def simulate_anatomy(patient: Patient, grid: Grid | None = None, dose_gy: float 
         name=f"sim_{patient.seed:05d}",
         ct=Volume(ct, grid),
         structures={name: Volume(mask, grid) for name, mask in structures.items() if mask.any()},
-        prescription=Prescription({"PTV": dose_gy}, round(dose_gy / 1.8), "9-field IMRT, simulated"),
+        prescription=Prescription(
+            {"PTV": dose_gy}, round(dose_gy / 1.8), "9-field IMRT, simulated"
+        ),
     )
 
 
@@ -133,9 +135,12 @@ def _painted(
         ct = _with_couch(ct, body, anatomy.trunk.couch_y_mm, axes)
     blur = 0.45
     ct = ndimage.gaussian_filter(ct, blur)
-    grain = patient.noise_hu * 1.6 * ndimage.gaussian_filter(
-        rng.standard_normal(space.shape, dtype=np.float32), 0.6
-    ) / 0.45
+    grain = (
+        patient.noise_hu
+        * 1.6
+        * ndimage.gaussian_filter(rng.standard_normal(space.shape, dtype=np.float32), 0.6)
+        / 0.45
+    )
     ct = ct + grain * np.where(body > 0.5, 1.0, 0.35)
     return np.clip(np.rint(ct), -1000, 3000).astype(np.int16), parts
 

@@ -28,35 +28,13 @@ from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.evaluation.indices import paddick_conformity
 from DosePredictionLib.volume import Grid, Volume
 
-__all__ = ["Plan", "PlanQuality", "PlanSettings", "Planner", "plan_quality", "require_planner"]
+from .settings import PlanSettings
+
+__all__ = ["Plan", "PlanQuality", "Planner", "plan_quality", "require_planner"]
 
 _INSTALL = 'python -m pip install "pyRadPlan==0.5.0" "pydantic<2.13"'
 _AIR_HU = -1000.0
 _ALL_VOXELS_WITHIN_MM = 20.0
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """How a simulated patient is planned.
-
-    Args:
-        beams: coplanar and equally spaced from 0°.
-        bixel_mm: width of the fluence elements at the isocenter.
-        dose_grid_mm: isotropic.
-        lateral_cutoff_mm: how far from its axis a fluence element gives dose. Beyond it lies the
-            far scatter, a part of the low-dose bath.
-        iterations: of the optimizer at most.
-        smoothing_mm: standard deviation of the Gaussians that the fluence is built from.
-        goals: name of the shipped goals that the objectives follow.
-    """
-
-    beams: int = 9
-    bixel_mm: float = 10.0
-    dose_grid_mm: float = 5.0
-    lateral_cutoff_mm: float = 60.0
-    iterations: int = 120
-    smoothing_mm: float = 6.0
-    goals: str = "pelvis_nodal_45_50"
 
 
 @dataclass(frozen=True, eq=False)

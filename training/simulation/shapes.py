@@ -20,8 +20,8 @@ __all__ = [
     "Cut",
     "Ellipsoid",
     "Mirrored",
-    "Sheet",
     "Shape",
+    "Sheet",
     "Shrunk",
     "Space",
     "Tube",
@@ -71,9 +71,10 @@ class Ellipsoid:
         """First-order distance: exact on the surface."""
         x, y, z = (p - np.float32(c) for p, c in zip(points, self.center, strict=True))
         sine, cosine = np.sin(np.deg2rad(self.tilt_deg)), np.cos(np.deg2rad(self.tilt_deg))
-        y, z = np.float32(cosine) * y - np.float32(sine) * z, np.float32(sine) * y + np.float32(
-            cosine
-        ) * z
+        y, z = (
+            np.float32(cosine) * y - np.float32(sine) * z,
+            np.float32(sine) * y + np.float32(cosine) * z,
+        )
         scaled = [np.abs(p) / np.float32(r) for p, r in zip((x, y, z), self.radii, strict=True)]
         level = sum(s**self.power for s in scaled) ** np.float32(1 / self.power)
         slope = sum(
