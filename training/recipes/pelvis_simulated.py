@@ -9,7 +9,7 @@ from __future__ import annotations
 from DosePredictionLib.derived_inputs import DerivedInputs
 from DosePredictionLib.encoding import EncodingSettings, GridSettings
 from DosePredictionLib.losses import LossTerm
-from training.config import AugmentationConfig, TrainingConfig
+from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 
 __all__ = ["recipe"]
 
@@ -22,6 +22,7 @@ recipe = TrainingConfig(
         derived=DerivedInputs(distances="targets", distance_clip_mm=80.0),
     ),
     crop=(64, 64, 96),
+    network=NetworkConfig(stage1_filters=8, stage2_filters=12),
     learning_rate=2e-3,
     steps=700,
     validate_every=100,

@@ -52,12 +52,20 @@ def planning_target(
         presacral = grown(bone, 10) & grown(rectum, 30) & high & (height_mm > 10)
         clinical = mesorectum | presacral | (nodes & ~_lateral_front(parts))
         clinical &= ~_behind_the_sacrum(bone, rectum)
+    elif patient.site == "endometrium":
+        vault = grown(of("Vagina"), 9) & (height_mm > -32)
+        parametria = grown(vault, 16) & (height_mm > -10) & (height_mm < 35)
+        presacral = grown(bone, 10) & grown(rectum, 26) & high & (height_mm > 65)
+        clinical = vault | parametria | nodes | (presacral & ~_behind_the_sacrum(bone, rectum))
+        clinical &= ~(rectum | of("Bladder"))
     else:
         vault = grown(of("Vagina"), 9) & (height_mm > -32)
         clinical = of("Uterus") | vault | nodes | (grown(of("Uterus"), 14) & (height_mm < 50))
     clinical &= inside & ~bone & ~(of("muscle") & ~of("vessels"))
     clinical |= of("Prostate") if patient.site == "prostate" else False
-    clinical = _largest_part(ndimage.binary_closing(clinical, iterations=2) & inside & ~bone)
+    clinical = ndimage.binary_closing(clinical, iterations=2) & inside & ~bone
+    # The nodes of both sides and the vault need not touch each other.
+    clinical = _parts(clinical, 0.1 if patient.site == "endometrium" else 1.0)
     target = grown(clinical, float(rng.uniform(6, 9))) & inside
     return np.stack([ndimage.binary_fill_holes(plane) for plane in target])
 
@@ -87,10 +95,13 @@ def _lateral_front(parts: dict[str, Array]) -> Mask:
     return front
 
 
-def _largest_part(mask: Mask) -> Mask:
+def _parts(mask: Mask, share: float) -> Mask:
+    """The connected parts that are at least a share of the largest."""
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
     if count <= 1:
         return mask
     sizes = np.bincount(labels.reshape(-1))
     sizes[0] = 0
-    return labels == int(sizes.argmax())
+    if share >= 1:
+        return np.asarray(labels == int(sizes.argmax()))
+    return np.asarray((sizes >= share * sizes.max())[labels])
