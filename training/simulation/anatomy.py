@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from .population import Patient
@@ -19,6 +18,7 @@ from .shapes import (
     Array,
     Cut,
     Ellipsoid,
+    Floats,
     Mirrored,
     Points,
     Shape,
@@ -52,7 +52,7 @@ class Trunk:
     couch_y_mm: float
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """Nothing is left out: the skin is rendered over the whole grid."""
         return np.full(3, -1e4), np.full(3, 1e4)
 
@@ -72,9 +72,11 @@ class Trunk:
         ) ** np.float32(1.4)
         trunk = (level - 1) / np.maximum(steep, 1e-5)
         trunk = np.maximum(trunk, np.float32(-72) - z)
-        distance = smooth_minimum(trunk, self._thighs((x, y, z)), 18.0)
+        round_back = smooth_minimum(trunk, self._thighs((x, y, z)), 18.0)
         # The table presses the back flat.
-        return -smooth_minimum(-distance, np.float32(self.couch_y_mm) - points[1], 14.0)
+        pressed = smooth_minimum(-round_back, np.float32(self.couch_y_mm) - points[1], 14.0)
+        distance: Array = -pressed
+        return distance
 
     def _thighs(self, points: Points) -> Array:
         x, y, z = points
@@ -83,7 +85,8 @@ class Trunk:
         center = np.float32(0.5 * self.half_width_mm + 1.0)
         scale = np.float32(self.half_depth_mm / (0.56 * self.half_width_mm))
         across = np.sqrt((np.abs(x) - center) ** 2 + (y / np.maximum(scale, 1)) ** 2)
-        return np.maximum(across - radius, z - np.float32(40))
+        thighs: Array = np.maximum(across - radius, z - np.float32(40))
+        return thighs
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,15 +143,16 @@ class _Frame:
     scale: float
     tilt_deg: float
 
-    def __call__(self, *points: Sequence[float]) -> NDArray:
+    def __call__(self, *points: Sequence[float] | Floats) -> Floats:
         angle = np.deg2rad(self.tilt_deg)
         x, y, z = np.asarray(points, dtype=float).T * self.scale
         turned_y = np.cos(angle) * y + np.sin(angle) * z
         turned_z = -np.sin(angle) * y + np.cos(angle) * z
         return np.stack([x, turned_y, turned_z], axis=1)
 
-    def one(self, *point: float) -> NDArray:
-        return self(point)[0]
+    def one(self, *point: float) -> Floats:
+        position: Floats = self(point)[0]
+        return position
 
     def ellipsoid(
         self, center: Sequence[float], radii: Sequence[float], tilt: float = 0.0, power: float = 2.0
@@ -157,7 +161,9 @@ class _Frame:
             self.one(*center), np.asarray(radii) * self.scale, tilt + self.tilt_deg, power
         )
 
-    def tube(self, points: Sequence[Sequence[float]], radius: float | Sequence[float]) -> Tube:
+    def tube(
+        self, points: Sequence[Sequence[float]] | Floats, radius: float | Sequence[float]
+    ) -> Tube:
         return Tube(self(*points), np.asarray(radius) * self.scale)
 
 
@@ -189,16 +195,16 @@ def _bones(patient: Patient, frame: _Frame) -> tuple[dict[str, Shape], dict[str,
             ball,
             Tube([head, neck, trochanter], [0.72 * radius, 0.62 * radius, 0.85 * radius]),
             Tube([trochanter, shaft, knee], [0.85 * radius, 0.72 * radius, 0.6 * radius]),
-            Ellipsoid(trochanter + [2, 2, 8], (0.7 * radius, 0.8 * radius, 22)),
+            Ellipsoid(np.add(trochanter, [2, 2, 8]), (0.7 * radius, 0.8 * radius, 22)),
         ],
         6.0,
     )
     socket = Cut(
-        Ellipsoid(head + [-3, 0, 4], (radius + 13, radius + 13, radius + 14)),
+        Ellipsoid(np.add(head, [-3, 0, 4]), (radius + 13, radius + 13, radius + 14)),
         Union(
             [
                 Ellipsoid(head, (radius + 3.5,) * 3),
-                Tube([head, head + [70, 0, -52]], [radius + 3.5, radius + 28]),
+                Tube([head, np.add(head, [70, 0, -52])], [radius + 3.5, radius + 28]),
             ]
         ),
         outside=True,
@@ -217,15 +223,14 @@ def _bones(patient: Patient, frame: _Frame) -> tuple[dict[str, Shape], dict[str,
         ],
         9.0,
     )
-    left = {"femur": femur, "hip": hip_bone}
-    bones = {f"{name}_left": shape for name, shape in left.items()}
+    left: dict[str, Shape] = {"femur": femur, "hip": hip_bone}
+    bones: dict[str, Shape] = {f"{name}_left": shape for name, shape in left.items()}
     bones |= {f"{name}_right": Mirrored(shape) for name, shape in left.items()}
     bones["sacrum"] = _sacrum(frame, wide)
     bones["spine"] = _spine(frame)
     # The contour of a femoral head ends where the neck begins.
-    heads = {"FemurHead_L": Union([ball, Tube([head, (head + neck) / 2], 0.75 * radius)], 4.0)}
-    heads["FemurHead_R"] = Mirrored(heads["FemurHead_L"])
-    return bones, heads
+    contoured = Union([ball, Tube([head, (head + neck) / 2], 0.75 * radius)], 4.0)
+    return bones, {"FemurHead_L": contoured, "FemurHead_R": Mirrored(contoured)}
 
 
 def _ilium(frame: _Frame, wide: float) -> Shape:
@@ -354,7 +359,7 @@ def _bladder(patient: Patient, frame: _Frame) -> tuple[Shape, float]:
     tall, wide = radius * 0.92, radius * 1.12
     deep = radius**3 / (tall * wide)
     bottom = frame.one(0, -30, 2)
-    center = bottom + [0, -0.02 * deep, tall]
+    center = np.add(bottom, [0, -0.02 * deep, tall])
     center[1] = min(center[1], bottom[1] + 4)
     shape = Ellipsoid(center, (wide, deep, tall), 14, power=2.3)
     return shape, float(center[2] + tall)
@@ -384,8 +389,8 @@ def _rectum(
 def _bowel(frame: _Frame, rng: np.random.Generator, bladder_top: float) -> tuple[Shape, Shape]:
     """Loops in the abdomen above the bladder, and the gas in some of them."""
     low = max(48 * frame.scale, min(bladder_top - 18, 96.0))
-    loops: list[Shape] = []
-    gas: list[Shape] = []
+    loops: list[Tube] = []
+    gas: list[Tube] = []
     for _ in range(int(rng.integers(9, 13))):
         start = np.array([rng.uniform(-62, 62), rng.uniform(-52, 2), rng.uniform(low, 190)])
         nodes = [start]
@@ -401,11 +406,11 @@ def _bowel(frame: _Frame, rng: np.random.Generator, bladder_top: float) -> tuple
             at = int(rng.integers(0, len(line) - 4))
             gas.append(Tube(line[at : at + 4] - [0, 3, 0], radii[at : at + 4] - 4.5))
     if not gas:
-        gas.append(Tube(loops[0].line[:3], 5.0))  # type: ignore[attr-defined]
+        gas.append(Tube(np.asarray(loops[0].line)[:3], 5.0))
     return Union(loops), Union(gas)
 
 
-def _smooth_line(nodes: NDArray, radius: NDArray, count: int) -> tuple[NDArray, NDArray]:
+def _smooth_line(nodes: Floats, radius: Floats, count: int) -> tuple[Floats, Floats]:
     """A cubic through nodes and radii."""
     at = np.arange(len(nodes))
     fine = np.linspace(0, len(nodes) - 1, count)
@@ -433,7 +438,7 @@ def _vessels(frame: _Frame) -> Shape:
         (internal, 4.5, (0, 0, 0)),
         (internal, 5.5, (-4, 9, 0)),
     ):
-        shapes += _both(frame.tube([np.add(p, offset) for p in line], radius))
+        shapes += _both(frame.tube(np.add(line, offset), radius))
     return Union(shapes, 2.0)
 
 

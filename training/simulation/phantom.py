@@ -11,12 +11,13 @@ from DosePredictionLib.volume import Grid, Volume
 
 from .anatomy import Anatomy, build_anatomy
 from .population import Patient
-from .shapes import Array, Shrunk, Space, Union
+from .shapes import Array, Floats, Shrunk, Space, Union
 from .targets import planning_target
 
 __all__ = ["phantom_grid", "simulate_anatomy"]
 
-_AIR, _FAT, _MUSCLE, _SKIN = -1000.0, -105.0, 52.0, -20.0
+_AIR, _GAS, _FAT, _MUSCLE, _SKIN, _CANAL = -1000.0, -920.0, -105.0, 52.0, -20.0, 18.0
+_CORTEX, _SHAFT_CORTEX = 620.0, 1150.0
 _ORGAN_HU = {
     "Prostate": 42.0,
     "SeminalVesicles": 30.0,
@@ -28,6 +29,8 @@ _ORGAN_HU = {
     "Bladder": 8.0,
 }
 _CORTEX_MM = 2.6
+_SHAFT_BELOW_MM = -60.0  # the shaft of the femur, whose cortex is dense
+_MARROW_ABOVE_MM = -45.0  # below it no marrow is contoured
 _COARSE_MM = 42.0  # correlation length of the deformation
 
 
@@ -49,17 +52,18 @@ def simulate_anatomy(patient: Patient, grid: Grid | None = None, dose_gy: float 
     """
     grid = grid or phantom_grid()
     rng = np.random.default_rng((patient.seed, 3))
-    axes = tuple(
-        o + s * np.arange(n) for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True)
+    x, y, z = (
+        np.add(o, s * np.arange(n), dtype=np.float64)
+        for o, s, n in zip(grid.origin, grid.spacing, grid.size, strict=True)
     )
+    axes = (x, y, z)
     shift = _deformation(grid, patient.deformation_mm, rng)
-    space = Space(axes, shift, grid.spacing)  # type: ignore[arg-type]
+    space = Space(axes, shift, grid.spacing)
     anatomy = build_anatomy(patient)
     depth = -space.distance(anatomy.trunk)
     body = np.clip(0.5 + depth / grid.spacing[0], 0, 1)
     ct, parts = _painted(space, anatomy, patient, depth, body, axes, rng)
-    height = axes[2].reshape(-1, 1, 1)
-    target = planning_target(patient, parts, height, grid.spacing, rng)
+    target = planning_target(patient, parts, z.reshape(-1, 1, 1), grid.spacing, rng)
     structures = {"PTV": target, "Body": body >= 0.5}
     for name in ("Bladder", "Rectum", "Small_Intestine", "Marrow", "SpinalCord"):
         structures[name] = parts[name] > 0.5
@@ -80,72 +84,115 @@ def _painted(
     patient: Patient,
     depth: Array,
     body: Array,
-    axes: tuple[NDArray, ...],
+    axes: tuple[Floats, ...],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int16], dict[str, Array]]:
     """The CT in HU, and the occupancy of what targets and structures are made of."""
-    ct = np.full(space.shape, _FAT, dtype=np.float32)
+    canvas = _Canvas(np.full(space.shape, _FAT, dtype=np.float32))
+    muscle = _muscle(space, anatomy, depth, axes, rng)
+    canvas.paint(muscle, _MUSCLE)
+    bones = {name: space.occupancy(bone) for name, bone in anatomy.bones.items()}
+    bone: Array = np.max(list(bones.values()), axis=0)
+    parts = {"muscle": muscle, "inside": (depth > 5.0).astype(np.float32), "bone": bone}
+    for name, shape in anatomy.organs.items():
+        parts[name] = space.occupancy(shape) * (1 - bone) * np.clip(depth / 8.0, 0, 1)
+    _yield_to_each_other(parts)
+    parts["vessels"] = space.occupancy(anatomy.vessels) * (1 - bone)
+    _paint_organs(canvas, space, anatomy, patient, parts)
+    _paint_skeleton(canvas, space, anatomy, patient, parts, axes, rng)
+    femurs = np.maximum(bones["femur_left"], bones["femur_right"])
+    above = (axes[2] > _MARROW_ABOVE_MM).reshape(-1, 1, 1)
+    # Of the femurs no marrow is contoured.
+    parts["Marrow"] = parts["cancellous"] * above * (1 - parts["SpinalCord"]) * (femurs < 0.9)
+    canvas.paint(np.clip(1 - np.abs(depth - 1.0) / 1.5, 0, 1), _SKIN)
+    ct = canvas.ct * body + _AIR * (1 - body)
+    if patient.couch:
+        ct = _with_couch(ct, body, anatomy.trunk.couch_y_mm, axes)
+    return _scanned(ct, body, patient.noise_hu, rng), parts
 
-    def paint(occupancy: Array, hu: float | Array) -> None:
-        nonlocal ct
-        ct = ct * (1 - occupancy) + occupancy * hu
 
+class _Canvas:
+    """A CT that tissues are painted on, one over the other."""
+
+    def __init__(self, ct: Array) -> None:
+        self.ct = ct
+
+    def paint(self, occupancy: Array, hu: float | Array) -> None:
+        """Cover what is there by a tissue's share of each voxel."""
+        self.ct = self.ct * (1 - occupancy) + occupancy * hu
+
+
+def _muscle(
+    space: Space,
+    anatomy: Anatomy,
+    depth: Array,
+    axes: tuple[Floats, ...],
+    rng: np.random.Generator,
+) -> Array:
+    """Occupancy of muscle: the wall below the subcutaneous fat, and what lies in the cavity."""
     cavity = space.occupancy(anatomy.cavity)
     wall = np.clip((depth - _fat_thickness(anatomy, axes)) / 3.0 + 0.5, 0, 1)
-    muscle = np.maximum(wall * (1 - cavity), np.minimum(wall, space.occupancy(anatomy.muscles)))
+    muscle: Array = np.maximum(
+        wall * (1 - cavity), np.minimum(wall, space.occupancy(anatomy.muscles))
+    )
     muscle *= np.clip(depth / 6.0, 0, 1)
     # Strands of fat between the muscles.
     texture = _noise(space.shape, 4.0, rng)
-    muscle = muscle * np.clip(1.15 - 0.55 * np.clip(texture - 1.0, 0, 1), 0, 1)
-    paint(muscle, _MUSCLE)
-    parts = {"muscle": muscle, "inside": (depth > 5.0).astype(np.float32)}
-    bones = {name: space.occupancy(bone) for name, bone in anatomy.bones.items()}
-    bone = np.max(list(bones.values()), axis=0)
-    for name, shape in anatomy.organs.items():
-        occupancy = space.occupancy(shape) * (1 - bone) * np.clip(depth / 8.0, 0, 1)
-        parts[name] = occupancy
-    _yield_to_each_other(parts, anatomy)
+    strands: Array = np.clip(1.15 - 0.55 * np.clip(texture - 1.0, 0, 1), 0, 1)
+    muscle *= strands
+    return muscle
+
+
+def _paint_organs(
+    canvas: _Canvas, space: Space, anatomy: Anatomy, patient: Patient, parts: dict[str, Array]
+) -> None:
+    """Organs, contrast in the bowel, vessels and gas."""
     for name, hu in _ORGAN_HU.items():
         if name in parts:
-            paint(parts[name], hu)
+            canvas.paint(parts[name], hu)
     if patient.bowel_contrast_hu:
         inside = np.clip(_eroded(parts["Small_Intestine"], space.spacing_mm, 4.0), 0, 1)
-        paint(inside, patient.bowel_contrast_hu)
-    parts["vessels"] = space.occupancy(anatomy.vessels) * (1 - bone)
-    paint(parts["vessels"] * (1 - parts["Bladder"]), patient.vessel_hu)
+        canvas.paint(inside, patient.bowel_contrast_hu)
+    canvas.paint(parts["vessels"] * (1 - parts["Bladder"]), patient.vessel_hu)
     gas = space.occupancy(anatomy.bowel_gas) * (parts["Small_Intestine"] > 0.3)
     if anatomy.rectum_gas is not None:
         gas = np.maximum(gas, space.occupancy(anatomy.rectum_gas) * (parts["Rectum"] > 0.3))
-    paint(gas, -920.0)
+    canvas.paint(gas, _GAS)
+
+
+def _paint_skeleton(
+    canvas: _Canvas,
+    space: Space,
+    anatomy: Anatomy,
+    patient: Patient,
+    parts: dict[str, Array],
+    axes: tuple[Floats, ...],
+    rng: np.random.Generator,
+) -> None:
+    """Cortex, cancellous bone and the spinal canal; the latter two become parts."""
     inner = space.occupancy(Union([Shrunk(b, _CORTEX_MM) for b in anatomy.bones.values()]))
     trabeculae = patient.marrow_hu + 35 * _noise(space.shape, 1.2, rng)
-    cortex = np.where(axes[2].reshape(-1, 1, 1) < -60, 1150.0, 620.0)
-    paint(bone, cortex.astype(np.float32))
-    paint(inner, trabeculae)
+    cortex = np.where(axes[2].reshape(-1, 1, 1) < _SHAFT_BELOW_MM, _SHAFT_CORTEX, _CORTEX)
+    canvas.paint(parts["bone"], cortex.astype(np.float32))
+    canvas.paint(inner, trabeculae)
     canal = space.occupancy(anatomy.canal)
-    paint(canal, 18.0)
-    parts |= {"bone": bone, "SpinalCord": canal}
-    femurs = np.maximum(bones["femur_left"], bones["femur_right"])
-    above = (axes[2] > -45).reshape(-1, 1, 1)
-    parts["Marrow"] = inner * above * (1 - canal) * (femurs < 0.9)
-    skin = np.clip(1 - np.abs(depth - 1.0) / 1.5, 0, 1)
-    paint(skin, _SKIN)
-    ct = ct * body + _AIR * (1 - body)
-    if patient.couch:
-        ct = _with_couch(ct, body, anatomy.trunk.couch_y_mm, axes)
-    blur = 0.45
-    ct = ndimage.gaussian_filter(ct, blur)
-    grain = (
-        patient.noise_hu
-        * 1.6
-        * ndimage.gaussian_filter(rng.standard_normal(space.shape, dtype=np.float32), 0.6)
-        / 0.45
-    )
-    ct = ct + grain * np.where(body > 0.5, 1.0, 0.35)
-    return np.clip(np.rint(ct), -1000, 3000).astype(np.int16), parts
+    canvas.paint(canal, _CANAL)
+    parts |= {"cancellous": inner, "SpinalCord": canal}
 
 
-def _yield_to_each_other(parts: dict[str, Array], anatomy: Anatomy) -> None:
+def _scanned(
+    ct: NDArray[np.floating], body: Array, noise_hu: float, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """The CT as a scanner shows it: a little blurred, with correlated noise, in whole HU."""
+    blurred = ndimage.gaussian_filter(ct, 0.45)
+    white = rng.standard_normal(ct.shape, dtype=np.float32)
+    grain = noise_hu * 1.6 * ndimage.gaussian_filter(white, 0.6) / 0.45
+    noisy = blurred + grain * np.where(body > 0.5, 1.0, 0.35)
+    whole: Array = np.clip(np.rint(noisy), -1000, 3000)
+    return whole.astype(np.int16)
+
+
+def _yield_to_each_other(parts: dict[str, Array]) -> None:
     """Organs do not overlap: the one that comes first keeps its place."""
     order = ("Rectum", "Prostate", "Bladder", "Uterus", "Vagina", "SeminalVesicles", "Sigmoid")
     taken = np.zeros_like(parts["Bladder"])
@@ -155,7 +202,7 @@ def _yield_to_each_other(parts: dict[str, Array], anatomy: Anatomy) -> None:
             taken = np.maximum(taken, parts[name])
 
 
-def _fat_thickness(anatomy: Anatomy, axes: tuple[NDArray, ...]) -> Array:
+def _fat_thickness(anatomy: Anatomy, axes: tuple[Floats, ...]) -> Array:
     """Thickness of the subcutaneous fat by direction, mm, `(1, y, x)`: thick at the sides."""
     x, y = axes[0][None, :], axes[1][:, None]
     angle = np.arctan2(y, np.abs(x))  # 0 at the side, −90 in front, 90 at the back
@@ -163,10 +210,13 @@ def _fat_thickness(anatomy: Anatomy, axes: tuple[NDArray, ...]) -> Array:
     front = np.clip(-np.sin(angle), 0, 1) ** 2
     back = np.clip(np.sin(angle), 0, 1) ** 2
     thickness = anatomy.fat_mm * (1.0 * side + 0.75 * front + 0.8 * back)
-    return (thickness + 3.0).astype(np.float32)[None]
+    whole: Array = (thickness + 3.0).astype(np.float32)[None]
+    return whole
 
 
-def _with_couch(ct: Array, body: Array, couch_y_mm: float, axes: tuple[NDArray, ...]) -> Array:
+def _with_couch(
+    ct: Array, body: Array, couch_y_mm: float, axes: tuple[Floats, ...]
+) -> NDArray[np.floating]:
     """A table top of foam between thin shells under the back."""
     y = axes[1].reshape(1, -1, 1)
     x = np.abs(axes[0]).reshape(1, 1, -1)
@@ -178,7 +228,8 @@ def _with_couch(ct: Array, body: Array, couch_y_mm: float, axes: tuple[NDArray, 
     )
     density = -940 + (1000 - 400) * shell * across * 0.8
     outside = foam * (1 - body)
-    return ct * (1 - outside) + density * outside
+    below: Floats = ct * (1 - outside) + density * outside
+    return below
 
 
 def _deformation(
@@ -198,15 +249,18 @@ def _deformation(
     for _ in range(3):
         knots = rng.standard_normal(coarse).astype(np.float32) * deviation_mm
         fields.append(np.einsum("zi,yj,xk,ijk->zyx", *splines, knots, optimize=True))
-    return tuple(fields)  # type: ignore[return-value]
+    x, y, z = fields
+    return x, y, z
 
 
 def _noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> Array:
     """Smooth noise of unit deviation."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma)
-    return noise / max(float(noise.std()), 1e-6)
+    unit: Array = noise / max(float(noise.std()), 1e-6)
+    return unit
 
 
 def _eroded(occupancy: Array, spacing_mm: tuple[float, float, float], by_mm: float) -> Array:
     depth = ndimage.distance_transform_edt(occupancy > 0.5, tuple(reversed(spacing_mm)))
-    return np.clip((depth - by_mm) / 3 + 0.5, 0, 1).astype(np.float32)
+    eroded: Floats = np.clip((depth - by_mm) / 3 + 0.5, 0, 1)
+    return eroded.astype(np.float32)

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -354,5 +355,5 @@ def _rings(
 def _quiet() -> Iterator[None]:
     """Without pyRadPlan's progress bars and messages: a cohort has its own."""
     logging.getLogger("pyRadPlan").setLevel(logging.ERROR)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         yield

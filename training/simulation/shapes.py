@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
+Floats = NDArray[np.float64]
 Points = tuple[Array, Array, Array]
 
 
@@ -37,7 +38,7 @@ class Shape(Protocol):
     """Something with an inside."""
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """Lowest and highest x, y, z that it may reach, mm."""
 
     def distance(self, points: Points) -> Array:
@@ -55,13 +56,13 @@ class Ellipsoid:
         power: 2 for an ellipsoid, more for a boxier shape.
     """
 
-    center: Sequence[float]
-    radii: Sequence[float]
+    center: Sequence[float] | Floats
+    radii: Sequence[float] | Floats
     tilt_deg: float = 0.0
     power: float = 2.0
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """A box around it, whatever its tilt."""
         reach = np.array([self.radii[0], max(self.radii[1:]), max(self.radii[1:])])
         center = np.asarray(self.center)
@@ -83,7 +84,8 @@ class Ellipsoid:
         )
         # f = level − 1 is homogeneous; |∇f| = sqrt(slope) / level^(power − 1).
         steep = np.sqrt(np.maximum(slope, 1e-12)) / np.maximum(level, 1e-3) ** (self.power - 1)
-        return (level - 1) / steep
+        distance: Array = (level - 1) / steep
+        return distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +103,12 @@ class Tube:
     flatten: Sequence[float] = (1.0, 1.0, 1.0)
 
     @property
-    def _nodes(self) -> tuple[NDArray, NDArray]:
+    def _nodes(self) -> tuple[Floats, Floats]:
         line = np.atleast_2d(np.asarray(self.line, dtype=float))
         return line, np.broadcast_to(np.asarray(self.radius, dtype=float), len(line))
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """The box of the line, widened by the largest radius."""
         line, radius = self._nodes
         reach = radius.max() / min(1.0, *self.flatten)
@@ -123,8 +125,8 @@ class Tube:
             along = b - a
             length = max(float(along @ along), 1e-9)
             offset = [p - np.float32(c) for p, c in zip(scaled, a, strict=True)]
-            part = sum(o * np.float32(d) for o, d in zip(offset, along, strict=True))
-            part = np.clip(part / np.float32(length), 0, 1)
+            dot = sum(o * np.float32(d) for o, d in zip(offset, along, strict=True))
+            part = np.clip(np.divide(dot, np.float32(length)), 0, 1)
             square = sum(
                 (o - part * np.float32(d)) ** 2 for o, d in zip(offset, along, strict=True)
             )
@@ -141,11 +143,11 @@ class Sheet:
         radius: half the thickness at each sample, mm.
     """
 
-    samples: NDArray
-    radius: NDArray
+    samples: Floats
+    radius: Floats
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """The box of the samples, widened by the largest radius."""
         reach = float(self.radius.max())
         return self.samples.min(axis=0) - reach, self.samples.max(axis=0) + reach
@@ -156,7 +158,7 @@ class Sheet:
         where = np.stack([p.reshape(-1) for p in points], axis=1)
         reach, nearest = cKDTree(self.samples).query(where, k=4, distance_upper_bound=far)
         radius = np.append(self.radius, 0.0)[nearest]
-        distance = np.where(np.isfinite(reach), reach - radius, far).min(axis=1)
+        distance: Floats = np.where(np.isfinite(reach), reach - radius, far).min(axis=1)
         return distance.astype(np.float32).reshape(points[0].shape)
 
 
@@ -167,7 +169,7 @@ class Mirrored:
     shape: Shape
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """The mirrored box."""
         low, high = self.shape.bounds
         return np.array([-high[0], *low[1:]]), np.array([-low[0], *high[1:]])
@@ -185,7 +187,7 @@ class Shrunk:
     by_mm: float
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """Those of the whole shape."""
         return self.shape.bounds
 
@@ -207,7 +209,7 @@ class Union:
     blend_mm: float = 0.0
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """The box of all, widened by the seam."""
         low = np.min([shape.bounds[0] for shape in self.shapes], axis=0)
         high = np.max([shape.bounds[1] for shape in self.shapes], axis=0)
@@ -228,7 +230,7 @@ class Cut:
     outside: bool = False
 
     @property
-    def bounds(self) -> tuple[NDArray, NDArray]:
+    def bounds(self) -> tuple[Floats, Floats]:
         """Those of the first."""
         return self.first.bounds
 
@@ -243,7 +245,8 @@ def smooth_minimum(a: Array, b: Array, width_mm: float) -> Array:
     if width_mm <= 0:
         return np.minimum(a, b)
     share = np.clip(np.float32(width_mm) - np.abs(a - b), 0, None) / np.float32(width_mm)
-    return np.minimum(a, b) - share * share * np.float32(width_mm / 4)
+    least: Array = np.minimum(a, b) - share * share * np.float32(width_mm / 4)
+    return least
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,14 +259,15 @@ class Space:
         spacing_mm: of the grid (x, y, z).
     """
 
-    axes: tuple[NDArray, NDArray, NDArray]
+    axes: tuple[Floats, Floats, Floats]
     shift: Points
     spacing_mm: tuple[float, float, float]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """`(z, y, x)`."""
-        return self.shift[0].shape  # type: ignore[return-value]
+        depth, rows, columns = self.shift[0].shape
+        return depth, rows, columns
 
     def occupancy(self, shape: Shape) -> Array:
         """Share of each voxel inside a shape, `(z, y, x)`, float32."""
@@ -289,7 +293,8 @@ class Space:
     def _points(self, box: tuple[slice, ...]) -> Points:
         z, y, x = box
         grids = np.meshgrid(self.axes[2][z], self.axes[1][y], self.axes[0][x], indexing="ij")
-        return tuple(
+        right, back, up = (
             (grid + shift[box]).astype(np.float32)
             for grid, shift in zip(reversed(grids), self.shift, strict=True)
-        )  # type: ignore[return-value]
+        )
+        return right, back, up
