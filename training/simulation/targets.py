@@ -1,4 +1,11 @@
-"""Targets by rule, as contouring guidelines describe them."""
+"""Targets by rule, after contouring guidelines, and simpler than they are.
+
+Nodes: 7 mm around the iliac vessels, without muscle and bone, and 10 mm in front of the sacrum:
+Taylor, A. et al., Int. J. Radiat. Oncol. Biol. Phys. 63 (2005) 1604. Prostate bed: Michalski, J. M.
+et al., ibid. 76 (2010) 361, DOI 10.1016/j.ijrobp.2009.02.006. Rectum: Valentini, V. et al.,
+Radiother. Oncol. 120 (2016) 195. Endometrium and cervix: Small, W. et al., Int. J. Radiat. Oncol.
+Biol. Phys. 109 (2021) 413, DOI 10.1016/j.ijrobp.2020.08.061.
+"""
 
 from __future__ import annotations
 
