@@ -8,6 +8,7 @@
     planning     a photon plan by pyRadPlan
     cohort       many cases in a folder, made by several processes or machines
     summary      a figure of a cohort
+    pictures     cases in three views
     cutoff       what the lateral cut-off of the dose leaves out
 
 Only `planning` needs pyRadPlan; everything else runs without it.

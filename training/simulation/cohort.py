@@ -149,7 +149,7 @@ def _make(folder: Path, settings: CohortSettings, index: int, name: str) -> None
         plan = Planner(case, settings.plan).optimized()
         planned = time.perf_counter()
         quality = plan_quality(case, plan.dose)
-        if faults := quality.faults():
+        if faults := quality.faults(settings.limits):
             thrown_away.append(f"{patient.site}: {'; '.join(faults)}")
             continue
         # A hundredth of a Gy is finer than any plan is delivered, and packs four times better.

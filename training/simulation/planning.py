@@ -29,7 +29,7 @@ from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.evaluation.indices import paddick_conformity
 from DosePredictionLib.volume import Grid, Volume
 
-from .settings import PlanSettings
+from .settings import PlanLimits, PlanSettings
 
 __all__ = ["Plan", "PlanQuality", "Planner", "plan_quality", "require_planner"]
 
@@ -67,15 +67,20 @@ class PlanQuality:
     conformity: float
     hottest_outside: float
 
-    def faults(self) -> list[str]:
-        """Why the plan is no good; empty for a good one. The limits follow ICRU Report 83."""
+    def faults(self, limits: PlanLimits) -> list[str]:
+        """Why the plan is no good; empty for a good one."""
         checks = {
-            f"PTV D95 is {self.coverage:.1%} of the prescription, below 99 %": self.coverage < 0.99,
-            f"PTV D2 is {self.near_maximum:.1%}, above 112 %": self.near_maximum > 1.12,
-            f"conformity is {self.conformity:.2f}, below 0.75": self.conformity < 0.75,
-            f"D2cc outside the PTV is {self.hottest_outside:.1%}, above 107 %": (
-                self.hottest_outside > 1.07
+            f"PTV D95 is {self.coverage:.1%} of the prescription, below {limits.coverage:.0%}": (
+                self.coverage < limits.coverage
             ),
+            f"PTV D2 is {self.near_maximum:.1%}, above {limits.near_maximum:.0%}": (
+                self.near_maximum > limits.near_maximum
+            ),
+            f"conformity is {self.conformity:.2f}, below {limits.conformity:.2f}": (
+                self.conformity < limits.conformity
+            ),
+            f"D2cc outside the PTV is {self.hottest_outside:.1%}, above "
+            f"{limits.hottest_outside:.0%}": self.hottest_outside > limits.hottest_outside,
         }
         return [fault for fault, present in checks.items() if present]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["CohortSettings", "PlanSettings"]
+__all__ = ["CohortSettings", "PlanLimits", "PlanSettings"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,23 @@ class PlanSettings:
 
 
 @dataclass(frozen=True)
+class PlanLimits:
+    """What a plan must reach, as shares of the prescription; after ICRU Report 83.
+
+    Args:
+        coverage: D95 % of the PTV, at least.
+        near_maximum: D2 % of the PTV, at most.
+        conformity: Paddick's index at the prescription isodose, at least.
+        hottest_outside: D2cc of the body outside the PTV, at most.
+    """
+
+    coverage: float = 0.99
+    near_maximum: float = 1.12
+    conformity: float = 0.75
+    hottest_outside: float = 1.07
+
+
+@dataclass(frozen=True)
 class CohortSettings:
     """What makes a cohort.
 
@@ -40,9 +57,11 @@ class CohortSettings:
         spacing_mm: of CT and structures (x, y, z).
         prescription_gy: to 95 % of the PTV.
         plan: how each patient is planned.
+        limits: what each plan must reach, or it is thrown away.
     """
 
     seed: int
     spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)
     prescription_gy: float = 45.0
     plan: PlanSettings = field(default_factory=PlanSettings)
+    limits: PlanLimits = field(default_factory=PlanLimits)
