@@ -19,6 +19,8 @@ from .clinical import add_arguments as add_clinical_arguments
 from .clinical import run as prepare_clinical
 from .config import TrainingConfig
 from .data import TrainingCase
+from .simulation.command import add_arguments as add_simulate
+from .simulation.command import run as run_simulate
 
 __all__ = ["load_recipe", "main", "resolved_config"]
 
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--checkpoint", default="last.pt")
     export.add_argument("--default", action="store_true", help="the protocol's default model")
     export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
+    add_simulate(commands.add_parser("simulate", help="make simulated pelvis patients with plans"))
     card = commands.add_parser("card", help="write a cohort's figures into a model's card")
     card.add_argument("--model", type=Path, required=True)
     card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
@@ -275,6 +278,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "export": _export,
         "card": _card,
+        "simulate": run_simulate,
     }
     try:
         return commands[arguments.command](arguments)

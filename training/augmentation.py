@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from DosePredictionLib.protocol import StructureProtocol
+
 from .config import AugmentationConfig
 
-__all__ = ["Spatial", "draw_spatial", "moved_in_plane", "strips_of", "vary_ct"]
+__all__ = ["Spatial", "draw_dropped", "draw_spatial", "moved_in_plane", "strips_of", "vary_ct"]
 
 _EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing, as in `DosePredictionLib.strips`
 
@@ -41,6 +43,14 @@ def draw_spatial(config: AugmentationConfig, rng: np.random.Generator) -> Spatia
         (1 + config.scale) ** (2 * size - 1),
         ((2 * x - 1) * config.shift_mm, (2 * y - 1) * config.shift_mm),
     )
+
+
+def draw_dropped(
+    config: AugmentationConfig, protocol: StructureProtocol, rng: np.random.Generator
+) -> list[int]:
+    """Indices of the protocol's inputs that a crop goes without."""
+    chances = [config.drop_structures.get(channel.name, 0.0) for channel in protocol.inputs]
+    return [index for index, chance in enumerate(chances) if chance and rng.random() < chance]
 
 
 def moved_in_plane(

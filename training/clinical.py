@@ -26,7 +26,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ from DosePredictionLib.device import usable_cores
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
-from DosePredictionLib.io.volumes import write_volume
+from DosePredictionLib.io.nifti import write_case_folder
 from DosePredictionLib.mapping import propose_mapping
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, read_json, to_json
@@ -277,18 +277,9 @@ def _channels(case: Case, names: CohortNames, protocol: StructureProtocol) -> di
 
 
 def _write_case(folder: Path, case: Case, masks: dict[str, Volume], names: CohortNames) -> None:
-    write_volume(folder / "ct.nii.gz", case.ct)
-    for channel, mask in masks.items():
-        write_volume(folder / f"{channel}.nii.gz", mask)
-    assert case.plan_dose is not None and case.prescription is not None
-    write_volume(folder / "dose_plan.nii.gz", case.plan_dose)
-    content = {
-        "prescription": _prescription(case, names),
-        "fractions": case.prescription.fractions,
-        "technique": case.prescription.technique,
-    }
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    (folder / "case.json").write_text(text + "\n", encoding="utf-8")
+    assert case.prescription is not None
+    prescription = replace(case.prescription, target_gy=_prescription(case, names))
+    write_case_folder(folder, replace(case, structures=masks, prescription=prescription))
 
 
 def _prescription(case: Case, names: CohortNames) -> dict[str, float]:

@@ -51,6 +51,7 @@ class AugmentationConfig:
         rotation_degrees: largest in-plane rotation.
         scale: largest relative change of size, in plane.
         shift_mm: largest shift along x and y.
+        drop_structures: channel → probability that a crop lacks it, as cases without that contour.
     """
 
     flip_probability: float = 0.5
@@ -60,6 +61,7 @@ class AugmentationConfig:
     rotation_degrees: float = 20.0
     scale: float = 0.1
     shift_mm: float = 10.0
+    drop_structures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from DosePredictionLib.encoding import mirrored_channels
 from DosePredictionLib.protocol import StructureProtocol
 
-from .augmentation import Spatial, draw_spatial, moved_in_plane, strips_of, vary_ct
+from .augmentation import Spatial, draw_dropped, draw_spatial, moved_in_plane, strips_of, vary_ct
 from .config import TrainingConfig
 from .data import TrainingCase, unpack_masks
 
@@ -80,10 +80,12 @@ class Samples(Dataset[Sample]):
         noise = rng.normal(0, policy.ct_noise_hu / (high_hu - low_hu), size=config.crop)
         flip = rng.random() < policy.flip_probability
         motion = draw_spatial(policy, rng)
+        dropped = draw_dropped(policy, self.protocol, rng)
         x, dose, region, body = self._crop(case, start)
         x[0] = vary_ct(x[0], shift, torch.from_numpy(noise.astype(np.float32)))
         if motion is not None:
             x, dose, region = self._moved(x, dose, region, body, motion, case.spacing_mm)
+        x[[1 + index for index in dropped]] = 0
         if flip:
             x, dose, region = x[self.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
         return Sample(x, dose, region, case.spacing_mm, case.name)

@@ -7,6 +7,7 @@ published suffix `_256_64`, as NIfTI (or NRRD). `case.json` may hold
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ..findings import Finding
 from ..schema import from_json, read_json
 from ..volume import Grid, Volume
 from .doses import dose_gaps, dose_on_grid
-from .volumes import file_stem, is_volume_file, read_volume
+from .volumes import file_stem, is_volume_file, read_volume, write_volume
 
 __all__ = [
     "PUBLISHED_PREDICTION",
@@ -29,6 +30,7 @@ __all__ = [
     "mask_files",
     "read_case_folder",
     "read_mask",
+    "write_case_folder",
 ]
 
 PUBLISHED_SUFFIX = "_256_64"
@@ -94,6 +96,27 @@ def read_case_folder(folder: Path) -> Case:
         strips={angle: volumes[name] for angle, name in strips.items()} or None,
         findings=tuple(findings),
     )
+
+
+def write_case_folder(folder: Path, case: Case) -> None:
+    """Write a case so that `read_case_folder` gives it back: a structure's name is a file's name.
+
+    Findings, dose mask, strips and DICOM origin are not written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_volume(folder / "ct.nii.gz", case.ct)
+    for name, mask in case.structures.items():
+        write_volume(folder / f"{name}.nii.gz", mask)
+    if case.plan_dose is not None:
+        write_volume(folder / "dose_plan.nii.gz", case.plan_dose)
+    if case.prescription is not None:
+        content = {
+            "prescription": dict(case.prescription.target_gy),
+            "fractions": case.prescription.fractions,
+            "technique": case.prescription.technique,
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (folder / "case.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:

@@ -1,0 +1,205 @@
+"""A cohort of simulated patients with plans, as case folders.
+
+    cohort.json                     seed and settings: what every case of the folder is made by
+    <split>/<case>/                 a case folder: CT, structures, dose, prescription
+    records/<case>.json             the patient's measures, the plan's quality, thrown away plans
+
+Case i of seed S is the same on every machine and in every order, so that machines share a cohort by
+index. A case folder appears whole or not at all; what is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from DosePredictionLib.case import Case
+from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.io.nifti import write_case_folder
+from DosePredictionLib.schema import from_json, read_json, to_json
+
+from .phantom import phantom_grid, simulate_anatomy
+from .planning import Planner, PlanQuality, plan_quality, require_planner
+from .population import Patient, draw_patient
+from .settings import CohortSettings
+
+__all__ = ["Record", "Split", "read_records", "redrawn", "simulate", "split_of"]
+
+Split = Literal["training", "validation", "test"]
+
+_ATTEMPTS = 6
+_SPLITS: tuple[Split, ...] = ("test", "training", "training", "validation", "training", "test") + (
+    "training",
+) * 3
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one case came about.
+
+    Args:
+        name, split: of the case.
+        patient: its measures.
+        quality: of its plan.
+        thrown_away: why earlier patients of the same index were not taken.
+        anatomy_seconds, plan_seconds: wall time, the last attempt's.
+    """
+
+    name: str
+    split: Split
+    patient: Patient
+    quality: PlanQuality
+    thrown_away: tuple[str, ...]
+    anatomy_seconds: float
+    plan_seconds: float
+
+
+def split_of(index: int) -> Split:
+    """Six of nine cases are for training, one for validation, two for the test."""
+    return _SPLITS[index % len(_SPLITS)]
+
+
+def simulate(
+    folder: Path, settings: CohortSettings, indices: Iterable[int], workers: int
+) -> list[Record]:
+    """Make the cases of some indices that are not there yet.
+
+    Returns:
+        The records of all asked for, by index.
+
+    Raises:
+        DosePredictionError: pyRadPlan cannot work, the folder holds another cohort, no good plan
+            was found for an index, or a worker died; the cases made before it stay.
+    """
+    require_planner()
+    _claim(folder, settings)
+    names = {index: f"sim_{settings.seed}_{index:04d}" for index in indices}
+    missing = [index for index, name in names.items() if not _is_there(folder, index, name)]
+    # Each worker is one thread: plans side by side are faster than threads within one.
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(missing)) or 1, mp_context=context) as pool:
+        pending = [pool.submit(_make, folder, settings, i, names[i]) for i in missing]
+        try:
+            for done in tqdm(as_completed(pending), total=len(pending), unit="plan"):
+                done.result()
+        except BrokenProcessPool as error:
+            raise DosePredictionError(
+                f"A worker died (out of memory?). The cases made so far are in {folder}; run the "
+                "same command again, with fewer --workers, to go on."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return [_record(folder, name) for name in names.values()]
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records of every case in a cohort's folder, by name."""
+    return [_record(folder, path.stem) for path in sorted((folder / "records").glob("*.json"))]
+
+
+def redrawn(record: Record, settings: CohortSettings) -> Case:
+    """The anatomy of a recorded case, as it was before its plan."""
+    grid = phantom_grid(settings.spacing_mm)
+    case = simulate_anatomy(record.patient, grid, settings.prescription_gy)
+    return replace(case, name=record.name)
+
+
+def _claim(folder: Path, settings: CohortSettings) -> None:
+    """Make the folder this cohort's, or see that it is."""
+    path = folder / "cohort.json"
+    if path.is_file():
+        found = from_json(CohortSettings, read_json(path), str(path))
+        if found != settings:
+            raise DosePredictionError(
+                f"{folder} holds another cohort ({found}). Choose another --output, or the "
+                "same seed and settings."
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(path, to_json(settings))
+
+
+def _is_there(folder: Path, index: int, name: str) -> bool:
+    return (folder / split_of(index) / name).is_dir() and _record_path(folder, name).is_file()
+
+
+def _make(folder: Path, settings: CohortSettings, index: int, name: str) -> None:
+    """Draw patients for an index until one gets a good plan, and write the case."""
+    grid = phantom_grid(settings.spacing_mm)
+    thrown_away: list[str] = []
+    for attempt in range(_ATTEMPTS):
+        patient = draw_patient(_patient_seed(settings.seed, index, attempt))
+        start = time.perf_counter()
+        case = simulate_anatomy(patient, grid, settings.prescription_gy)
+        drawn = time.perf_counter()
+        plan = Planner(case, settings.plan).optimized()
+        planned = time.perf_counter()
+        quality = plan_quality(case, plan.dose)
+        if faults := quality.faults(settings.limits):
+            thrown_away.append(f"{patient.site}: {'; '.join(faults)}")
+            continue
+        # A hundredth of a Gy is finer than any plan is delivered, and packs four times better.
+        dose = plan.dose.with_array(np.round(plan.dose.array, 2))
+        record = Record(
+            name,
+            split_of(index),
+            patient,
+            quality,
+            tuple(thrown_away),
+            round(drawn - start, 2),
+            round(planned - drawn, 2),
+        )
+        _place(folder, record, replace(case, name=name, plan_dose=dose))
+        return
+    raise DosePredictionError(
+        f"No good plan for {name} in {_ATTEMPTS} patients: {' | '.join(thrown_away)}"
+    )
+
+
+def _patient_seed(seed: int, index: int, attempt: int) -> int:
+    return int(np.random.SeedSequence((seed, index, attempt)).generate_state(1)[0])
+
+
+def _place(folder: Path, record: Record, case: Case) -> None:
+    """Record first, case folder last and at once: a case that is there is complete."""
+    target = folder / record.split / record.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
+    try:
+        write_case_folder(aside, case)
+        _write_json(_record_path(folder, record.name), asdict(record))
+        aside.chmod(0o755)
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _record_path(folder: Path, name: str) -> Path:
+    return folder / "records" / f"{name}.json"
+
+
+def _record(folder: Path, name: str) -> Record:
+    path = _record_path(folder, name)
+    return from_json(Record, read_json(path), str(path))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)

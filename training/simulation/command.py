@@ -1,0 +1,86 @@
+"""`python -m training simulate …`: a cohort of simulated patients with plans."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from DosePredictionLib.device import usable_cores
+
+from .settings import CohortSettings, PlanSettings
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    cohort, plan = CohortSettings(seed=0), PlanSettings()
+    parser.add_argument("--cases", type=int, required=True, help="cases of the whole cohort")
+    parser.add_argument("--seed", type=int, required=True, help="of the cohort")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the cohort")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="plans side by side")
+    parser.add_argument(
+        "--index",
+        type=_share,
+        default=(0, 1),
+        metavar="K/M",
+        help="make only every Mth case from the Kth on (0 ≤ K < M), for M machines",
+    )
+    parser.add_argument("--prescription", type=float, default=cohort.prescription_gy, metavar="GY")
+    parser.add_argument("--spacing", type=float, nargs=3, default=cohort.spacing_mm, metavar="MM")
+    parser.add_argument("--beams", type=int, default=plan.beams)
+    parser.add_argument("--bixel", type=float, default=plan.bixel_mm, metavar="MM")
+    parser.add_argument("--dose-grid", type=float, default=plan.dose_grid_mm, metavar="MM")
+    parser.add_argument(
+        "--lateral-cutoff", type=float, default=plan.lateral_cutoff_mm, metavar="MM"
+    )
+    parser.add_argument("--iterations", type=int, default=plan.iterations)
+    parser.add_argument(
+        "--check-cutoff",
+        type=int,
+        metavar="N",
+        help="make nothing; compute the plans of the first N cases again without the cut-off",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the cohort, or compare its plans with such without a cut-off."""
+    from .cohort import read_records, simulate
+    from .cutoff import check_cutoff
+    from .summary import write_summary
+
+    plan = PlanSettings(
+        beams=arguments.beams,
+        bixel_mm=arguments.bixel,
+        dose_grid_mm=arguments.dose_grid,
+        lateral_cutoff_mm=arguments.lateral_cutoff,
+        iterations=arguments.iterations,
+    )
+    x, y, z = arguments.spacing
+    settings = CohortSettings(arguments.seed, (x, y, z), arguments.prescription, plan)
+    if arguments.check_cutoff:
+        sys.stdout.write(check_cutoff(arguments.output, settings, arguments.check_cutoff))
+        return 0
+    first, step = arguments.index
+    indices = range(first, arguments.cases, step)
+    records = simulate(arguments.output, settings, indices, arguments.workers)
+    thrown_away = sum(len(record.thrown_away) for record in records)
+    seconds = sum(record.plan_seconds for record in records) / max(len(records), 1)
+    sys.stdout.write(
+        f"{arguments.output} holds {len(records)} cases of this share; {thrown_away} plans were "
+        f"thrown away. A plan took {seconds:.0f} s on average.\n"
+    )
+    figure = write_summary(arguments.output, read_records(arguments.output))
+    sys.stdout.write(f"Summary: {figure}\n")
+    return 0
+
+
+def _share(text: str) -> tuple[int, int]:
+    try:
+        first, machines = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/M, such as 3/10") from None
+    if not 0 <= first < machines:
+        raise argparse.ArgumentTypeError(f"{text!r}: K must be at least 0 and below M")
+    return first, machines
