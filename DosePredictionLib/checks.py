@@ -9,6 +9,7 @@ refusals (another grid, NaN, a target that does not fit the model's grid).
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -830,8 +831,11 @@ def _check_delivery(expected: ModelExpectations, prescription: Prescription) -> 
         remedy = "Compare dose per fraction and constraints before using the dose."
         findings.append(Finding("fractionation-unlike-model", "warning", message, remedy))
     if prescription.technique and expected.technique:
-        words = set(prescription.technique.casefold().split())
-        if words.isdisjoint(expected.technique.casefold().replace("/", " ").split()):
+        theirs, ours = (
+            set(re.findall(r"\w+", technique.casefold()))
+            for technique in (prescription.technique, expected.technique)
+        )
+        if theirs.isdisjoint(ours):
             message = (
                 f"The case's technique is {prescription.technique}, the model's plans were "
                 f"{expected.technique}."

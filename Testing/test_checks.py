@@ -373,6 +373,7 @@ def test_a_body_that_tapers_off_is_not_cut() -> None:
         (Prescription({"PTV_other": 60.0}), {"prescription-unlike-model"}),
         (Prescription({"PTV": 45.0}, 5), {"fractionation-unlike-model"}),
         (Prescription({"PTV": 45.0}, 25, "VMAT"), {"technique-unlike-model"}),
+        (Prescription({"PTV": 45.0}, 25, "9-field IMRT, simulated"), set()),
         (None, set()),
     ],
 )
