@@ -831,11 +831,8 @@ def _check_delivery(expected: ModelExpectations, prescription: Prescription) -> 
         remedy = "Compare dose per fraction and constraints before using the dose."
         findings.append(Finding("fractionation-unlike-model", "warning", message, remedy))
     if prescription.technique and expected.technique:
-        theirs, ours = (
-            set(re.findall(r"\w+", technique.casefold()))
-            for technique in (prescription.technique, expected.technique)
-        )
-        if theirs.isdisjoint(ours):
+        words = set(re.findall(r"\w+", prescription.technique.casefold()))
+        if words.isdisjoint(re.findall(r"\w+", expected.technique.casefold())):
             message = (
                 f"The case's technique is {prescription.technique}, the model's plans were "
                 f"{expected.technique}."
