@@ -1,14 +1,16 @@
-"""DICOM folders: rasterizing beside rt-utils, and a large CT with structures from disk.
+"""DICOM folders: rasterizing beside two other libraries, and a large CT with structures from disk.
 
-The structures are those of the shipped Eclipse patient; both rasterizers start from the opened
-RTSTRUCT, whose numbers are still text. Each time is CPU time, since other work may share the cores,
-and the least of several runs. rt-utils is timed where it is installed (pip install rt-utils).
+The structures are those of the shipped Eclipse patient. rt-utils starts from the opened RTSTRUCT,
+whose numbers are still text, as we do; dcmrtstruct2nii from the numbers. Each time is CPU time,
+since other work may share the cores, and the least of several runs. Both are timed where they are
+installed; dcmrtstruct2nii needs pydicom 2, so an environment of its own.
 
     python -m benchmarks.dicom
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -58,31 +60,65 @@ def _compare_rasterizing(folder: Path) -> None:
         f"Eclipse patient ({case.grid}): {len(drawn)} structures from the opened RTSTRUCT to "
         f"sub-voxel occupancy in {seconds:.3f} s"
     )
-    try:
-        from rt_utils import RTStructBuilder
-    except ImportError:
-        _say("  rt-utils is not installed: nothing to compare with")
-        return
+    wanted = [name for name in drawn if masks[name].sum() * case.grid.voxel_volume_cc > _LARGE_CC]
+    for library, others in (("rt-utils", _rt_utils), ("dcmrtstruct2nii", _dcmrtstruct2nii)):
+        try:
+            slower, boolean = others(drawn, structures, folder)
+        except ImportError as exception:
+            _say(f"  {library} is not installed ({exception.name}): nothing to compare with")
+            continue
+        _say(
+            f"  {library} to boolean masks {slower:.3f} s: {slower / seconds:.1f} times as long "
+            "(wanted: 5)"
+        )
+        for name in wanted:
+            theirs = boolean[name][:, : case.grid.size[1]]
+            volumes = [
+                float(mask.sum()) * case.grid.voxel_volume_cc for mask in (masks[name], theirs)
+            ]
+            _say(
+                f"  {name:<16}{volumes[0]:9.1f} cc, {volumes[1]:9.1f} cc there  "
+                f"Dice {_dice(masks[name] > 0.5, theirs):.4f}"
+            )
+
+
+Masks = dict[str, np.ndarray]
+
+
+def _rt_utils(names: list[str], structures: Path, folder: Path) -> tuple[float, Masks]:
+    """Seconds from the opened RTSTRUCT, and masks `(z, y, x)` on the CT padded to a square."""
+    from rt_utils import RTStructBuilder
+
     _write_square_slices(folder)
 
-    def opened() -> Any:
-        return RTStructBuilder.create_from(str(folder), str(structures))
+    def masks_of(loaded: Any) -> Masks:
+        return {name: loaded.get_roi_mask_by_name(name) for name in names}
 
-    def theirs(loaded: Any) -> dict[str, np.ndarray]:
-        return {name: loaded.get_roi_mask_by_name(name) for name in drawn}
-
-    slower, boolean = _timed(theirs, 3, opened)
-    _say(
-        f"  rt-utils to boolean masks {slower:.3f} s: {slower / seconds:.1f} times as long "
-        "(wanted: 5)"
+    seconds, masks = _timed(
+        masks_of, 3, lambda: RTStructBuilder.create_from(str(folder), str(structures))
     )
-    for name in drawn:
-        volume_cc = float(masks[name].sum()) * case.grid.voxel_volume_cc
-        if volume_cc > _LARGE_CC:
-            theirs_zyx = np.moveaxis(boolean[name], 2, 0)[:, : case.grid.size[1]]
-            _say(
-                f"  {name:<16}{volume_cc:9.1f} cc  Dice {_dice(masks[name] > 0.5, theirs_zyx):.4f}"
-            )
+    return seconds, {name: np.moveaxis(mask, 2, 0) for name, mask in masks.items()}
+
+
+def _dcmrtstruct2nii(names: list[str], structures: Path, folder: Path) -> tuple[float, Masks]:
+    """Seconds from contours that are numbers already, and masks `(z, y, x)`."""
+    import SimpleITK
+    from dcmrtstruct2nii.adapters.convert.rtstructcontour2mask import DcmPatientCoords2Mask
+    from dcmrtstruct2nii.adapters.input.contours.rtstructinputadapter import RtStructInputAdapter
+    from dcmrtstruct2nii.adapters.input.image.dcminputadapter import DcmInputAdapter
+
+    for file in _FOLDER.glob("CT*.dcm"):
+        shutil.copy(file, folder)
+    image = DcmInputAdapter().ingest(str(folder))
+    contours = {each["name"]: each for each in RtStructInputAdapter().ingest(str(structures))}
+
+    def masks_of(_: Any) -> dict[str, Any]:
+        convert = DcmPatientCoords2Mask().convert
+        return {name: convert(contours[name]["sequence"], image, 0, 1) for name in names}
+
+    seconds, masks = _timed(masks_of, 3)
+    arrays = {name: SimpleITK.GetArrayFromImage(mask) > 0 for name, mask in masks.items()}
+    return seconds, arrays
 
 
 def _write_square_slices(folder: Path) -> None:

@@ -207,6 +207,89 @@ def test_doses_of_beams_are_summed_only_when_complete(patient: Path) -> None:
         read_case(patient)
 
 
+def fraction_dose(planned: pydicom.Dataset, group_number: int, gray: float) -> pydicom.Dataset:
+    part = dose(np.full((8, 24, 24), gray), (-57.5, -57.5, 0), DoseSummationType="FRACTION")
+    refer(part, "ReferencedRTPlanSequence", planned)
+    group = pydicom.Dataset()
+    group.ReferencedFractionGroupNumber = group_number
+    part.ReferencedRTPlanSequence[0].ReferencedFractionGroupSequence = [group]
+    return part
+
+
+def test_doses_of_fraction_groups_are_summed_and_never_counted_twice(patient: Path) -> None:
+    planned = pydicom.dcmread(patient / "rp.dcm")
+    (patient / "rd.dcm").unlink()
+    for number in (1, 2):
+        save(patient / f"group{number}.dcm", fraction_dose(planned, number, 10.0 * number))
+    case = read_case(patient)
+    assert case.plan_dose is not None and case.plan_dose.array == pytest.approx(30.0)
+    assert any("2 fraction doses" in finding.message for finding in case.findings)
+    save(patient / "group3.dcm", fraction_dose(planned, 2, 20.0))
+    with pytest.raises(CaseError, match="is there twice") as raised:
+        read_case(patient)
+    assert str(patient) in str(raised.value)
+
+
+def test_of_two_doses_of_one_plan_one_must_be_named(patient: Path) -> None:
+    planned = pydicom.dcmread(patient / "rp.dcm")
+    second = dose(np.full((8, 24, 24), 7.0), (-57.5, -57.5, 0))
+    file = save(patient / "rd2.dcm", refer(second, "ReferencedRTPlanSequence", planned))
+    with pytest.raises(CaseError, match=r"2 doses of one plan: rd.dcm, rd2.dcm. Name the file"):
+        read_case(patient)
+    found = read_case(file).plan_dose
+    assert found is not None and found.array == pytest.approx(7.0)
+
+
+def test_doses_of_plans_that_are_not_there_are_not_mixed(patient: Path) -> None:
+    (patient / "rp.dcm").unlink()
+    other = refer(
+        dose(np.full((8, 24, 24), 7.0), (-57.5, -57.5, 0)),
+        "ReferencedRTPlanSequence",
+        base(RTPLAN, "RTPLAN"),
+    )
+    file = save(patient / "rd2.dcm", other)
+    with pytest.raises(CaseError, match=r"2 doses of different plans that fit: rd.dcm"):
+        read_case(patient)
+    found = read_case(file).plan_dose
+    assert found is not None and found.array == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    ("axes", "corner"),
+    [
+        ((-1, 0, 0, 0, -1, 0), (57.5, 57.5)),  # prone
+        ((0, -1, 0, 1, 0, 0), (-57.5, 57.5)),  # decubitus: rows run along y
+    ],
+)
+def test_however_the_patient_lies_contours_and_dose_stay_in_their_place(
+    patient: Path, axes: tuple[int, ...], corner: tuple[float, float]
+) -> None:
+    wanted = read_case(patient)
+    series = wanted.origin.ct_series_uid  # type: ignore[union-attr]
+    for file in patient.glob("slice*"):
+        file.unlink()
+    positions = [(*corner, 5.0 * z) for z in range(8)]
+    write_ct(patient, positions, orientation=axes, SeriesInstanceUID=series)
+    found = read_case(patient)
+    assert not np.allclose(np.asarray(found.grid.direction), np.eye(3))
+    pairs = [(found.structures["PTV"], wanted.structures["PTV"])]
+    assert found.plan_dose is not None and wanted.plan_dose is not None
+    pairs.append((found.plan_dose, wanted.plan_dose))
+    for turned, upright in pairs:
+        back = turned.reordered_to_lps()
+        assert back.grid.matches(upright.grid)
+        assert np.allclose(back.array, upright.array, atol=1e-4)
+
+
+def test_contours_on_a_missing_ct_slice_fill_the_interpolated_one(patient: Path) -> None:
+    wanted = read_case(patient).structures["PTV"]
+    next(patient.glob("slice03*")).unlink()
+    case = read_case(patient)
+    assert case.grid.size[2] == 8
+    assert np.allclose(case.structures["PTV"].array, wanted.array)
+    assert any(finding.id == "ct-slices-missing" for finding in case.findings)
+
+
 # --- Names --------------------------------------------------------------------------------------
 
 
@@ -297,6 +380,28 @@ def break_contour(folder: Path) -> None:
     save(folder / "rs.dcm", dataset)
 
 
+def move_contours(folder: Path) -> None:
+    dataset = pydicom.dcmread(folder / "rs.dcm")
+    far = [(x + 900.0, y) for x, y in ((-20, -20), (20, -20), (20, 20))]
+    dataset.ROIContourSequence[0].ContourSequence = square([10, 15, 20], far)
+    save(folder / "rs.dcm", dataset)
+
+
+def draw_nothing(folder: Path) -> None:
+    dataset = pydicom.dcmread(folder / "rs.dcm")
+    for drawn in dataset.ROIContourSequence:
+        drawn.ContourSequence = []
+    save(folder / "rs.dcm", dataset)
+
+
+def forget_frames(folder: Path) -> None:
+    dataset = pydicom.dcmread(folder / "rs.dcm")
+    del dataset.FrameOfReferenceUID, dataset.ReferencedFrameOfReferenceSequence
+    for roi in dataset.StructureSetROISequence:
+        del roi.ReferencedFrameOfReferenceUID
+    save(folder / "rs.dcm", dataset)
+
+
 def huge_length(content: bytes) -> bytes:
     """A value length of 4 GB for the pixel data."""
     at = content.index(b"\xe0\x7f\x10\x00OW") + 8
@@ -306,6 +411,11 @@ def huge_length(content: bytes) -> bytes:
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no ct": (remove("slice*"), "holds no CT slices"),
     "no structures": (remove("r*.dcm"), "no structure set"),
+    "contours far away": (move_contours, "rs.dcm: PTV lies outside the CT"),
+    "nothing drawn": (draw_nothing, "rs.dcm holds no contours"),
+    "dose without frame": (edit("rd.dcm", FrameOfReferenceUID=""), r"rd.dcm .* \(missing\)"),
+    "structures without frame": (forget_frames, "rs.dcm refers to another CT"),
+    "dose without units": (edit("rd.dcm", DoseUnits=""), r"rd.dcm .* \(nothing told\)"),
     "not dicom": (content("rs.dcm", lambda _: b"hello"), "rs.dcm"),
     "empty file": (content("rs.dcm", lambda _: b""), "rs.dcm"),
     "truncated header": (content("rs.dcm", lambda c: c[:140]), "rs.dcm"),

@@ -18,7 +18,7 @@ from DosePredictionLib.io.dicom import read_dicom
 
 MUTATIONS = 1000
 SLICES = 4
-_LONGEST_S = 5.0
+_LONGEST_S = 5.0  # of the processor: the machine may be busy
 _MOST_GROWTH_MIB = 500
 
 
@@ -99,7 +99,7 @@ def test_a_thousand_mutations_of_real_files_are_read_or_refused(
         name = names[number % len(names)]
         original = (small_folder / name).read_bytes()
         (folder / name).write_bytes(mutated(original, rng))
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             case = read_dicom(folder).case
             assert np.isfinite(case.ct.array).all()
@@ -107,7 +107,7 @@ def test_a_thousand_mutations_of_real_files_are_read_or_refused(
             refused += 1
             assert "\n" not in str(exception), number
             assert str(folder) in str(exception) or "patient" in str(exception), exception
-        assert time.perf_counter() - started < _LONGEST_S, number
+        assert time.process_time() - started < _LONGEST_S, number
         (folder / name).write_bytes(original)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
     assert grown < _MOST_GROWTH_MIB
