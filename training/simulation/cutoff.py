@@ -16,7 +16,7 @@ from .settings import CohortSettings
 
 __all__ = ["check_cutoff"]
 
-_NO_CUTOFF_MM = 1000.0
+_NO_CUTOFF_MM = 180.0  # as far as the engine's kernels reach
 
 
 def check_cutoff(folder: Path, settings: CohortSettings, count: int) -> str:
