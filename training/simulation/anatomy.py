@@ -182,8 +182,22 @@ def _bones(patient: Patient, frame: _Frame) -> tuple[dict[str, Shape], dict[str,
     """Bones by name, and the femoral heads of both sides."""
     wide = 1.0 if patient.sex == "male" else 1.05
     hip = 88.0 * wide
-    radius = patient.femoral_head_radius_mm
     head = frame.one(hip, 0, 0)
+    femur, contoured = _femur(patient, frame, head)
+    left: dict[str, Shape] = {
+        "femur": femur,
+        "hip": _hip_bone(frame, wide, hip, head, patient.femoral_head_radius_mm),
+    }
+    bones: dict[str, Shape] = {f"{name}_left": shape for name, shape in left.items()}
+    bones |= {f"{name}_right": Mirrored(shape) for name, shape in left.items()}
+    bones["sacrum"] = _sacrum(frame, wide)
+    bones["spine"] = _spine(frame)
+    return bones, {"FemurHead_L": contoured, "FemurHead_R": Mirrored(contoured)}
+
+
+def _femur(patient: Patient, frame: _Frame, head: Floats) -> tuple[Shape, Shape]:
+    """The left femur, and its head as it is contoured, which ends where the neck begins."""
+    radius = patient.femoral_head_radius_mm
     turn = np.deg2rad(patient.leg_turn_deg)
     neck = head + frame.scale * np.array([34 * np.cos(turn), 34 * np.sin(turn), -22])
     trochanter = head + frame.scale * np.array([56 * np.cos(turn), 56 * np.sin(turn) + 3, -22])
@@ -199,6 +213,11 @@ def _bones(patient: Patient, frame: _Frame) -> tuple[dict[str, Shape], dict[str,
         ],
         6.0,
     )
+    return femur, Union([ball, Tube([head, (head + neck) / 2], 0.75 * radius)], 4.0)
+
+
+def _hip_bone(frame: _Frame, wide: float, hip: float, head: Floats, radius: float) -> Shape:
+    """The left hip bone with its socket, around a femoral head of a radius."""
     socket = Cut(
         Ellipsoid(np.add(head, [-3, 0, 4]), (radius + 13, radius + 13, radius + 14)),
         Union(
@@ -209,7 +228,7 @@ def _bones(patient: Patient, frame: _Frame) -> tuple[dict[str, Shape], dict[str,
         ),
         outside=True,
     )
-    hip_bone = Union(
+    return Union(
         [
             socket,
             _ilium(frame, wide),
@@ -223,14 +242,6 @@ def _bones(patient: Patient, frame: _Frame) -> tuple[dict[str, Shape], dict[str,
         ],
         9.0,
     )
-    left: dict[str, Shape] = {"femur": femur, "hip": hip_bone}
-    bones: dict[str, Shape] = {f"{name}_left": shape for name, shape in left.items()}
-    bones |= {f"{name}_right": Mirrored(shape) for name, shape in left.items()}
-    bones["sacrum"] = _sacrum(frame, wide)
-    bones["spine"] = _spine(frame)
-    # The contour of a femoral head ends where the neck begins.
-    contoured = Union([ball, Tube([head, (head + neck) / 2], 0.75 * radius)], 4.0)
-    return bones, {"FemurHead_L": contoured, "FemurHead_R": Mirrored(contoured)}
 
 
 def _ilium(frame: _Frame, wide: float) -> Shape:

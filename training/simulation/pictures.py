@@ -6,6 +6,7 @@ A row for each case, through the middle of its target, with contours and, if ask
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from PIL import Image
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.io import read_case
@@ -80,8 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dose", action="store_true", help="show the plan's dose as well")
     parsed = parser.parse_args(arguments)
     figure = draw_cases([read_case(folder) for folder in parsed.cases], parsed.dose)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=80)
     parsed.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(parsed.output, dpi=95, pil_kwargs={"optimize": True})
+    # A palette keeps the file small; the octree keeps the colors of thin lines.
+    picture = Image.open(drawn).convert("RGB")
+    method, dither = Image.Quantize.FASTOCTREE, Image.Dither.NONE
+    picture.quantize(256, method=method, dither=dither).save(parsed.output, optimize=True)
     return 0
 
 
