@@ -141,8 +141,9 @@ def encode(
     strips = _strip_channels(
         case, protocol, masks, body, grid, settings, findings, recompute_strips
     )
+    fine_masks = _fine_masks(case, protocol, mapping, grid, settings.derived)
     derived = derived_channels(
-        masks, grid.spacing, protocol, settings.derived, settings.dose_scale_gy
+        masks, grid.spacing, protocol, settings.derived, settings.dose_scale_gy, fine_masks
     )
     stacked = np.concatenate([ct_channel[None], masks, strips.astype(np.float32), derived])
     return EncodedCase(stacked, body, grid, external, tuple(findings))
@@ -346,6 +347,28 @@ def _mask_channels(
         mask = masks[protocol.inputs.index(channel)]
         np.minimum(mask, 1 - taken, out=mask)
         taken += mask
+    return masks
+
+
+def _fine_masks(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: StructureMapping,
+    grid: Grid,
+    settings: DerivedInputs,
+) -> dict[int, NDArray[np.bool_]]:
+    """Masks for the distance maps, sampled more finely than the model's grid."""
+    if settings.refinement == 1:
+        return {}
+    fine = grid.refined(settings.refinement)
+    masks = {}
+    for index in settings.mapped(protocol):
+        name = mapping.structure(protocol.inputs[index].name)
+        masks[index] = (
+            np.zeros(fine.shape, dtype=bool)
+            if name is None
+            else case.structures[name].resampled_to(fine, "occupancy").array >= 0.5
+        )
     return masks
 
 

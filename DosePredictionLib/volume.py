@@ -164,6 +164,18 @@ class Grid:
         world = self.world_from_index(corners)
         return world.min(axis=0), world.max(axis=0)
 
+    def refined(self, factor: int) -> Grid:
+        """The grid whose voxels divide these into `factor` along every axis."""
+        first = self.world_from_index([(1 / factor - 1) / 2] * 3)
+        x, y, z = self.size
+        dx, dy, dz = self.spacing
+        return replace(
+            self,
+            size=(x * factor, y * factor, z * factor),
+            spacing=(dx / factor, dy / factor, dz / factor),
+            origin=(float(first[0]), float(first[1]), float(first[2])),
+        )
+
     def cropped(self, start: Sequence[float], size: Sequence[int]) -> Grid:
         """The grid of a block that begins at index `start` (x, y, z; may be negative: padding)."""
         x, y, z = size

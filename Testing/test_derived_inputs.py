@@ -18,11 +18,13 @@ from DosePredictionLib.encoding import (
     mirrored_channels,
     network_channels,
 )
+from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.mapping import map_structures
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, to_json
+from DosePredictionLib.volume import Grid
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")
@@ -108,3 +110,26 @@ def test_the_settings_travel_in_the_manifest_and_old_manifests_have_none():
     assert from_json(EncodingSettings, content) == settings
     del content["derived"]
     assert from_json(EncodingSettings, content) == PLAIN
+
+
+def test_refined_distances_know_where_in_a_voxel_an_edge_lies() -> None:
+    settings = DerivedInputs(distances="targets", distance_clip_mm=100.0, refinement=2)
+    fine = np.zeros((16, 16, 16), dtype=bool)
+    fine[:, :, 5:] = True  # the edge lies at x = 10 mm, in the middle of a voxel of 4 mm
+    coarse = np.zeros((len(PELVIS.inputs), 8, 8, 8), dtype=np.float32)
+    coarse[0, :, :, 3:] = 1
+    fine_masks = {index: fine for index in settings.mapped(PELVIS)}
+    distance = derived_channels(coarse, (4, 4, 4), PELVIS, settings, 52.0, fine_masks)[0] * 100
+    centers = 2.0 + 4 * np.arange(8)
+    np.testing.assert_allclose(distance[4, 4], 10.0 - centers, atol=1.01)
+    assert abs(distance[4, 4, 2]) < 1e-5
+    with pytest.raises(DosePredictionError, match="compact file"):
+        derived_channels(coarse, (4, 4, 4), PELVIS, settings, 52.0)
+
+
+def test_a_refined_grid_fills_the_same_box() -> None:
+    grid = Grid((4, 5, 6), (2.0, 3.0, 4.0), (10.0, 20.0, 30.0))
+    fine = grid.refined(2)
+    for mine, whole in zip(fine.bounds_mm(), grid.bounds_mm(), strict=True):
+        np.testing.assert_allclose(mine, whole)
+    assert fine.size == (8, 10, 12)

@@ -19,7 +19,7 @@ recipe = TrainingConfig(
         grid=GridSettings(kind="fixed-spacing", spacing_mm=(5.0, 5.0, 5.0), reach_mm=120.0),
         air_outside_external=True,
         dose_scale_gy=45.0,
-        derived=DerivedInputs(distances="targets", distance_clip_mm=80.0),
+        derived=DerivedInputs(distances="targets", distance_clip_mm=80.0, refinement=2),
     ),
     crop=(64, 64, 96),
     network=NetworkConfig(stage1_filters=8, stage2_filters=12),
