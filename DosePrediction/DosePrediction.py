@@ -454,6 +454,7 @@ class DosePredictionTest(ScriptedLoadableModuleTest):
     def runTest(self) -> None:
         """All tests, each in a scene of its own."""
         for name in (
+            "test_samples_are_offered",
             "test_arguments_that_cannot_be_predicted",
             "test_predict_again_and_remove",
             "test_cancel_leaves_the_scene",
@@ -463,6 +464,15 @@ class DosePredictionTest(ScriptedLoadableModuleTest):
             self.delayDisplay(name)
             getattr(self, name)()
         self.logic.stopWorker()
+
+    def test_samples_are_offered(self) -> None:
+        """The Sample Data module knows the shipped cases and loads them from the disk."""
+        import SampleData
+        from DosePredictionPanel.sample_data import SAMPLES
+
+        for name in SAMPLES:
+            nodes = SampleData.downloadSamples(name)
+            self.assertTrue(nodes[0].IsA("vtkMRMLScalarVolumeNode"), name)
 
     def test_arguments_that_cannot_be_predicted(self) -> None:
         """Refused with a cause, before anything is read."""

@@ -58,14 +58,19 @@ def register_samples() -> None:
     """Offer the shipped cases in the Sample Data module; nothing is downloaded."""
     import SampleData
 
+    from DosePredictionLib.resources import resource_path
+
     logic = SampleData.SampleDataLogic
     if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.12 and later
         logic.registerCustomSampleDataCategory(CATEGORY, title=_("Dose Prediction"))
     icons = Path(__file__).resolve().parent.parent / "Resources" / "Icons"
-    for name in SAMPLES:
+    for name, place in SAMPLES.items():
         logic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=name,
+            # Required of every source; never followed, because of the downloader.
+            uris=resource_path("SampleData", *place).as_uri(),
+            fileNames=place[-1],
             nodeNames=name,
             thumbnailFileName=str(icons / f"{name}.png"),
             customDownloader=_download,

@@ -82,22 +82,29 @@ def find_interpreter(executable: str | None = None, prefix: str | None = None) -
     `python-real`, which works only in the environment that the launcher makes. The rule:
 
     1. the launcher beside `executable`, in the `bin` folder beside it or in that of the folder
-       above (`Slicer.app/Contents/MacOS/Slicer` → `Contents/bin/PythonSlicer`), or in the `bin`
-       folder of the installation that `prefix` (`<Slicer>/lib/Python`) belongs to;
+       above (`Slicer.app/Contents/MacOS/Slicer` → `Contents/bin/PythonSlicer`), in the `bin`
+       folder of the installation that `prefix` (`<Slicer>/lib/Python`) belongs to, or in that of
+       `SLICER_HOME`, which Slicer sets for itself;
     2. `executable` itself if its name begins with `python`;
     3. the launcher on the PATH, where Slicer's build tree has it.
 
     Args:
-        executable: None: `sys.executable`.
+        executable: None: `sys.executable`; empty, as it may be in Slicer: unknown.
         prefix: None: `sys.exec_prefix`.
 
     Raises:
         WorkerError: none of these exists; the message names the places.
     """
-    own = Path(sys.executable if executable is None else executable)
+    executable = sys.executable if executable is None else executable
+    own = Path(executable)
     root = Path(sys.exec_prefix if prefix is None else prefix)
+    home = os.environ.get("SLICER_HOME")
     name = _LAUNCHER + (".exe" if os.name == "nt" else "")
-    folders = [own.parent, own.parent / "bin", own.parent.parent / "bin", root.parents[1] / "bin"]
+    # Without an executable its folders would be those of whatever the current folder holds.
+    folders = [own.parent, own.parent / "bin", own.parent.parent / "bin"] if executable else []
+    folders.append(root.parents[1] / "bin")
+    if home:
+        folders.append(Path(home) / "bin")
     places = [folder / name for folder in folders]
     if own.name.casefold().startswith("python"):
         places.append(own)

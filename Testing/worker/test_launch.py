@@ -24,6 +24,7 @@ def program(path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def empty_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.delenv("SLICER_HOME", raising=False)
     return tmp_path / "path"
 
 
@@ -49,6 +50,24 @@ def test_the_prefix_leads_to_the_launcher_when_the_executable_does_not(tmp_path:
     expected = program(tmp_path / "Slicer 5" / "bin" / "PythonSlicer")
     prefix = tmp_path / "Slicer 5" / "lib" / "Python"
     assert find_interpreter("", str(prefix)) == expected
+
+
+def test_slicers_home_leads_to_the_launcher_when_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = program(tmp_path / "Slicer-build" / "bin" / "PythonSlicer")
+    monkeypatch.setenv("SLICER_HOME", str(tmp_path / "Slicer-build"))
+    assert find_interpreter("", str(tmp_path / "python" / "lib" / "install")) == expected
+
+
+def test_an_unknown_executable_does_not_stand_for_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "PythonSlicer")
+    program(tmp_path / "bin" / "PythonSlicer")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkerError):
+        find_interpreter("", str(tmp_path / "python" / "lib" / "install"))
 
 
 def test_outside_slicer_the_interpreter_is_the_current_one(tmp_path: Path) -> None:
