@@ -9,7 +9,8 @@ OUT ?= out
 .PHONY: demo test bench lint environment clean
 
 demo: $(VENV)/.installed
-	$(BIN)/dose-prediction predict Resources/SampleData/openkbp/pt_235.npz --output $(OUT) --report
+	$(BIN)/dose-prediction predict Resources/SampleData/openkbp/pt_235.npz \
+		Resources/SampleData/simulated_pelvis --output $(OUT) --report
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q
