@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .connectors import fill_combo
 from .i18n import _
-from .model_card import InstalledModels, installed_models, model_card, prescription_text
+from .model_card import InstalledModels, doses_text, installed_models, model_card
 
 if TYPE_CHECKING:
     from DosePredictionLib.manifest import ModelManifest
@@ -48,7 +48,8 @@ class InputsSection:
         ui.modelCardLabel.text = card.summary
         ui.modelCardLabel.toolTip = card.details
         ui.modelSelector.toolTip = card.details
-        own = _("{doses} (the model's)").format(doses=prescription_text(manifest))
+        # Without the fractions, which the card tells: a narrow panel cuts the beginning off.
+        own = _("{doses} (the model's)").format(doses=doses_text(manifest))
         ui.prescriptionSpinBox.specialValueText = own
         ui.prescriptionSpinBox.toolTip = (
             _("This model predicts its own dose levels; they are not scaled.")

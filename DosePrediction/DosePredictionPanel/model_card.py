@@ -12,7 +12,14 @@ from .i18n import _
 if TYPE_CHECKING:
     from DosePredictionLib.manifest import ModelManifest
 
-__all__ = ["Card", "InstalledModels", "installed_models", "model_card", "prescription_text"]
+__all__ = [
+    "Card",
+    "InstalledModels",
+    "doses_text",
+    "installed_models",
+    "model_card",
+    "prescription_text",
+]
 
 
 @dataclass(frozen=True)
@@ -63,17 +70,18 @@ def model_card(manifest: ModelManifest) -> Card:
     return Card(_rich(lines), _rich({**lines, **further}))
 
 
+def doses_text(manifest: ModelManifest) -> str:
+    """The doses that the model knows."""
+    doses = " / ".join(f"{gy:g}" for gy in manifest.expectations.prescription_gy.values())
+    return _("{doses} Gy").format(doses=doses) if doses else _("not stated")
+
+
 def prescription_text(manifest: ModelManifest) -> str:
     """The doses that the model knows, and in how many fractions."""
-    expected = manifest.expectations
-    doses = " / ".join(f"{gy:g}" for gy in expected.prescription_gy.values())
-    if not doses:
-        return _("not stated")
-    if expected.fractions is None:
-        return _("{doses} Gy").format(doses=doses)
-    return _("{doses} Gy in {fractions} fractions").format(
-        doses=doses, fractions=expected.fractions
-    )
+    doses, expected = doses_text(manifest), manifest.expectations
+    if not expected.prescription_gy or expected.fractions is None:
+        return doses
+    return _("{doses} in {fractions} fractions").format(doses=doses, fractions=expected.fractions)
 
 
 def _figures(validation: Mapping[str, Any]) -> str:

@@ -68,6 +68,8 @@ class ResultSection:
         self.ui.resultSection.enabled = True
         if is_new:
             self.ui.resultSection.collapsed = False
+            # Their headings go on telling how they stand; the result would lie below the window.
+            self.ui.structuresSection.collapsed = self.ui.checksSection.collapsed = True
         self.ui.resultLabel.text = summary
         self.show_tables(tables)
 

@@ -28,6 +28,7 @@ RUN = "DosePrediction.Run"
 ROLE = "DosePrediction.Role"
 _RESTORE = "DosePrediction.Restore"
 _CT, _SEGMENTATION = "ctRef", "segmentationRef"
+_LEGEND = "vtkMRMLColorLegendDisplayNode"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def batch(scene: Any) -> Iterator[None]:
 def remove_nodes(scene: Any, nodes: Sequence[Any]) -> None:
     """Remove nodes with their display and storage nodes and their items in the hierarchy."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    for node in nodes:
+    # A legend whose colors are gone reports an error for every view until it goes, too.
+    for node in sorted(nodes, key=lambda node: not node.IsA(_LEGEND)):
         own = [node]
         if node.IsA("vtkMRMLDisplayableNode"):
             count = node.GetNumberOfDisplayNodes()

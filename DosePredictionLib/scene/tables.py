@@ -21,6 +21,8 @@ __all__ = ["change_drafts", "curve_drafts", "goal_draft", "score_draft"]
 
 _PREFIX = "DoseVolumeHistogram."
 _STEP_GY = 0.1  # between the rows of a curve; values are exact there
+_LEGEND_ROOM = 1.35  # the dose axis goes on beyond the curves: the legend would cover the targets'
+_LEGEND_POINTS = 10
 _METRICS = {
     "Mean dose (GY)": "Dmean_gy",
     "Min dose (GY)": "Dmin_gy",
@@ -65,6 +67,7 @@ def curve_drafts(
     curves = [(key, which, c) for key, which, c in curves if c.curve is not None]
     shown = [key for key in measures.predicted if key != measures.external]
     plotted = [(key, which) for key, which, _ in curves if key in shown]
+    highest_gy = max((c.max_gy or 0.0 for key, _, c in curves if key in shown), default=0.0)
 
     def fill_metrics(node: Any, nodes: Mapping[str, Any]) -> None:
         doses = {"": nodes["dose"], "-plan": plan}
@@ -88,6 +91,9 @@ def curve_drafts(
         node.SetXAxisTitle("Dose [GY]")
         node.SetYAxisTitle("Fractional volume [%]")
         node.SetLegendVisibility(True)
+        node.SetLegendFontSize(_LEGEND_POINTS)
+        node.SetXAxisRangeAuto(highest_gy <= 0)
+        node.SetXAxisRange(0, highest_gy * _LEGEND_ROOM)
         node.SetYAxisRangeAuto(False)
         node.SetYAxisRange(0, 105)
         node.RemoveAllPlotSeriesNodeIDs()

@@ -15,7 +15,12 @@ from DosePredictionPanel.corrections import Corrections
 from DosePredictionPanel.finding_rows import blocking_messages, finding_rows, findings_title
 from DosePredictionPanel.freshness import Freshness, RunSettings
 from DosePredictionPanel.installation_view import read_report
-from DosePredictionPanel.model_card import installed_models, model_card, prescription_text
+from DosePredictionPanel.model_card import (
+    doses_text,
+    installed_models,
+    model_card,
+    prescription_text,
+)
 from DosePredictionPanel.result_tables import change_table, dvh_table, goals_table, scores_table
 from DosePredictionPanel.structure_rows import structure_rows, structures_title
 from support import ROOT
@@ -226,6 +231,7 @@ def test_the_card_of_a_shipped_model_tells_its_training_and_figures() -> None:
     assert "dose score" in card.summary
     assert "70 / 63 / 56 Gy in 35 fractions" in card.summary
     assert "doi" in card.details
+    assert doses_text(manifest) == "70 / 63 / 56 Gy"
     assert prescription_text(manifest) == "70 / 63 / 56 Gy in 35 fractions"
 
 

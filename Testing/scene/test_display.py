@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel (Linux, x86-64)")
+import vtk
 from support import pelvis_case
 
 from DosePredictionLib.model import DoseModel
@@ -17,6 +18,7 @@ from DosePredictionLib.scene import (
     apply_display,
     case_from_nodes,
     jump_to,
+    remove_result,
     result_nodes,
     show_result_layout,
     slices_and_chart_layout,
@@ -141,3 +143,20 @@ def test_the_layout_holds_slices_and_the_chart(shown: Any) -> None:
     assert all(name in text for name in ("Red", "Green", "Yellow", "vtkMRMLPlotViewNode"))
     assert layout.GetViewArrangement() == slices_and_chart_layout()
     assert plot.GetPlotChartNodeID() == result.nodes["chart"].GetID()
+
+
+def test_a_removed_result_takes_its_legends_before_their_colors(shown: Any) -> None:
+    result, _ = shown
+    apply_display(result, DisplaySettings(layer="prediction", isodoses=True, legend=True))
+    scene, gone = slicer.mrmlScene, []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def note(_scene: Any, _event: Any, node: Any) -> None:
+        gone.append(node.GetClassName())
+
+    tag = scene.AddObserver(slicer.vtkMRMLScene.NodeRemovedEvent, note)
+    remove_result(result.run)
+    scene.RemoveObserver(tag)
+    legends = gone.count("vtkMRMLColorLegendDisplayNode")
+    assert legends > 0
+    assert gone[:legends] == ["vtkMRMLColorLegendDisplayNode"] * legends

@@ -186,6 +186,10 @@ def test_curves_are_those_of_the_library_and_look_like_slicerrts(
     assert "Body" not in names
     assert "PTV (plan)" in names
     assert (chart.GetTitle(), chart.GetXAxisTitle()) == ("Dose Volume Histogram", "Dose [GY]")
+    highest_gy = max(
+        curve.max_gy for key, curve in result.measures.predicted.items() if key != "Body"
+    )
+    assert chart.GetXAxisRange()[1] > 1.3 * highest_gy  # room for the legend beside the curves
     dashed, solid = result.nodes["series-plan:PTV"], result.nodes["series:PTV"]
     assert (solid.GetLineStyle(), dashed.GetLineStyle()) == (
         solid.LineStyleSolid,
