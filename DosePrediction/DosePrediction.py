@@ -471,7 +471,8 @@ class DosePredictionTest(ScriptedLoadableModuleTest):
         from DosePredictionPanel.sample_data import SAMPLES
 
         for name in SAMPLES:
-            nodes = SampleData.downloadSamples(name)
+            source = SampleData.SampleDataLogic().sourceForSampleName(name)
+            nodes = source.customDownloader(source)
             self.assertTrue(nodes[0].IsA("vtkMRMLScalarVolumeNode"), name)
 
     def test_arguments_that_cannot_be_predicted(self) -> None:

@@ -78,7 +78,7 @@ def _for_panel(remedy: str) -> str:
 
 def _row(finding: Finding) -> FindingRow:
     symbol, word = {
-        "blocking": ("⛔", _("Blocks the prediction.")),
+        "blocking": ("✗", _("Blocks the prediction.")),
         "warning": ("⚠", _("Warning: may spoil the dose.")),
         "info": ("ℹ", _("Worth knowing.")),
     }[finding.severity]

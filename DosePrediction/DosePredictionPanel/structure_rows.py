@@ -91,10 +91,10 @@ def _row(
 def _status(channel: Channel, match: ChannelMatch, severities: set[str]) -> tuple[str, str]:
     """Status and its words; symbols tell it without color, too."""
     if "blocking" in severities:
-        return "blocking", _("⛔ choose") if match.structure is None else _("⛔ blocked")
+        return "blocking", _("✗ choose") if match.structure is None else _("✗ blocked")
     if match.structure is None:
         if channel.required:
-            return "blocking", _("⛔ missing")
+            return "blocking", _("✗ missing")
         return "empty", _("– none")
     if "warning" in severities:
         return "warning", _("⚠ look")

@@ -34,7 +34,7 @@ from .reading import (
 from .results import SceneResult, add_result, remove_result, result_steps, set_goals
 from .runs import result_nodes, result_runs
 from .steps import Step, finish
-from .views import jump_to, show_result_layout, slices_and_chart_layout
+from .views import jump_to, show_result_layout
 
 __all__ = [
     "DisplaySettings",
@@ -62,7 +62,6 @@ __all__ = [
     "result_steps",
     "set_goals",
     "show_result_layout",
-    "slices_and_chart_layout",
     "what_changed",
     "write_dose",
     "write_result_report",

@@ -125,7 +125,7 @@ def test_findings_stand_worst_first_with_what_to_do() -> None:
     ]
     rows = finding_rows(findings)
     assert [row.severity for row in rows] == ["blocking", "warning", "info"]
-    assert rows[0].text == "⛔ No target.\n→ Contour one."
+    assert rows[0].text == "✗ No target.\n→ Contour one."
     assert rows[0].position_mm == (1.0, 2.0, 3.0)
     assert "Click" in rows[0].tool_tip
     assert "Click" not in rows[1].tool_tip
