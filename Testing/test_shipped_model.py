@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT
+from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT, SAMPLES
 
-from DosePredictionLib.errors import ModelError
 from DosePredictionLib.io import read_case
-from DosePredictionLib.predict import default_model
+from DosePredictionLib.predict import default_model, predict
 
 Run = Callable[..., tuple[int, Any, str]]
 
@@ -37,9 +36,21 @@ def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path)
     assert in_record["dose_score_gy"] == pytest.approx(scores["dose_score_gy"], abs=1e-3)
 
 
-def test_the_shipped_pelvis_has_no_default_model_and_says_so() -> None:
-    with pytest.raises(ModelError, match="No installed model fits"):
-        default_model(read_case(PELVIS_SAMPLE))
+def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
+    case = read_case(SAMPLES / "simulated_pelvis")
+    prediction = predict(case)
+    assert prediction.model.manifest.name == "pelvis-simulated"
+    assert case.plan_dose is not None
+    body = case.structures["Body"].array > 0
+    error = np.abs(prediction.dose.array - case.plan_dose.array)[body].mean()
+    assert error == pytest.approx(1.61, abs=0.05)  # docs/images/pelvis_slices.png
+
+
+def test_a_real_pelvis_plan_finds_the_pelvis_model_and_its_limits() -> None:
+    prediction = predict(read_case(PELVIS_SAMPLE))
+    assert prediction.model.manifest.name == "pelvis-simulated"
+    assert "technique-unlike-model" in {finding.id for finding in prediction.findings}
+    assert prediction.dose.array.max() < 1.15 * 46
 
 
 def test_a_wheel_predicts_from_an_empty_folder(tmp_path: Path) -> None:
