@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.evaluation.dvh import Dvh
+    from DosePredictionLib.prediction import Prediction
     from DosePredictionLib.scene import SceneResult
 
 _STATEMENT = _("Research software, not a medical device; not for clinical use.")
@@ -309,13 +310,20 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         return result
 
     def exportDose(self, doseNode: Any, path: str | Path) -> Path:
-        """Write a dose as NIfTI or NRRD, by the suffix.
+        """Write a dose as NIfTI, NRRD or RTDOSE (`.dcm`), by the suffix.
+
+        RTDOSE is for the patient and the frame of reference that the CT was loaded from; if it does
+        not come from DICOM, its name stands for a patient.
 
         >>> logic.exportDose(dose, "dose.nii.gz")
         """
-        from DosePredictionLib.scene import write_dose
+        from DosePredictionLib.scene import write_dose, write_result_rtdose
 
-        return write_dose(doseNode, Path(path))
+        path = Path(path)
+        if path.suffix != ".dcm":
+            return write_dose(doseNode, path)
+        result = self._result_or_raise(doseNode)
+        return write_result_rtdose(result, self._prediction_or_raise(doseNode), path)
 
     def exportTables(self, doseNode: Any, folder: str | Path) -> list[Path]:
         """Write metrics, goals and scores as CSV.
@@ -334,10 +342,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         from DosePredictionLib.scene import write_result_report
 
         result = self._result_or_raise(doseNode)
-        prediction = self.shared.prediction(doseNode)
-        if prediction is None:
-            raise ValueError(_("The prediction's files are gone. Predict again."))
-        return write_result_report(result, prediction, Path(path))
+        return write_result_report(result, self._prediction_or_raise(doseNode), Path(path))
 
     def exportReportAsync(
         self, doseNode: Any, path: str | Path, onDone: Callable[[str], None]
@@ -437,6 +442,12 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
                 )
             )
         return result
+
+    def _prediction_or_raise(self, dose: Any) -> Prediction:
+        prediction = self.shared.prediction(dose)
+        if prediction is None:
+            raise ValueError(_("The prediction's files are gone. Predict again."))
+        return prediction
 
 
 class DosePredictionTest(ScriptedLoadableModuleTest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,15 @@ def test_distances_are_signed_and_anisotropic():
     assert distance[1, 0, 3] == pytest.approx(3 - 1)
     assert distance[0, 1, 3] == pytest.approx(5 - 1)
     assert distance[0, 0, 0] == pytest.approx(np.sqrt(16 + 9 + 25) - 1)
+
+
+def test_distances_are_the_same_without_simpleitk(monkeypatch):
+    rng = np.random.default_rng(7)
+    mask = rng.random((17, 23, 29)) > 0.97  # specks, some on the volume's faces
+    mask[5:12, 4:15, 8:20] = True
+    fast = signed_distance_mm(mask, (2.0, 3.0, 5.0))
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)  # as on a machine that only trains
+    np.testing.assert_allclose(signed_distance_mm(mask, (2.0, 3.0, 5.0)), fast, atol=1e-5)
 
 
 def test_an_empty_structure_is_far_away_and_a_full_one_all_around():

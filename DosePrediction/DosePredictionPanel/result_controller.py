@@ -143,11 +143,24 @@ class ResultController:
         self.parameters.doseRange = FloatRange(max(0.0, low), min(_HIGHEST, high))
 
     def _export_dose(self) -> None:
-        kinds = _("NIfTI (*.nii.gz);;NRRD (*.nrrd)")
+        kinds = _("NIfTI (*.nii.gz);;NRRD (*.nrrd);;DICOM RTDOSE (*.dcm)")
         path = self._ask_for_path(_("Write the dose"), "dose.nii.gz", kinds)
         if path is not None:
             with slicer.util.tryWithErrorDisplay(_("The dose cannot be written."), waitCursor=True):
                 self._written(self._logic.exportDose(self.dose, path))
+                self._tell_of_patient(path)
+
+    def _tell_of_patient(self, path: Path) -> None:
+        """An RTDOSE without a patient looks like any other: say so."""
+        from DosePredictionLib.scene import dicom_origin
+
+        result = self.result
+        if path.suffix == ".dcm" and result is not None and dicom_origin(result) is None:
+            text = _(
+                "Written: {path}. The CT does not come from DICOM: its name stands for the "
+                "patient, and a planning system will not take this dose for that patient's."
+            )
+            self._run.show_notice(text.format(path=path), "warning")
 
     def _export_report(self) -> None:
         path = self._ask_for_path(_("Write the report"), "report.html", _("HTML (*.html)"))

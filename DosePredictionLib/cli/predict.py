@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
-from .. import __version__
 from ..allocator import keep_freed_memory
 from ..errors import DosePredictionError, ModelError
 from ..io import read_case
@@ -209,9 +208,8 @@ def _write_dose(path: Path, prediction: Prediction) -> None:
         return
     from ..io.dicom.rtdose import Equipment, write_rtdose
 
-    manifest = prediction.model.manifest
-    version = f"{__version__}, weights {manifest.weights_sha256[:16]}"
-    write_rtdose(path, prediction.dose, prediction.case, Equipment(manifest.name, version))
+    equipment = Equipment.of_model(prediction.model.manifest)
+    write_rtdose(path, prediction.dose, prediction.case, equipment)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ or one segment per `next()`, so that a window can draw in between; `finish` runs
 | `views.py` | layouts, and centering the slices on a place |
 | `changes.py` | whether an input changed since a run |
 | `export.py` | dose, tables and report as files |
+| `dicom_export.py` | the dose as RTDOSE |
 
 >>> from DosePredictionLib import scene  # doctest: +SKIP
 >>> source = scene.case_from_nodes(ct, segmentation)  # doctest: +SKIP
@@ -20,6 +21,7 @@ or one segment per `next()`, so that a window can draw in between; `finish` runs
 """
 
 from .changes import Fingerprint, fingerprint, what_changed
+from .dicom_export import dicom_origin, write_result_rtdose
 from .display import DisplaySettings, Layer, Unit, apply_display, default_range
 from .export import write_dose, write_result_report, write_tables
 from .measures import Measures
@@ -51,6 +53,7 @@ __all__ = [
     "case_from_nodes",
     "case_steps",
     "default_range",
+    "dicom_origin",
     "fingerprint",
     "finish",
     "input_findings",
@@ -65,5 +68,6 @@ __all__ = [
     "what_changed",
     "write_dose",
     "write_result_report",
+    "write_result_rtdose",
     "write_tables",
 ]

@@ -15,13 +15,16 @@ from DosePredictionLib.prediction import Prediction
 def prediction_of(case: Case, model: DoseModel, factor: float = 1.04, **extra: Any) -> Prediction:
     plan = case.plan_dose
     array = case.structures["PTV"].array * 45.0 if plan is None else plan.array * factor
+    mapping = map_structures(list(case.structures), model.protocol)
+    body = mapping.structure("Body")
+    assert body is not None
     return Prediction(
         case=case,
         model=model,
         dose=case.ct.with_array(np.asarray(array, dtype=np.float32)),
-        mapping=map_structures(list(case.structures), model.protocol),
+        mapping=mapping,
         prescription=Prescription({"PTV": 45.0}, 25),
-        external=case.structures["Body"],
+        external=case.structures[body],
         findings=(),
         fallbacks=(),
         device="cpu",

@@ -16,12 +16,12 @@ from ..doses import dose_gaps
 from .contours import occupancy_of
 from .ct import CtSeries, read_ct
 from .dose import summed_doses
-from .files import DicomFile, Item, quiet_parser
+from .files import DicomFile, Item, open_dicom, quiet_parser
 from .plan import Plan
 from .selection import Selection, select, select_ct
 from .structure_set import Roi
 
-__all__ = ["DicomCase", "read_dicom", "read_images"]
+__all__ = ["DicomCase", "origin_of_files", "read_dicom", "read_images"]
 
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY = (
@@ -94,6 +94,33 @@ def read_images(path: Path) -> tuple[CtSeries, DicomOrigin]:
         files = select_ct(path)
         ct = read_ct(files)
         return ct, _origin_of_images(files[0], ct)
+
+
+def origin_of_files(image: Path, structure_set: Path | None = None) -> DicomOrigin:
+    """Whose an image is, from its header alone: without the series' other slices.
+
+    Args:
+        image: any slice of the CT.
+        structure_set: the RTSTRUCT that goes with it.
+
+    Raises:
+        CaseError: a file is damaged, or the two are of different patients.
+    """
+    with quiet_parser():
+        first = open_dicom(image)
+        origin = DicomOrigin(
+            patient=_texts(first.item, _PATIENT),
+            study=_texts(first.item, _STUDY),
+            frame_of_reference_uid=first.frame_uid,
+            ct_series_uid=first.series_uid,
+            ct_slices=(),
+        )
+        if structure_set is None:
+            return origin
+        drawn = open_dicom(structure_set)
+    if drawn.patient_id != first.patient_id:
+        raise CaseError(f"{structure_set} and {image} are of different patients.")
+    return replace(origin, structure_set=_reference(drawn))
 
 
 def _structures(

@@ -14,6 +14,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from ... import __version__
 from ...case import Case
+from ...manifest import ModelManifest
 from ...origin import Reference
 from ..volumes import whole_file
 
@@ -40,6 +41,12 @@ class Equipment:
     name: str
     version: str
     contribution: str = "Dose predicted by a neural network; research only"
+
+    @classmethod
+    def of_model(cls, manifest: ModelManifest) -> Equipment:
+        """A model of this software's version."""
+        version = f"{__version__}, weights {manifest.weights_sha256[:16]}"
+        return cls(manifest.name, version)
 
 
 def new_uid(*sources: str) -> str:
