@@ -97,6 +97,7 @@ class Panel(VTKObservationMixin):
         """The panel goes away."""
         self._reader.stop()
         self._edit_timer.stop()
+        self._result.stop_arrival()
         if self.run is not None:
             self.run.cancel()
         self._set_parameters(None)
@@ -149,20 +150,26 @@ class Panel(VTKObservationMixin):
                 "vtkMRMLSegmentationNode"
             )
         if parameters.modelName not in self._inputs.manifests and self._inputs.manifests:
-            parameters.modelName = self._fitting_model()
+            parameters.modelName = self._fitting_model() or next(iter(self._inputs.manifests))
+
+    def _choose_fitting_model(self) -> None:
+        """Other structures may need another protocol's model."""
+        manifests, name = self._inputs.manifests, self._fitting_model()
+        chosen = manifests.get(self.parameters.modelName)
+        if name and (chosen is None or chosen.protocol != manifests[name].protocol):
+            self.parameters.modelName = name
 
     def _fitting_model(self) -> str:
-        """The default model of the protocol that the segments fit; else the first."""
+        """The default model of the protocol that the segments fit; empty if none does."""
         from DosePredictionLib.errors import MappingError
         from DosePredictionLib.mapping import fitting_protocol
 
-        manifests = self._inputs.manifests
         try:
             protocol = fitting_protocol(self._segment_names()).id
         except MappingError:
-            protocol = ""
-        fitting = [m.name for m in manifests.values() if m.protocol == protocol and m.default]
-        return fitting[0] if fitting else next(iter(manifests))
+            return ""
+        manifests = self._inputs.manifests.values()
+        return next((m.name for m in manifests if m.protocol == protocol and m.default), "")
 
     def _take_snapshot(self) -> ParametersSnapshot:
         p = self.parameters
@@ -200,6 +207,8 @@ class Panel(VTKObservationMixin):
             self._inputs.show_model(after.model)
         if changed & {"segmentation"}:
             self._observe_segmentation(self.parameters.segmentation)
+            if before is not None and "model" not in changed:
+                self._choose_fitting_model()
         if changed & {"segmentation", "model"} and before is not None:
             self._recall_corrections()
         if changed & MATCHING:
@@ -507,8 +516,7 @@ class Panel(VTKObservationMixin):
         self._parameters.resultDose = dose
         self._edit_timer.start()  # what was edited meanwhile
         self._show_state()
-        with self._errors_shown(_("The result cannot be shown.")):
-            self._result.arrived(is_first)
+        self._result.arrived(is_first)
 
     def _failed(self, error: Exception, details: str) -> None:
         from DosePredictionLib.errors import PredictionCancelled
@@ -539,6 +547,7 @@ class Panel(VTKObservationMixin):
 
     def _scene_closing(self, _caller: Any, _event: Any) -> None:
         self._reader.forget()
+        self._result.stop_arrival()
         self._set_parameters(None)
 
     def _scene_closed(self, _caller: Any, _event: Any) -> None:

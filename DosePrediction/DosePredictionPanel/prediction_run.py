@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def predict_request(inputs: RunInputs, prepared: PreparedInputs, output: Path) -
         model=inputs.model,
         mapping=dict(inputs.mapping),
         prescription=inputs.prescription,
-        options=inputs.options or PredictOptions(),
+        options=replace(inputs.options or PredictOptions(), measure=True),
     )
 
 
@@ -84,12 +84,19 @@ def export_steps(
     inputs: RunInputs, prepared: PreparedInputs, output: Path
 ) -> Generator[Step, None, SceneResult]:
     """From the worker's folder into the scene; the scene changes in the last step only."""
-    from DosePredictionLib.scene import result_steps
+    from DosePredictionLib.scene import Step, result_steps
     from DosePredictionLib.worker.exchange import read_prediction
+    from DosePredictionLib.worker.measured import read_measures
 
-    source = prepared.source()
+    source = prepared.source(structures=False)  # they have been measured
     prediction = read_prediction(output, source.case)
-    return (yield from result_steps(prediction, source, goals=inputs.goals, before=inputs.before))
+    yield Step(_("reading the dose"), 0, 1)
+    measures = read_measures(output)
+    yield Step(_("reading the DVHs"), 0, 1)
+    steps = result_steps(
+        prediction, source, measures=measures, goals=inputs.goals, before=inputs.before
+    )
+    return (yield from steps)
 
 
 class PredictionRun(VTKObservationMixin):

@@ -47,11 +47,11 @@ class PreparedInputs:
         """Structures without volume."""
         return [name for name, cc in self.light.volumes_cc.items() if cc <= 0]
 
-    def source(self) -> SceneCase:
-        """The inputs with their voxels, from the folder."""
+    def source(self, structures: bool = True) -> SceneCase:
+        """The inputs with their voxels, from the folder, with or without those of structures."""
         from DosePredictionLib.worker.exchange import read_exchanged_case
 
-        return replace(self.light, case=read_exchanged_case(self.folder))
+        return replace(self.light, case=read_exchanged_case(self.folder, structures))
 
 
 def prepare_steps(

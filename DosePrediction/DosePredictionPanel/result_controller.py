@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from .parameters import DosePredictionParameterNode, Shown
 from .result_section import GOALS_FROM_FILE, ResultActions, ResultSection
 from .result_view import goal_titles, result_summary, result_tables
 from .run_section import RunSection
+from .steps import StepRunner
 
 if TYPE_CHECKING:
-    from DosePredictionLib.scene import SceneResult
+    from DosePredictionLib.scene import DisplaySettings, SceneResult
 
 __all__ = ["ResultController"]
 
@@ -43,6 +44,8 @@ class ResultController:
     ) -> None:
         self.parameters: DosePredictionParameterNode | None = None
         self.before: SceneResult | None = None
+        self._arrival: StepRunner | None = None
+        self._is_arriving = False
         self._logic, self._run, self._on_removed = logic, run, on_removed
         actions = ResultActions(
             report=self._export_report,
@@ -66,14 +69,40 @@ class ResultController:
         return result
 
     def arrived(self, is_first: bool) -> None:
-        """A prediction is complete: show it; the first one with a range and a layout of its own."""
+        """A prediction is complete: show it; the first one with a range and a layout of its own.
+
+        What takes the views a while comes one by one, so that the window stays usable.
+        """
+        self.stop_arrival()
+        steps = self._arrival_steps(is_first)
+        self._arrival = StepRunner(
+            steps, lambda step: None, lambda result: None, self._not_shown
+        ).start()
+
+    def _arrival_steps(self, is_first: bool) -> Generator[Any, None, None]:
+        from DosePredictionLib.scene import display_steps
+
         self.show()
+        yield _("showing the tables")
         if is_first:
-            self._default_range()
             self.show_layout()
-        self.display()
+            yield _("showing the layout")
+        p, result = self.parameters, self.result
+        if p is None or result is None:
+            return  # removed meanwhile
+        if is_first:
+            self._is_arriving = True  # the new range shall not show all of it at once
+            self._default_range()
+            self._is_arriving = False
+        yield from display_steps(result, self._display_settings(p))
         if self.before is not None:
             self._section.choose_tab("change")
+
+    def stop_arrival(self) -> None:
+        """The result goes, or another comes: show no more of it."""
+        if self._arrival is not None:
+            self._arrival.stop()
+            self._arrival = None
 
     def show(self) -> None:
         """Tables and summary; an empty section without a result."""
@@ -89,14 +118,28 @@ class ResultController:
     def display(self, unit_changed: bool = False) -> None:
         """Overlay, isodoses and legend as chosen."""
         from DosePredictionLib.errors import CaseError
-        from DosePredictionLib.scene import DisplaySettings, apply_display
+        from DosePredictionLib.scene import apply_display
 
         p, result = self.parameters, self.result
-        if p is None or result is None:
+        if p is None or result is None or self._is_arriving:
             return
         if unit_changed:
             self._default_range()  # the same limits would mean other doses
-        settings = DisplaySettings(
+        try:
+            apply_display(result, self._display_settings(p))
+        except CaseError as error:
+            self._not_shown(error)
+
+    def _not_shown(self, error: Exception) -> None:
+        """There is no plan, or nothing before to compare with: the prediction is shown instead."""
+        self._run.show_notice(str(error), "info" if isinstance(error, ValueError) else "error")
+        if self.parameters is not None:
+            self.parameters.shown = Shown.PREDICTION
+
+    def _display_settings(self, p: DosePredictionParameterNode) -> DisplaySettings:
+        from DosePredictionLib.scene import DisplaySettings
+
+        return DisplaySettings(
             layer=p.shown.value,
             opacity=p.opacity,
             low=p.doseRange.minimum,
@@ -105,11 +148,6 @@ class ResultController:
             isodoses=p.showIsodoses,
             legend=p.showLegend,
         )
-        try:
-            apply_display(result, settings)
-        except CaseError as error:  # there is no plan, or nothing before to compare with
-            self._run.show_notice(str(error), "info")
-            p.shown = Shown.PREDICTION
 
     def show_layout(self) -> None:
         """Slices and DVH chart together."""
@@ -190,6 +228,7 @@ class ResultController:
         dose = self.dose
         if dose is None:
             return
+        self.stop_arrival()
         with slicer.util.tryWithErrorDisplay(_("The result cannot be removed.")):
             assert self.parameters is not None
             self.parameters.resultDose = None

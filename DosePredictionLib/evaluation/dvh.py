@@ -26,7 +26,7 @@ from .sampling import structure_cells
 from .surface import MARGIN as SURFACE_MARGIN
 from .surface import estimated_occupancy
 
-__all__ = ["Dvh", "dvh", "dvhs", "parse_endpoint"]
+__all__ = ["Dvh", "DvhRegion", "dvh", "dvhs", "parse_endpoint"]
 
 Array = NDArray[np.float64]
 
@@ -183,6 +183,51 @@ def parse_endpoint(key: str) -> dict[str, str | None]:
     return match.groupdict()
 
 
+class DvhRegion:
+    """A structure made ready for its DVHs in several doses: its surface is sought once.
+
+    Args:
+        mask: as of `dvh`.
+        name: the structure's name, for messages.
+
+    Raises:
+        DosePredictionError: the mask leaves 0…1.
+    """
+
+    def __init__(self, mask: Volume | Any, name: str = "") -> None:
+        self.mask, self.name = mask, name
+        array = as_array(mask)
+        self._box = bounding_box(array, SURFACE_MARGIN)
+        if self._box is not None:
+            self._occupancy = _checked_mask(array[self._box], name)
+            self._surface = estimated_occupancy(self._occupancy)
+
+    def dvh(self, dose: Volume) -> Dvh:
+        """The DVH in a dose on the mask's grid. See `dvh`."""
+        require_same_grid(dose, self.mask, "The dose", self.name or "the structure")
+        return self._dvh(*_dose_and_voxel(dose, None))
+
+    def _dvh(self, dose: NDArray, voxel_cc: float) -> Dvh:
+        name = self.name
+        if self._box is None:
+            message = f"{name or 'The structure'} is empty."
+            finding = Finding("structure-empty", "warning", message, structure=name)
+            return Dvh(name, 0.0, findings=(finding,))
+        voxels = float(self._occupancy.sum(dtype=np.float64))
+        cells = structure_cells(dose[self._box], self._occupancy, self._surface)
+        curve = curve_of_cells(cells)
+        in_cc = VolumeCurve(curve.dose_gy, curve.volume * (voxels * voxel_cc / curve.total))
+        return Dvh(
+            name=name,
+            volume_cc=voxels * voxel_cc,
+            min_gy=cells.lowest_gy,
+            max_gy=cells.highest_gy,
+            mean_gy=in_cc.integral() / in_cc.total,
+            findings=_size_and_dose_findings(name, voxels, cells.highest_gy),
+            curve=in_cc,
+        )
+
+
 def dvh(
     dose: Volume | Any,
     mask: Volume | Any,
@@ -207,7 +252,7 @@ def dvh(
     """
     dose_array, voxel_cc = _dose_and_voxel(dose, spacing_mm)
     require_same_grid(dose, mask, "The dose", name or "the structure")
-    return _structure_dvh(dose_array, as_array(mask), voxel_cc, name)
+    return DvhRegion(as_array(mask), name)._dvh(dose_array, voxel_cc)
 
 
 def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
@@ -216,7 +261,7 @@ def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
     result = {}
     for name, mask in structures.items():
         require_same_grid(dose, mask, "The dose", name or "the structure")
-        result[name] = _structure_dvh(dose_array, as_array(mask), voxel_cc, name)
+        result[name] = DvhRegion(as_array(mask), name)._dvh(dose_array, voxel_cc)
     return result
 
 
@@ -238,30 +283,6 @@ def _require_plausible(dose: NDArray) -> None:
         raise DosePredictionError(
             f"The dose is negative, down to {lowest:.3g} Gy. Clamp it at 0, or check its scaling."
         )
-
-
-def _structure_dvh(dose: NDArray, mask: NDArray, voxel_cc: float, name: str) -> Dvh:
-    box = bounding_box(mask, SURFACE_MARGIN)
-    if box is None:
-        finding = Finding(
-            "structure-empty", "warning", f"{name or 'The structure'} is empty.", structure=name
-        )
-        return Dvh(name, 0.0, findings=(finding,))
-    dose, occupancy = dose[box], _checked_mask(mask[box], name)
-    voxels = float(occupancy.sum(dtype=np.float64))
-    surface = estimated_occupancy(occupancy)
-    cells = structure_cells(dose, occupancy, surface)
-    curve = curve_of_cells(cells)
-    in_cc = VolumeCurve(curve.dose_gy, curve.volume * (voxels * voxel_cc / curve.total))
-    return Dvh(
-        name=name,
-        volume_cc=voxels * voxel_cc,
-        min_gy=cells.lowest_gy,
-        max_gy=cells.highest_gy,
-        mean_gy=in_cc.integral() / in_cc.total,
-        findings=_size_and_dose_findings(name, voxels, cells.highest_gy),
-        curve=in_cc,
-    )
 
 
 def _checked_mask(mask: NDArray, name: str) -> NDArray:

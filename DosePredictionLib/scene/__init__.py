@@ -20,11 +20,18 @@ or one segment per `next()`, so that a window can draw in between; `finish` runs
 >>> scene.apply_display(result, scene.DisplaySettings(isodoses=True))  # doctest: +SKIP
 """
 
+from ..measures import Measures
 from .changes import Fingerprint, fingerprint, what_changed
 from .dicom_export import dicom_origin, write_result_rtdose
-from .display import DisplaySettings, Layer, Unit, apply_display, default_range
+from .display import (
+    DisplaySettings,
+    Layer,
+    Unit,
+    apply_display,
+    default_range,
+    display_steps,
+)
 from .export import write_dose, write_result_report, write_tables
-from .measures import Measures
 from .reading import (
     SceneCase,
     SegmentInfo,
@@ -54,6 +61,7 @@ __all__ = [
     "case_steps",
     "default_range",
     "dicom_origin",
+    "display_steps",
     "fingerprint",
     "finish",
     "input_findings",

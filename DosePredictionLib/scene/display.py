@@ -16,8 +16,16 @@ from .isodoses import isodose_surfaces, set_up_isodose_model
 from .restore import borrow_display, hide_fill
 from .results import SceneResult
 from .runs import Draft, enter_scene, inputs_of, result_nodes
+from .steps import Step, Steps, finish
 
-__all__ = ["DisplaySettings", "Layer", "Unit", "apply_display", "default_range"]
+__all__ = [
+    "DisplaySettings",
+    "Layer",
+    "Unit",
+    "apply_display",
+    "default_range",
+    "display_steps",
+]
 
 Layer = Literal["prediction", "plan", "difference", "change", "nothing"]
 Unit = Literal["Gy", "%"]
@@ -63,9 +71,16 @@ def apply_display(result: SceneResult, settings: DisplaySettings) -> None:
     Raises:
         CaseError: the result has been removed, or has no such layer.
     """
-    nodes = result_nodes(result.run)
-    if "dose" not in nodes:
-        raise CaseError("This result has been removed from the scene. Predict again.")
+    finish(display_steps(result, settings))
+
+
+def display_steps(result: SceneResult, settings: DisplaySettings) -> Steps[None]:
+    """As `apply_display`, for the first time: what takes the views a while, one by one.
+
+    Raises:
+        CaseError: the result has been removed, or has no such layer.
+    """
+    nodes = _nodes(result)
     volume = _volume(result, nodes, settings.layer)
     low_gy, high_gy = _range_gy(result, settings)
     plan = result.plan if settings.layer == "plan" else None
@@ -77,11 +92,23 @@ def apply_display(result: SceneResult, settings: DisplaySettings) -> None:
     for display in displays:
         _set_dose_display(display, nodes["colors"], low_gy, high_gy)
     _color_levels(result, nodes["level-colors"], settings.unit, (low_gy, high_gy))
-    nodes = _show_isodoses(result, nodes, plan, settings.isodoses)
     _show_layers(nodes, result.plan, volume, settings.opacity)
-    _show_legend(result, nodes, volume, settings)
+    yield Step("Showing the dose", 1, 4)
     if volume is not None or settings.isodoses:
-        hide_fill(nodes["dose"])
+        hide_fill(_nodes(result)["dose"])
+        yield Step("Showing the contours", 2, 4)
+    _show_isodoses(result, _nodes(result), plan, settings.isodoses)
+    yield Step("Showing the isodoses", 3, 4)
+    _show_legend(result, _nodes(result), volume, settings)
+    yield Step("Showing the legend", 4, 4)
+
+
+def _nodes(result: SceneResult) -> dict[str, Any]:
+    """The result's nodes, which may have gone since the last step."""
+    nodes = result_nodes(result.run)
+    if "dose" not in nodes:
+        raise CaseError("This result has been removed from the scene. Predict again.")
+    return nodes
 
 
 def _volume(result: SceneResult, nodes: Mapping[str, Any], layer: Layer) -> Any:
@@ -149,10 +176,8 @@ def _color_levels(
     fill_level_table(table, names, list(shares))
 
 
-def _show_isodoses(
-    result: SceneResult, nodes: Mapping[str, Any], plan: Any, visible: bool
-) -> dict[str, Any]:
-    """Isodoses of the predicted dose, or of the plan's where that is shown; all nodes."""
+def _show_isodoses(result: SceneResult, nodes: Mapping[str, Any], plan: Any, visible: bool) -> None:
+    """Isodoses of the predicted dose, or of the plan's where that is shown."""
     wanted = "isodoses" if plan is None else "isodoses-plan"
     dose = nodes["dose"] if plan is None else plan
     if wanted not in nodes:
@@ -164,7 +189,6 @@ def _show_isodoses(
         if role in nodes:
             shown = visible and role == wanted
             nodes[f"{role}-display"].SetSliceIntersectionOpacity(1.0 if shown else 0.0)
-    return dict(nodes)
 
 
 def _add_isodoses(

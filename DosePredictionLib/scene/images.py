@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..volume import Grid
-from .geometry import LPS_FROM_RAS, vtk_matrix
+from .geometry import LPS_FROM_RAS, array_of_image, vtk_matrix
 from .runs import Draft
 
 __all__ = ["Placement", "image_of", "strip_draft", "strip_labelmap", "volume_drafts"]
@@ -39,12 +39,15 @@ class Placement:
         return cls(LPS_FROM_RAS @ grid.index_to_world, None)
 
 
-def image_of(array: NDArray) -> Any:
-    """A copy of an array `(z, y, x)` as vtkImageData, float32."""
+def image_of(array: NDArray, minus: NDArray | None = None) -> Any:
+    """A copy of an array `(z, y, x)`, or of its difference to another, as vtkImageData, float32."""
     image = vtk.vtkImageData()
     image.SetDimensions(*array.shape[::-1])
-    values = np.ascontiguousarray(array, dtype=np.float32).ravel()
-    image.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
+    image.AllocateScalars(vtk.VTK_FLOAT, 1)
+    if minus is None:
+        np.copyto(array_of_image(image), array, casting="same_kind")
+    else:
+        np.subtract(array, minus, out=array_of_image(image), casting="same_kind")
     return image
 
 

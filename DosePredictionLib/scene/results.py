@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import CaseError
 from ..evaluation.goals import GoalSet
 from ..mapping import StructureMapping
+from ..measures import GoalResults, Measures, judge, measure_steps
 from ..prediction import Prediction
 from ..protocol import StructureProtocol
 from ..volume import Volume
@@ -22,7 +23,6 @@ from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_t
 from .geometry import array_of_image, index_to_ras
 from .hierarchy import place_in_study, remove_study, study_above
 from .images import Placement, image_of, strip_draft, strip_labelmap, volume_drafts
-from .measures import GoalResults, Measures, judge, measure_steps
 from .reading import SceneCase, SegmentInfo
 from .restore import restore_displays
 from .runs import (
@@ -88,6 +88,7 @@ def result_steps(
     prediction: Prediction,
     source: SceneCase,
     *,
+    measures: Measures | None = None,
     goals: GoalSet | None = None,
     before: SceneResult | None = None,
     spread: Volume | None = None,
@@ -102,6 +103,7 @@ def result_steps(
     Args:
         prediction: its case need not be `source.case` itself but lies on the same grid.
         source: what was read.
+        measures: its numbers, if they are known already.
         goals: a template, evaluated for prediction and plan.
         before: the result before the contours were changed: adds `change`, `change-metrics` and
             `change-goals` (new − old).
@@ -112,13 +114,8 @@ def result_steps(
         CaseError: the CT or the segmentation has left the scene.
     """
     work = _Result(prediction, source)
-    measuring = measure_steps(prediction, work.plan_volume)
-    while True:
-        try:
-            yield work.step(next(measuring))
-        except StopIteration as end:
-            measures: Measures = end.value
-            break
+    if measures is None:
+        measures = yield from work.measure()
     protocol = prediction.model.protocol
     judged = _judge(goals, measures, protocol)
     volumes = {"dose": prediction.dose, "coarse": prediction.coarse, "spread": spread}
@@ -127,10 +124,10 @@ def result_steps(
             work.add_volume(role, volume.array)
             yield work.step(f"Preparing {role}")
     if work.plan_volume is not None:
-        work.add_volume("difference", prediction.dose.array - work.plan_volume.array)
+        work.add_volume("difference", prediction.dose.array, work.plan_volume.array)
         yield work.step("Preparing difference")
     if before is not None:
-        work.add_volume("change", prediction.dose.array - _voxels_before(before, work.placement))
+        work.add_volume("change", prediction.dose.array, _voxels_before(before, work.placement))
         yield work.step("Preparing change")
     labelmaps = {}
     for angle, mask in (prediction.strips or {}).items():
@@ -208,13 +205,23 @@ class _Result:
         )
         self.plan_volume = prediction.case.plan_dose if self._plan is not None else None
 
+    def measure(self) -> Steps[Measures]:
+        """The prediction's numbers, a structure a step."""
+        measuring = measure_steps(self._prediction, self.plan_volume)
+        while True:
+            try:
+                yield self.step(next(measuring))
+            except StopIteration as end:
+                measures: Measures = end.value
+                return measures
+
     def step(self, label: str) -> Step:
         self._done += 1
-        curves = len(self._prediction.case.structures) * (2 if self.plan_volume else 1)
+        curves = len(self._prediction.case.structures)
         return Step(label, self._done, max(self._done, curves + 4))
 
-    def add_volume(self, role: str, array: NDArray) -> None:
-        """Prepare one volume; the slow part of it is done here."""
+    def add_volume(self, role: str, array: NDArray, minus: NDArray | None = None) -> None:
+        """Prepare one volume, or a difference; the slow part of it is done here."""
         names = {
             "dose": "predicted dose",
             "coarse": "coarse dose",
@@ -234,7 +241,7 @@ class _Result:
         self._drafts += volume_drafts(
             role,
             f"{self._name}: {names[role]}",
-            image_of(array),
+            image_of(array, minus),
             self.placement,
             colors,
             window,

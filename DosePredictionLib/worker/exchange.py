@@ -33,9 +33,11 @@ from ..errors import CaseError, GeometryError, WorkerError
 from ..findings import Finding
 from ..manifest import ModelFolder, read_manifest
 from ..mapping import StructureMapping
+from ..measures import Measures
 from ..prediction import Prediction
 from ..schema import from_json, read_json, to_json
 from ..volume import Grid, Volume
+from .measured import write_measures
 
 __all__ = [
     "SCRATCH_PREFIX",
@@ -206,8 +208,11 @@ def write_case(folder: Path, case: Case) -> Path:
     return writer.finish(case.prescription, case.findings)
 
 
-def read_exchanged_case(folder: Path) -> Case:
+def read_exchanged_case(folder: Path, structures: bool = True) -> Case:
     """A case written by `CaseWriter`; CT and doses are memory-mapped, read-only.
+
+    Args:
+        structures: whether to unpack the masks, which takes a while.
 
     Raises:
         CaseError: an array is missing or truncated, or the case cannot be right.
@@ -218,7 +223,7 @@ def read_exchanged_case(folder: Path) -> Case:
     return Case(
         name=record.name,
         ct=arrays.read(record.ct),
-        structures={name: arrays.read(array) for name, array in record.structures.items()},
+        structures={n: arrays.read(array) for n, array in record.structures.items() if structures},
         plan_dose=arrays.read_optional(record.plan_dose),
         prescription=record.prescription,
         dose_mask=arrays.read_optional(record.dose_mask),
@@ -228,14 +233,20 @@ def read_exchanged_case(folder: Path) -> Case:
 
 
 def write_prediction(
-    folder: Path, prediction: Prediction, seconds: Mapping[str, float] | None = None
+    folder: Path,
+    prediction: Prediction,
+    seconds: Mapping[str, float] | None = None,
+    measures: Measures | None = None,
 ) -> None:
     """Write a prediction, without its case, to a folder that appears whole or not at all.
 
     Args:
         seconds: time of further steps, beside the prediction's own.
+        measures: its numbers, for `measured.read_measures`.
     """
     with _folder_aside(folder) as aside:
+        if measures is not None:
+            write_measures(aside, measures)
         arrays = _ArrayWriter(aside, prediction.dose.grid)
         coarse = prediction.coarse
         strips = prediction.strips or {}

@@ -54,6 +54,7 @@ class PredictOptions:
         strip_margin_mm: margin of the strips instead of the model's own; None: the model's.
         keep_coarse: return the coarse dose of the first stage, too.
         keep_strips: return the strip masks that the network received, too.
+        measure: compute DVHs and scores, too (`measured.read_measures`).
     """
 
     device: str = "auto"
@@ -62,6 +63,7 @@ class PredictOptions:
     strip_margin_mm: float | None = None
     keep_coarse: bool = False
     keep_strips: bool = False
+    measure: bool = False
 
 
 @dataclass(frozen=True)

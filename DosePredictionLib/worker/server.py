@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -48,7 +49,9 @@ from .watch import is_alive
 
 if TYPE_CHECKING:
     from ..case import Case
+    from ..measures import MeasuredCase, Measures
     from ..predict import Predictor
+    from ..prediction import Prediction
 
 __all__ = ["Worker", "WorkerSettings"]
 
@@ -99,6 +102,9 @@ class Worker:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._open: dict[str, _Job] = {}
         self._predictors: dict[tuple[str, ...], Predictor] = {}
+        self._checked = ""
+        self._measuring: Generator[str, None, MeasuredCase] | None = None
+        self._measured: MeasuredCase | None = None
 
     def serve(self) -> NoReturn:
         """Work until the client asks for the end, closes the stream, or dies; ends the process."""
@@ -108,13 +114,28 @@ class Worker:
             threading.Thread(target=self._watch, daemon=True).start()
         while True:
             try:
-                job = self._jobs.get(timeout=self._settings.idle_seconds)
+                job = self._next_job()
             except queue.Empty:
                 self._give_up_models()
                 continue
             self._work(job)
 
     # The working thread
+
+    def _next_job(self) -> _Job:
+        """What is asked for next; until then the case that was checked last is measured.
+
+        Raises:
+            queue.Empty: nothing was asked for in a long while.
+        """
+        while self._measuring is not None and self._jobs.empty():
+            try:
+                next(self._measuring)
+            except StopIteration as end:
+                self._measured, self._measuring = end.value, None
+            except Exception:  # the prediction will meet it again, and say so
+                self._measuring = None
+        return self._jobs.get(timeout=self._settings.idle_seconds)
 
     def _work(self, job: _Job) -> None:
         try:
@@ -142,7 +163,10 @@ class Worker:
     def _answer(self, job: _Job) -> Reply:
         request = job.request
         if isinstance(request, Check):
-            return check(request)
+            answer, self._measuring = check(request)
+            self._measured = None
+            self._checked = request.case
+            return answer
         if isinstance(request, WriteReport):
             return write_report(request)
         return self._predict(request, job)
@@ -177,9 +201,28 @@ class Worker:
             keep_coarse=options.keep_coarse,
             keep_strips=options.keep_strips,
         )
+        measures = None
+        if options.measure:
+            clock = time.perf_counter()
+            measures = self._measures(prediction, report, job)
+            lap("measure")
         report(1.0, "writing the dose")
-        write_prediction(Path(request.output), prediction, laps)
+        write_prediction(Path(request.output), prediction, laps, measures)
         return Result(request.id, request.output, warm)
+
+    def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Measures:
+        """DVHs and scores, which would hold up the client's window."""
+        from ..measures import measure_steps
+
+        known = self._measured if self._checked == job.request.case else None
+        steps = measure_steps(prediction, prediction.case.plan_dose, known)
+        while True:
+            _refuse_if_cancelled(job)
+            try:
+                report(1.0, next(steps))
+            except StopIteration as end:
+                measures: Measures = end.value
+                return measures
 
     def _predictor(self, case: Case, request: Predict, job: _Job) -> tuple[Predictor, bool]:
         """The predictor for a job's case, and whether it was there already."""
@@ -204,6 +247,7 @@ class Worker:
 
     def _give_up_models(self) -> None:
         """Free the models' memory, on the device and here."""
+        self._measured = None
         if not self._predictors:
             return
         self._predictors.clear()

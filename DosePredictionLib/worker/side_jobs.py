@@ -5,6 +5,7 @@ Neither needs torch.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..checks import check_case
 from ..errors import ModelError
 from ..manifest import ModelManifest, installed_manifests, read_manifest
 from ..mapping import propose_mapping
+from ..measures import MeasuredCase, measure_case_steps
 from ..protocol import StructureProtocol
 from ..summary import prediction_summary, report_input
 from .exchange import read_exchanged_case, read_prediction
@@ -20,8 +22,11 @@ from .messages import Check, Checked, Result, WriteReport
 __all__ = ["check", "write_report"]
 
 
-def check(request: Check) -> Checked:
+def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
     """Everything that may spoil a prediction of the case; what cannot be mapped is a finding.
+
+    Returns:
+        The answer, and steps that measure the case in advance.
 
     Raises:
         DosePredictionError: the case cannot be read, or the model is not installed.
@@ -35,7 +40,7 @@ def check(request: Check) -> Checked:
     mapping = propose_mapping(list(case.structures), protocol, request.mapping, empty)
     findings = check_case(case, protocol, mapping, manifest.expectations)
     every = dict.fromkeys([*case.findings, *mapping.findings, *findings])
-    return Checked(request.id, tuple(every))
+    return Checked(request.id, tuple(every)), measure_case_steps(case, protocol, mapping)
 
 
 def write_report(request: WriteReport) -> Result:

@@ -5,25 +5,40 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from support import ROOT, pelvis_case
 
 from DosePredictionLib.case import Prescription
 from DosePredictionLib.errors import ModelError
+from DosePredictionLib.evaluation.dvh import Dvh
+from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.measures import measure_case_steps, measure_steps
+from DosePredictionLib.model import DoseModel
+from DosePredictionLib.predict import predict
 from DosePredictionLib.worker.exchange import write_case
+from DosePredictionLib.worker.measured import read_measures
 from DosePredictionLib.worker.messages import (
     Check,
     Checked,
     Failure,
     Predict,
+    PredictOptions,
+    Reply,
+    Result,
     WriteReport,
     decode_reply,
     decode_request,
     encode_message,
 )
 from DosePredictionLib.worker.side_jobs import check
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_check_tells_what_cannot_be_mapped(folder: Path) -> None:
     request = Check("c1", str(folder), "openkbp-two-stage", {"PTV70": "PTV"})
-    checked = check(request)
+    checked, _ = check(request)
     assert checked.id == "c1"
     assert {finding.severity for finding in checked.findings} >= {"warning"}
 
@@ -49,7 +64,7 @@ def test_a_check_sees_the_prescription_of_the_request(folder: Path) -> None:
             {"PTV70": "PTV"},
             Prescription({"PTV70": dose_gy}),
         )
-        return any("prescri" in finding.id for finding in check(request).findings)
+        return any("prescri" in finding.id for finding in check(request)[0].findings)
 
     assert unlike(30.0)
     assert not unlike(70.0)
@@ -65,8 +80,74 @@ def test_messages_survive_the_wire(folder: Path) -> None:
     assert decode_request(encode_message(request)) == request
     report = WriteReport("r", str(folder), "prediction", "report.html")
     assert decode_request(encode_message(report)) == report
-    checked = check(request)
+    checked, _ = check(request)
     assert decode_reply(encode_message(checked)) == checked
+
+
+def test_a_case_measured_at_the_check_gives_the_same_numbers(
+    tmp_path: Path, pelvis_model: DoseModel
+) -> None:
+    """The real worker: one prediction after a check and a rest, one of a case never checked."""
+    case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
+    folders = [write_case(tmp_path / name, case) for name in ("checked", "unchecked")]
+    model = str(pelvis_model.folder)
+    options = PredictOptions("cpu", "fp32", measure=True)
+    with subprocess.Popen(
+        [sys.executable, "-m", "DosePredictionLib.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def answer_to(request: Check | Predict) -> Reply:
+            process.stdin.write(encode_message(request))
+            while True:
+                reply = decode_reply(process.stdout.readline())
+                if isinstance(reply, (Failure, Checked, Result)):
+                    return reply
+
+        assert isinstance(answer_to(Check("check", str(folders[0]), model)), Checked)
+        time.sleep(1.0)  # the worker measures meanwhile
+        for folder in folders:
+            output = str(tmp_path / f"{folder.name}-dose")
+            request = Predict(folder.name, str(folder), output, model, options=options)
+            assert isinstance(answer_to(request), Result)
+        process.stdin.close()
+        process.wait(30)
+    first, second = (read_measures(tmp_path / f"{folder.name}-dose") for folder in folders)
+    assert first.predicted == second.predicted
+    assert first.planned == second.planned
+    assert first.planned is not None
+    assert first.evaluation == second.evaluation
+
+
+def test_numbers_measured_in_advance_are_used_for_the_same_mapping_alone(
+    pelvis_model: DoseModel,
+) -> None:
+    case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
+    assert case.plan_dose is not None
+    prediction = predict(case, pelvis_model, device="cpu")
+    names = {**dict(zip(case.structures, case.structures, strict=True)), "Bladder": "Rectum"}
+    other = map_structures(list(case.structures), pelvis_model.protocol, {**names, "Rectum": None})
+    expected = _last(measure_steps(prediction, case.plan_dose))
+    for mapping, is_used in ((prediction.mapping, True), (other, False)):
+        known = _last(measure_case_steps(case, pelvis_model.protocol, mapping))
+        marked = replace(known, planned={key: Dvh("marked", 1.0) for key in known.planned or {}})
+        found = _last(measure_steps(prediction, case.plan_dose, marked))
+        assert found.predicted == expected.predicted
+        assert found.planned is not None
+        assert (found.planned["PTV"].name == "marked") is is_used
+
+
+def _last(steps: Generator[str, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def test_the_worker_answers_without_torch_and_says_what_is_missing(

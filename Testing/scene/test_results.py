@@ -199,7 +199,7 @@ def test_curves_are_those_of_the_library_and_look_like_slicerrts(
 
 
 def test_a_large_structure_has_nearly_the_same_curve(pelvis_model: DoseModel) -> None:
-    from DosePredictionLib.scene import measures
+    from DosePredictionLib import measures
 
     case = pelvis_case()
     dose, body = case.plan_dose, case.structures["Body"]

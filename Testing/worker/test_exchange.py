@@ -14,6 +14,7 @@ from DosePredictionLib.errors import CaseError, GeometryError, ModelError, Worke
 from DosePredictionLib.findings import Finding
 from DosePredictionLib.manifest import ModelFolder
 from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.measures import Measures, measure_steps
 from DosePredictionLib.model import DoseModel
 from DosePredictionLib.prediction import Prediction
 from DosePredictionLib.volume import Grid, Volume
@@ -25,6 +26,7 @@ from DosePredictionLib.worker.exchange import (
     write_case,
     write_prediction,
 )
+from DosePredictionLib.worker.measured import read_measures
 
 
 def full_case() -> Case:
@@ -154,6 +156,35 @@ def test_a_prediction_comes_back_as_it_went(tmp_path: Path, pelvis_model: DoseMo
     write_prediction(tmp_path / "q", plain)
     assert read_prediction(tmp_path / "q", case).coarse is None
     assert read_prediction(tmp_path / "q", case).strips is None
+
+
+def measured(prediction: Prediction, plan: Volume | None) -> Measures:
+    steps = measure_steps(prediction, plan)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_its_numbers_come_back_as_they_went(tmp_path: Path, pelvis_model: DoseModel) -> None:
+    case = full_case()
+    prediction = full_prediction(case, pelvis_model)
+    for folder, plan in (("with", case.plan_dose), ("without", None)):
+        measures = measured(prediction, plan)
+        write_prediction(tmp_path / folder, prediction, measures=measures)
+        back = read_measures(tmp_path / folder)
+        for name in ("predicted", "planned", "body", "targets", "external", "evaluation"):
+            assert getattr(back, name) == getattr(measures, name)  # all but the curves
+        assert (back.planned is None) == (plan is None)
+        for key, curve in measures.predicted.items():
+            again = back.predicted[key].curve
+            assert curve.curve is not None and again is not None
+            assert np.array_equal(again.dose_gy, curve.curve.dose_gy)
+            assert np.array_equal(again.volume, curve.curve.volume)
+    (tmp_path / "with" / "measures.json").write_text("{}")
+    with pytest.raises(WorkerError, match="lacks"):
+        read_measures(tmp_path / "with")
 
 
 def test_a_prediction_is_there_whole_or_not_at_all(tmp_path: Path, pelvis_model: DoseModel) -> None:

@@ -25,10 +25,12 @@ from DosePredictionLib.errors import (
     WorkerError,
     WorkerTimeoutError,
 )
+from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.predict import predict
 from DosePredictionLib.worker.client import WorkerClient
-from DosePredictionLib.worker.exchange import new_scratch, write_case
+from DosePredictionLib.worker.exchange import new_scratch, read_prediction, write_case
 from DosePredictionLib.worker.launch import worker_launch
+from DosePredictionLib.worker.measured import read_measures
 from DosePredictionLib.worker.messages import (
     Cancel,
     Failure,
@@ -126,6 +128,31 @@ def test_the_dose_is_that_of_this_process_and_the_second_run_is_warm(
         "final dose",
         "writing the dose",
     ]
+
+
+def test_the_numbers_come_along_when_they_are_asked_for(
+    worker: WorkerClient, small_case: Case, tmp_path: Path
+) -> None:
+    case = write_case(tmp_path / "case", small_case)
+    stages: list[str] = []
+    request = Predict(
+        id="measured",
+        case=str(case),
+        output=str(tmp_path / "prediction"),
+        options=PredictOptions("cpu", "fp32", measure=True),
+    )
+    result = worker.run(request, progress=lambda _, stage: stages.append(stage))
+    measures = read_measures(Path(result.folder))
+    prediction = read_prediction(Path(result.folder), small_case)
+    for dose, curves in ((prediction.dose, measures.predicted), (small_case.plan_dose, None)):
+        curves = curves if curves is not None else measures.planned
+        assert dose is not None and curves is not None
+        for key in ("PTV70", "SpinalCord"):
+            assert curves[key] == dvh(dose, small_case.structures[key], name=key)
+            assert curves[key].dose_at_percent(50) is not None
+    assert measures.evaluation is not None and measures.evaluation["mae_body_gy"] is not None
+    assert any(stage.startswith("DVH of") for stage in stages)
+    assert prediction.seconds["measure"] > 0
 
 
 def test_coarse_dose_and_strips_come_back_when_they_are_asked_for(

@@ -1,4 +1,4 @@
-"""The numbers of a result, one structure a step: DVHs, scores against the plan, goals."""
+"""The numbers of a prediction, one structure a step: DVHs, scores against the plan, goals."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.arrays import bounding_box
-from ..evaluation.curve import VolumeCurve
-from ..evaluation.dvh import Dvh, dvh
-from ..evaluation.goals import GoalSet, evaluate_goals
-from ..evaluation.scores import bias, dose_score, dvh_score_terms, mae, mae_above
-from ..evaluation.surface import MARGIN
-from ..mapping import find_structure
-from ..prediction import Prediction
-from ..protocol import StructureProtocol
-from ..summary import scored_structures
-from ..volume import Volume
+from .case import Case
+from .evaluation.arrays import bounding_box
+from .evaluation.curve import VolumeCurve
+from .evaluation.dvh import Dvh, DvhRegion
+from .evaluation.goals import GoalSet, evaluate_goals
+from .evaluation.scores import bias, dose_score, dvh_score_terms, mae, mae_above
+from .evaluation.surface import MARGIN
+from .mapping import StructureMapping, find_structure
+from .prediction import Prediction
+from .protocol import StructureProtocol
+from .summary import scored_structures
+from .volume import Volume
 
-__all__ = ["GoalResults", "Measures", "judge", "measure_steps"]
+__all__ = [
+    "GoalResults",
+    "MeasuredCase",
+    "Measures",
+    "judge",
+    "measure_case_steps",
+    "measure_steps",
+]
 
 GoalResults = Sequence[Mapping[str, Any]]
 _BODY = "Body"
@@ -53,29 +61,65 @@ class Measures:
     evaluation: Mapping[str, float | None] | None
 
 
-def measure_steps(prediction: Prediction, plan: Volume | None) -> Generator[str, None, Measures]:
-    """Measure a prediction; yields what it did in words, returns the numbers."""
+@dataclass(frozen=True, eq=False)
+class MeasuredCase:
+    """What can be measured before there is a prediction.
+
+    Args:
+        assigned: channel → structure; a prediction of another mapping cannot use it.
+        structures: by the key of `Measures`.
+        planned: DVHs of the plan; None without one.
+    """
+
+    assigned: Mapping[str, str]
+    structures: Mapping[str, _Structure]
+    planned: Mapping[str, Dvh] | None
+
+
+def measure_case_steps(
+    case: Case, protocol: StructureProtocol, mapping: StructureMapping
+) -> Generator[str, None, MeasuredCase]:
+    """Measure a case without a prediction, a structure a step."""
+    structures, planned = {}, {}
+    for key, (mask, _) in scored_structures(case, protocol, mapping).items():
+        structures[key] = _Structure(mask, key)
+        if case.plan_dose is not None:
+            planned[key] = structures[key].dvh(case.plan_dose)
+        yield f"DVH of {key} in the plan"
+    return MeasuredCase(mapping.assigned, structures, planned if case.plan_dose else None)
+
+
+def measure_steps(
+    prediction: Prediction, plan: Volume | None, measured: MeasuredCase | None = None
+) -> Generator[str, None, Measures]:
+    """Measure a prediction; yields what it did in words, returns the numbers.
+
+    Args:
+        plan: the plan's dose, on the prediction's grid.
+        measured: what is known of its case already.
+    """
     protocol = prediction.model.protocol
     named = scored_structures(prediction.case, protocol, prediction.mapping)
     masks = {key: mask for key, (mask, _) in named.items()}
     roles = {key: channel.role for key, (_, channel) in named.items() if channel is not None}
     external = next((key for key, role in roles.items() if role == "external"), None)
+    if measured is None or measured.assigned != prediction.mapping.assigned:
+        measured = MeasuredCase({}, {}, None)
+    known = measured.planned or {}
     predicted: dict[str, Dvh] = {}
     planned: dict[str, Dvh] = {}
     for key, mask in masks.items():
-        predicted[key] = _dvh_of(prediction.dose, mask, key)
-        yield f"DVH of {key}"
+        structure = measured.structures.get(key) or _Structure(mask, key)
+        predicted[key] = structure.dvh(prediction.dose)
         if plan is not None:
-            planned[key] = _dvh_of(plan, mask, key)
-            yield f"DVH of {key} in the plan"
+            planned[key] = known.get(key) or structure.dvh(plan)
+        yield f"DVH of {key}"
     if external is not None:
         body = (predicted[external], planned.get(external))
     else:
-        of_prediction = _dvh_of(prediction.dose, prediction.external, _BODY)
+        structure = _Structure(prediction.external, _BODY)
+        body = (structure.dvh(prediction.dose), None if plan is None else structure.dvh(plan))
         yield "DVH of the body"
-        of_plan = None if plan is None else _dvh_of(plan, prediction.external, _BODY)
-        yield "DVH of the body in the plan"
-        body = (of_prediction, of_plan)
     evaluation: dict[str, float | None] | None = None
     if plan is not None:
         evaluation = yield from _score_steps(prediction, plan, masks, roles)
@@ -150,20 +194,28 @@ def _score_steps(
     return scores
 
 
-def _dvh_of(dose: Volume, mask: Volume, name: str) -> Dvh:
-    """A DVH that looks only at the voxels around the structure."""
-    box = bounding_box(mask.array, MARGIN)
-    if box is None:
-        return dvh(dose, mask, name=name)
-    if np.count_nonzero(mask.array[box]) > _MANY_VOXELS:
-        return _dvh_of_voxels(_block(dose, box), _block(mask, box), name)
-    return dvh(_block(dose, box), _block(mask, box), name=name)
+class _Structure:
+    """A structure, cut out with the voxels around it that its DVHs depend on."""
+
+    def __init__(self, mask: Volume, name: str) -> None:
+        self._name = name
+        self._box = bounding_box(mask.array, MARGIN)
+        self._mask = mask if self._box is None else _block(mask, self._box)
+        self._is_large = np.count_nonzero(self._mask.array) > _MANY_VOXELS
+        self._region = None if self._is_large else DvhRegion(self._mask, name)
+
+    def dvh(self, dose: Volume) -> Dvh:
+        """The DVH in a dose on the mask's whole grid."""
+        block = dose if self._box is None else _block(dose, self._box)
+        if self._region is None:
+            return _dvh_of_voxels(block, self._mask, self._name)
+        return self._region.dvh(block)
 
 
 def _dvh_of_voxels(dose: Volume, mask: Volume, name: str) -> Dvh:
     """The DVH of a large structure (a body) from its voxels' own doses, in bins of 0.01 Gy.
 
-    A window cannot wait for the interpolation between millions of voxels, which changes less here
+    Nobody waits for the interpolation between millions of voxels, which changes less here
     than a bin is wide. Of more than two million voxels every second, third … row and column
     stands for the others; volume, lowest and highest dose are of all.
     """
