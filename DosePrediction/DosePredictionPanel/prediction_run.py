@@ -88,7 +88,7 @@ def export_steps(
     from DosePredictionLib.worker.exchange import read_prediction
     from DosePredictionLib.worker.measured import read_measures
 
-    source = prepared.source(structures=False)  # they have been measured
+    source = prepared.source(only=prepared.names[:1])  # all have been measured; a case needs one
     prediction = read_prediction(output, source.case)
     yield Step(_("reading the dose"), 0, 1)
     measures = read_measures(output)

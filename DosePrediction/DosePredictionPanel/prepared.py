@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -47,11 +47,11 @@ class PreparedInputs:
         """Structures without volume."""
         return [name for name, cc in self.light.volumes_cc.items() if cc <= 0]
 
-    def source(self, structures: bool = True) -> SceneCase:
-        """The inputs with their voxels, from the folder, with or without those of structures."""
+    def source(self, only: Collection[str] | None = None) -> SceneCase:
+        """The inputs with their voxels, from the folder; of the structures all, or only some."""
         from DosePredictionLib.worker.exchange import read_exchanged_case
 
-        return replace(self.light, case=read_exchanged_case(self.folder, structures))
+        return replace(self.light, case=read_exchanged_case(self.folder, only))
 
 
 def prepare_steps(

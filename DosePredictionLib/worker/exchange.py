@@ -19,7 +19,7 @@ import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,11 +208,11 @@ def write_case(folder: Path, case: Case) -> Path:
     return writer.finish(case.prescription, case.findings)
 
 
-def read_exchanged_case(folder: Path, structures: bool = True) -> Case:
+def read_exchanged_case(folder: Path, only: Collection[str] | None = None) -> Case:
     """A case written by `CaseWriter`; CT and doses are memory-mapped, read-only.
 
     Args:
-        structures: whether to unpack the masks, which takes a while.
+        only: the structures to unpack, which takes a while; None: all.
 
     Raises:
         CaseError: an array is missing or truncated, or the case cannot be right.
@@ -223,7 +223,11 @@ def read_exchanged_case(folder: Path, structures: bool = True) -> Case:
     return Case(
         name=record.name,
         ct=arrays.read(record.ct),
-        structures={n: arrays.read(array) for n, array in record.structures.items() if structures},
+        structures={
+            name: arrays.read(array)
+            for name, array in record.structures.items()
+            if only is None or name in only
+        },
         plan_dose=arrays.read_optional(record.plan_dose),
         prescription=record.prescription,
         dose_mask=arrays.read_optional(record.dose_mask),
