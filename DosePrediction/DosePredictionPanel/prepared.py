@@ -75,7 +75,8 @@ def prepare_steps(
         writer.structure(name, mask.array)
         yield Step(_("handing over {name}").format(name=name), number, total)
     if case.plan_dose is not None:
-        writer.plan_dose(case.plan_dose.array)
+        for _nothing in writer.plan_dose(case.plan_dose.array):
+            yield Step(_("handing over the plan dose"), total - 1, total)
     writer.finish(case.prescription, case.findings)
     yield Step(_("inputs read"), total, total)
     # The voxels are in the folder now; Slicer's memory is given back.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -22,7 +22,14 @@ from ..volume import Volume
 from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_table
 from .geometry import array_of_image, index_to_ras
 from .hierarchy import place_in_study, remove_study, study_above
-from .images import Placement, image_of, strip_draft, strip_labelmap, volume_drafts
+from .images import (
+    Placement,
+    empty_image,
+    filled_in_slabs,
+    strip_draft,
+    strip_labelmap,
+    volume_drafts,
+)
 from .reading import SceneCase, SegmentInfo
 from .restore import restore_displays
 from .runs import (
@@ -121,14 +128,12 @@ def result_steps(
     volumes = {"dose": prediction.dose, "coarse": prediction.coarse, "spread": spread}
     for role, volume in {**volumes, "gamma": gamma}.items():
         if volume is not None:
-            work.add_volume(role, volume.array)
-            yield work.step(f"Preparing {role}")
+            yield from work.add_volume(role, volume.array)
     if work.plan_volume is not None:
-        work.add_volume("difference", prediction.dose.array, work.plan_volume.array)
-        yield work.step("Preparing difference")
+        yield from work.add_volume("difference", prediction.dose.array, work.plan_volume.array)
     if before is not None:
-        work.add_volume("change", prediction.dose.array, _voxels_before(before, work.placement))
-        yield work.step("Preparing change")
+        earlier = _voxels_before(before, work.placement)
+        yield from work.add_volume("change", prediction.dose.array, earlier)
     labelmaps = {}
     for angle, mask in (prediction.strips or {}).items():
         labelmaps[angle] = strip_labelmap(mask.array, work.placement)
@@ -220,7 +225,7 @@ class _Result:
         curves = len(self._prediction.case.structures)
         return Step(label, self._done, max(self._done, curves + 4))
 
-    def add_volume(self, role: str, array: NDArray, minus: NDArray | None = None) -> None:
+    def add_volume(self, role: str, array: NDArray, minus: NDArray | None = None) -> Iterator[Step]:
         """Prepare one volume, or a difference; the slow part of it is done here."""
         names = {
             "dose": "predicted dose",
@@ -238,10 +243,13 @@ class _Result:
             window, colors = (-reach, reach), "difference-colors"
         elif role in ("spread", "gamma"):
             window = (0.0, max(float(np.nanmax(array)), _SMALLEST_RANGE_GY))
+        image = empty_image(array.shape)
+        for _ in filled_in_slabs(image, array, minus):
+            yield Step(f"Preparing {role}", self._done, self._done + 1)
         self._drafts += volume_drafts(
             role,
             f"{self._name}: {names[role]}",
-            image_of(array, minus),
+            image,
             self.placement,
             colors,
             window,

@@ -19,7 +19,7 @@ import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ SCRATCH_PREFIX = "dose-prediction-"
 
 _CASE, _PREDICTION = "case.json", "prediction.json"
 _VERSION = 1
+_VOXELS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ class CaseWriter:
         number = len(self._structures)
         self._structures[name] = self._arrays.write(f"structure_{number:03d}", _as_bool(mask))
 
-    def plan_dose(self, dose_gy: NDArray) -> None:
-        """Write the plan's dose, Gy."""
-        self._plan_dose = self._arrays.write("plan_dose", dose_gy)
+    def plan_dose(self, dose_gy: NDArray) -> Iterator[None]:
+        """Write the plan's dose, Gy, some planes a turn."""
+        self._plan_dose = yield from self._arrays.write_in_slabs("plan_dose", dose_gy)
 
     def dose_mask(self, mask: NDArray) -> None:
         """Write where a dose may be non-zero."""
@@ -200,7 +201,8 @@ def write_case(folder: Path, case: Case) -> Path:
     for name, mask in case.structures.items():
         writer.structure(name, mask.array)
     if case.plan_dose is not None:
-        writer.plan_dose(case.plan_dose.array)
+        for _ in writer.plan_dose(case.plan_dose.array):
+            pass
     if case.dose_mask is not None:
         writer.dose_mask(case.dose_mask.array)
     for angle, mask in (case.strips or {}).items():
@@ -311,11 +313,25 @@ class _ArrayWriter:
         self.folder = folder
         self.grid = grid
 
-    def write(self, name: str, array: NDArray) -> _Array:
+    def write_in_slabs(self, name: str, array: NDArray) -> Generator[None, None, _Array]:
+        """As `write`, with a pause after every few planes."""
+        self._require_shape(name, array)
+        path = self.folder / f"{name}.npy"
+        mapped = np.lib.format.open_memmap(path, "w+", array.dtype, array.shape)
+        planes = max(1, _VOXELS_AT_ONCE // array[0].size)
+        for start in range(0, len(array), planes):
+            mapped[start : start + planes] = array[start : start + planes]
+            yield
+        return _Array(path.name)
+
+    def _require_shape(self, name: str, array: NDArray) -> None:
         if array.shape != self.grid.shape:
             raise GeometryError(
                 f"{name} has the shape (z, y, x) {array.shape}, the grid {self.grid.shape}."
             )
+
+    def write(self, name: str, array: NDArray) -> _Array:
+        self._require_shape(name, array)
         packed = array.dtype == bool
         stored = np.packbits(array) if packed else np.ascontiguousarray(array)
         np.save(self.folder / f"{name}.npy", stored, allow_pickle=False)
