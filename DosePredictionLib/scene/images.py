@@ -56,7 +56,7 @@ def empty_image(shape: tuple[int, ...]) -> Any:
 
 
 def filled_in_slabs(image: Any, array: NDArray, minus: NDArray | None = None) -> Iterator[None]:
-    """Copy an array `(z, y, x)`, or its difference to another, into an image, some planes a turn."""
+    """Copy an array `(z, y, x)`, or a difference, into an image, some planes a turn."""
     voxels = array_of_image(image)
     planes = max(1, _VOXELS_AT_ONCE // voxels[0].size)
     for start in range(0, len(voxels), planes):
