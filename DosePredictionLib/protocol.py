@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 from .errors import DosePredictionError
@@ -79,12 +80,13 @@ class StructureProtocol:
 
     @classmethod
     def load(cls, name: str) -> StructureProtocol:
-        """Read a shipped protocol by its id.
+        """Read a shipped protocol by its id, or one's own by the path of its JSON file.
 
         Raises:
             DosePredictionError: there is none of that id; the message lists those there are.
         """
-        path = resource_path("Protocols", f"{name}.json")
+        own = Path(name)
+        path = own if own.suffix == ".json" else resource_path("Protocols", f"{name}.json")
         if not path.is_file():
             raise DosePredictionError(
                 f"There is no protocol {name!r}; there are {', '.join(cls.available())}."

@@ -103,6 +103,11 @@ class Panel(VTKObservationMixin):
         self._set_parameters(None)
         self.removeObservers()
 
+    @property
+    def is_showing_result(self) -> bool:
+        """Whether a new result is being shown, step by step."""
+        return self._result.is_arriving
+
     # --- Parameters -----------------------------------------------------------------------------
 
     def _use_parameters(self) -> None:

@@ -45,7 +45,7 @@ class ResultController:
         self.parameters: DosePredictionParameterNode | None = None
         self.before: SceneResult | None = None
         self._arrival: StepRunner | None = None
-        self._is_arriving = False
+        self._range_is_ours = False
         self._logic, self._run, self._on_removed = logic, run, on_removed
         actions = ResultActions(
             report=self._export_report,
@@ -76,7 +76,7 @@ class ResultController:
         self.stop_arrival()
         steps = self._arrival_steps(is_first)
         self._arrival = StepRunner(
-            steps, lambda step: None, lambda result: None, self._not_shown
+            steps, lambda step: None, lambda result: self.stop_arrival(), self._not_shown
         ).start()
 
     def _arrival_steps(self, is_first: bool) -> Generator[Any, None, None]:
@@ -91,12 +91,17 @@ class ResultController:
         if p is None or result is None:
             return  # removed meanwhile
         if is_first:
-            self._is_arriving = True  # the new range shall not show all of it at once
+            self._range_is_ours = True  # the new range shall not show all of it at once
             self._default_range()
-            self._is_arriving = False
+            self._range_is_ours = False
         yield from display_steps(result, self._display_settings(p))
         if self.before is not None:
             self._section.choose_tab("change")
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether a new result is being shown, step by step."""
+        return self._arrival is not None
 
     def stop_arrival(self) -> None:
         """The result goes, or another comes: show no more of it."""
@@ -121,7 +126,7 @@ class ResultController:
         from DosePredictionLib.scene import apply_display
 
         p, result = self.parameters, self.result
-        if p is None or result is None or self._is_arriving:
+        if p is None or result is None or self._range_is_ours:
             return
         if unit_changed:
             self._default_range()  # the same limits would mean other doses
@@ -132,6 +137,7 @@ class ResultController:
 
     def _not_shown(self, error: Exception) -> None:
         """There is no plan, or nothing before to compare with: the prediction is shown instead."""
+        self.stop_arrival()
         self._run.show_notice(str(error), "info" if isinstance(error, ValueError) else "error")
         if self.parameters is not None:
             self.parameters.shown = Shown.PREDICTION
