@@ -22,7 +22,7 @@ from .inputs_section import InputsSection
 from .installation import SlicerInstaller, installation_report, missing_packages
 from .installation_section import InstallationSection
 from .installation_view import InstallationReport
-from .panel_snapshot import CHECKING, DISPLAY, MATCHING, ParametersSnapshot, changed_fields
+from .panel_snapshot import CHECKING, DISPLAY, INPUTS, MATCHING, ParametersSnapshot, changed_fields
 from .parameters import DosePredictionParameterNode
 from .result_controller import ResultController
 from .result_view import default_goals
@@ -218,6 +218,8 @@ class Panel(VTKObservationMixin):
             self._recall_corrections()
         if changed & MATCHING:
             self._match()
+        if changed & INPUTS:
+            self._compare_with_result()
         if changed & CHECKING:
             self._read_again()
         if changed & DISPLAY:
