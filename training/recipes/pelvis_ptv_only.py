@@ -1,7 +1,8 @@
 """A baseline for `pelvis_simulated`: a network that sees the PTV alone.
 
 It gets the target's mask, distance map and tangent strips; the CT is blotted out and there is no
-other structure. What it misses of a plan is what organs and body have to do with it.
+other structure. What it misses of a plan is what organs and body have to do with it. On a grid of
+5 mm, as coarse as the plans' own.
 """
 
 from __future__ import annotations
