@@ -1,8 +1,8 @@
 """The nine-channel pelvis on simulated plans (`python -m training simulate`), for two CPU cores.
 
-The grid is a little finer than the plans' dose grid, for the fall of the dose at the PTV's edge, and
-so coarse that a crop holds a whole pelvis. Hardly any rotation: the nine fields keep their angles in
-the room when a patient turns.
+The grid is a little finer than the plans' dose grid, for the fall of the dose at the PTV's edge,
+and so coarse that a crop holds a whole pelvis. Hardly any rotation: the nine fields keep their
+angles in the room when a patient turns.
 """
 
 from __future__ import annotations

@@ -60,7 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     x, y, z = arguments.spacing
     settings = CohortSettings(arguments.seed, (x, y, z), arguments.prescription, plan)
     if arguments.check_cutoff:
-        sys.stdout.write(check_cutoff(arguments.output, settings, arguments.check_cutoff))
+        count, workers = arguments.check_cutoff, arguments.workers
+        for line in check_cutoff(arguments.output, settings, count, workers):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
         return 0
     first, step = arguments.index
     indices = range(first, arguments.cases, step)

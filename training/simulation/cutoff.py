@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +21,33 @@ __all__ = ["check_cutoff"]
 _NO_CUTOFF_MM = 180.0  # as far as the engine's kernels reach
 
 
-def check_cutoff(folder: Path, settings: CohortSettings, count: int) -> str:
-    """A table of what the lateral cut-off leaves out of the doses of a cohort's first cases."""
+def check_cutoff(
+    folder: Path, settings: CohortSettings, count: int, workers: int = 1
+) -> Iterator[str]:
+    """What the lateral cut-off leaves out of the doses of a cohort's first cases.
+
+    Yields:
+        The lines of a table, each as soon as its case is done, and the mean.
+    """
     require_planner()
     records = read_records(folder)[:count]
     if not records:
         raise DosePredictionError(f"{folder} holds no simulated cases; make them first.")
-    lines = [f"{'case':<16}{'MAE in body, Gy':>16}{'bias, Gy':>10}{'V10 of body, %':>20}"]
+    yield f"{'case':<16}{'MAE in body, Gy':>16}{'bias, Gy':>10}{'V10 of body, %':>20}"
     apart: list[tuple[float, float, float, float]] = []
-    for record in tqdm(records, unit="plan"):
-        apart.append(_cutoff_difference(record, settings))
-        mae, bias, with_cutoff, without = apart[-1]
-        volumes = f"{with_cutoff:.1f} → {without:.1f}"
-        lines.append(f"{record.name:<16}{mae:>16.3f}{bias:>+10.3f}{volumes:>20}")
+    with ProcessPoolExecutor(workers) as pool:
+        found = pool.map(_cutoff_difference, records, [settings] * len(records))
+        for record, each in zip(records, tqdm(found, total=len(records), unit="plan"), strict=True):
+            apart.append(each)
+            yield _line(record.name, each)
     mae, bias, with_cutoff, without = np.mean(apart, axis=0)
+    yield _line("mean", (mae, bias, with_cutoff, without))
+
+
+def _line(name: str, numbers: tuple[float, float, float, float]) -> str:
+    mae, bias, with_cutoff, without = numbers
     volumes = f"{with_cutoff:.1f} → {without:.1f}"
-    lines.append(f"{'mean':<16}{mae:>16.3f}{bias:>+10.3f}{volumes:>20}")
-    return "\n".join(lines) + "\n"
+    return f"{name:<16}{mae:>16.3f}{bias:>+10.3f}{volumes:>20}"
 
 
 def _cutoff_difference(
