@@ -15,7 +15,6 @@ import pytest
 import torch
 from support import OPENKBP_SAMPLE, ROOT, mirrored_case, pelvis_case, write_case_folder
 
-from DosePredictionLib.derived_inputs import DerivedInputs
 from DosePredictionLib.encoding import (
     EncodingSettings,
     GridSettings,
@@ -215,7 +214,6 @@ def test_a_run_becomes_a_model_that_predicts(cases: list[TrainingCase], tmp_path
     (tmp_path / "run" / "data.json").write_text(json.dumps(described))
     model = export_run(tmp_path / "run", "tiny", "A tiny model", tmp_path / "models")
     _goes_on_from(model, tmp_path)
-    _goes_on_with_more_inputs(model, tmp_path)
     assert model.manifest.training["samples_seen"] == 24
     case = pelvis_case((60, 48, 40), (6.0, 6.0, 7.0))
     dose = Predictor(model, "cpu", "fp32").predict(case).dose.array
@@ -248,20 +246,6 @@ def _goes_on_from(model: DoseModel, folder: Path) -> None:
     trainer = Trainer(replace(TINY, protocol="openkbp"), HEAD_AND_NECK, folder / "head")
     with pytest.raises(DosePredictionError, match="protocol is pelvis, the recipe's openkbp"):
         start_from_model(trainer, model.folder)
-
-
-def _goes_on_with_more_inputs(model: DoseModel, folder: Path) -> None:
-    """Derived channels may join: the first prediction is the model's own, whatever they hold."""
-    derived = DerivedInputs(distances="targets", target_dose=True)
-    wider = replace(TINY, encoding=replace(TINY.encoding, derived=derived))
-    trainer = Trainer(wider, PELVIS, folder / "wider")
-    start_from_model(trainer, model.folder)
-    old, new = model.network().eval(), trainer.network.eval()
-    x = torch.rand(1, new.input_channels, 16, 16, 16)
-    with torch.no_grad():
-        expected, found = old(x[:, : old.input_channels]), new(x)
-    for one, other in zip(expected, found, strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:

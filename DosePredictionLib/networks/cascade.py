@@ -38,7 +38,7 @@ class CascadeNetwork(DoseNetwork):
     ) -> None:
         super().__init__(structure_channels, strip_channels, derived_channels)
         self.stage1 = ResUNet3D(self.input_channels, base_filters=stage1_filters)
-        self.stage2 = ResUNet3D(stage1_filters + self.input_channels, base_filters=stage2_filters)
+        self.stage2 = ResUNet3D(self.input_channels + stage1_filters, base_filters=stage2_filters)
         self.stage1.checkpoint_activations = checkpoint_activations
         self.stage2.checkpoint_activations = checkpoint_activations
 
@@ -46,4 +46,4 @@ class CascadeNetwork(DoseNetwork):
         """Predict from `(batch, input_channels, z, y, x)`."""
         features = self.stage1.features(x)
         coarse = self.stage1.out_conv(features)
-        return TwoStageDose(coarse, self.stage2(features, x))
+        return TwoStageDose(coarse, self.stage2(x, features))

@@ -24,8 +24,7 @@ class DoseNetwork(nn.Module, ABC):
     """Maps `(batch, input_channels, z, y, x)` to a `TwoStageDose`.
 
     The input's channels are the CT, the structures, the strips and the derived channels, in this
-    order, as `encoding.encode` stacks them. A layer that sees the derived ones sees them last, so
-    that training can add some to a model that has none.
+    order, as `encoding.encode` stacks them.
 
     Args:
         structure_channels: number of structure masks.

@@ -1,4 +1,4 @@
-"""A cascade on OpenKBP for one GPU.
+"""A cascade on OpenKBP for one GPU: distances and prescribed doses as inputs.
 
 Not trained yet: its values are where to start from, not a result.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from DosePredictionLib.derived_inputs import DerivedInputs
 from training.config import AugmentationConfig, NetworkConfig
 
 from .openkbp_two_stage import recipe as cpu_recipe
@@ -15,6 +16,9 @@ __all__ = ["recipe"]
 
 recipe = replace(
     cpu_recipe,
+    encoding=replace(
+        cpu_recipe.encoding, derived=DerivedInputs(distances="targets", target_dose=True)
+    ),
     crop=(80, 128, 128),
     steps=20000,
     learning_rate=6e-4,

@@ -6,7 +6,6 @@ Crops follow the patients' shape (median dose region 80 × 60 × 100 voxels in z
 
 from __future__ import annotations
 
-from DosePredictionLib.derived_inputs import DerivedInputs
 from DosePredictionLib.encoding import EncodingSettings, GridSettings
 from DosePredictionLib.losses import LossTerm
 from training.config import TrainingConfig
@@ -22,7 +21,6 @@ recipe = TrainingConfig(
         ),
         air_outside_external=True,
         dose_scale_gy=70.0,
-        derived=DerivedInputs(distances="targets", distance_clip_mm=80.0, target_dose=True),
     ),
     crop=(64, 64, 96),
     # The scored endpoints join for the last 40 %, when batch norm uses its running statistics.
