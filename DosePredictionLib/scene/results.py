@@ -138,7 +138,9 @@ def result_steps(
     for angle, mask in (prediction.strips or {}).items():
         labelmaps[angle] = strip_labelmap(mask.array, work.placement)
         yield work.step(f"Preparing strip {angle}°")
-    result = work.enter(measures, labelmaps, judged, before)
+    work.add_tables(measures, labelmaps, judged, before)
+    yield work.step("Preparing the tables")
+    result = work.enter(measures, judged)
     yield work.step("Done")
     return result
 
@@ -256,15 +258,14 @@ class _Result:
             is_dose=role == "dose",
         )
 
-    def enter(
+    def add_tables(
         self,
         measures: Measures,
         labelmaps: Mapping[int, Any],
         judged: tuple[GoalResults | None, GoalResults | None],
         before: SceneResult | None,
-    ) -> SceneResult:
-        """Everything into the scene, in one batch."""
-        self._require_inputs()
+    ) -> None:
+        """Prepare color tables, DVHs, goals, scores, and the strips' segmentation."""
         segments = self._segments(measures)
         drafts = [*self._color_drafts(), *self._drafts]
         drafts += curve_drafts(self._name, measures, segments, self._segmentation, self._plan)
@@ -278,11 +279,18 @@ class _Result:
         if before is not None:
             old, new = before.measures.predicted, measures.predicted
             drafts += change_drafts(self._name, old, new, segments, before.goals, judged[0])
+        self._drafts = drafts
+
+    def enter(
+        self, measures: Measures, judged: tuple[GoalResults | None, GoalResults | None]
+    ) -> SceneResult:
+        """Everything into the scene, in one batch."""
+        self._require_inputs()
         replaced = run_of_inputs(self._scene, self._ct, self._segmentation)
         existing = result_nodes(replaced) if replaced is not None else {}
         run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(3)}"
         with batch(self._scene):
-            nodes = enter_scene(self._scene, drafts, run, existing)
+            nodes = enter_scene(self._scene, self._drafts, run, existing)
             refer_to_inputs(nodes["dose"], self._ct, self._segmentation)
             nodes["dose"].SetNodeReferenceID("colorTableRef", nodes["level-colors"].GetID())
             place_in_study(self._scene, self._ct, run, replaced, self._name, nodes)
@@ -292,7 +300,7 @@ class _Result:
             name=self._name,
             protocol=self._prediction.model.protocol,
             mapping=self._prediction.mapping,
-            segments=segments,
+            segments=self._segments(measures),
             measures=measures,
             goals=judged[0],
             planned_goals=judged[1],

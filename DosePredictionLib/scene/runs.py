@@ -69,10 +69,14 @@ def enter_scene(
                 if node is None:
                     raise CaseError(f"This Slicer knows no nodes of class {draft.kind}.")
                 made.append(node)
-            node.SetAttribute(RUN, run)
-            node.SetAttribute(ROLE, draft.role)
             nodes[draft.role] = node
-            draft.fill(node, nodes)
+            was_modifying = node.StartModify()  # observers hear of it once
+            try:
+                node.SetAttribute(RUN, run)
+                node.SetAttribute(ROLE, draft.role)
+                draft.fill(node, nodes)
+            finally:
+                node.EndModify(was_modifying)
     except BaseException:
         remove_nodes(scene, made)
         raise

@@ -69,6 +69,11 @@ def curve_drafts(
     plotted = [(key, which) for key, which, _ in curves if key in shown]
     highest_gy = max((c.max_gy or 0.0 for key, _, c in curves if key in shown), default=0.0)
 
+    endpoints = {
+        label: [curve.endpoint(endpoint) for _, _, curve in curves]
+        for label, endpoint in _METRICS.items()
+    }
+
     def fill_metrics(node: Any, nodes: Mapping[str, Any]) -> None:
         doses = {"": nodes["dose"], "-plan": plan}
         columns: dict[str, Column] = {
@@ -76,9 +81,8 @@ def curve_drafts(
             "Structure": [segments[key].name for key, _, _ in curves],
             "Volume name": [doses[which].GetName() for _, which, _ in curves],
             "Volume (cc)": [curve.volume_cc for _, _, curve in curves],
+            **endpoints,
         }
-        for label, endpoint in _METRICS.items():
-            columns[label] = [curve.endpoint(endpoint) for _, _, curve in curves]
         _set_table(node, columns)
 
     drafts = [Draft("metrics", "vtkMRMLTableNode", f"{name}: DVH metrics", fill_metrics)]
@@ -256,6 +260,8 @@ def _vtk_column(values: Column) -> Any:
         for value in values:
             bits.InsertNextValue(int(value))
         return bits
+    if isinstance(values, np.ndarray):
+        return numpy_to_vtk(values.astype(np.float64), deep=True)
     if any(isinstance(value, str) for value in values):
         texts = vtk.vtkStringArray()
         for value in values:
