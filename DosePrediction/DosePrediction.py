@@ -546,6 +546,11 @@ class DosePredictionTest(ScriptedLoadableModuleTest):
         self._wait(lambda: panel.run is None, seconds=600)
         dose = parameters.resultDose
         self.assertIsNotNone(dose, panel.ui.noticeLabel.text)
+        parameters.showIsodoses = True  # while the result is still being shown
+        self._wait(lambda: not panel.is_showing_result)
+        isodoses = slicer.util.getNode(f"{dose.GetName()}_IsodoseLevels")
+        self.assertGreater(isodoses.GetPolyData().GetNumberOfPoints(), 0)
+        self.assertEqual(isodoses.GetDisplayNode().GetSliceIntersectionOpacity(), 1.0)
         self.assertGreater(panel.ui.goalsTable.rowCount, 0)
         self.assertGreater(panel.ui.scoresTable.rowCount, 0)
         parameters.opacity = 0.25
@@ -556,6 +561,7 @@ class DosePredictionTest(ScriptedLoadableModuleTest):
         self.assertIn("Brainstem", panel.ui.noticeLabel.text)
         panel.ui.applyButton.click()
         self._wait(lambda: panel.run is None, seconds=600)
+        self._wait(lambda: not panel.is_showing_result)
         self.assertGreater(panel.ui.changeTable.rowCount, 0)
         self.assertEqual(panel.ui.applyButton.text, _("Apply"))
         panel.ui.removeButton.click()

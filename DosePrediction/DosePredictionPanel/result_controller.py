@@ -94,7 +94,10 @@ class ResultController:
             self._range_is_ours = True  # the new range shall not show all of it at once
             self._default_range()
             self._range_is_ours = False
-        yield from display_steps(result, self._display_settings(p))
+        shown = None
+        while shown != self._display_settings(p):  # which may be changed meanwhile
+            shown = self._display_settings(p)
+            yield from display_steps(result, shown)
         if self.before is not None:
             self._section.choose_tab("change")
 
