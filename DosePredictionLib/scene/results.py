@@ -98,7 +98,6 @@ def result_steps(
     measures: Measures | None = None,
     goals: GoalSet | None = None,
     before: SceneResult | None = None,
-    spread: Volume | None = None,
     gamma: Volume | None = None,
 ) -> Steps[SceneResult]:
     """Measure a prediction and put it into the scene; the generator returns a `SceneResult`.
@@ -114,7 +113,6 @@ def result_steps(
         goals: a template, evaluated for prediction and plan.
         before: the result before the contours were changed: adds `change`, `change-metrics` and
             `change-goals` (new − old).
-        spread: standard deviation of the prediction, Gy.
         gamma: gamma index of the prediction against the plan.
 
     Raises:
@@ -125,8 +123,13 @@ def result_steps(
         measures = yield from work.measure()
     protocol = prediction.model.protocol
     judged = _judge(goals, measures, protocol)
-    volumes = {"dose": prediction.dose, "coarse": prediction.coarse, "spread": spread}
-    for role, volume in {**volumes, "gamma": gamma}.items():
+    volumes = {
+        "dose": prediction.dose,
+        "coarse": prediction.coarse,
+        "spread": prediction.spread,
+        "gamma": gamma,
+    }
+    for role, volume in volumes.items():
         if volume is not None:
             yield from work.add_volume(role, volume.array)
     if work.plan_volume is not None:
@@ -151,13 +154,10 @@ def add_result(
     *,
     goals: GoalSet | None = None,
     before: SceneResult | None = None,
-    spread: Volume | None = None,
     gamma: Volume | None = None,
 ) -> SceneResult:
     """Put a prediction into the scene at once; see `result_steps`."""
-    return finish(
-        result_steps(prediction, source, goals=goals, before=before, spread=spread, gamma=gamma)
-    )
+    return finish(result_steps(prediction, source, goals=goals, before=before, gamma=gamma))
 
 
 def set_goals(result: SceneResult, goals: GoalSet | None) -> SceneResult:

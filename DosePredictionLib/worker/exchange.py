@@ -87,6 +87,7 @@ class _PredictionRecord:
     dose: _Array
     external: _Array
     coarse: _Array | None
+    spread: _Array | None
     strips: dict[str, _Array]
     mapping: StructureMapping
     prescription: Prescription
@@ -254,7 +255,7 @@ def write_prediction(
         if measures is not None:
             write_measures(aside, measures)
         arrays = _ArrayWriter(aside, prediction.dose.grid)
-        coarse = prediction.coarse
+        coarse, spread = prediction.coarse, prediction.spread
         strips = prediction.strips or {}
         record = _PredictionRecord(
             version=_VERSION,
@@ -263,6 +264,7 @@ def write_prediction(
             dose=arrays.write("dose", prediction.dose.array),
             external=arrays.write("external", prediction.external.array),
             coarse=None if coarse is None else arrays.write("coarse", coarse.array),
+            spread=None if spread is None else arrays.write("spread", spread.array),
             strips={str(a): arrays.write(f"strip_{a:03d}", m.array) for a, m in strips.items()},
             mapping=prediction.mapping,
             prescription=prediction.prescription,
@@ -302,6 +304,7 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
         precision=record.precision,
         seconds=record.seconds,
         coarse=arrays.read_optional(record.coarse),
+        spread=arrays.read_optional(record.spread),
         strips={int(a): arrays.read(array) for a, array in record.strips.items()} or None,
     )
 

@@ -241,7 +241,7 @@ def test_removal_leaves_the_scene_as_it_was(inputs: Any, pelvis_model: DoseModel
     source = case_from_nodes(*inputs)
     strips = {angle: source.case.structures["PTV"] for angle in (0, 45, 90, 135)}
     prediction = prediction_of(source.case, pelvis_model, strips=strips)
-    prediction = replace(prediction, coarse=prediction.dose)
+    prediction = replace(prediction, coarse=prediction.dose, spread=prediction.dose)
     result = add_result(prediction, source, goals=GoalSet.load("pelvis_nodal_45_50"))
     for layer in ("prediction", "plan", "difference"):
         apply_display(result, DisplaySettings(layer=layer, isodoses=True, unit="%"))

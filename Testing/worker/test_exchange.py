@@ -135,6 +135,7 @@ def full_prediction(case: Case, model: DoseModel) -> Prediction:
         precision="fp32",
         seconds={"inference": 1.5, "total": 2.0},
         coarse=dose.with_array(dose.array * 2),
+        spread=dose.with_array(dose.array / 9),
         strips={0: body, 135: case.structures["PTV"]},
     )
 
@@ -145,6 +146,7 @@ def test_a_prediction_comes_back_as_it_went(tmp_path: Path, pelvis_model: DoseMo
     write_prediction(tmp_path / "p", prediction, {"read": 0.5})
     back = read_prediction(tmp_path / "p", case)
     assert same(back.dose, prediction.dose) and same(back.coarse, prediction.coarse)
+    assert same(back.spread, prediction.spread)
     assert same(back.external, prediction.external)
     assert back.strips is not None and list(back.strips) == [0, 135]
     assert same(back.strips[135], case.structures["PTV"])
@@ -152,9 +154,10 @@ def test_a_prediction_comes_back_as_it_went(tmp_path: Path, pelvis_model: DoseMo
     assert back.seconds == {"read": 0.5, "inference": 1.5, "total": 2.5}
     for name in ("mapping", "prescription", "findings", "fallbacks", "device", "precision"):
         assert getattr(back, name) == getattr(prediction, name)
-    plain = replace(prediction, coarse=None, strips=None)
+    plain = replace(prediction, coarse=None, spread=None, strips=None)
     write_prediction(tmp_path / "q", plain)
     assert read_prediction(tmp_path / "q", case).coarse is None
+    assert read_prediction(tmp_path / "q", case).spread is None
     assert read_prediction(tmp_path / "q", case).strips is None
 
 
