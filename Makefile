@@ -37,6 +37,8 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e ".[training,scene,dev]"
+	@# Alone: the packages of its language-model assistant, a hundred, plan nothing.
+	$(BIN)/python -m pip install --quiet --no-deps pyRadPlan==0.5.0
 	touch $@
 
 clean:
