@@ -97,7 +97,7 @@ def measure(size: tuple[int, int, int]) -> None:
         panel.ui.applyButton.click()
         seconds = beat.until(lambda: panel.run is None)
         # Inputs were handed over before: the module's first step is to read the result.
-        waiting = max(beat.gaps[: beat.before_steps])
+        waiting = max(beat.gaps[: beat.before_steps], default=0.0)
         told, grown = str(beat), _resident_mib() - before
         shown = beat.until(lambda: not panel.is_showing_result)
         timings = panel.logic.shared.prediction(parameters.resultDose).seconds
