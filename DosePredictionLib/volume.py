@@ -8,7 +8,7 @@ SimpleITK and Slicer, so `Grid.shape` is `Grid.size` reversed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -19,7 +19,7 @@ from scipy import ndimage, sparse
 
 from .errors import GeometryError
 
-__all__ = ["Grid", "Interpolation", "Volume"]
+__all__ = ["Grid", "Interpolation", "Volume", "slabs"]
 
 Interpolation = Literal["linear", "nearest", "occupancy"]
 """How values are carried to another grid.
@@ -29,7 +29,15 @@ mean over the target voxel's box, so that a small structure is never lost betwee
 """
 
 _ORTHONORMAL_TOLERANCE = 1e-3
+_VOXELS_AT_ONCE = 4_000_000
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+def slabs(shape: Sequence[int]) -> Iterator[slice]:
+    """Planes of an array `(z, y, x)`, as many as are copied in about 50 ms, for work in steps."""
+    planes = max(1, _VOXELS_AT_ONCE // max(1, shape[1] * shape[2]))
+    for start in range(0, shape[0], planes):
+        yield slice(start, start + planes)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,6 @@ class ResultController:
         self.parameters: DosePredictionParameterNode | None = None
         self.before: SceneResult | None = None
         self._arrival: StepRunner | None = None
-        self._range_is_ours = False
         self._logic, self._run, self._on_removed = logic, run, on_removed
         actions = ResultActions(
             report=self._export_report,
@@ -91,9 +90,7 @@ class ResultController:
         if p is None or result is None:
             return  # removed meanwhile
         if is_first:
-            self._range_is_ours = True  # the new range shall not show all of it at once
             self._default_range()
-            self._range_is_ours = False
         shown = None
         while shown != self._display_settings(p):  # which may be changed meanwhile
             shown = self._display_settings(p)
@@ -129,10 +126,12 @@ class ResultController:
         from DosePredictionLib.scene import apply_display
 
         p, result = self.parameters, self.result
-        if p is None or result is None or self._range_is_ours:
+        if p is None or result is None:
             return
         if unit_changed:
             self._default_range()  # the same limits would mean other doses
+        if self.is_arriving:
+            return  # its steps go on until what is chosen is shown
         try:
             apply_display(result, self._display_settings(p))
         except CaseError as error:

@@ -12,7 +12,7 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
-from ..volume import Grid
+from ..volume import Grid, slabs
 from .geometry import LPS_FROM_RAS, array_of_image, vtk_matrix
 from .runs import Draft
 
@@ -25,7 +25,6 @@ __all__ = [
     "volume_drafts",
 ]
 
-_VOXELS_AT_ONCE = 4_000_000  # some 50 ms, most of it for memory never touched before
 _STRIP_COLORS = ((0.35, 0.7, 0.9), (0.9, 0.6, 0.0), (0.0, 0.6, 0.5), (0.8, 0.5, 0.7))
 
 
@@ -58,9 +57,7 @@ def empty_image(shape: tuple[int, ...]) -> Any:
 def filled_in_slabs(image: Any, array: NDArray, minus: NDArray | None = None) -> Iterator[None]:
     """Copy an array `(z, y, x)`, or a difference, into an image, some planes a turn."""
     voxels = array_of_image(image)
-    planes = max(1, _VOXELS_AT_ONCE // voxels[0].size)
-    for start in range(0, len(voxels), planes):
-        part = slice(start, start + planes)
+    for part in slabs(voxels.shape):
         if minus is None:
             np.copyto(voxels[part], array[part], casting="same_kind")
         else:

@@ -36,7 +36,7 @@ from ..mapping import StructureMapping
 from ..measures import Measures
 from ..prediction import Prediction
 from ..schema import from_json, read_json, to_json
-from ..volume import Grid, Volume
+from ..volume import Grid, Volume, slabs
 from .measured import write_measures
 
 __all__ = [
@@ -54,7 +54,6 @@ SCRATCH_PREFIX = "dose-prediction-"
 
 _CASE, _PREDICTION = "case.json", "prediction.json"
 _VERSION = 1
-_VOXELS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -321,9 +320,8 @@ class _ArrayWriter:
         self._require_shape(name, array)
         path = self.folder / f"{name}.npy"
         mapped = np.lib.format.open_memmap(path, "w+", array.dtype, array.shape)
-        planes = max(1, _VOXELS_AT_ONCE // array[0].size)
-        for start in range(0, len(array), planes):
-            mapped[start : start + planes] = array[start : start + planes]
+        for part in slabs(array.shape):
+            mapped[part] = array[part]
             yield
         return _Array(path.name)
 

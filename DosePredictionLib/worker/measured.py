@@ -28,10 +28,8 @@ def write_measures(folder: Path, measures: Measures) -> None:
 
     def without_curve(number: int, dvh: Dvh) -> Dvh:
         if dvh.curve is not None:
-            arrays[f"dose_{number}"], arrays[f"volume_{number}"] = (
-                dvh.curve.dose_gy,
-                dvh.curve.volume,
-            )
+            arrays[f"dose_{number}"] = dvh.curve.dose_gy
+            arrays[f"volume_{number}"] = dvh.curve.volume
         return replace(dvh, curve=None)
 
     numbers = to_json(_each_dvh(measures, without_curve))

@@ -497,9 +497,9 @@ def test_a_deflated_file_that_swells_without_bound_is_refused(
 
 
 def test_an_unreadable_folder_entry_is_named(patient: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
     (patient / "rs.dcm").chmod(0)
+    if os.access(patient / "rs.dcm", os.R_OK):
+        pytest.skip("this user may read everything")
     with pytest.raises(CaseError, match=r"rs.dcm cannot be read"):
         read_case(patient)
 

@@ -16,9 +16,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -88,22 +89,36 @@ def simulate(
     _claim(folder, settings)
     names = {index: f"sim_{settings.seed}_{index:04d}" for index in indices}
     missing = [index for index, name in names.items() if not _is_there(folder, index, name)]
+    with worker_pool(min(workers, len(missing)), f"The cases made so far are in {folder}.") as pool:
+        pending = [pool.submit(_make, folder, settings, i, names[i]) for i in missing]
+        for done in tqdm(as_completed(pending), total=len(pending), unit="plan"):
+            done.result()
+    return [_record(folder, name) for name in names.values()]
+
+
+@contextmanager
+def worker_pool(workers: int, so_far: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes that plan; what is pending when the block ends is cancelled.
+
+    Args:
+        so_far: what there is of the work if a process dies, in a sentence.
+
+    Raises:
+        DosePredictionError: one of them died.
+    """
     # Each worker is one thread: plans side by side are faster than threads within one.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)) or 1, mp_context=context) as pool:
-        pending = [pool.submit(_make, folder, settings, i, names[i]) for i in missing]
+    with ProcessPoolExecutor(max(workers, 1), mp_context=context) as pool:
         try:
-            for done in tqdm(as_completed(pending), total=len(pending), unit="plan"):
-                done.result()
+            yield pool
         except BrokenProcessPool as error:
             raise DosePredictionError(
-                f"A worker died (out of memory?). The cases made so far are in {folder}; run the "
-                "same command again, with fewer --workers, to go on."
+                f"A worker died (out of memory?). {so_far} Run the same command again, with fewer "
+                "--workers, to go on."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
-    return [_record(folder, name) for name in names.values()]
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from tqdm import tqdm
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvh
 
-from .cohort import Record, read_records, redrawn
+from .cohort import Record, read_records, redrawn, worker_pool
 from .planning import Planner, require_planner
 from .settings import CohortSettings
 
@@ -28,6 +27,9 @@ def check_cutoff(
 
     Yields:
         The lines of a table, each as soon as its case is done, and the mean.
+
+    Raises:
+        DosePredictionError: pyRadPlan cannot work, there are no cases, or a worker died.
     """
     require_planner()
     records = read_records(folder)[:count]
@@ -35,7 +37,7 @@ def check_cutoff(
         raise DosePredictionError(f"{folder} holds no simulated cases; make them first.")
     yield f"{'case':<16}{'MAE in body, Gy':>16}{'bias, Gy':>10}{'V10 of body, %':>20}"
     apart: list[tuple[float, float, float, float]] = []
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_pool(workers, "What is printed above is right.") as pool:
         found = pool.map(_cutoff_difference, records, [settings] * len(records))
         for record, each in zip(records, tqdm(found, total=len(records), unit="plan"), strict=True):
             apart.append(each)
