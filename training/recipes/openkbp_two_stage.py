@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from DosePredictionLib.encoding import EncodingSettings, GridSettings
 from DosePredictionLib.losses import LossTerm
-from training.config import TrainingConfig
+from training.config import AugmentationConfig, TrainingConfig
 
 __all__ = ["recipe"]
 
@@ -31,6 +31,9 @@ recipe = TrainingConfig(
         LossTerm("criteria_dvh", 0.1, start=0.6),
     ),
     learning_rate=1.5e-3,
+    ema=0.998,
+    ema_start=0.99,
+    augmentation=AugmentationConfig(spatial_probability=0.25),
     steps=1200,
     validate_every=150,
 )
