@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from .case import Case, Prescription
 from .findings import Finding
-from .manifest import ModelFolder
-from .mapping import StructureMapping
+from .models.manifest import ModelFolder
+from .structures.mapping import StructureMapping
 from .volume import Volume
 
 __all__ = ["Prediction"]

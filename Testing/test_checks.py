@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.checks import ModelExpectations, check_case
+from DosePredictionLib.checks.preflight import ModelExpectations, check_case
 from DosePredictionLib.findings import Finding
-from DosePredictionLib.mapping import ChannelMatch, StructureMapping, map_structures
-from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json
+from DosePredictionLib.structures.mapping import ChannelMatch, StructureMapping, map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 PELVIS = StructureProtocol.load("pelvis")

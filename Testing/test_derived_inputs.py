@@ -11,8 +11,8 @@ import pytest
 import torch
 from support import OPENKBP_SAMPLE, mirrored_case, pelvis_case
 
-from DosePredictionLib.derived_inputs import DerivedInputs, derived_channels, signed_distance_mm
-from DosePredictionLib.encoding import (
+from DosePredictionLib.encoding.derived import DerivedInputs, derived_channels, signed_distance_mm
+from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,
     encode,
@@ -21,10 +21,10 @@ from DosePredictionLib.encoding import (
 )
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io import read_case
-from DosePredictionLib.mapping import map_structures
 from DosePredictionLib.networks import build_network
-from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, to_json
+from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid
 
 PELVIS = StructureProtocol.load("pelvis")

@@ -7,10 +7,16 @@ import pytest
 from support import centered_grid, ct_of, ellipsoid, pelvis_case
 
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.encoding import EncodingSettings, GridSettings, decode, encode, to_binary
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.strips import strip_masks, tangent_strips
+from DosePredictionLib.encoding.encoder import (
+    EncodingSettings,
+    GridSettings,
+    decode,
+    encode,
+    to_binary,
+)
+from DosePredictionLib.encoding.strips import strip_masks, tangent_strips
+from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Volume
 
 PELVIS = StructureProtocol.load("pelvis")

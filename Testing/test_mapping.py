@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from DosePredictionLib.errors import MappingError
-from DosePredictionLib.mapping import (
+from DosePredictionLib.structures.mapping import (
     StructureMapping,
     find_structure,
     map_structures,
@@ -17,7 +17,7 @@ from DosePredictionLib.mapping import (
     read_mapping,
     write_mapping,
 )
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")

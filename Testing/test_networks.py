@@ -17,7 +17,7 @@ from DosePredictionLib.networks import (
     parameter_count,
 )
 from DosePredictionLib.networks.pointwise import PointwiseConv3d
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 PELVIS = StructureProtocol.load("pelvis")
 Weights = dict[str, torch.Tensor]

@@ -8,19 +8,19 @@ import pytest
 import torch
 from support import mirrored_case, pelvis_case
 
-import DosePredictionLib.predict as predict_module
+import DosePredictionLib.inference.predictor as predict_module
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.encoding import encode
+from DosePredictionLib.encoding.encoder import encode
+from DosePredictionLib.encoding.strips import tangent_strips
 from DosePredictionLib.errors import (
     PredictionCancelled,
     PredictionError,
 )
-from DosePredictionLib.inference import run_tiled, run_whole, tile_starts
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import Architecture, DoseModel
+from DosePredictionLib.inference.predictor import Predictor, default_model
+from DosePredictionLib.inference.running import run_tiled, run_whole, tile_starts
+from DosePredictionLib.models.dose_model import Architecture, DoseModel
 from DosePredictionLib.networks import build_network, fold_batch_norm
-from DosePredictionLib.predict import Predictor, default_model
-from DosePredictionLib.strips import tangent_strips
+from DosePredictionLib.structures.mapping import map_structures
 
 
 @pytest.fixture(scope="module")

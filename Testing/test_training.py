@@ -15,19 +15,19 @@ import pytest
 import torch
 from support import OPENKBP_SAMPLE, ROOT, mirrored_case, pelvis_case, write_case_folder
 
-from DosePredictionLib.encoding import (
+from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,
     encode,
     mirrored_channels,
 )
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import masked_mae
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.predict import Predictor
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from training.continuing import start_from_model
 from training.data import TrainingCase, load_cases, unpack_masks
@@ -257,7 +257,7 @@ def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:
         "from training.data import TrainingCase\n"
         "import training.loop, training.export\n"
         "from training.recipes.openkbp_two_stage import recipe\n"
-        "from DosePredictionLib.protocol import StructureProtocol\n"
+        "from DosePredictionLib.structures.protocol import StructureProtocol\n"
         "from pathlib import Path\n"
         f"case = TrainingCase.read(Path({str(OPENKBP_SAMPLE)!r}), "
         "StructureProtocol.load('openkbp'), recipe.encoding)\n"

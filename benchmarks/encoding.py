@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from DosePredictionLib.case import Case
-from DosePredictionLib.encoding import EncodingSettings, GridSettings, encode
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings, encode
+from DosePredictionLib.encoding.strips import strip_masks
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.volumes import write_volume
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.strips import strip_masks
+from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 _SHAPES = {

@@ -62,8 +62,8 @@ def ours(folder: Path, device: str) -> dict:
     """The network as `Predictor` runs it."""
     import torch
 
-    from DosePredictionLib.model import DoseModel
-    from DosePredictionLib.predict import Predictor
+    from DosePredictionLib.inference.predictor import Predictor
+    from DosePredictionLib.models.dose_model import DoseModel
 
     predictor = Predictor(DoseModel.load(folder / "models" / "bench"), device)
     x = _input()[0].numpy()
@@ -122,8 +122,8 @@ def main() -> None:
         measure = {"plain": plain, "ours": ours}[call.side]
         sys.stdout.write(json.dumps(measure(call.folder, call.device)) + "\n")
         return
-    from DosePredictionLib.model import DoseModel
-    from DosePredictionLib.protocol import StructureProtocol
+    from DosePredictionLib.models.dose_model import DoseModel
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -117,7 +117,7 @@ def ours(shape: tuple[int, int, int], device: str, steps: int) -> dict:
 
     from DosePredictionLib.losses import PUBLISHED_PELVIS, LossInput, WeightedSum
     from DosePredictionLib.networks import TwoStageNetwork
-    from DosePredictionLib.protocol import StructureProtocol
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)

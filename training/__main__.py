@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from DosePredictionLib.allocator import keep_freed_memory
-from DosePredictionLib.device import usable_cores
-from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.inference.allocator import keep_freed_memory
+from DosePredictionLib.inference.device import usable_cores
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .clinical import add_arguments as add_clinical_arguments
 from .clinical import run as prepare_clinical
@@ -153,7 +153,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         write_csv,
         write_json,
     )
-    from DosePredictionLib.model import DoseModel
+    from DosePredictionLib.models.dose_model import DoseModel
 
     from .distributed import is_first, ranks_joined
     from .evaluation import of_model, of_run, records_of
@@ -196,7 +196,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _card(arguments: argparse.Namespace) -> int:
-    from DosePredictionLib.model import DoseModel
+    from DosePredictionLib.models.dose_model import DoseModel
     from DosePredictionLib.schema import read_json
 
     from .export import fill_card

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .config import AugmentationConfig
 
 __all__ = ["Spatial", "draw_dropped", "draw_spatial", "moved_in_plane", "strips_of", "vary_ct"]
 
-_EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing, as in `DosePredictionLib.strips`
+_EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing, as in `DosePredictionLib.encoding.strips`
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def strips_of(
     spacing_mm: Sequence[float],
     margin_mm: float = 0.0,
 ) -> Tensor:
-    """`DosePredictionLib.strips.strip_masks` on tensors: bool `(angle, z, y, x)`.
+    """`DosePredictionLib.encoding.strips.strip_masks` on tensors: bool `(angle, z, y, x)`.
 
     Strips keep their angles in the room when a patient turns, so that a turned crop needs new ones.
 

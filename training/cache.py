@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.io import case_name
-from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .data import TrainingCase, case_paths
 

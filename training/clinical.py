@@ -37,14 +37,14 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from DosePredictionLib.case import Case
-from DosePredictionLib.device import usable_cores
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
+from DosePredictionLib.inference.device import usable_cores
 from DosePredictionLib.io.nifti import write_case_folder
-from DosePredictionLib.mapping import propose_mapping
-from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.structures.mapping import propose_mapping
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Volume
 
 if TYPE_CHECKING:  # pydicom is not there where a cache is trained on

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from DosePredictionLib.derived_inputs import derived_channels
-from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.encoding.derived import derived_channels
+from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.networks import DoseNetwork
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .cache import HEADER, Prepared, each_case, header, named_paths, read_learnable, require_ours
 from .data import DOSE_STEP_GY, TrainingCase, unpack_masks

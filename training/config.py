@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.schema import from_json, read_json

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from DosePredictionLib.errors import DosePredictionError
-from DosePredictionLib.manifest import ModelManifest
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.models.manifest import ModelManifest
 from DosePredictionLib.schema import to_json
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .config import TrainingConfig
 from .loop import Trainer, network_arguments

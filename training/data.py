@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from DosePredictionLib.encoding import EncodingSettings, encode
+from DosePredictionLib.encoding.encoder import EncodingSettings, encode
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.io import read_case
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 __all__ = ["DOSE_STEP_GY", "TrainingCase", "case_paths", "load_cases", "unpack_masks"]
 

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.evaluate import evaluate_case
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.inference.predictor import Predictor
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import build_network
-from DosePredictionLib.predict import Predictor
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 from .checkpoints import load_checkpoint

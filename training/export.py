@@ -12,11 +12,16 @@ import torch
 from torch import Tensor
 
 import DosePredictionLib
-from DosePredictionLib.checks import ModelExpectations
+from DosePredictionLib.checks.preflight import ModelExpectations
 from DosePredictionLib.errors import ModelError
-from DosePredictionLib.model import SCHEMA_VERSION, Architecture, DoseModel, ModelManifest
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import (
+    SCHEMA_VERSION,
+    Architecture,
+    DoseModel,
+    ModelManifest,
+)
 from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .config import stored_config
 from .loop import network_arguments

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import distributed, nn
 from tqdm import tqdm
 
-from DosePredictionLib.device import DTYPES
-from DosePredictionLib.encoding import network_channels
+from DosePredictionLib.encoding.encoder import network_channels
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.inference.device import DTYPES
 from DosePredictionLib.losses import LossInput, WeightedSum
 from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
-from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .checkpoints import load_checkpoint, save_checkpoint
 from .config import TrainingConfig, upgraded

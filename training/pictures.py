@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from DosePredictionLib.evaluation.dvh import dvhs
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 from .data import TrainingCase, unpack_masks

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from DosePredictionLib.encoding import mirrored_channels
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.encoding.encoder import mirrored_channels
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .augmentation import Spatial, draw_dropped, draw_spatial, moved_in_plane, strips_of, vary_ct
 from .config import TrainingConfig

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from DosePredictionLib.evaluation.scores import dvh_score_terms
 from DosePredictionLib.networks import DoseNetwork
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .data import TrainingCase, unpack_masks
 from .distributed import gathered, this_share

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .i18n import _
 
 if TYPE_CHECKING:
-    from DosePredictionLib.manifest import ModelManifest
+    from DosePredictionLib.models.manifest import ModelManifest
 
 __all__ = [
     "Card",
@@ -41,7 +41,7 @@ class Card:
 def installed_models() -> InstalledModels:
     """The models to choose from; a damaged manifest is told, not raised."""
     from DosePredictionLib.errors import DosePredictionError
-    from DosePredictionLib.manifest import installed_manifests
+    from DosePredictionLib.models.manifest import installed_manifests
 
     try:
         manifests = [manifest for _folder, manifest in installed_manifests()]

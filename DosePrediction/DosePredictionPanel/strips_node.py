@@ -9,7 +9,7 @@ import slicer
 from .i18n import _
 
 if TYPE_CHECKING:
-    from DosePredictionLib.mapping import StructureMapping
+    from DosePredictionLib.structures.mapping import StructureMapping
 
 __all__ = ["strips_node"]
 
@@ -25,10 +25,10 @@ def strips_node(ct: Any, segmentation: Any, mapping: StructureMapping, margin_mm
     """
     import numpy as np
 
+    from DosePredictionLib.encoding.strips import tangent_strips
     from DosePredictionLib.external import derive_external
-    from DosePredictionLib.protocol import StructureProtocol
     from DosePredictionLib.scene import case_from_nodes
-    from DosePredictionLib.strips import tangent_strips
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
     case = case_from_nodes(ct, segmentation).case
     protocol = StructureProtocol.load(mapping.protocol)

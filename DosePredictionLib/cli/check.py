@@ -62,7 +62,7 @@ def _with_torch() -> dict[str, Any]:
 
 
 def _memory() -> dict[str, Any]:
-    from ..device import available_memory_bytes
+    from ..inference.device import available_memory_bytes
 
     available = available_memory_bytes()
     return {"memory_available_gib": round(available / 2**30, 1) if available else None}
@@ -71,7 +71,7 @@ def _memory() -> dict[str, Any]:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from ..device import has_hardware_bf16
+    from ..inference.device import has_hardware_bf16
 
     devices = [
         {
@@ -84,7 +84,7 @@ def _devices() -> dict[str, Any]:
 
 
 def _models() -> list[dict[str, Any]]:
-    from ..model import DoseModel
+    from ..models.dose_model import DoseModel
 
     found = []
     for model in DoseModel.installed():

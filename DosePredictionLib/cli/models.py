@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..combine import combine_models
 from ..errors import ModelError
-from ..model import DoseModel, published_encoding
+from ..models.combine import combine_models
+from ..models.dose_model import DoseModel, published_encoding
 from ..networks import build_network, parameter_count
-from ..protocol import StructureProtocol
 from ..resources import model_folders
 from ..schema import to_json
+from ..structures.protocol import StructureProtocol
 from .options import add_json_option
 from .output import Output
 

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..encoding.strips import STRIP_ANGLES, tangent_strips
 from ..errors import CaseError
 from ..external import derive_external
 from ..io import case_name, read_case
-from ..mapping import map_structures
-from ..strips import STRIP_ANGLES, tangent_strips
+from ..structures.mapping import map_structures
 from ..volume import Volume
 from .options import add_case_options, chosen_mapping, protocol_of
 from .output import Output

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DosePredictionError
-from ..protocol import Role
+from ..structures.protocol import Role
 
 __all__ = ["LossInput", "StructureDoses"]
 

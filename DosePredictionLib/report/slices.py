@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..protocol import Role
+from ..structures.protocol import Role
 from .content import ReportInput, ReportStructure
 from .palette import DARK_SURFACE, difference_wash, dose_wash, readable_on, safe_color
 from .planes import Plane, choose_planes, target_order

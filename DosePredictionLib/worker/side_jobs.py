@@ -9,13 +9,13 @@ from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
-from ..checks import check_case
+from ..app.summary import prediction_summary, report_input
+from ..checks.preflight import check_case
 from ..errors import ModelError
-from ..manifest import ModelManifest, installed_manifests, read_manifest
-from ..mapping import propose_mapping
-from ..measures import MeasuredCase, measure_case_steps
-from ..protocol import StructureProtocol
-from ..summary import prediction_summary, report_input
+from ..evaluation.measures import MeasuredCase, measure_case_steps
+from ..models.manifest import ModelManifest, installed_manifests, read_manifest
+from ..structures.mapping import propose_mapping
+from ..structures.protocol import StructureProtocol
 from .exchange import read_exchanged_case, read_prediction
 from .messages import Check, Checked, Result, WriteReport
 

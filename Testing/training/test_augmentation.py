@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import centered_grid, ellipsoid
 
-from DosePredictionLib.strips import STRIP_ANGLES, strip_masks
+from DosePredictionLib.encoding.strips import STRIP_ANGLES, strip_masks
 from training.augmentation import Spatial, draw_spatial, moved_in_plane, strips_of, vary_ct
 from training.config import AugmentationConfig
 

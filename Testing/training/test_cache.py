@@ -18,11 +18,11 @@ import torch
 from runs import run, tiny
 from support import OPENKBP_SAMPLE
 
-from DosePredictionLib.derived_inputs import DerivedInputs
+from DosePredictionLib.encoding.derived import DerivedInputs
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.losses import LossTerm
-from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.schema import from_json, to_json
+from DosePredictionLib.structures.protocol import StructureProtocol
 from training.__main__ import main
 from training.cache import open_cache, prepare
 from training.checkpoints import save_checkpoint

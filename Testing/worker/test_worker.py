@@ -26,7 +26,7 @@ from DosePredictionLib.errors import (
     WorkerTimeoutError,
 )
 from DosePredictionLib.evaluation.dvh import dvh
-from DosePredictionLib.predict import predict
+from DosePredictionLib.inference.predictor import predict
 from DosePredictionLib.worker.client import WorkerClient
 from DosePredictionLib.worker.exchange import new_scratch, read_prediction, write_case
 from DosePredictionLib.worker.launch import worker_launch

@@ -7,8 +7,8 @@ angles in the room when a patient turns.
 
 from __future__ import annotations
 
-from DosePredictionLib.derived_inputs import DerivedInputs
-from DosePredictionLib.encoding import EncodingSettings, GridSettings
+from DosePredictionLib.encoding.derived import DerivedInputs
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.losses import LossTerm
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 

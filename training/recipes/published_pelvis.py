@@ -7,7 +7,7 @@ of the peak rate, 1e-6.
 
 from __future__ import annotations
 
-from DosePredictionLib.encoding import EncodingSettings, GridSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.losses import PUBLISHED_PELVIS
 from training.config import AugmentationConfig, TrainingConfig
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 from training.__main__ import load_recipe
 from training.cache import open_cache
 from training.data import TrainingCase, unpack_masks

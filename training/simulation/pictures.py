@@ -20,7 +20,7 @@ from PIL import Image
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.io import read_case
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 __all__ = ["draw_cases", "main"]
 

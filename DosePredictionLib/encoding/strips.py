@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import GeometryError
-from .volume import Grid, Volume
+from ..errors import GeometryError
+from ..volume import Grid, Volume
 
 __all__ = ["STRIP_ANGLES", "StripSettings", "mirrored_angle", "strip_masks", "tangent_strips"]
 

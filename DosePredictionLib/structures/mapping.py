@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import MappingError
-from .findings import Finding, worst_first
+from ..errors import MappingError
+from ..findings import Finding, worst_first
+from ..schema import read_json
 from .names import (
     OTHER_VOLUMES,
     TargetName,
@@ -38,7 +39,6 @@ from .names import (
     same_name,
 )
 from .protocol import Channel, StructureProtocol
-from .schema import read_json
 
 __all__ = [
     "ChannelMatch",

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .errors import PredictionCancelled, PredictionError
-from .networks import DoseNetwork
+from ..errors import PredictionCancelled, PredictionError
+from ..networks import DoseNetwork
 
 __all__ = ["Cancelled", "Progress", "run_tiled", "run_whole", "tile_starts", "watched"]
 

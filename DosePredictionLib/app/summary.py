@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import __version__
-from .case import Case
-from .findings import Finding
-from .mapping import StructureMapping, find_structure
-from .names import fit_name, is_related
-from .protocol import Channel, StructureProtocol
-from .schema import to_json
-from .volume import Volume
+from .. import __version__
+from ..case import Case
+from ..findings import Finding
+from ..schema import to_json
+from ..structures.mapping import StructureMapping, find_structure
+from ..structures.names import fit_name, is_related
+from ..structures.protocol import Channel, StructureProtocol
+from ..volume import Volume
 
 if TYPE_CHECKING:
-    from .evaluation.goals import GoalSet
-    from .prediction import Prediction
-    from .report import ReportInput, ReportStructure
+    from ..evaluation.goals import GoalSet
+    from ..prediction import Prediction
+    from ..report import ReportInput, ReportStructure
 
 __all__ = [
     "STATEMENT",
@@ -102,9 +102,9 @@ def prediction_summary(
         goals: what it is judged by; `suiting`: the shipped set that suits the protocol and the
             prescription, if there is one.
     """
-    from .evaluation.dvh import dvhs
-    from .evaluation.evaluate import endpoints_of, evaluate_case, judge_goals
-    from .evaluation.goals import GoalSet
+    from ..evaluation.dvh import dvhs
+    from ..evaluation.evaluate import endpoints_of, evaluate_case, judge_goals
+    from ..evaluation.goals import GoalSet
 
     model, case = prediction.model, prediction.case
     named = scored_structures(case, model.protocol, prediction.mapping)
@@ -170,7 +170,7 @@ def report_structures(
     named: Mapping[str, tuple[Volume, Channel | None]], external: Volume
 ) -> list[ReportStructure]:
     """The protocol's structures as the report shows them; `external` where none was drawn."""
-    from .report import ReportStructure
+    from ..report import ReportStructure
 
     structures = [
         ReportStructure(channel.label, channel.color, mask, channel.role, name)
@@ -185,7 +185,7 @@ def report_structures(
 
 def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportInput:
     """What the report shows of a prediction; `summary` is that of `prediction_summary`."""
-    from .report import ReportInput
+    from ..report import ReportInput
 
     model = prediction.model
     named = scored_structures(prediction.case, model.protocol, prediction.mapping)

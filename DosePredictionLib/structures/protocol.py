@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from .errors import DosePredictionError
-from .resources import resource_path
-from .schema import from_json, read_json
+from ..errors import DosePredictionError
+from ..resources import resource_path
+from ..schema import from_json, read_json
 
 __all__ = ["Channel", "Role", "StructureProtocol"]
 

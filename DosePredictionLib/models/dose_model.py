@@ -17,9 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .checks import ModelExpectations
-from .encoding import EncodingSettings, GridSettings
-from .errors import ModelError
+from ..checks.preflight import ModelExpectations
+from ..encoding.encoder import EncodingSettings, GridSettings
+from ..errors import ModelError
+from ..networks import DoseNetwork, build_network
+from ..schema import to_json
+from ..structures.protocol import StructureProtocol
 from .manifest import (
     MANIFEST_FILE,
     SCHEMA_VERSION,
@@ -30,9 +33,6 @@ from .manifest import (
     installed_manifests,
     read_manifest,
 )
-from .networks import DoseNetwork, build_network
-from .protocol import StructureProtocol
-from .schema import to_json
 
 __all__ = [
     "Architecture",

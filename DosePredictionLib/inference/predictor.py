@@ -13,8 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .case import Case, Prescription
-from .checks import check_case
+from ..case import Case, Prescription
+from ..checks.preflight import check_case
+from ..encoding.encoder import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
+from ..errors import MemoryExhaustedError, ModelError, PredictionError
+from ..findings import Finding, worst_first
+from ..models.dose_model import DoseModel
+from ..networks import DoseNetwork, fold_batch_norm
+from ..prediction import Prediction
+from ..structures.mapping import StructureMapping, fitting_protocol, map_structures
+from ..structures.protocol import StructureProtocol
+from ..volume import Volume
 from .device import (
     DTYPES,
     Precision,
@@ -22,17 +31,8 @@ from .device import (
     resolve_device,
     resolve_precision,
 )
-from .encoding import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
 from .ensemble import RunningSpread
-from .errors import MemoryExhaustedError, ModelError, PredictionError
-from .findings import Finding, worst_first
-from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
-from .mapping import StructureMapping, fitting_protocol, map_structures
-from .model import DoseModel
-from .networks import DoseNetwork, fold_batch_norm
-from .prediction import Prediction
-from .protocol import StructureProtocol
-from .volume import Volume
+from .running import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
 
 __all__ = ["Inference", "Predictor", "default_model", "predict"]
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .case import Case, Prescription
-from .errors import CaseError
-from .external import derive_external
-from .findings import Finding, Severity, worst_first
-from .mapping import StructureMapping
-from .protocol import Channel, StructureProtocol
-from .volume import Grid, Volume
+from ..case import Case, Prescription
+from ..errors import CaseError
+from ..external import derive_external
+from ..findings import Finding, Severity, worst_first
+from ..structures.mapping import StructureMapping
+from ..structures.protocol import Channel, StructureProtocol
+from ..volume import Grid, Volume
 
 __all__ = ["ModelExpectations", "check_case"]
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from .case import Case
-from .evaluation.arrays import bounding_box
-from .evaluation.curve import VolumeCurve
-from .evaluation.dvh import Dvh, DvhRegion
-from .evaluation.goals import GoalSet, evaluate_goals
-from .evaluation.scores import bias, dose_score, dvh_score_terms, mae, mae_above
-from .evaluation.surface import MARGIN
-from .mapping import StructureMapping, find_structure
-from .prediction import Prediction
-from .protocol import StructureProtocol
-from .summary import scored_structures
-from .volume import Volume
+from ..app.summary import scored_structures
+from ..case import Case
+from ..prediction import Prediction
+from ..structures.mapping import StructureMapping, find_structure
+from ..structures.protocol import StructureProtocol
+from ..volume import Volume
+from .arrays import bounding_box
+from .curve import VolumeCurve
+from .dvh import Dvh, DvhRegion
+from .goals import GoalSet, evaluate_goals
+from .scores import bias, dose_score, dvh_score_terms, mae, mae_above
+from .surface import MARGIN
 
 __all__ = [
     "GoalResults",

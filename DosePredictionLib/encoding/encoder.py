@@ -13,15 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .case import Case
-from .derived_inputs import DerivedInputs, derived_channels, mirrored_derived
-from .errors import CaseError
-from .external import derive_external
-from .findings import Finding
-from .mapping import StructureMapping
-from .protocol import StructureProtocol
+from ..case import Case
+from ..errors import CaseError
+from ..external import derive_external
+from ..findings import Finding
+from ..structures.mapping import StructureMapping
+from ..structures.protocol import StructureProtocol
+from ..volume import Grid, Volume
+from .derived import DerivedInputs, derived_channels, mirrored_derived
 from .strips import StripSettings, mirrored_angle, strip_masks
-from .volume import Grid, Volume
 
 __all__ = [
     "EncodedCase",

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DosePredictionError
-from .evaluation.arrays import bounding_box
-from .protocol import StructureProtocol
+from ..errors import DosePredictionError
+from ..evaluation.arrays import bounding_box
+from ..structures.protocol import StructureProtocol
 
 __all__ = ["DerivedInputs", "derived_channels", "mirrored_derived", "signed_distance_mm"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .errors import ModelError
-from .model import DoseModel, Member, check_name, new_folder, write_manifest
+from ..errors import ModelError
+from .dose_model import DoseModel, Member, check_name, new_folder, write_manifest
 
 __all__ = ["combine_models"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from .errors import PredictionError
+from ..errors import PredictionError
 
 __all__ = [
     "Precision",

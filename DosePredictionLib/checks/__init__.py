@@ -1,0 +1,1 @@
+"""Checks of a case before and after a prediction."""
