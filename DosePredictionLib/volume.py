@@ -19,7 +19,7 @@ from scipy import ndimage, sparse
 
 from .errors import GeometryError
 
-__all__ = ["Grid", "Interpolation", "Volume", "slabs"]
+__all__ = ["Grid", "Interpolation", "Volume", "slabs", "to_binary"]
 
 Interpolation = Literal["linear", "nearest", "occupancy"]
 """How values are carried to another grid.
@@ -261,6 +261,16 @@ class Volume:
         if source.grid.is_axis_aligned and grid.is_axis_aligned:
             return _resample_separably(source, grid, interpolation, outside)
         return _resample_obliquely(source, grid, interpolation, outside)
+
+
+def to_binary(occupancy: NDArray) -> NDArray[np.bool_]:
+    """Occupancy of at least one half; a structure too small for that keeps its fullest voxels."""
+    if occupancy.dtype == bool:
+        return occupancy
+    highest = float(occupancy.max(initial=0.0))
+    if highest <= 0:
+        return np.zeros(occupancy.shape, dtype=bool)
+    return occupancy >= min(0.5, highest / 2)
 
 
 def _resample_separably(

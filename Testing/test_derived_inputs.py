@@ -23,7 +23,7 @@ from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.schema import from_json, to_json
-from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid
 
@@ -36,7 +36,7 @@ PLAIN = EncodingSettings(
 
 
 def encoded(case, protocol, settings):
-    return encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+    return encode(bind(case, protocol), settings)
 
 
 def test_distances_are_signed_and_anisotropic():

@@ -12,12 +12,11 @@ from DosePredictionLib.encoding.encoder import (
     GridSettings,
     decode,
     encode,
-    to_binary,
 )
 from DosePredictionLib.encoding.strips import strip_masks, tangent_strips
-from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
-from DosePredictionLib.volume import Volume
+from DosePredictionLib.volume import Volume, to_binary
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")
@@ -31,7 +30,7 @@ NATIVE = EncodingSettings(
 
 
 def encoded(case: Case, settings: EncodingSettings, protocol: StructureProtocol = PELVIS):
-    return encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+    return encode(bind(case, protocol), settings)
 
 
 def head_and_neck_case() -> Case:
@@ -165,11 +164,10 @@ def test_strips_that_came_with_the_case_are_used_and_reported(case: Case) -> Non
         for angle, strip in tangent_strips(ptv, body).items()
     }
     own = replace(case, strips=marked)
-    mapping = map_structures(list(case.structures), PELVIS)
-    used = encode(own, PELVIS, mapping, AS_IS)
+    used = encode(bind(own, PELVIS), AS_IS)
     assert np.array_equal(used.input[10], marked[0].array)
     assert "strips-from-files" in {finding.id for finding in used.findings}
-    anew = encode(own, PELVIS, mapping, AS_IS, recompute_strips=True)
+    anew = encode(bind(own, PELVIS), AS_IS, recompute_strips=True)
     assert np.array_equal(anew.input[10:], encoded(case, AS_IS).input[10:])
 
 

@@ -17,7 +17,7 @@ from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings, e
 from DosePredictionLib.encoding.strips import strip_masks
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.volumes import write_volume
-from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
@@ -62,7 +62,7 @@ def main() -> None:
         started = time.perf_counter()
         case: Case = read_case(folder)
         read = time.perf_counter() - started
-        encoded = encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+        encoded = encode(bind(case, protocol), settings)
         total = time.perf_counter() - started
     write = sys.stdout.write
     write(f"CT of 512×512×200 with nine structures: read {read:.1f} s, encoded onto ")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from DosePredictionLib.encoding.encoder import EncodingSettings, encode
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.io import read_case
-from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 __all__ = ["DOSE_STEP_GY", "TrainingCase", "case_paths", "load_cases", "unpack_masks"]
@@ -57,8 +57,8 @@ class TrainingCase:
         case = read_case(path)
         if case.plan_dose is None:
             raise CaseError(f"{path} has no plan dose to learn from.")
-        mapping = map_structures(list(case.structures), protocol)
-        encoded = encode(case, protocol, mapping, settings)
+        required = [channel.name for channel in protocol.channels if channel.required]
+        encoded = encode(bind(case, protocol, required=required), settings)
         bits = np.zeros(encoded.grid.shape, dtype=np.uint32)
         masks = len(protocol.inputs) + len(settings.strips.angles)
         for index, mask in enumerate(encoded.input[1 : 1 + masks]):

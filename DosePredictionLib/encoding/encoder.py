@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from ..case import Case
 from ..errors import CaseError
-from ..external import derive_external
 from ..findings import Finding
-from ..structures.mapping import StructureMapping
+from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
-from ..volume import Grid, Volume
+from ..volume import Grid, Volume, to_binary
 from .derived import DerivedInputs, derived_channels, mirrored_derived
 from .strips import StripSettings, mirrored_angle, strip_masks
 
@@ -33,7 +32,6 @@ __all__ = [
     "model_grid",
     "network_channels",
     "scale_ct",
-    "to_binary",
 ]
 
 AIR_HU = -1000.0
@@ -106,9 +104,7 @@ class EncodedCase:
 
 
 def encode(
-    case: Case,
-    protocol: StructureProtocol,
-    mapping: StructureMapping,
+    bound: BoundCase,
     settings: EncodingSettings,
     divisor: int = 16,
     recompute_strips: bool = False,
@@ -116,6 +112,7 @@ def encode(
     """Carry a case onto the model's grid and stack the network's channels.
 
     Args:
+        bound: a case bound to the model's protocol.
         divisor: what the network divides its input by; the grid is padded to multiples of it.
         recompute_strips: ignore strip masks that came with the case.
 
@@ -123,27 +120,25 @@ def encode(
         CaseError: no target voxel is left to centre the grid on.
     """
     findings: list[Finding] = []
-    external = _external(case, protocol, mapping)
-    targets = [
-        case.structures[name]
-        for channel in protocol.targets
-        if (name := mapping.structure(channel.name)) is not None
-    ]
+    case, external, targets = bound.case, bound.external, bound.targets
     grid = model_grid(case, targets, external, settings.grid, divisor)
     findings += _grid_findings(case.grid, grid, targets)
     ct = case.ct
     if settings.air_outside_external:
         ct = ct.with_array(np.where(external.array, ct.array, ct.array.dtype.type(AIR_HU)))
     ct_channel = scale_ct(ct.resampled_to(grid, "linear", outside=AIR_HU).array, settings)
-    masks = _mask_channels(case, protocol, mapping, grid, settings)
+    masks = _mask_channels(bound, grid, settings)
     # Where a channel is the external contour, body and channel are one and the same.
     body = to_binary(external.resampled_to(grid, "occupancy").array)
-    strips = _strip_channels(
-        case, protocol, masks, body, grid, settings, findings, recompute_strips
-    )
-    fine_masks = _fine_masks(case, protocol, mapping, grid, settings.derived)
+    strips = _strip_channels(bound, masks, body, grid, settings, findings, recompute_strips)
+    fine_masks = _fine_masks(bound, grid, settings.derived)
     derived = derived_channels(
-        masks, grid.spacing, protocol, settings.derived, settings.dose_scale_gy, fine_masks
+        masks,
+        grid.spacing,
+        protocol_of(bound),
+        settings.derived,
+        settings.dose_scale_gy,
+        fine_masks,
     )
     stacked = np.concatenate([ct_channel[None], masks, strips.astype(np.float32), derived])
     return EncodedCase(stacked, body, grid, external, tuple(findings))
@@ -194,16 +189,6 @@ def scale_ct(hu: NDArray, settings: EncodingSettings) -> NDArray[np.float32]:
     """HU clipped to the window and scaled to 0…1."""
     low, high = settings.ct_window_hu
     return (np.clip(hu.astype(np.float32), low, high) - np.float32(low)) / np.float32(high - low)
-
-
-def to_binary(occupancy: NDArray) -> NDArray[np.bool_]:
-    """Occupancy of at least one half; a structure too small for that keeps its fullest voxels."""
-    if occupancy.dtype == bool:
-        return occupancy
-    highest = float(occupancy.max(initial=0.0))
-    if highest <= 0:
-        return np.zeros(occupancy.shape, dtype=bool)
-    return occupancy >= min(0.5, highest / 2)
 
 
 def model_grid(
@@ -309,23 +294,19 @@ def _grid_findings(case_grid: Grid, grid: Grid, targets: list[Volume]) -> list[F
     return findings
 
 
-def _external(
-    case: Case,
-    protocol: StructureProtocol,
-    mapping: StructureMapping,
-) -> Volume:
-    """The mapped external contour, or one derived from the CT."""
-    channel = protocol.external
-    name = mapping.structure(channel.name) if channel is not None else None
-    if name is not None:
-        return case.structures[name].with_array(to_binary(case.structures[name].array))
-    return derive_external(case.ct)
+def protocol_of(bound: BoundCase) -> StructureProtocol:
+    """The protocol of a case that a network is to see.
+
+    Raises:
+        CaseError: the case is bound to none.
+    """
+    if bound.protocol is None:
+        raise CaseError(f"{bound.case.name} fits no protocol: no network can see it.")
+    return bound.protocol
 
 
 def _mask_channels(
-    case: Case,
-    protocol: StructureProtocol,
-    mapping: StructureMapping,
+    bound: BoundCase,
     grid: Grid,
     settings: EncodingSettings,
 ) -> NDArray[np.float32]:
@@ -333,48 +314,46 @@ def _mask_channels(
 
     Clinical targets are nested, levels here are disjoint: the higher level wins.
     """
+    protocol = protocol_of(bound)
     masks = np.zeros((len(protocol.inputs), *grid.shape), dtype=np.float32)
     for channel_mask, channel in zip(masks, protocol.inputs, strict=True):
-        name = mapping.structure(channel.name)
-        if name is not None:
-            occupancy = case.structures[name].resampled_to(grid, "occupancy").array
+        mask = bound.mask(channel.name)
+        if mask is not None:
+            occupancy = mask.resampled_to(grid, "occupancy").array
             channel_mask[:] = to_binary(occupancy) if settings.masks == "binary" else occupancy
     levels = sorted(
         (c for c in protocol.targets if c.level_gy is not None), key=lambda c: -(c.level_gy or 0)
     )
     taken = np.zeros(grid.shape, dtype=np.float32)
     for channel in levels:
-        mask = masks[protocol.inputs.index(channel)]
-        np.minimum(mask, 1 - taken, out=mask)
-        taken += mask
+        level = masks[protocol.inputs.index(channel)]
+        np.minimum(level, 1 - taken, out=level)
+        taken += level
     return masks
 
 
 def _fine_masks(
-    case: Case,
-    protocol: StructureProtocol,
-    mapping: StructureMapping,
+    bound: BoundCase,
     grid: Grid,
     settings: DerivedInputs,
 ) -> dict[int, NDArray[np.bool_]]:
     """Masks for the distance maps, sampled more finely than the model's grid."""
     if settings.refinement == 1:
         return {}
-    fine = grid.refined(settings.refinement)
+    fine, protocol = grid.refined(settings.refinement), protocol_of(bound)
     masks = {}
     for index in settings.mapped(protocol):
-        name = mapping.structure(protocol.inputs[index].name)
+        mask = bound.mask(protocol.inputs[index].name)
         masks[index] = (
             np.zeros(fine.shape, dtype=bool)
-            if name is None
-            else case.structures[name].resampled_to(fine, "occupancy").array >= 0.5
+            if mask is None
+            else mask.resampled_to(fine, "occupancy").array >= 0.5
         )
     return masks
 
 
 def _strip_channels(
-    case: Case,
-    protocol: StructureProtocol,
+    bound: BoundCase,
     masks: NDArray[np.float32],
     body: NDArray[np.bool_],
     grid: Grid,
@@ -383,7 +362,7 @@ def _strip_channels(
     recompute: bool,
 ) -> NDArray[np.bool_]:
     """Strip channels `(angle, z, y, x)`: those that came with the case if they fit, else made."""
-    angles = settings.strips.angles
+    case, protocol, angles = bound.case, protocol_of(bound), settings.strips.angles
     stored: Mapping[int, Volume] = case.strips or {}
     if stored and not recompute:
         if all(angle in stored for angle in angles) and _same_voxels(case.grid, grid):

@@ -21,7 +21,8 @@ from ..findings import Finding, worst_first
 from ..models.dose_model import DoseModel
 from ..networks import DoseNetwork, fold_batch_norm
 from ..prediction import Prediction
-from ..structures.mapping import StructureMapping, fitting_protocol, map_structures
+from ..structures.bound import bind, empty_structures
+from ..structures.mapping import fitting_protocol
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
 from .device import (
@@ -126,15 +127,15 @@ class Predictor:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
         manifest, protocol = self.model.manifest, self.model.protocol
-        structures = self._map(case, mapping)
-        findings = [*case.findings, *structures.findings]
-        findings += check_case(case, protocol, structures, manifest.expectations)
+        required = [channel.name for channel in protocol.channels if channel.required]
+        bound = bind(case, protocol, mapping, prescription, required)
+        assert bound.mapping is not None
+        findings = list(bound.findings)
+        findings += check_case(case, protocol, bound.mapping, manifest.expectations)
         settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
         findings += told
         encoded = encode(
-            case,
-            protocol,
-            structures,
+            bound,
             settings,
             DoseNetwork.divisor,
             recompute_strips or strip_margin_mm is not None,
@@ -149,7 +150,7 @@ class Predictor:
                 f"{inference.precision}); nothing was written. Try --precision fp32."
             )
         clock.lap("inference")
-        scale, target, scaling = _prescription_scale(case, self.model)
+        scale, target, scaling = _prescription_scale(bound.prescription, self.model)
         findings += scaling
         unit_gy = np.float32(manifest.encoding.dose_scale_gy * scale)
 
@@ -165,7 +166,7 @@ class Predictor:
             case=case,
             model=self.model,
             dose=dose,
-            mapping=structures,
+            mapping=bound.mapping,
             prescription=target,
             external=encoded.external,
             findings=tuple(worst_first(_unique(findings))),
@@ -177,10 +178,6 @@ class Predictor:
             strips=strips,
             spread=spread,
         )
-
-    def _map(self, case: Case, chosen: Mapping[str, str | None] | None) -> StructureMapping:
-        empty = [name for name, mask in case.structures.items() if not mask.array.any()]
-        return map_structures(list(case.structures), self.model.protocol, chosen, empty)
 
     def infer(
         self,
@@ -319,8 +316,7 @@ def default_model(case: Case, mapping: Mapping[str, str | None] | None = None) -
         MappingError: no protocol fits; the message says what each lacked.
         ModelError: the protocol that fits has no default model.
     """
-    empty = [name for name, mask in case.structures.items() if not mask.array.any()]
-    protocol = fitting_protocol(list(case.structures), mapping, empty)
+    protocol = fitting_protocol(list(case.structures), mapping, empty_structures(case))
     for model in DoseModel.installed():
         if model.manifest.default and model.manifest.protocol == protocol.id:
             return model
@@ -370,25 +366,27 @@ def _strips(
     }
 
 
-def _prescription_scale(case: Case, model: DoseModel) -> tuple[float, Prescription, list[Finding]]:
+def _prescription_scale(
+    prescription: Prescription | None, model: DoseModel
+) -> tuple[float, Prescription, list[Finding]]:
     """By what a single-level model's dose is scaled, the prescription that results, and why."""
     expected = model.manifest.expectations
     own = Prescription(expected.prescription_gy, expected.fractions)
-    if case.prescription is None:
+    if prescription is None:
         message = f"The case has no prescription; the model's own is used ({_levels(own)})."
         return 1.0, own, [Finding("prescription-of-model", "info", message)]
     if len(own.target_gy) > 1:
-        return 1.0, case.prescription, []
-    factor = case.prescription.highest_gy / own.highest_gy
+        return 1.0, prescription, []
+    factor = prescription.highest_gy / own.highest_gy
     if abs(factor - 1) < 1e-6:
-        return 1.0, case.prescription, []
+        return 1.0, prescription, []
     finding = Finding(
         "dose-scaled",
         "info",
         f"The dose is scaled by {factor:.3f}: from the model's {own.highest_gy:g} Gy to the "
-        f"case's {case.prescription.highest_gy:g} Gy.",
+        f"case's {prescription.highest_gy:g} Gy.",
     )
-    return factor, case.prescription, [finding]
+    return factor, prescription, [finding]
 
 
 def _levels(prescription: Prescription) -> str:

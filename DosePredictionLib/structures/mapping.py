@@ -118,6 +118,7 @@ def map_structures(
     protocol: StructureProtocol,
     chosen: Mapping[str, str | None] | None = None,
     empty: Collection[str] = (),
+    required: Collection[str] | None = None,
 ) -> StructureMapping:
     """Assign structures to channels, or refuse.
 
@@ -125,13 +126,14 @@ def map_structures(
         names: the case's structures as the clinic typed them.
         chosen: channel → structure by hand, which always wins; None leaves a channel empty.
         empty: those of `names` whose mask is all zero.
+        required: channels that may not stay empty; None: those that the protocol requires.
 
     Raises:
         MappingError: a channel or structure in `chosen` does not exist; a required channel has no
             structure or an all-zero one; two structures fit one channel equally. Everything that
             is wrong is told at once, with the `--map` to type.
     """
-    mapping = propose_mapping(names, protocol, chosen, empty)
+    mapping = propose_mapping(names, protocol, chosen, empty, required)
     problems = [finding for finding in mapping.findings if finding.severity == "blocking"]
     if problems:
         raise MappingError(" ".join(f"{p.message} {p.remedy}".strip() for p in problems))
@@ -143,6 +145,7 @@ def propose_mapping(
     protocol: StructureProtocol,
     chosen: Mapping[str, str | None] | None = None,
     empty: Collection[str] = (),
+    required: Collection[str] | None = None,
 ) -> StructureMapping:
     """As `map_structures`, but what cannot be assigned is a blocking finding: for a panel.
 
@@ -151,7 +154,9 @@ def propose_mapping(
     """
     chosen = dict(chosen or {})
     _require_known(chosen, names, protocol)
-    work = _Assignment(protocol, tuple(names), frozenset(empty))
+    if required is None:
+        required = [channel.name for channel in protocol.channels if channel.required]
+    work = _Assignment(protocol, tuple(names), frozenset(empty), frozenset(required))
     for channel in protocol.channels:
         if channel.name in chosen:
             _assign_by_hand(work, channel, chosen[channel.name])
@@ -298,6 +303,7 @@ class _Assignment:
     protocol: StructureProtocol
     names: tuple[str, ...]
     empty: frozenset[str]
+    required: frozenset[str] = frozenset()
     matches: dict[str, ChannelMatch] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
@@ -375,7 +381,9 @@ def _assign_by_hand(work: _Assignment, channel: Channel, name: str | None) -> No
     reason = "left empty by hand" if name is None else "mapped by hand"
     work.matches[channel.name] = ChannelMatch(channel.name, name, reason, automatic=False)
     if name is None:
-        severity: Literal["info", "warning"] = "warning" if channel.required else "info"
+        severity: Literal["info", "warning"] = (
+            "warning" if channel.name in work.required else "info"
+        )
         message = f"The channel {channel.name} is left empty by hand."
         work.note("channel-left-empty", severity, message, structure=channel.name)
         return
@@ -426,7 +434,7 @@ def _leave_empty(work: _Assignment, channel: Channel) -> None:
     zero = _all_zero(work, channel)
     if zero:
         _tell_all_zero(work, channel, zero)
-    elif channel.required:
+    elif channel.name in work.required:
         _refuse_missing(work, channel)
     elif channel.network_input:
         message = f"No structure fits the channel {channel.name} ({channel.label}); it stays empty."
@@ -449,7 +457,7 @@ def _all_zero(work: _Assignment, channel: Channel) -> list[str]:
 
 def _tell_all_zero(work: _Assignment, channel: Channel, names: Sequence[str]) -> None:
     """An all-zero structure is refused in a required channel, and counts as missing elsewhere."""
-    if channel.required:
+    if channel.name in work.required:
         message = f"{_listed(names)} for the required channel {channel.name} is all-zero."
         remedy = f"Contour it, or map another structure: {_map_option(channel.name, 'NAME')}."
         work.refuse(channel, "structure-empty", message, remedy)
