@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 import DosePredictionLib
-from DosePredictionLib.checks.preflight import ModelExpectations
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.files import write_json
 from DosePredictionLib.models.dose_model import (
@@ -20,6 +19,7 @@ from DosePredictionLib.models.dose_model import (
     DoseModel,
     ModelManifest,
 )
+from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.models.manifest import MANIFEST_FILE
 from DosePredictionLib.schema import read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol

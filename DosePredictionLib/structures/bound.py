@@ -17,11 +17,17 @@ from ..errors import MappingError
 from ..external import derive_external
 from ..findings import Finding
 from ..volume import Volume, to_binary
-from .mapping import StructureMapping, find_structure, fitting_protocol, map_structures
+from .mapping import (
+    StructureMapping,
+    find_structure,
+    fitting_protocol,
+    map_structures,
+    propose_mapping,
+)
 from .names import fit_name, is_related
 from .protocol import Channel, Role, StructureProtocol
 
-__all__ = ["BoundCase", "BoundStructure", "bind", "empty_structures"]
+__all__ = ["BoundCase", "BoundStructure", "bind", "empty_structures", "propose_binding"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +175,6 @@ def bind(
             two structures fit one channel equally.
     """
     names, empty = list(case.structures), empty_structures(case)
-    findings = list(case.findings)
     if protocol is None:
         try:
             protocol = fitting_protocol(names, mapping, empty)
@@ -177,17 +182,47 @@ def bind(
             if mapping:
                 raise
             message = f"No protocol fits: every structure stands for itself. {exception}"
-            findings.append(Finding("no-protocol", "info", message))
-            own = prescription or case.prescription
-            return BoundCase(case, None, None, own, tuple(findings))
-    bound = map_structures(names, protocol, mapping, empty, required)
-    chosen = _by_channel(prescription or case.prescription, bound)
-    return BoundCase(case, protocol, bound, chosen, (*findings, *bound.findings))
+            findings = (*case.findings, Finding("no-protocol", "info", message))
+            return BoundCase(case, None, None, prescription or case.prescription, findings)
+    return _bound(
+        case,
+        protocol,
+        map_structures(names, protocol, mapping, empty, required),
+        prescription,
+    )
+
+
+def propose_binding(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: Mapping[str, str | None] | None = None,
+    prescription: Prescription | None = None,
+    required: Collection[str] = (),
+) -> BoundCase:
+    """As `bind`, but what cannot be assigned is a blocking finding: for a panel.
+
+    Raises:
+        MappingError: a chosen channel or structure does not exist, or is used twice.
+    """
+    proposed = propose_mapping(
+        list(case.structures), protocol, mapping, empty_structures(case), required
+    )
+    return _bound(case, protocol, proposed, prescription)
 
 
 def empty_structures(case: Case) -> list[str]:
     """Structures without a voxel."""
     return [name for name, mask in case.structures.items() if not mask.array.any()]
+
+
+def _bound(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: StructureMapping,
+    prescription: Prescription | None,
+) -> BoundCase:
+    chosen = _by_channel(prescription or case.prescription, mapping)
+    return BoundCase(case, protocol, mapping, chosen, (*case.findings, *mapping.findings))
 
 
 def _by_channel(

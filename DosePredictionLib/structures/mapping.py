@@ -153,7 +153,7 @@ def propose_mapping(
     chosen = dict(chosen or {})
     _require_known(chosen, names, protocol)
     if required is None:
-        required = [channel.name for channel in protocol.channels if channel.required]
+        required = protocol.required
     work = _Assignment(protocol, tuple(names), frozenset(empty), frozenset(required))
     for channel in protocol.channels:
         if channel.name in chosen:
