@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -419,6 +420,35 @@ def test_a_full_size_ct_is_checked_in_two_seconds() -> None:
     findings = check_case(bound, CARD)
     assert time.process_time() - start < 2.0
     assert [f.id for f in findings if f.severity != "info"] == ["spacing-out-of-range"]
+
+
+def test_a_whole_femur_in_a_head_is_told_with_its_size() -> None:
+    masks = structures()
+    assert "femur-not-head" not in check(case_of(masks=masks))
+    masks["FemurHead_L"] = np.zeros(GRID.shape, bool)
+    masks["FemurHead_L"][:, 20:34, 60:74] = True
+    finding = check(case_of(masks=masks))["femur-not-head"]
+    assert finding.structure == "FemurHead_L" and re.search(
+        r"\d+ cc and is \d+ mm", finding.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "blocks"),
+    [
+        (["PTV", "urinary_bladder", "colon", "femur_left", "femur_right"], True),
+        (["PTV70", "Bladder", "Rectum"], True),
+        (["PTV", "Bladder", "SpinalCord"], False),  # an organ of the model is there
+        (["PTV70", "Bladder"], False),  # one organ tells little
+        (["PTV70", "Liver", "Heart"], False),
+    ],
+)
+def test_a_model_of_another_body_site_blocks(names: list[str], blocks: bool) -> None:
+    ball = structures()["PTV"]
+    case = case_of(masks={name: ball for name in names})
+    protocol = StructureProtocol.load("openkbp")
+    findings = check_case(bind(case, protocol, {"PTV70": names[0]}))
+    assert ("model-of-another-site" in {f.id for f in findings}) == blocks
 
 
 # --- After the prediction ----------------------------------------------------------------------

@@ -54,7 +54,7 @@ def as_mapping(
         MappingError: the file cannot be read, or is given without a model.
     """
     from DosePredictionLib.errors import MappingError
-    from DosePredictionLib.structures.mapping import read_mapping
+    from DosePredictionLib.structures.mapping_files import read_mapping
 
     if mapping is None:
         return {}

@@ -16,8 +16,10 @@ from ..models.expectations import ModelExpectations
 from ..structures.bound import BoundCase
 from ..volume import Volume
 from .anatomical_order import check_anatomical_order
+from .body_site import OTHER_SITE, check_body_site
 from .couch import check_couch
 from .ct_length import check_ct_length
+from .femoral_heads import check_femoral_heads
 from .gaps import check_gaps
 from .hounsfield import check_hounsfield
 from .metal import check_metal
@@ -75,6 +77,8 @@ CHECKS: tuple[Check, ...] = (
             "external-missing": _INFO,
         },
     ),
+    Check(check_body_site, {OTHER_SITE: ("blocking",)}),
+    Check(check_femoral_heads, {"femur-not-head": _WARNING}),
     Check(check_gaps, {"structure-gaps": _WARNING}),
     Check(check_overlaps, {"structures-overlap": _WARNING}),
     Check(check_sides, {"left-right-swapped": _WARNING}),

@@ -10,6 +10,8 @@ __all__ = [
     "CT_BEYOND_TARGET_MM",
     "CUT_AREA_SHARE",
     "DENSER_THAN_TISSUE_HU",
+    "FEMORAL_HEAD_CC",
+    "FEMORAL_HEAD_MM",
     "MAY_OVERLAP",
     "METAL_CC",
     "METAL_CELL_MM",
@@ -61,6 +63,9 @@ PRESCRIPTION_SHARE = 0.15
 SPACING_TOLERANCE = 0.01
 TARGET_DOSE_SHARE = 0.2
 BEYOND_HU_CC = 1.0
+# Heads with part of the neck have 40 to 110 cc and reach down to the lesser trochanter at most.
+FEMORAL_HEAD_CC = 160.0
+FEMORAL_HEAD_MM = 110.0
 
 # Organs that share voxels by definition: marrow fills the femoral heads and surrounds the canal.
 MAY_OVERLAP = frozenset(

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Literal
 
 from ..case import Case, Prescription
-from ..errors import MappingError
+from ..errors import NoProtocolError
 from ..external import derive_external
 from ..findings import Finding
 from ..volume import Volume, to_binary
@@ -177,10 +177,8 @@ def bind(
     names, empty = list(case.structures), empty_structures(case)
     if protocol is None:
         try:
-            protocol = fitting_protocol(names, mapping, empty)
-        except MappingError as exception:
-            if mapping:
-                raise
+            protocol = fitting_protocol(names, mapping, empty, required)
+        except NoProtocolError as exception:
             message = f"No protocol fits: every structure stands for itself. {exception}"
             findings = (*case.findings, Finding("no-protocol", "info", message))
             return BoundCase(case, None, None, prescription or case.prescription, findings)
