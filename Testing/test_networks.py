@@ -16,6 +16,7 @@ from DosePredictionLib.networks import (
     fold_batch_norm,
     parameter_count,
 )
+from DosePredictionLib.networks.configs import TwoStageConfig
 from DosePredictionLib.networks.pointwise import PointwiseConv3d
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -75,13 +76,13 @@ def reference_dose(w: Weights, x: torch.Tensor, structures: int) -> tuple:
 
 
 def test_published_parameter_counts() -> None:
-    network = TwoStageNetwork(structure_channels=9)
+    network = TwoStageNetwork(TwoStageConfig(9))
     assert parameter_count(network.stage1) == 1_414_569
     assert parameter_count(network.stage2) == 5_741_185
 
 
 def test_published_key_names() -> None:
-    keys = set(TwoStageNetwork(9).state_dict())
+    keys = set(TwoStageNetwork(TwoStageConfig(9)).state_dict())
     expected = {
         "stage1.enc1.0.weight",
         "stage1.enc1.4.running_var",
@@ -264,7 +265,7 @@ def test_training_keeps_at_most_so_many_bytes_a_voxel(
     precision: str, checkpointed: bool, limit: int
 ) -> None:
     """Measured at two sizes, and carried in proportion to 64×256×256, batch 2."""
-    network = TwoStageNetwork(9, checkpoint_activations=checkpointed)
+    network = TwoStageNetwork(TwoStageConfig(9, checkpoint_activations=checkpointed))
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     sizes = ((16, 16, 16), (16, 16, 32))
     small_size, large_size = (saved_bytes(network, size, precision) for size in sizes)
@@ -276,5 +277,5 @@ def test_training_keeps_at_most_so_many_bytes_a_voxel(
 def test_an_unknown_architecture_is_named_with_those_there_are() -> None:
     with pytest.raises(ModelError, match="two_stage"):
         build_network("transformer", {})
-    with pytest.raises(ModelError, match="unexpected"):
+    with pytest.raises(ModelError, match=r"unknown entries.*depth"):
         build_network("two_stage", {"structure_channels": 9, "depth": 3})

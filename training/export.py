@@ -20,7 +20,7 @@ from DosePredictionLib.models.dose_model import (
     ModelManifest,
 )
 from DosePredictionLib.models.expectations import ModelExpectations
-from DosePredictionLib.models.manifest import MANIFEST_FILE
+from DosePredictionLib.models.manifest import MANIFEST_FILE, SCHEMA_MINOR, check_model_name
 from DosePredictionLib.schema import read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -54,6 +54,7 @@ def export_run(
     Raises:
         ModelError: the run is incomplete, or the model folder exists.
     """
+    check_model_name(name)
     config = stored_config(run)
     described = read_json(run / "data.json", ModelError)
     if not (run / checkpoint).is_file():
@@ -110,6 +111,6 @@ def fill_card(
         for case in cases
     }
     validation = {"cases": description, **figures, "per_case": per_case}
-    manifest = replace(model.manifest, validation=validation)
+    manifest = replace(model.manifest, validation=validation, schema_minor=SCHEMA_MINOR)
     write_json(model.folder / MANIFEST_FILE, to_json(manifest))
     return replace(model, manifest=manifest)

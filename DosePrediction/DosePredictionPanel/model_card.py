@@ -44,7 +44,7 @@ def installed_models() -> InstalledModels:
     from DosePredictionLib.models.manifest import installed_manifests
 
     try:
-        manifests = [manifest for _folder, manifest in installed_manifests()]
+        manifests = [model.manifest for model in installed_manifests().models]
     except DosePredictionError as error:
         return InstalledModels({}, str(error))
     ordered = sorted(manifests, key=lambda manifest: (not manifest.default, manifest.title))
