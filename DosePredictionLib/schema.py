@@ -34,6 +34,7 @@ __all__ = [
     "Pattern",
     "Range",
     "Share",
+    "field_types",
     "from_json",
     "parse_json",
     "read_json",
@@ -144,7 +145,7 @@ def validated(cls: type[T]) -> type[T]:
 
     def __post_init__(self: Any) -> None:
         reader = _Reader(DosePredictionError)
-        for name, kind in _fields(self.__class__).items():
+        for name, kind in field_types(self.__class__).items():
             place = f"{type(self).__name__}.{name}"
             object.__setattr__(self, name, reader.convert(kind, getattr(self, name), place))
         if own is not None:
@@ -161,7 +162,7 @@ def read_json(path: Path, error: type[DosePredictionError] = DosePredictionError
     except OSError as exception:
         raise error(f"{path} cannot be read: {exception.strerror}.") from exception
     except ValueError as exception:  # the syntax, the encoding, or a path that cannot be one
-        raise error(f"{path} is not valid JSON: {exception}.") from exception
+        raise error(f"{path} is no valid JSON: {exception}.") from exception
 
 
 def parse_json(text: str) -> Any:
@@ -241,7 +242,7 @@ class _Reader:
             return value
         if not isinstance(value, Mapping):
             raise self.error(f"{where} must be an object; got {_shown(value)}.")
-        kinds = _fields(kind)
+        kinds = field_types(kind)
         unknown = sorted(set(value) - set(kinds))
         if unknown and self.ignored is None:
             raise self.error(
@@ -336,8 +337,8 @@ def _of_type(kind: Any, value: Any) -> Any:
 
 
 @functools.cache
-def _fields(cls: Any) -> dict[str, Any]:
-    """The types, rules included, of a dataclass's fields by their names."""
+def field_types(cls: Any) -> Mapping[str, Any]:
+    """The types of a dataclass's fields by their names, rules included."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -21,13 +21,15 @@ from DosePredictionLib.models.dose_model import (
 )
 from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.models.manifest import MANIFEST_FILE, SCHEMA_MINOR, check_model_name
-from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.schema import Length, Name, Range, from_json, read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .config import stored_config
 from .loop import network_arguments
 
-__all__ = ["CARD_FIGURES", "export_run", "fill_card"]
+__all__ = ["CARD_FIGURES", "Evaluated", "ScoredCase", "export_run", "fill_card", "read_evaluated"]
+
+ErrorGy = Annotated[float, Range(0, 1000)]
 
 CARD_FIGURES = ("dose_score_gy", "dvh_score_gy", "mae_body_gy", "mae_above_5gy_gy", "ssim")
 
@@ -98,16 +100,45 @@ def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.half() if value.dim() > 1 else value for name, value in weights.items()}
 
 
+@dataclass(frozen=True)
+class ScoredCase:
+    """What a card needs of a case's scores; None: not defined."""
+
+    case: Name
+    dose_score_gy: ErrorGy | None = None
+    dvh_score_gy: ErrorGy | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a card needs of the object that `evaluate --cohort --json` prints."""
+
+    summary: dict[str, Any]
+    cases: Annotated[tuple[ScoredCase, ...], Length(1, 100_000)]
+
+
+def read_evaluated(path: Path) -> Evaluated:
+    """A cohort's figures from a file.
+
+    Raises:
+        ModelError: it cannot be read, or is no evaluation of a cohort.
+    """
+    return from_json(Evaluated, read_json(path, ModelError), str(path), ModelError, ignored=[])
+
+
 def fill_card(
     model: DoseModel,
     summary: Mapping[str, Any],
-    cases: Sequence[Mapping[str, Any]],
+    cases: Sequence[ScoredCase],
     description: str,
 ) -> DoseModel:
     """Write a cohort's figures, as `evaluate --cohort --json` printed them, into the card."""
     figures = {key: summary[key] for key in CARD_FIGURES if key in summary}
     per_case = {
-        case["case"]: {key: round(case[key], 4) for key in ("dose_score_gy", "dvh_score_gy")}
+        case.case: {
+            "dose_score_gy": case.dose_score_gy and round(case.dose_score_gy, 4),
+            "dvh_score_gy": case.dvh_score_gy and round(case.dvh_score_gy, 4),
+        }
         for case in cases
     }
     validation = {"cases": description, **figures, "per_case": per_case}
