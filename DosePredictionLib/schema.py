@@ -114,6 +114,7 @@ Name = Annotated[str, Length(1, 200)]
 FreeText = Annotated[str, Length(0, 100_000)]
 Share = Annotated[float, Range(0, 1)]
 
+_SHOWN = 120  # characters
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
@@ -361,9 +362,10 @@ def _stated(rules: tuple[Rule, ...]) -> str:
 def _shown(value: Any) -> str:
     """A value in a message: one short line."""
     try:
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
     except ValueError:  # thousands of digits
         return "an integer that is too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _key(key: Any) -> str:

@@ -21,7 +21,7 @@ from DosePredictionLib.models.dose_model import (
 )
 from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.models.manifest import MANIFEST_FILE, SCHEMA_MINOR, check_model_name
-from DosePredictionLib.schema import Length, Name, Range, from_json, read_json, to_json
+from DosePredictionLib.schema import Length, Name, Range, from_json, read_json, to_json, validated
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .config import stored_config
@@ -101,6 +101,7 @@ def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
+@validated
 class ScoredCase:
     """What a card needs of a case's scores; None: not defined."""
 
@@ -110,6 +111,7 @@ class ScoredCase:
 
 
 @dataclass(frozen=True)
+@validated
 class Evaluated:
     """What a card needs of the object that `evaluate --cohort --json` prints."""
 

@@ -20,7 +20,7 @@ from ..case import Case, Prescription
 from ..errors import CaseError
 from ..findings import Finding
 from ..ranges import DoseGy, Fractions
-from ..schema import FreeText, Length, Name, from_json, read_json
+from ..schema import FreeText, Length, Name, from_json, read_json, validated
 from ..volume import Grid, Volume
 from .doses import dose_gaps, dose_on_grid
 from .volumes import file_stem, is_volume_file, read_volume, write_volume
@@ -44,6 +44,7 @@ _NOT_STRUCTURES = re.compile(r"(dose|pred|e2e_)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+@validated
 class _CaseDescription:
     """The content of `case.json`."""
 
