@@ -51,7 +51,7 @@ from DosePredictionLib.structures.protocol import Channel, StructureProtocol
 from training.__main__ import load_recipe, main
 from training.clinical import CohortNames
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
-from training.export import Evaluated, ScoredCase
+from training.export import Described, Evaluated, ScoredCase
 from training.overrides import overridden
 from training.simulation.cohort import Record
 from training.simulation.planning import PlanQuality
@@ -125,6 +125,7 @@ KINDS: dict[str, Any] = {
     "cohort.json": CohortSettings(45),
     "record": RECORD,
     "names.json": CohortNames("pelvis", {"Blase": "Bladder"}, {"Blase": 3}, {"Blase": "synonym"}),
+    "data.json": Described({}, "MIT", {"PTV": 45.0}, 25, "VMAT"),
     "evaluation": Evaluated({}, (ScoredCase("pt_1", 3.0, 2.0),)),
     **{f"network {name}": entry.config(9) for name, entry in ARCHITECTURES.items()},
 }
@@ -132,7 +133,7 @@ FOREIGN = {"scorecard", "evaluation"}
 """Files of other programs, and of which only a part is read: they may hold more."""
 
 FREE = {"training", "validation", "summary", "arguments", "options"}
-"""Fields of any JSON: figures to show, and arguments that a network's or a loss's own check sees."""
+"""Fields of any JSON: figures to show, and arguments that a network or a loss checks itself."""
 
 
 class Wrong(NamedTuple):

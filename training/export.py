@@ -21,17 +21,55 @@ from DosePredictionLib.models.dose_model import (
 )
 from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.models.manifest import MANIFEST_FILE, SCHEMA_MINOR, check_model_name
-from DosePredictionLib.schema import Length, Name, Range, from_json, read_json, to_json, validated
+from DosePredictionLib.ranges import DoseGy, Fractions
+from DosePredictionLib.schema import (
+    FreeText,
+    Length,
+    Name,
+    Range,
+    from_json,
+    read_json,
+    to_json,
+    validated,
+)
 from DosePredictionLib.structures.protocol import StructureProtocol
 
+from .checkpoints import load_checkpoint
 from .config import stored_config
 from .loop import network_arguments
 
-__all__ = ["CARD_FIGURES", "Evaluated", "ScoredCase", "export_run", "fill_card", "read_evaluated"]
+__all__ = [
+    "CARD_FIGURES",
+    "Described",
+    "Evaluated",
+    "ScoredCase",
+    "export_run",
+    "fill_card",
+    "read_evaluated",
+]
 
 ErrorGy = Annotated[float, Range(0, 1000)]
 
 CARD_FIGURES = ("dose_score_gy", "dvh_score_gy", "mae_body_gy", "mae_above_5gy_gy", "ssim")
+
+
+@dataclass(frozen=True)
+@validated
+class Described:
+    """What `data.json` in a run folder says for the card.
+
+    Args:
+        training: data and its citation, hardware and whatever else the card is to say.
+        licence: of the weights.
+        prescription_gy: target channel → Gy; empty: the levels of the protocol's targets.
+        fractions, technique: of the plans that were learned.
+    """
+
+    training: dict[str, Any]
+    licence: FreeText
+    prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] | None = None
+    fractions: Fractions | None = None
+    technique: Name | None = None
 
 
 def export_run(
@@ -58,18 +96,21 @@ def export_run(
     """
     check_model_name(name)
     config = stored_config(run)
-    described = read_json(run / "data.json", ModelError)
+    path = run / "data.json"
+    described = from_json(Described, read_json(path, ModelError), str(path), ModelError)
     if not (run / checkpoint).is_file():
         raise ModelError(f"{run} holds no checkpoint {checkpoint}.")
-    state = torch.load(run / checkpoint, map_location="cpu", weights_only=True)
+    state = load_checkpoint(run / checkpoint, torch.device("cpu"))
+    if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
+        raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
     protocol = StructureProtocol.load(config.protocol)
     levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
     expectations = ModelExpectations(
         spacing_mm_min=config.encoding.grid.spacing_mm_min,
         spacing_mm_max=config.encoding.grid.spacing_mm_max,
-        prescription_gy=described.get("prescription_gy") or levels,
-        fractions=described.get("fractions"),
-        technique=described.get("technique"),
+        prescription_gy=described.prescription_gy or levels,
+        fractions=described.fractions,
+        technique=described.technique,
     )
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
@@ -81,14 +122,14 @@ def export_run(
         expectations=expectations,
         weights_sha256="",
         training={
-            **described["training"],
+            **described.training,
             "steps": state["step"],
             "samples_seen": state["step"] * config.batch_size,
             "config": to_json(config),
             "code_version": DosePredictionLib.__version__,
             "torch": torch.__version__,
         },
-        licence=described["licence"],
+        licence=described.licence,
         default=default,
         mirror=mirror,
     )

@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -151,8 +152,9 @@ class DoseModel(ModelFolder):
         """Write a model folder, whole or not at all; the checksum is filled in.
 
         Raises:
-            ModelError: the folder exists.
+            ModelError: the folder exists, or a weight is NaN or infinite.
         """
+        _require_sound(weights, f"The model {manifest.name} was not written")
         with new_folder(folder) as partial:
             contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
             save_file(contiguous, partial / _WEIGHTS)
@@ -259,7 +261,9 @@ def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
     if not checkpoint.is_file():
         raise ModelError(f"There is no checkpoint {checkpoint}.")
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's protocol, before our own line
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exception:
         raise ModelError(
             f"{checkpoint} holds more than tensors and would execute code when opened; it is "
@@ -276,16 +280,16 @@ def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
             f"{checkpoint} holds no state dict: expected one bare, or under 'model' or "
             "'model_state_dict'."
         )
-    _require_plain(content, checkpoint)
+    _require_sound(content, str(checkpoint))
     # A network trained under DistributedDataParallel carries this prefix.
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
 
 
-def _require_plain(weights: Mapping[Any, Tensor], checkpoint: Path) -> None:
+def _require_sound(weights: Mapping[Any, Tensor], source: str) -> None:
     """Refuse names that are no texts, and tensors that do not hold finite values of their own."""
     for name, tensor in weights.items():
         if not isinstance(name, str):
-            raise ModelError(f"{checkpoint} calls a weight {name!r}: names of weights are texts.")
+            raise ModelError(f"{source} calls a weight {name!r}: names of weights are texts.")
         if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
             fault = f"is stored as {tensor.layout} of {tensor.dtype}"
         elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -296,7 +300,7 @@ def _require_plain(weights: Mapping[Any, Tensor], checkpoint: Path) -> None:
             fault = "holds NaN or infinite values"
         else:
             continue
-        raise ModelError(f"{checkpoint} is not sound: {name} {fault}. Export it again.")
+        raise ModelError(f"{source}: the weight {name} {fault}. Save it again.")
 
 
 def _two_stage_arguments(
