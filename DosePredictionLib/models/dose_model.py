@@ -269,8 +269,8 @@ def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
             f"{checkpoint} holds more than tensors and would execute code when opened; it is "
             "refused. Ask its author for a plain state dict."
         ) from exception
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as exception:
-        reason = str(exception).splitlines()[0]
+    except Exception as exception:  # what a damaged file makes of torch's reader
+        reason = (str(exception) or type(exception).__name__).splitlines()[0]
         raise ModelError(f"{checkpoint} is not a readable checkpoint: {reason}.") from exception
     for key in ("model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
