@@ -28,7 +28,7 @@ from tqdm import tqdm
 from DosePredictionLib.encoding.derived import derived_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
-from DosePredictionLib.networks import DoseNetwork
+from DosePredictionLib.networks.configs import NetworkConfig
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .cache import HEADER, Prepared, each_case, header, named_paths, read_learnable, require_ours
@@ -137,7 +137,7 @@ def unpack(
     ct = np.zeros(shape, dtype=np.float32)
     ct[region] = packed["ct"] / np.float32(_ct_levels(settings))
     dose_gy = (_sums(packed["dose"]) * DOSE_STEP_GY).astype(np.float32)
-    size = [-(-edge // DoseNetwork.divisor) * DoseNetwork.divisor for edge in shape]
+    size = [-(-edge // NetworkConfig.divisor) * NetworkConfig.divisor for edge in shape]
     start = [(edge - whole) // 2 for edge, whole in zip(shape, size, strict=True)]
     ct, bits, dose_gy, region, body = (
         cut(each, start, size) for each in (ct, bits, dose_gy, region, body)

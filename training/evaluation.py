@@ -76,7 +76,7 @@ def of_run(run: Path, checkpoint: str, device: torch.device) -> Candidate:
         raise DosePredictionError(f"{run} holds no checkpoint {checkpoint}.")
     network = build_network(config.network.architecture, network_arguments(config, protocol))
     network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
-    network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    network.to(device, memory_format=network.memory_format).eval()  # type: ignore[call-overload]
     scale_gy = config.encoding.dose_scale_gy
     levels_gy = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
     return Candidate(

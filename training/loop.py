@@ -43,7 +43,7 @@ __all__ = ["Trainer", "network_arguments"]
 _PICTURED = 2  # validation patients whose pictures TensorBoard shows
 
 
-def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, int]:
+def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, Any]:
     """Arguments of the recipe's network class."""
     return network_channels(protocol, config.encoding) | config.network.arguments
 
@@ -84,7 +84,7 @@ class Trainer:
         if checkpoint_activations:
             _checkpoint_activations(built)
         self.network: DoseNetwork = built.to(self.device)
-        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network.to(memory_format=self.network.memory_format)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
         self._forward: nn.Module = self.network
         if distributed.is_initialized():
@@ -156,7 +156,8 @@ class Trainer:
         self._set_training_mode()
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)
-        x = batch.input.to(self.device, memory_format=torch.channels_last_3d, non_blocking=True)
+        layout = self.network.memory_format
+        x = batch.input.to(self.device, memory_format=layout, non_blocking=True)
         with self._autocast():
             predicted = self._forward(x)
         total, parts = self.loss(

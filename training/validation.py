@@ -27,7 +27,8 @@ def network_dose_gy(
     """The network's dose `(z, y, x)`, Gy, as it comes."""
     device = next(network.parameters()).device
     masks = network.structure_channels + network.strip_channels
-    x = torch.from_numpy(case.input(masks))[None].to(device, memory_format=torch.channels_last_3d)
+    x = torch.from_numpy(case.input(masks))[None]
+    x = x.to(device, memory_format=network.memory_format)
     return network(x).final[0, 0].float().cpu().numpy() * np.float32(scale_gy)
 
 

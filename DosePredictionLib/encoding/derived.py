@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DosePredictionError
 from ..evaluation.arrays import bounding_box
+from ..schema import Range, validated
 from ..structures.protocol import StructureProtocol
 
 __all__ = ["DerivedInputs", "derived_channels", "mirrored_derived", "signed_distance_mm"]
 
 
 @dataclass(frozen=True)
+@validated
 class DerivedInputs:
     """Which channels follow the strips in a network's input. Part of the model's manifest.
 
@@ -31,9 +33,9 @@ class DerivedInputs:
     """
 
     distances: Literal["none", "targets", "all"] = "none"
-    distance_clip_mm: float = 50.0
+    distance_clip_mm: Annotated[float, Range(0, 1000, above=True)] = 50.0
     target_dose: bool = False
-    refinement: int = 1
+    refinement: Annotated[int, Range(1, 8)] = 1
 
     def mapped(self, protocol: StructureProtocol) -> list[int]:
         """Indices of the protocol's inputs that have a distance map."""

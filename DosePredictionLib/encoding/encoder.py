@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from ..case import Case
 from ..errors import CaseError
 from ..findings import Finding
+from ..ranges import CtHu, DoseGy, SizeXyz, SpacingXyzMm, require_rising
+from ..schema import FieldError, Range, validated
 from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
 from ..volume import Grid, Volume, to_binary
@@ -39,6 +41,7 @@ _TARGET_MARGIN_MM = 20.0
 
 
 @dataclass(frozen=True)
+@validated
 class GridSettings:
     """The grid that a model works on.
 
@@ -53,14 +56,26 @@ class GridSettings:
     """
 
     kind: Literal["as-is", "fixed-spacing", "native"]
-    size: tuple[int, int, int] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    spacing_mm_min: tuple[float, float, float] | None = None
-    spacing_mm_max: tuple[float, float, float] | None = None
-    reach_mm: float | None = None
+    size: SizeXyz | None = None
+    spacing_mm: SpacingXyzMm | None = None
+    spacing_mm_min: SpacingXyzMm | None = None
+    spacing_mm_max: SpacingXyzMm | None = None
+    reach_mm: Annotated[float, Range(0, 2000)] | None = None
+
+    def __post_init__(self) -> None:
+        needed = {
+            "as-is": ("size", "spacing_mm"),
+            "fixed-spacing": ("spacing_mm",),
+            "native": ("spacing_mm_min", "spacing_mm_max"),
+        }
+        for name in needed[self.kind]:
+            if getattr(self, name) is None:
+                raise FieldError(name, f"must be given for a grid of the kind {self.kind}.")
+        require_rising("spacing_mm_max", self.spacing_mm_min, self.spacing_mm_max)
 
 
 @dataclass(frozen=True)
+@validated
 class EncodingSettings:
     """How a case becomes a tensor. Part of the model's manifest.
 
@@ -76,12 +91,17 @@ class EncodingSettings:
     """
 
     grid: GridSettings
-    ct_window_hu: tuple[float, float] = (-1000.0, 1000.0)
+    ct_window_hu: tuple[CtHu, CtHu] = (-1000.0, 1000.0)
     masks: Literal["binary", "occupancy"] = "binary"
     strips: StripSettings = field(default_factory=StripSettings)
     air_outside_external: bool = False
-    dose_scale_gy: float = 70.0
+    dose_scale_gy: DoseGy = 70.0
     derived: DerivedInputs = field(default_factory=DerivedInputs)
+
+    def __post_init__(self) -> None:
+        low, high = self.ct_window_hu
+        if low >= high:
+            raise FieldError("ct_window_hu", f"must rise from low to high; got {[low, high]}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,6 +90,7 @@ class Predictor:
         self._placed: tuple[tuple[torch.device, Precision], list[DoseNetwork]] | None = None
         networks = self._networks(_Attempt(self.device, self.precision, tiled=False))
         self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)
+        self._divisor = math.lcm(*(network.divisor for network in networks))
 
     def predict(
         self,
@@ -129,13 +131,14 @@ class Predictor:
         manifest, protocol = self.model.manifest, self.model.protocol
         bound = bind(case, protocol, mapping, prescription, protocol.required)
         assert bound.mapping is not None
-        findings = [*bound.findings, *check_case(bound, manifest.expectations)]
+        findings = [*self.model.findings, *bound.findings]
+        findings += check_case(bound, manifest.expectations)
         settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
         findings += told
         encoded = encode(
             bound,
             settings,
-            DoseNetwork.divisor,
+            self._divisor,
             recompute_strips or strip_margin_mm is not None,
         )
         findings += encoded.findings
@@ -246,7 +249,7 @@ class Predictor:
     ) -> RunningSpread:
         networks = self._networks(attempt)
         x = torch.from_numpy(encoded)[None]
-        x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
+        x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=networks[0].memory_format)
         run: Callable[[DoseNetwork, Tensor, bool], Tensor] = run_whole
         slices = x.shape[2]
         if attempt.tiled:
@@ -272,7 +275,7 @@ class Predictor:
             for member in self.model.members:
                 network = fold_batch_norm(self.model.network(member))
                 network.to(attempt.device, DTYPES[attempt.precision])
-                network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+                network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
                 networks.append(network)
             self._placed = (key, networks)
         return self._placed[1]
