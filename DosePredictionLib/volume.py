@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, sparse
 
 from .errors import GeometryError
+from .geometry import bounding_box
 
-__all__ = ["Grid", "Interpolation", "Volume", "slabs", "to_binary"]
+__all__ = ["Grid", "Interpolation", "Volume", "slabs"]
 
 Interpolation = Literal["linear", "nearest", "occupancy"]
 """How values are carried to another grid.
@@ -263,16 +264,6 @@ class Volume:
         return _resample_obliquely(source, grid, interpolation, outside)
 
 
-def to_binary(occupancy: NDArray) -> NDArray[np.bool_]:
-    """Occupancy of at least one half; a structure too small for that keeps its fullest voxels."""
-    if occupancy.dtype == bool:
-        return occupancy
-    highest = float(occupancy.max(initial=0.0))
-    if highest <= 0:
-        return np.zeros(occupancy.shape, dtype=bool)
-    return occupancy >= min(0.5, highest / 2)
-
-
 def _resample_separably(
     source: Volume, grid: Grid, interpolation: Interpolation, outside: float
 ) -> Volume:
@@ -314,7 +305,7 @@ def _apply_along_axes(
     Only the block of source voxels that differ from `outside` is touched: masks are mostly empty.
     """
     result = np.full(grid.shape, outside, dtype=np.float32)
-    box = _bounding_box(array != outside)
+    box = bounding_box(array != outside)
     if box is None:
         return result
     block = array[box].astype(np.float32)
@@ -396,18 +387,6 @@ def _weight_matrix(
     matrix = sparse.coo_array((values.astype(np.float32), (rows, columns)), shape=shape).tocsr()
     matrix.eliminate_zeros()
     return matrix
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """Slices of the smallest block that holds every true voxel; None when there is none."""
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        if occupied.size == 0:
-            return None
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    return (box[0], box[1], box[2])
 
 
 def _ordered_like(volume: Volume, grid: Grid) -> Volume:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from support import OPENKBP_SAMPLE, mirrored_case, pelvis_case
 
-from DosePredictionLib.encoding.derived import DerivedInputs, derived_channels, signed_distance_mm
+from DosePredictionLib.encoding.derived import DerivedInputs, derived_channels
 from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,
@@ -20,6 +20,7 @@ from DosePredictionLib.encoding.encoder import (
     network_channels,
 )
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.geometry import signed_distance_mm
 from DosePredictionLib.io import read_case
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.schema import from_json, to_json

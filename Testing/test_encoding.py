@@ -14,9 +14,10 @@ from DosePredictionLib.encoding.encoder import (
     encode,
 )
 from DosePredictionLib.encoding.strips import strip_masks, tangent_strips
+from DosePredictionLib.mask import to_binary
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
-from DosePredictionLib.volume import Volume, to_binary
+from DosePredictionLib.volume import Volume
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")

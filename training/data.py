@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from DosePredictionLib.encoding.encoder import EncodingSettings, encode
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.io import read_case
+from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -62,10 +63,10 @@ class TrainingCase:
         bits = np.zeros(encoded.grid.shape, dtype=np.uint32)
         masks = len(protocol.inputs) + len(settings.strips.angles)
         for index, mask in enumerate(encoded.input[1 : 1 + masks]):
-            bits |= (mask > 0.5).astype(np.uint32) << np.uint32(index)
+            bits |= majority(mask).astype(np.uint32) << np.uint32(index)
         region = encoded.body
         if case.dose_mask is not None:
-            region = case.dose_mask.resampled_to(encoded.grid, "nearest").array > 0
+            region = case.dose_mask.resampled_to(encoded.grid, "nearest").touched()
         dose = case.plan_dose.resampled_to(encoded.grid, "linear").array.astype(np.float32)
         derived = encoded.input[1 + masks :].astype(np.float16)
         x, y, z = (float(mm) for mm in encoded.grid.spacing)

@@ -98,7 +98,7 @@ def record_of(candidate: Candidate, case: TrainingCase) -> dict[str, Any]:
     """What `dose-prediction evaluate` says of a case, without goals and gamma."""
     protocol = candidate.protocol
     grid = Grid(case.ct.shape[::-1], case.spacing_mm)
-    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
+    masks = unpack_masks(case.mask_bits, len(protocol.inputs)).astype(bool)
     named = {channel.name: mask for channel, mask in zip(protocol.inputs, masks, strict=True)}
     if protocol.external is not None:
         named[protocol.external.name] = case.body

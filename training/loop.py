@@ -22,6 +22,7 @@ from DosePredictionLib.encoding.encoder import network_channels
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.inference.device import DTYPES
 from DosePredictionLib.losses import LossInput, WeightedSum
+from DosePredictionLib.mask import majority
 from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
 from DosePredictionLib.schema import read_json, to_json
@@ -271,7 +272,7 @@ class Trainer:
     def _loss_input(self, batch: Batch, x: torch.Tensor, predicted: Any) -> LossInput:
         channels = self.protocol.inputs
         strips = 1 + len(channels)
-        masks = x[:, 1 : strips + len(self.config.encoding.strips.angles)] > 0.5
+        masks = majority(x[:, 1 : strips + len(self.config.encoding.strips.angles)])
         return LossInput(
             prediction=predicted.final,
             coarse=predicted.coarse,

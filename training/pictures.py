@@ -105,7 +105,7 @@ def png(picture: Picture) -> bytes:
 
 
 def _masks(case: TrainingCase, protocol: StructureProtocol) -> NDArray[np.bool_]:
-    return unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
+    return unpack_masks(case.mask_bits, len(protocol.inputs)).astype(bool)
 
 
 def _widened(box: slice, length: int) -> slice:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from DosePredictionLib.encoding.encoder import mirrored_channels
+from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .augmentation import Spatial, draw_dropped, draw_spatial, moved_in_plane, strips_of, vary_ct
@@ -123,8 +124,8 @@ class Samples(Dataset[Sample]):
         masks = torch.cat([x[1 : 1 + structures], region, body.float()])
         masks = moved_in_plane(masks, motion, spacing_mm, "nearest")
         roles = [channel.role == "target" for channel in self.protocol.inputs]
-        target = (masks[:structures][torch.tensor(roles)] > 0.5).any(0)
-        made = strips_of(target, masks[-1] > 0.5, strips.angles, spacing_mm, strips.margin_mm)
+        target = majority(masks[:structures][torch.tensor(roles)]).any(0)
+        made = strips_of(target, majority(masks[-1]), strips.angles, spacing_mm, strips.margin_mm)
         stacked = torch.cat([smooth[:1], masks[:structures], made.float(), smooth[1:-1]])
         return stacked, smooth[-1:], masks[-2:-1]
 

@@ -69,7 +69,7 @@ def _errors(
     dose: NDArray[np.float32], case: TrainingCase, protocol: StructureProtocol
 ) -> tuple[float, list[float]]:
     """Mean absolute error in the region, and the errors of the scored endpoints."""
-    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
+    masks = unpack_masks(case.mask_bits, len(protocol.inputs)).astype(bool)
     structures = {c.name: mask for c, mask in zip(protocol.inputs, masks, strict=True)}
     terms = dvh_score_terms(
         dose,

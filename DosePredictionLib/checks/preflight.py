@@ -22,6 +22,9 @@ from ..case import Case, Prescription
 from ..errors import CaseError
 from ..external import derive_external
 from ..findings import Finding, Severity, worst_first
+from ..geometry import bounding_box
+from ..hounsfield import AIR_BELOW_HU, SKIN_HU
+from ..mask import to_binary
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import Channel, StructureProtocol
 from ..volume import Grid, Volume
@@ -30,8 +33,6 @@ __all__ = ["ModelExpectations", "check_case"]
 
 _TINY_VOXELS = 10
 _COARSE_MM = 4.0
-_AIR_HU = -700.0
-_SKIN_HU = -300.0
 _PADDING_HU = -1100.0  # below air and its noise: what scanners write outside the field of view
 _TISSUE_MUST_EXCEED_HU = -200.0
 _DENSER_THAN_TISSUE_HU = 800.0
@@ -239,28 +240,20 @@ class _View:
         """
         if self.external is not None:
             return self.coarse_mask(self.external)
-        tissue = self.coarse_ct.array > _SKIN_HU
+        tissue = self.coarse_ct.array > SKIN_HU
         return np.stack([ndimage.binary_fill_holes(plane) for plane in tissue])
 
     def coarse_mask(self, region: _Region) -> NDArray[np.bool_]:
         """A structure on the coarse grid."""
-        return _thinned(self.case.structures[region.name]).array >= 0.5
+        return to_binary(_thinned(self.case.structures[region.name]).array)
 
 
 def _region(channel: Channel, name: str, volume: Volume) -> _Region | None:
     """The structure in its box; None when it is all-zero."""
-    array = volume.array
-    planes = np.flatnonzero(array.any(axis=(1, 2)))
-    if planes.size == 0:
+    box = bounding_box(volume.array)
+    if box is None:
         return None
-    z = slice(int(planes[0]), int(planes[-1]) + 1)
-    shadow = np.asarray(array[z].any(axis=0))
-    rows, columns = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
-    box = (z, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    mask = array[box]
-    if mask.dtype != bool:
-        mask = mask >= min(0.5, float(mask.max()))
-    return _Region(channel, name, box, mask, volume.grid)
+    return _Region(channel, name, box, to_binary(volume.array[box]), volume.grid)
 
 
 def _thinned(volume: Volume, keep_highest_along_y: bool = False) -> Volume:
@@ -346,7 +339,7 @@ def _check_hu_details(view: _View) -> list[Finding]:
     """Air, padding and the density of the target, for a CT that holds HU."""
     low, high = view.hu_range
     findings = []
-    if low > _AIR_HU:
+    if low > AIR_BELOW_HU:
         message = f"The CT holds no air: its lowest value is {low:g} HU, its highest {high:g} HU."
         remedy = "Check that it holds HU and is not cut inside the patient."
         findings.append(Finding("ct-without-air", "warning", message, remedy))
@@ -632,7 +625,7 @@ def _check_prone(view: _View) -> list[Finding]:
     if not patient.any():
         return []
     near = _grown(patient, grid, 12.0)
-    sheets = _wide_rows((view.densest_ct.array > _AIR_HU) & ~near, grid)
+    sheets = _wide_rows((view.densest_ct.array > AIR_BELOW_HU) & ~near, grid)
     rows = np.arange(patient.shape[1])
     area = patient.sum(axis=2)
     planes = np.flatnonzero(area.sum(axis=1))

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from ..case import Case
 from ..errors import CaseError
 from ..findings import Finding
+from ..hounsfield import AIR_HU
+from ..mask import Mask, majority
 from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
-from ..volume import Grid, Volume, to_binary
+from ..volume import Grid, Volume
 from .derived import DerivedInputs, derived_channels, mirrored_derived
 from .strips import StripSettings, mirrored_angle, strip_masks
 
@@ -34,7 +36,6 @@ __all__ = [
     "scale_ct",
 ]
 
-AIR_HU = -1000.0
 _TARGET_MARGIN_MM = 20.0
 
 
@@ -129,7 +130,7 @@ def encode(
     ct_channel = scale_ct(ct.resampled_to(grid, "linear", outside=AIR_HU).array, settings)
     masks = _mask_channels(bound, grid, settings)
     # Where a channel is the external contour, body and channel are one and the same.
-    body = to_binary(external.resampled_to(grid, "occupancy").array)
+    body = external.resampled_to(grid).binary()
     strips = _strip_channels(bound, masks, body, grid, settings, findings, recompute_strips)
     fine_masks = _fine_masks(bound, grid, settings.derived)
     derived = derived_channels(
@@ -157,7 +158,7 @@ def decode(dose_gy: NDArray[np.float32], encoded: EncodedCase, case: Case) -> Vo
         array = dose.resampled_to(case.grid, "nearest").array
     array = np.where(encoded.external.array, array, np.float32(0))
     if case.dose_mask is not None:
-        array = np.where(case.dose_mask.array > 0, array, np.float32(0))
+        array = np.where(case.dose_mask.touched(), array, np.float32(0))
     return Volume(array.astype(np.float32, copy=False), case.grid)
 
 
@@ -193,8 +194,8 @@ def scale_ct(hu: NDArray, settings: EncodingSettings) -> NDArray[np.float32]:
 
 def model_grid(
     case: Case,
-    targets: list[Volume],
-    external: Volume,
+    targets: list[Mask],
+    external: Mask,
     settings: GridSettings,
     divisor: int,
 ) -> Grid:
@@ -237,15 +238,16 @@ def _padded(extent: NDArray[np.float64], divisor: int) -> tuple[int, int, int]:
     return (sizes[0], sizes[1], sizes[2])
 
 
-def _bounds_of(masks: list[Volume]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _bounds_of(masks: list[Mask]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lowest and highest LPS coordinate of the union of masks, voxel edges included, mm."""
     corners = []
     for mask in masks:
-        occupied = mask.array > 0
-        ranges = [np.flatnonzero(occupied.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
-        if ranges[0].size:
+        box = mask.bounding_box()
+        if box is not None:
             corners.append(
-                mask.grid.cropped([int(r[0]) for r in ranges], [int(np.ptp(r)) + 1 for r in ranges])
+                mask.grid.cropped(
+                    [r.start for r in box[::-1]], [r.stop - r.start for r in box[::-1]]
+                )
             )
     if not corners:
         raise CaseError("The target has no voxels: there is nothing to predict a dose for.")
@@ -265,7 +267,7 @@ def _is_block_of(grid: Grid, block: Grid) -> bool:
     )
 
 
-def _grid_findings(case_grid: Grid, grid: Grid, targets: list[Volume]) -> list[Finding]:
+def _grid_findings(case_grid: Grid, grid: Grid, targets: list[Mask]) -> list[Finding]:
     """Whether the case was resampled, and whether the target with a margin fits the grid."""
     findings = []
     if not _is_block_of(case_grid, grid):
@@ -319,8 +321,8 @@ def _mask_channels(
     for channel_mask, channel in zip(masks, protocol.inputs, strict=True):
         mask = bound.mask(channel.name)
         if mask is not None:
-            occupancy = mask.resampled_to(grid, "occupancy").array
-            channel_mask[:] = to_binary(occupancy) if settings.masks == "binary" else occupancy
+            moved = mask.resampled_to(grid)
+            channel_mask[:] = moved.binary() if settings.masks == "binary" else moved.weights()
     levels = sorted(
         (c for c in protocol.targets if c.level_gy is not None), key=lambda c: -(c.level_gy or 0)
     )
@@ -345,9 +347,7 @@ def _fine_masks(
     for index in settings.mapped(protocol):
         mask = bound.mask(protocol.inputs[index].name)
         masks[index] = (
-            np.zeros(fine.shape, dtype=bool)
-            if mask is None
-            else mask.resampled_to(fine, "occupancy").array >= 0.5
+            np.zeros(fine.shape, dtype=bool) if mask is None else mask.resampled_to(fine).binary()
         )
     return masks
 
@@ -363,18 +363,18 @@ def _strip_channels(
 ) -> NDArray[np.bool_]:
     """Strip channels `(angle, z, y, x)`: those that came with the case if they fit, else made."""
     case, protocol, angles = bound.case, protocol_of(bound), settings.strips.angles
-    stored: Mapping[int, Volume] = case.strips or {}
+    stored: Mapping[int, Mask] = case.strips or {}
     if stored and not recompute:
         if all(angle in stored for angle in angles) and _same_voxels(case.grid, grid):
             message = "The strip masks that came with the case are used."
             findings.append(Finding("strips-from-files", "info", message))
-            reordered = [stored[angle].reordered_to_lps().array > 0 for angle in angles]
+            reordered = [stored[angle].reordered_to_lps().touched() for angle in angles]
             return np.stack(reordered)
         message = "The strip masks that came with the case do not fit the model's grid; made anew."
         findings.append(Finding("strips-recomputed", "info", message))
     target = np.zeros(grid.shape, dtype=bool)
     for channel in protocol.targets:
-        target |= masks[protocol.inputs.index(channel)] > 0.5
+        target |= majority(masks[protocol.inputs.index(channel)])
     return strip_masks(target, body, grid, angles, settings.strips.margin_mm)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError
+from ..mask import Mask
 from ..volume import Grid, Volume
 
 __all__ = ["STRIP_ANGLES", "StripSettings", "mirrored_angle", "strip_masks", "tangent_strips"]
@@ -65,7 +66,7 @@ def tangent_strips(
             "axis-aligned grid first."
         )
     ptv, body = ptv.reordered_to_lps(), body.reordered_to_lps()
-    inside_ptv, inside_body = _as_mask(ptv), _as_mask(body)
+    inside_ptv, inside_body = Mask.of(ptv).majority(), Mask.of(body).majority()
     masks = strip_masks(inside_ptv, inside_body, ptv.grid, angles, margin_mm)
     return {angle: Volume(mask, ptv.grid) for angle, mask in zip(angles, masks, strict=True)}
 
@@ -98,7 +99,3 @@ def strip_masks(
             inside = (projection >= slice_low) & (projection <= slice_high)
             np.logical_and(inside, body[index], out=mask[index])
     return masks
-
-
-def _as_mask(volume: Volume) -> NDArray[np.bool_]:
-    return volume.array if volume.array.dtype == bool else volume.array > 0.5

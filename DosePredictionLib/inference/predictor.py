@@ -18,6 +18,7 @@ from ..checks.preflight import check_case
 from ..encoding.encoder import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
+from ..mask import majority
 from ..models.dose_model import DoseModel
 from ..networks import DoseNetwork, fold_batch_norm
 from ..prediction import Prediction
@@ -359,7 +360,7 @@ def _strips(
     """The strip masks that the network received, on the case's grid."""
     angles = settings.strips.angles
     first = 1 + len(protocol.inputs)
-    masks = encoded.input[first : first + len(angles)] > 0
+    masks = majority(encoded.input[first : first + len(angles)])
     return {
         angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
         for angle, mask in zip(angles, masks, strict=True)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.__main__ import load_recipe
 from training.cache import open_cache
@@ -35,7 +36,7 @@ def mean_dose_errors(
     errors = []
     for case in test:
         middle = _middle(case, protocol)
-        body = _around(case.body.astype(np.float32), middle) > 0.5
+        body = majority(_around(case.body.astype(np.float32), middle))
         dose = _around(case.dose_gy, middle)
         errors.append(float(np.abs(mean - dose)[body].mean()))
     return errors
