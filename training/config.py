@@ -11,8 +11,16 @@ from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.schema import from_json, read_json
+from DosePredictionLib.structures.protocol import StructureProtocol
 
-__all__ = ["AugmentationConfig", "NetworkConfig", "TrainingConfig", "stored_config", "upgraded"]
+__all__ = [
+    "AugmentationConfig",
+    "NetworkConfig",
+    "TrainingConfig",
+    "model_prescription_gy",
+    "stored_config",
+    "upgraded",
+]
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,9 @@ class TrainingConfig:
         seed: of weights, order and augmentation.
         precision: of the forward pass; `fp16` scales the loss, and needs a GPU.
         deterministic: refuse algorithms whose result differs from run to run.
+        prescription_gy: target → Gy that a model of one level stands for: plans of another
+            prescription are scaled to it, as prediction scales back. Empty: the levels of the
+            protocol's targets; where there are none either, all cases must share one prescription.
     """
 
     protocol: str
@@ -110,6 +121,15 @@ class TrainingConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    prescription_gy: dict[str, float] = field(default_factory=dict)
+
+
+def model_prescription_gy(
+    config: TrainingConfig, protocol: StructureProtocol
+) -> Mapping[str, float]:
+    """What the model's dose stands for, target → Gy; empty where nothing says it."""
+    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    return config.prescription_gy or levels
 
 
 def stored_config(run: Path) -> TrainingConfig:

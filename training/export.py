@@ -23,7 +23,7 @@ from DosePredictionLib.models.dose_model import (
 from DosePredictionLib.schema import read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
-from .config import stored_config
+from .config import model_prescription_gy, stored_config
 from .loop import network_arguments
 
 __all__ = ["CARD_FIGURES", "export_run", "fill_card"]
@@ -59,11 +59,17 @@ def export_run(
         raise ModelError(f"{run} holds no checkpoint {checkpoint}.")
     state = torch.load(run / checkpoint, map_location="cpu", weights_only=True)
     protocol = StructureProtocol.load(config.protocol)
-    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    learned_gy = model_prescription_gy(config, protocol)
+    stated_gy = described.get("prescription_gy") or learned_gy
+    if learned_gy and stated_gy != learned_gy:
+        raise ModelError(
+            f"data.json states the prescription {stated_gy}, but the run learned doses of "
+            f"{dict(learned_gy)} (prescription_gy of its recipe): state the same."
+        )
     expectations = ModelExpectations(
         spacing_mm_min=config.encoding.grid.spacing_mm_min,
         spacing_mm_max=config.encoding.grid.spacing_mm_max,
-        prescription_gy=described.get("prescription_gy") or levels,
+        prescription_gy=stated_gy,
         fractions=described.get("fractions"),
         technique=described.get("technique"),
     )

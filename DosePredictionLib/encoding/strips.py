@@ -12,12 +12,19 @@ from ..errors import GeometryError
 from ..mask import Mask
 from ..volume import Grid, Volume
 
-__all__ = ["STRIP_ANGLES", "StripSettings", "mirrored_angle", "strip_masks", "tangent_strips"]
+__all__ = [
+    "EDGE_TOLERANCE",
+    "STRIP_ANGLES",
+    "StripSettings",
+    "mirrored_angle",
+    "strip_masks",
+    "tangent_strips",
+]
 
 STRIP_ANGLES = (0, 45, 90, 135)
 """Angles of the projection direction, degrees from the patient's left toward posterior."""
 
-_EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing: ties at 45° round either way
+EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing: ties at 45° round either way
 _MAX_OBLIQUITY_DEGREES = 5.0
 
 
@@ -85,7 +92,7 @@ def strip_masks(
         return masks
     slices, starts = np.unique(z, return_index=True)
     spacing_x, spacing_y, _ = grid.spacing
-    tolerance = margin_mm + _EDGE_TOLERANCE * min(spacing_x, spacing_y)
+    tolerance = margin_mm + EDGE_TOLERANCE * min(spacing_x, spacing_y)
     for mask, angle in zip(masks, angles, strict=True):
         cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
         projection = (

@@ -19,7 +19,7 @@ from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.__main__ import load_recipe
 from training.cache import open_cache
-from training.data import TrainingCase, unpack_masks
+from training.data import TrainingCase
 
 __all__ = ["main", "mean_dose_errors"]
 
@@ -43,7 +43,7 @@ def mean_dose_errors(
 
 
 def _middle(case: TrainingCase, protocol: StructureProtocol) -> NDArray[np.int64]:
-    masks = unpack_masks(np.asarray(case.mask_bits), len(protocol.inputs))
+    masks = case.labels
     targets = [index for index, channel in enumerate(protocol.inputs) if channel.role == "target"]
     center = ndimage.center_of_mass(masks[targets].max(axis=0))
     return np.rint(center).astype(np.int64)
