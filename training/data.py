@@ -23,7 +23,17 @@ from DosePredictionLib.mask import to_binary
 from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 
-__all__ = ["DOSE_STEP_GY", "TrainingCase", "case_paths", "cut", "load_cases", "unpack_masks"]
+from .config import TrainingConfig, model_prescription_gy
+
+__all__ = [
+    "DOSE_STEP_GY",
+    "TrainingCase",
+    "case_paths",
+    "cut",
+    "load_cases",
+    "require_one_prescription",
+    "unpack_masks",
+]
 
 DOSE_STEP_GY = 0.05  # finer than any score reads a dose
 _MOST_BITS = 32
@@ -224,6 +234,23 @@ def load_cases(
     count = len(paths)
     with ProcessPoolExecutor(workers) as pool:
         return list(pool.map(TrainingCase.read, paths, [protocol] * count, [settings] * count))
+
+
+def require_one_prescription(
+    cases: Sequence[TrainingCase], config: TrainingConfig, protocol: StructureProtocol
+) -> None:
+    """Refuse plans of different prescriptions where nothing says what the model's is.
+
+    Raises:
+        DosePredictionError: names the prescriptions and the setting.
+    """
+    found = sorted({case.prescription_gy for case in cases if case.prescription_gy is not None})
+    if len(found) > 1 and not model_prescription_gy(config, protocol):
+        raise DosePredictionError(
+            f"The plans are of {', '.join(f'{gy:g}' for gy in found[:-1])} and {found[-1]:g} Gy, "
+            "and nothing says which the model's dose is to stand for: set prescription_gy in the "
+            f"recipe, e.g. --set 'prescription_gy={{\"{protocol.targets[0].name}\": 45}}'."
+        )
 
 
 def unpack_masks(bits: NDArray[np.uint32], channels: int) -> NDArray[np.float32]:
