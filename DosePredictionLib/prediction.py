@@ -8,6 +8,7 @@ from functools import cached_property
 
 from .case import Case, Prescription
 from .findings import Finding
+from .mask import Mask
 from .models.manifest import ModelFolder
 from .structures.bound import BoundCase
 from .structures.mapping import StructureMapping
@@ -59,5 +60,5 @@ class Prediction:
             mapping=self.mapping,
             prescription=self.prescription,
             findings=self.findings,
-            known_external=self.external,
+            known_external=Mask.of(self.external),
         )

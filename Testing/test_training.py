@@ -30,11 +30,11 @@ from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from training.continuing import start_from_model
-from training.data import TrainingCase, load_cases, unpack_masks
+from training.data import TrainingCase, cut, load_cases, unpack_masks
 from training.export import export_run, fill_card
 from training.loop import Trainer
 from training.recipes.openkbp_two_stage import recipe as openkbp_recipe
-from training.sampling import cut, training_batches
+from training.sampling import training_batches
 from training.schedule import learning_rate_factor
 
 PELVIS = StructureProtocol.load("pelvis")

@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 
+from DosePredictionLib.mask import majority
+
 PHASES = ("forward", "loss", "strip SSIM", "backward", "metrics")
 _BATCH = 2
 _TUNED = {
@@ -93,9 +95,9 @@ def published(shape: tuple[int, int, int], device: str, steps: int) -> dict:
     clock, losses = Clock(device), []
     for _ in range(steps + 1):
         clock.start()
-        target, body = (x[:, 1:2] > 0.5).float(), (x[:, 9:10] > 0.5).float()
-        organs = [(x[:, i : i + 1] > 0.5).float() for i in range(2, 9)]
-        strips = (x[:, 10:] > 0.5).float()
+        target, body = majority(x[:, 1:2]).float(), majority(x[:, 9:10]).float()
+        organs = [majority(x[:, i : i + 1]).float() for i in range(2, 9)]
+        strips = majority(x[:, 10:]).float()
         optimizer.zero_grad(set_to_none=True)
         coarse, final = network(x)
         clock.lap("forward")
@@ -132,7 +134,7 @@ def ours(shape: tuple[int, int, int], device: str, steps: int) -> dict:
     clock, losses = Clock(device), []
     for _ in range(steps + 1):
         clock.start()
-        masks = x[:, 1:] > 0.5
+        masks = majority(x[:, 1:])
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
             coarse, final = network(x.to(memory_format=torch.channels_last_3d))

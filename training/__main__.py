@@ -19,7 +19,7 @@ from .arguments import COUNT, MINUTES, WORKERS, WORKERS_OR_NONE, Parser, field_o
 from .clinical import add_arguments as add_clinical_arguments
 from .clinical import run as prepare_clinical
 from .config import TrainingConfig
-from .data import TrainingCase
+from .data import TrainingCase, require_one_prescription
 from .simulation.command import add_arguments as add_simulate
 from .simulation.command import run as run_simulate
 
@@ -254,6 +254,7 @@ def _train(arguments: argparse.Namespace) -> int:
         validation = _cases(arguments.validation, protocol, config.encoding)
         training = _cases(arguments.training, protocol, config.encoding)
         _require_apart(training, validation)
+        require_one_prescription([*training, *validation], config, protocol)
         trainer = Trainer(
             config,
             protocol,

@@ -33,15 +33,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from tqdm import tqdm
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
+from DosePredictionLib.geometry import signed_distance_mm
 from DosePredictionLib.inference.device import usable_cores
 from DosePredictionLib.io.nifti import write_case_folder
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.schema import (
     FreeText,
     Length,
@@ -209,28 +210,12 @@ def identifier(key: bytes, *parts: str, digits: int = _HASH_DIGITS) -> str:
 def signed_distance(mask: Volume) -> NDArray[np.float16]:
     """Distance to the surface, negative inside, clipped at ±50 mm and scaled to ±1, `(z, y, x)`.
 
-    Computed on the block that lies within reach; 1 everywhere for an empty structure.
+    1 everywhere for an empty structure. The image's edge is no surface, but a structure may leave
+    the image there.
     """
-    inside = mask.array > 0.5
-    result = np.ones(inside.shape, dtype=np.float16)
-    spacing = mask.grid.spacing[::-1]
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        occupied = np.flatnonzero(inside.any(axis=others))
-        if occupied.size == 0:
-            return result
-        reach = int(np.ceil(DISTANCE_LIMIT_MM / spacing[axis])) + 1
-        box.append(slice(max(int(occupied[0]) - reach, 0), int(occupied[-1]) + 1 + reach))
-    block = inside[tuple(box)]
-    # Half a voxel on either side of the surface: between a voxel inside and one outside lies 0.
-    half = min(spacing) / 2
-    outer = ndimage.distance_transform_edt(~block, spacing) - half
-    # The image's edge is no surface, but a structure may leave the image there.
-    inner = ndimage.distance_transform_edt(block, spacing) - half
-    distance = np.where(block, -inner, outer) / DISTANCE_LIMIT_MM
-    result[tuple(box)] = np.clip(distance, -1, 1).astype(np.float16)
-    return result
+    inside = Mask.of(mask).majority()
+    distance = signed_distance_mm(inside, mask.grid.spacing, DISTANCE_LIMIT_MM)
+    return (distance / np.float32(DISTANCE_LIMIT_MM)).astype(np.float16)
 
 
 def _prepare(folder: Path, settings: CohortSettings) -> str:

@@ -12,7 +12,7 @@ from DosePredictionLib.errors import ModelError
 from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.networks.configs import ARCHITECTURES, network_config
 from DosePredictionLib.networks.configs import NetworkConfig as Channels
-from DosePredictionLib.ranges import Seed
+from DosePredictionLib.ranges import DoseGy, Seed
 from DosePredictionLib.schema import (
     FieldError,
     Length,
@@ -23,8 +23,16 @@ from DosePredictionLib.schema import (
     read_json,
     validated,
 )
+from DosePredictionLib.structures.protocol import StructureProtocol
 
-__all__ = ["AugmentationConfig", "NetworkConfig", "TrainingConfig", "stored_config", "upgraded"]
+__all__ = [
+    "AugmentationConfig",
+    "NetworkConfig",
+    "TrainingConfig",
+    "model_prescription_gy",
+    "stored_config",
+    "upgraded",
+]
 
 
 _Filters = Annotated[int, Range(1, 512)]
@@ -116,6 +124,9 @@ class TrainingConfig:
         seed: of weights, order and augmentation.
         precision: of the forward pass; `fp16` scales the loss, and needs a GPU.
         deterministic: refuse algorithms whose result differs from run to run.
+        prescription_gy: target → Gy that a model of one level stands for: plans of another
+            prescription are scaled to it, as prediction scales back. Empty: the levels of the
+            protocol's targets; where there are none either, all cases must share one prescription.
     """
 
     protocol: Annotated[str, Length(1, 4096)]
@@ -141,6 +152,7 @@ class TrainingConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         built = ARCHITECTURES[self.network.architecture].config
@@ -153,6 +165,14 @@ class TrainingConfig:
         names = [term.name for term in self.loss]
         if len(set(names)) < len(names):
             raise FieldError("loss", f"must have terms of different names; got {names}.")
+
+
+def model_prescription_gy(
+    config: TrainingConfig, protocol: StructureProtocol
+) -> Mapping[str, float]:
+    """What the model's dose stands for, target → Gy; empty where nothing says it."""
+    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    return config.prescription_gy or levels
 
 
 def stored_config(run: Path) -> TrainingConfig:

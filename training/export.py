@@ -35,7 +35,7 @@ from DosePredictionLib.schema import (
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .checkpoints import load_checkpoint
-from .config import stored_config
+from .config import model_prescription_gy, stored_config
 from .loop import network_arguments
 
 __all__ = [
@@ -104,11 +104,17 @@ def export_run(
     if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
         raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
     protocol = StructureProtocol.load(config.protocol)
-    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    learned_gy = model_prescription_gy(config, protocol)
+    stated_gy = described.prescription_gy or learned_gy
+    if learned_gy and stated_gy != learned_gy:
+        raise ModelError(
+            f"data.json states the prescription {stated_gy}, but the run learned doses of "
+            f"{dict(learned_gy)} (prescription_gy of its recipe): state the same."
+        )
     expectations = ModelExpectations(
         spacing_mm_min=config.encoding.grid.spacing_mm_min,
         spacing_mm_max=config.encoding.grid.spacing_mm_max,
-        prescription_gy=described.prescription_gy or levels,
+        prescription_gy=stated_gy,
         fractions=described.fractions,
         technique=described.technique,
     )

@@ -18,18 +18,19 @@ from numpy.typing import NDArray
 from torch import distributed, nn
 from tqdm import tqdm
 
-from DosePredictionLib.encoding.encoder import network_channels
+from DosePredictionLib.encoding.encoder import EncodingSettings, network_channels
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.files import write_json
 from DosePredictionLib.inference.device import DTYPES
 from DosePredictionLib.losses import LossInput, WeightedSum
+from DosePredictionLib.mask import majority
 from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
-from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.schema import from_json, read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .checkpoints import load_checkpoint, save_checkpoint
-from .config import TrainingConfig, upgraded
+from .config import TrainingConfig, model_prescription_gy, upgraded
 from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
@@ -75,6 +76,7 @@ class Trainer:
         checkpoint_activations: bool = False,
     ) -> None:
         self.config, self.protocol, self.run, self.workers = config, protocol, run, workers
+        self.model_gy = model_prescription_gy(config, protocol)
         self.device = torch.device(device)
         _require_possible(config, self.device)
         torch.manual_seed(config.seed)
@@ -190,7 +192,9 @@ class Trainer:
             if is_first() and case.name in shown:
                 self._show(case, dose_gy)
 
-        figures = validation_figures(self.average, cases, self.protocol, scale_gy, show)
+        figures = validation_figures(
+            self.average, cases, self.protocol, scale_gy, self.model_gy, show
+        )
         record = {"step": self.step, **self._means(), **figures}
         mae_gy = figures["validation_mae_gy"]
         better = mae_gy < self.best_gy
@@ -273,7 +277,7 @@ class Trainer:
     def _loss_input(self, batch: Batch, x: torch.Tensor, predicted: Any) -> LossInput:
         channels = self.protocol.inputs
         strips = 1 + len(channels)
-        masks = x[:, 1 : strips + len(self.config.encoding.strips.angles)] > 0.5
+        masks = majority(x[:, 1 : strips + len(self.config.encoding.strips.angles)])
         return LossInput(
             prediction=predicted.final,
             coarse=predicted.coarse,
@@ -388,6 +392,8 @@ def _write_config(path: Path, config: TrainingConfig) -> None:
     ours = to_json(config)
     if (path.parent / "last.pt").is_file() and path.is_file():
         theirs = upgraded(read_json(path))
+        if "encoding" in theirs:  # what it did not know yet had its default
+            theirs["encoding"] = to_json(from_json(EncodingSettings, theirs["encoding"]))
         changed = sorted(key for key, value in theirs.items() if ours.get(key) != value)
         if changed:
             raise DosePredictionError(

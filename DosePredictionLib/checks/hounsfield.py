@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..findings import Finding
+from ..hounsfield import AIR_BELOW_HU
 from .thresholds import (
     DENSER_THAN_TISSUE_HU,
-    NO_AIR_ABOVE_HU,
     PADDING_HU,
     TISSUE_MUST_EXCEED_HU,
 )
@@ -39,7 +39,7 @@ def _check_hu_details(view: CaseView) -> list[Finding]:
     """Air, padding and the density of the target, for a CT that holds HU."""
     low, high = view.hu_range
     findings = []
-    if low > NO_AIR_ABOVE_HU:
+    if low > AIR_BELOW_HU:
         message = f"The CT holds no air: its lowest value is {low:g} HU, its highest {high:g} HU."
         remedy = "Check that it holds HU and is not cut inside the patient."
         findings.append(Finding("ct-without-air", "warning", message, remedy))

@@ -17,7 +17,6 @@ __all__ = [
     "METAL_CELL_MM",
     "METAL_HU",
     "MUCH_METAL_CC",
-    "NO_AIR_ABOVE_HU",
     "ORDER_MM",
     "OUTSIDE_ORGAN_SHARE",
     "OUTSIDE_TARGET_CC",
@@ -29,7 +28,6 @@ __all__ = [
     "SAME_SHARE",
     "SHEET_MM",
     "SIDE_MM",
-    "SKIN_HU",
     "SPACING_TOLERANCE",
     "TARGET_DOSE_SHARE",
     "TINY_VOXELS",
@@ -38,8 +36,6 @@ __all__ = [
 
 TINY_VOXELS = 10
 COARSE_MM = 4.0
-NO_AIR_ABOVE_HU = -700.0
-SKIN_HU = -300.0
 PADDING_HU = -1100.0  # below air and its noise: what scanners write outside the field of view
 TISSUE_MUST_EXCEED_HU = -200.0
 DENSER_THAN_TISSUE_HU = 800.0

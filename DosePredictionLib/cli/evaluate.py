@@ -30,6 +30,7 @@ from ..findings import Finding
 from ..inference.device import usable_cores
 from ..io import case_name, read_case
 from ..io.doses import DOSE_GAP, read_dose
+from ..mask import to_binary
 from ..structures.mapping import StructureMapping, map_structures
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
@@ -204,7 +205,7 @@ def _body(case: Case, protocol: StructureProtocol, structures: Mapping[str, Volu
     channel = protocol.external
     if channel is not None and channel.name in structures:
         mask = structures[channel.name]
-        return mask.with_array(mask.array >= 0.5)
+        return mask.with_array(to_binary(mask.array))
     return derive_external(case.ct)
 
 

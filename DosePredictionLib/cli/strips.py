@@ -50,7 +50,7 @@ def _strips(path: Path, call: argparse.Namespace) -> list[Path]:
     for channel in protocol.targets:
         name = mapping.structure(channel.name)
         if name is not None:
-            inside = case.structures[name].array > 0.5
+            inside = case.structures[name].majority()
             target = inside if target is None else target | inside
     if target is None:
         raise CaseError(f"{case.name} has no target: map one by --map.")

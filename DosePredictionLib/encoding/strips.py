@@ -10,15 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError
+from ..mask import Mask
 from ..schema import FieldError, Length, Range, validated
 from ..volume import Grid, Volume
 
-__all__ = ["STRIP_ANGLES", "StripSettings", "mirrored_angle", "strip_masks", "tangent_strips"]
+__all__ = [
+    "EDGE_TOLERANCE",
+    "STRIP_ANGLES",
+    "StripSettings",
+    "mirrored_angle",
+    "strip_masks",
+    "tangent_strips",
+]
 
 STRIP_ANGLES = (0, 45, 90, 135)
 """Angles of the projection direction, degrees from the patient's left toward posterior."""
 
-_EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing: ties at 45° round either way
+EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing: ties at 45° round either way
 _MAX_OBLIQUITY_DEGREES = 5.0
 
 
@@ -79,7 +87,7 @@ def tangent_strips(
             "axis-aligned grid first."
         )
     ptv, body = ptv.reordered_to_lps(), body.reordered_to_lps()
-    inside_ptv, inside_body = _as_mask(ptv), _as_mask(body)
+    inside_ptv, inside_body = Mask.of(ptv).majority(), Mask.of(body).majority()
     masks = strip_masks(inside_ptv, inside_body, ptv.grid, angles, margin_mm)
     return {angle: Volume(mask, ptv.grid) for angle, mask in zip(angles, masks, strict=True)}
 
@@ -98,7 +106,7 @@ def strip_masks(
         return masks
     slices, starts = np.unique(z, return_index=True)
     spacing_x, spacing_y, _ = grid.spacing
-    tolerance = margin_mm + _EDGE_TOLERANCE * min(spacing_x, spacing_y)
+    tolerance = margin_mm + EDGE_TOLERANCE * min(spacing_x, spacing_y)
     for mask, angle in zip(masks, angles, strict=True):
         cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
         projection = (
@@ -112,7 +120,3 @@ def strip_masks(
             inside = (projection >= slice_low) & (projection <= slice_high)
             np.logical_and(inside, body[index], out=mask[index])
     return masks
-
-
-def _as_mask(volume: Volume) -> NDArray[np.bool_]:
-    return volume.array if volume.array.dtype == bool else volume.array > 0.5

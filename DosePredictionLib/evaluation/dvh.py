@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
+from ..geometry import bounding_box
+from ..mask import weights_of
 from ..volume import Volume
-from .arrays import as_array, bounding_box, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, require_finite, require_same_grid, voxel_mm
 from .curve import VolumeCurve, curve_of_cells
 from .sampling import structure_cells
 from .surface import MARGIN as SURFACE_MARGIN
@@ -201,6 +203,8 @@ class DvhRegion:
         if self._box is not None:
             self._occupancy = _checked_mask(array[self._box], name)
             self._surface = estimated_occupancy(self._occupancy)
+            if not self._occupancy.any():  # nothing but dust
+                self._box = None
 
     def dvh(self, dose: Volume) -> Dvh:
         """The DVH in a dose on the mask's grid. See `dvh`."""
@@ -294,7 +298,7 @@ def _checked_mask(mask: NDArray, name: str) -> NDArray:
             f"{name or 'The mask'} holds values from {low:g} to {high:g}: a mask is boolean, or an "
             "occupancy from 0 to 1."
         )
-    return mask.astype(np.float32) if low >= 0 and high <= 1 else np.clip(mask, 0.0, 1.0)
+    return weights_of(mask.astype(np.float32, copy=False))
 
 
 def _size_and_dose_findings(name: str, voxels: float, highest_gy: float) -> tuple[Finding, ...]:

@@ -10,11 +10,12 @@ import numpy as np
 
 from ..app.summary import scored_structures
 from ..case import Case
+from ..geometry import bounding_box
+from ..mask import Mask
 from ..prediction import Prediction
 from ..structures.mapping import StructureMapping, find_structure
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
-from .arrays import bounding_box
 from .curve import VolumeCurve
 from .dvh import Dvh, DvhRegion
 from .goals import GoalSet, evaluate_goals
@@ -219,7 +220,8 @@ def _dvh_of_voxels(dose: Volume, mask: Volume, name: str) -> Dvh:
     than a bin is wide. Of more than two million voxels every second, third … row and column
     stands for the others; volume, lowest and highest dose are of all.
     """
-    inside = mask.array > 0
+    mask = Mask.of(mask)
+    inside = mask.touched()
     step = int(np.ceil(np.sqrt(np.count_nonzero(inside) / _MOST_VOXELS)))
     thinned = (slice(None), slice(None, None, step), slice(None, None, step))
     chosen = inside[thinned]

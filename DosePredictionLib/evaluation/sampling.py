@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DosePredictionError
-from .arrays import bounding_box
+from ..geometry import bounding_box
 from .cells import cut_moments, highest_in_cut, plane_offset, unit_normals
 
 __all__ = ["Cells", "structure_cells"]

@@ -17,14 +17,15 @@ from torch import Tensor
 from ..case import Case, Prescription
 from ..checks.registry import check_case
 from ..encoding.encoder import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
+from ..encoding.prescription import prescription_factor
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
+from ..mask import majority
 from ..models.dose_model import DoseModel
 from ..networks import DoseNetwork, fold_batch_norm
 from ..prediction import Prediction
 from ..structures.bound import bind, empty_structures
 from ..structures.mapping import fitting_protocol
-from ..structures.protocol import StructureProtocol
 from ..volume import Volume
 from .device import (
     DTYPES,
@@ -161,7 +162,7 @@ class Predictor:
         dose = decoded(inference.output)
         coarse = decoded(inference.output, 1) if keep_coarse else None
         spread = None if inference.spread is None else decoded(inference.spread)
-        strips = _strips(encoded, case, protocol, settings) if keep_strips else None
+        strips = _strips(encoded, case, settings) if keep_strips else None
         clock.lap("decode")
         return Prediction(
             case=case,
@@ -354,16 +355,12 @@ def _with_strip_margin(
     return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
 
 
-def _strips(
-    encoded: EncodedCase, case: Case, protocol: StructureProtocol, settings: EncodingSettings
-) -> dict[int, Volume]:
+def _strips(encoded: EncodedCase, case: Case, settings: EncodingSettings) -> dict[int, Volume]:
     """The strip masks that the network received, on the case's grid."""
-    angles = settings.strips.angles
-    first = 1 + len(protocol.inputs)
-    masks = encoded.input[first : first + len(angles)] > 0
+    masks = majority(encoded.input[encoded.channels.indices("strips")])
     return {
         angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
-        for angle, mask in zip(angles, masks, strict=True)
+        for angle, mask in zip(settings.strips.angles, masks, strict=True)
     }
 
 
@@ -376,10 +373,8 @@ def _prescription_scale(
     if prescription is None:
         message = f"The case has no prescription; the model's own is used ({_levels(own)})."
         return 1.0, own, [Finding("prescription-of-model", "info", message)]
-    if len(own.target_gy) > 1:
-        return 1.0, prescription, []
-    factor = prescription.highest_gy / own.highest_gy
-    if abs(factor - 1) < 1e-6:
+    factor = prescription_factor(prescription.highest_gy, own.target_gy)
+    if factor == 1.0:
         return 1.0, prescription, []
     finding = Finding(
         "dose-scaled",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
+from ..mask import Mask
 from ..volume import Grid, Volume
 
 __all__ = ["DOSE_GAP", "dose_gaps", "dose_on_grid", "read_dose", "uncovered"]
@@ -57,10 +58,11 @@ def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> 
         return {}
     everywhere = Volume(np.ones(dose_grid.shape, np.uint8), dose_grid)
     covered = everywhere.resampled_to(grid, "nearest").array
+    masks = {name: Mask.of(mask) for name, mask in structures.items()}
     shares = {
-        name: float(covered[mask.array > 0].mean())
-        for name, mask in structures.items()
-        if mask.array.any()
+        name: float(covered[mask.touched()].mean())
+        for name, mask in masks.items()
+        if not mask.is_empty
     }
     return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
 

@@ -236,7 +236,7 @@ def published_encoding(protocol: StructureProtocol) -> EncodingSettings:
     if protocol.id == "pelvis":
         # The published cases fix the size alone; the spacing serves cases of any other size.
         grid = GridSettings(kind="as-is", size=(256, 256, 64), spacing_mm=(2.0, 2.0, 5.0))
-        return EncodingSettings(grid=grid, dose_scale_gy=52.0)
+        return EncodingSettings(grid=grid, masks="touched", dose_scale_gy=52.0)
     grid = GridSettings(
         kind="native", spacing_mm_min=(2.7, 2.7, 1.5), spacing_mm_max=(5.5, 5.5, 3.5)
     )

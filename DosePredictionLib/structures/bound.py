@@ -16,7 +16,7 @@ from ..case import Case, Prescription
 from ..errors import NoProtocolError
 from ..external import derive_external
 from ..findings import Finding
-from ..volume import Volume, to_binary
+from ..mask import Mask
 from .mapping import (
     StructureMapping,
     find_structure,
@@ -43,7 +43,7 @@ class BoundStructure:
 
     name: str
     source: str
-    mask: Volume
+    mask: Mask
     channel: Channel | None
 
     @property
@@ -70,7 +70,7 @@ class BoundCase:
     mapping: StructureMapping | None
     prescription: Prescription | None
     findings: tuple[Finding, ...]
-    known_external: Volume | None = None
+    known_external: Mask | None = None
 
     @cached_property
     def structures(self) -> dict[str, BoundStructure]:
@@ -78,7 +78,7 @@ class BoundCase:
 
         All-zero structures are left out.
         """
-        masks = {name: mask for name, mask in self.case.structures.items() if mask.array.any()}
+        masks = {name: mask for name, mask in self.case.structures.items() if not mask.is_empty}
         bound: dict[str, BoundStructure] = {}
         assigned = {} if self.mapping is None else self.mapping.assigned
         for channel in () if self.protocol is None else self.protocol.channels:
@@ -92,7 +92,7 @@ class BoundCase:
                 bound[name] = BoundStructure(name, name, mask, None)
         return bound
 
-    def mask(self, channel: str) -> Volume | None:
+    def mask(self, channel: str) -> Mask | None:
         """The mask in a channel; None where it is empty."""
         found = self.structures.get(channel)
         return None if found is None or found.channel is None else found.mask
@@ -102,22 +102,22 @@ class BoundCase:
         return [name for name, structure in self.structures.items() if structure.role == role]
 
     @property
-    def targets(self) -> list[Volume]:
+    def targets(self) -> list[Mask]:
         """Masks of the targets."""
         return [self.structures[name].mask for name in self.named("target")]
 
     @cached_property
-    def external(self) -> Volume:
+    def external(self) -> Mask:
         """The body, boolean: the mapped external contour, or one derived from the CT."""
         if self.known_external is not None:
             return self.known_external
         for name in self.named("external"):
             mask = self.structures[name].mask
-            return mask.with_array(to_binary(mask.array))
+            return Mask(mask.binary(), mask.grid)
         return derive_external(self.case.ct)
 
     @property
-    def region(self) -> Volume:
+    def region(self) -> Mask:
         """Where the dose score counts: the case's possible-dose mask, or the body."""
         return self.external if self.case.dose_mask is None else self.case.dose_mask
 
@@ -210,7 +210,7 @@ def propose_binding(
 
 def empty_structures(case: Case) -> list[str]:
     """Structures without a voxel."""
-    return [name for name, mask in case.structures.items() if not mask.array.any()]
+    return [name for name, mask in case.structures.items() if mask.is_empty]
 
 
 def _bound(

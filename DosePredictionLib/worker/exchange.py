@@ -375,7 +375,7 @@ def _added(before: Mapping[str, float], own: Mapping[str, float]) -> dict[str, f
 
 def _as_bool(mask: NDArray) -> NDArray:
     """Integer masks as boolean; boolean ones and occupancies as they are."""
-    return mask if mask.dtype.kind in "bf" else mask != 0
+    return mask if mask.dtype.kind in "bf" else mask.astype(bool)
 
 
 def _write_record(path: Path, record: _CaseRecord | _PredictionRecord) -> None:

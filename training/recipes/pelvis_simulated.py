@@ -22,6 +22,7 @@ recipe = TrainingConfig(
         dose_scale_gy=45.0,
         derived=DerivedInputs(distances="targets", distance_clip_mm=80.0, refinement=2),
     ),
+    prescription_gy={"PTV": 45.0},
     crop=(80, 80, 112),
     network=NetworkConfig(stage1_filters=8, stage2_filters=12),
     learning_rate=2e-3,
