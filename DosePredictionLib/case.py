@@ -10,9 +10,12 @@ import numpy as np
 from .errors import CaseError, GeometryError
 from .findings import Finding
 from .origin import DicomOrigin
-from .volume import Grid, Volume
+from .volume import Grid, Volume, to_binary
 
-__all__ = ["Case", "Prescription"]
+__all__ = ["DOSE_MASK", "Case", "Prescription"]
+
+DOSE_MASK = "possible_dose_mask"
+"""Name of the structure that says where a dose may be, whatever file, ROI or segment it is."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,16 @@ class Case:
         plan_dose: the plan's dose, Gy.
         prescription: dose per target and fractions.
         dose_mask: where a dose may be non-zero, when the data set tells (scoring only, and
-            zeroing of the output; never a network input).
+            zeroing of the output; never a network input). A structure called `DOSE_MASK` becomes
+            it, so that every reader gives the same case.
         strips: tangent strip masks that came with the case, angle in degrees → mask.
         findings: what was noticed while the case was read.
         origin: what a result in DICOM must name, when the case came from there.
 
     Raises:
         GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
-        CaseError: NaN or infinite voxels, an empty set of structures, or an occupancy outside 0…1.
+        CaseError: NaN or infinite voxels, an empty set of structures, an occupancy outside 0…1, or
+            two dose masks.
     """
 
     name: str
@@ -77,6 +82,7 @@ class Case:
     origin: DicomOrigin | None = None
 
     def __post_init__(self) -> None:
+        self._take_dose_mask()
         if min(self.ct.grid.size) < 2:
             raise GeometryError(
                 f"The CT of {self.name} has {self.ct.grid}: a volume needs at least two voxels "
@@ -94,6 +100,20 @@ class Case:
             _require_finite(self.name, label, volume)
         for structure, volume in self.structures.items():
             _require_occupancy(self.name, structure, volume)
+
+    def _take_dose_mask(self) -> None:
+        """Make the structure that is called like it the dose mask."""
+        named = [name for name in self.structures if name.lower() == DOSE_MASK]
+        if not named:
+            return
+        if len(named) > 1 or self.dose_mask is not None:
+            raise CaseError(f"{self.name} has two dose masks ({DOSE_MASK}): remove one.")
+        others = {name: mask for name, mask in self.structures.items() if name not in named}
+        mask = self.structures[named[0]]
+        _require_occupancy(self.name, named[0], mask)
+        object.__setattr__(self, "structures", others)
+        if mask.array.any():  # all-zero, it says nothing
+            object.__setattr__(self, "dose_mask", mask.with_array(to_binary(mask.array)))
 
     def _other_volumes(self) -> list[tuple[str, Volume]]:
         volumes = [(f"Structure {name}", volume) for name, volume in self.structures.items()]

@@ -12,8 +12,9 @@ from pathlib import Path
 from ..app.summary import prediction_summary, report_input
 from ..checks.preflight import check_case
 from ..errors import ModelError
-from ..evaluation.measures import MeasuredCase, measure_case_steps
+from ..evaluation.evaluate import PlanCurves, plan_curve_steps
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
+from ..structures.bound import BoundCase, empty_structures
 from ..structures.mapping import propose_mapping
 from ..structures.protocol import StructureProtocol
 from .exchange import read_exchanged_case, read_prediction
@@ -22,7 +23,7 @@ from .messages import Check, Checked, Result, WriteReport
 __all__ = ["check", "write_report"]
 
 
-def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
+def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
     """Everything that may spoil a prediction of the case; what cannot be mapped is a finding.
 
     Returns:
@@ -36,11 +37,12 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
         case = replace(case, prescription=request.prescription)
     manifest = _manifest(request.model)
     protocol = StructureProtocol.load(manifest.protocol)
-    empty = [name for name, mask in case.structures.items() if not mask.array.any()]
+    empty = empty_structures(case)
     mapping = propose_mapping(list(case.structures), protocol, request.mapping, empty)
     findings = check_case(case, protocol, mapping, manifest.expectations)
     every = dict.fromkeys([*case.findings, *mapping.findings, *findings])
-    return Checked(request.id, tuple(every)), measure_case_steps(case, protocol, mapping)
+    bound = BoundCase(case, protocol, mapping, case.prescription, tuple(every))
+    return Checked(request.id, tuple(every)), plan_curve_steps(bound)
 
 
 def write_report(request: WriteReport) -> Result:
@@ -54,7 +56,8 @@ def write_report(request: WriteReport) -> Result:
 
     case = read_exchanged_case(Path(request.case))
     prediction = read_prediction(Path(request.prediction), case)
-    summary = prediction_summary(prediction)
+    summary = prediction_summary(prediction, goals=None)
+    summary["goals"] = [dict(goal) for goal in request.goals]
     path = Path(request.path)
     write(report_input(prediction, summary), path)
     return Result(request.id, str(path), warm=True)
