@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from DosePredictionLib.cores import usable_cores
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.inference.allocator import keep_freed_memory
+from DosePredictionLib.processes import usable_cores
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .clinical import add_arguments as add_clinical_arguments

@@ -37,11 +37,11 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from DosePredictionLib.case import Case
-from DosePredictionLib.cores import usable_cores
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
 from DosePredictionLib.io.nifti import write_case_folder
+from DosePredictionLib.processes import usable_cores
 from DosePredictionLib.schema import from_json, read_json, to_json
 from DosePredictionLib.structures.mapping import propose_mapping
 from DosePredictionLib.structures.protocol import StructureProtocol

@@ -57,8 +57,7 @@ class TrainingCase:
         case = read_case(path)
         if case.plan_dose is None:
             raise CaseError(f"{path} has no plan dose to learn from.")
-        required = [channel.name for channel in protocol.channels if channel.required]
-        encoded = encode(bind(case, protocol, required=required), settings)
+        encoded = encode(bind(case, protocol, required=protocol.required), settings)
         bits = np.zeros(encoded.grid.shape, dtype=np.uint32)
         masks = len(protocol.inputs) + len(settings.strips.angles)
         for index, mask in enumerate(encoded.input[1 : 1 + masks]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,16 @@ import torch
 from torch import Tensor
 
 import DosePredictionLib
-from DosePredictionLib.checks.preflight import ModelExpectations
 from DosePredictionLib.errors import ModelError
+from DosePredictionLib.files import write_json
 from DosePredictionLib.models.dose_model import (
     SCHEMA_VERSION,
     Architecture,
     DoseModel,
     ModelManifest,
 )
+from DosePredictionLib.models.expectations import ModelExpectations
+from DosePredictionLib.models.manifest import MANIFEST_FILE
 from DosePredictionLib.schema import read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -110,9 +111,5 @@ def fill_card(
     }
     validation = {"cases": description, **figures, "per_case": per_case}
     manifest = replace(model.manifest, validation=validation)
-    path = model.folder / "model.json"
-    partial = path.with_suffix(".partial")
-    text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_json(model.folder / MANIFEST_FILE, to_json(manifest))
     return replace(model, manifest=manifest)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from DosePredictionLib.encoding.encoder import network_channels
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.files import write_json
 from DosePredictionLib.inference.device import DTYPES
 from DosePredictionLib.losses import LossInput, WeightedSum
 from DosePredictionLib.networks import DoseNetwork, build_network
@@ -392,6 +393,4 @@ def _write_config(path: Path, config: TrainingConfig) -> None:
                 f"{path.parent} holds a run with other values of {', '.join(changed)}. Choose "
                 "another --output, or give the same recipe and --set to go on with it."
             )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(ours, indent=2), encoding="utf-8")
-    partial.replace(path)
+    write_json(path, ours)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..case import Case
-from ..cores import usable_cores
 from ..errors import CaseError, DosePredictionError, GeometryError
 from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, summarize_cohort
 from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate, require_plausible_dose
@@ -19,6 +17,7 @@ from ..evaluation.scorecard import Scorecard
 from ..findings import Finding
 from ..io import case_name, read_case
 from ..io.doses import DOSE_GAP, read_dose
+from ..processes import parallel_map, usable_cores
 from ..structures.bound import BoundCase, bind
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
@@ -265,8 +264,8 @@ def _evaluated(
         )
     workers = usable_cores() if request.workers is None else request.workers
     work = partial(_one_of_cohort, settings=request.settings)
-    with ProcessPoolExecutor(max(1, min(workers, len(pairs)))) as pool:
-        results = list(pool.map(work, pairs))
+    done = sorted(parallel_map(work, pairs, workers), key=lambda result: result[0])
+    results = [record for _, record in done]
     failed = [result for result in results if isinstance(result, CaseFailure)]
     return [each for each in results if not isinstance(each, CaseFailure)], failed, unpaired
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DosePredictionError
+from ..files import file_set
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
 from ..prediction import Prediction
@@ -27,7 +25,7 @@ __all__ = [
     "RECORD",
     "OutputRequest",
     "PredictedCase",
-    "one_set",
+    "earlier_files",
     "require_writable",
     "write_outputs",
 ]
@@ -136,7 +134,7 @@ def write_outputs(
     dose_name = name + _SUFFIXES[request.format]
     folder = request.folder / prediction.case.name
     summary = prediction_summary(prediction, request.goals)
-    with one_set(folder, earlier_files(folder)) as aside:
+    with file_set(folder, earlier_files(folder)) as aside:
         _write_dose(aside / dose_name, prediction)
         spread_name = None
         if request.spread and prediction.spread is not None:
@@ -170,56 +168,10 @@ def earlier_files(folder: Path) -> frozenset[str]:
     # Records without `files` are of an earlier version.
     named = record.get("files") or [record.get("dose"), record.get("spread"), _REPORT]
     names = {name for name in named if isinstance(name, str)} if isinstance(named, list) else set()
-    # A record may come from anywhere: nothing outside the folder is ever touched.
-    return frozenset(name for name in names if Path(name).name == name and name not in ("", ".."))
-
-
-@contextmanager
-def one_set(folder: Path, replaced: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """A folder aside, whose files are all moved into `folder` when the block ends well, or none.
-
-    Args:
-        folder: made if it is missing; its other files stay.
-        replaced: files of an earlier set, which go when the new one is in place.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        new = aside / "new"
-        new.mkdir()
-        yield new
-        _exchange(folder, new, aside / "old", replaced)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _exchange(folder: Path, new: Path, old: Path, replaced: frozenset[str]) -> None:
-    """Put the files of `new` into `folder`; whatever goes wrong, it is as it was before."""
-    is_made = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    old.mkdir()
-    names = sorted(path.name for path in new.iterdir())
-    placed: list[str] = []
-    moved: list[str] = []
-    try:
-        for name in sorted({*names, *replaced}):
-            if (folder / name).is_dir():
-                raise DosePredictionError(f"{folder / name} is a folder: move it away.")
-            if (folder / name).exists():
-                (folder / name).replace(old / name)
-                moved.append(name)
-        for name in names:
-            (new / name).replace(folder / name)
-            placed.append(name)
-    except BaseException:
-        for name in placed:
-            (folder / name).unlink(missing_ok=True)
-        for name in moved:
-            (old / name).replace(folder / name)
-        if is_made:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
+    # A record may come from anywhere: only files of this very folder go.
+    return frozenset(
+        name for name in names if Path(name).name == name and (folder / name).is_file()
+    )
 
 
 def _write_dose(path: Path, prediction: Prediction) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from ..encoding.strips import STRIP_ANGLES, tangent_strips
 from ..errors import CaseError
+from ..files import file_set
 from ..io import read_case
 from ..structures.bound import bind
 from ..structures.protocol import StructureProtocol
 from .choices import MappingChoice
-from .outputs import one_set
 from .several import CaseFailure, Several, work_on_cases
 
 __all__ = ["StripFiles", "StripsRequest", "write_strips"]
@@ -76,7 +76,7 @@ def _strips(path: Path, request: StripsRequest) -> StripFiles:
     masks = tangent_strips(target, bound.external, STRIP_ANGLES, request.margin_mm)
     folder = path if request.output is None else request.output / case.name
     names = {angle: f"strip_full_theta{angle:03d}.nii.gz" for angle in masks}
-    with one_set(folder) as aside:
+    with file_set(folder) as aside:
         for angle, mask in masks.items():
             write_volume(aside / names[angle], mask, "tangent strip mask")
     return StripFiles(case.name, tuple(folder / name for name in names.values()))

@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
-from ..cores import usable_cores
 from ..errors import PredictionError
+from ..processes import usable_cores
 
 __all__ = [
     "Precision",

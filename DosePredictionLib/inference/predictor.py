@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..case import Case, Prescription
-from ..checks.preflight import check_case
+from ..checks.registry import check_case
 from ..encoding.encoder import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
@@ -127,11 +127,9 @@ class Predictor:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
         manifest, protocol = self.model.manifest, self.model.protocol
-        required = [channel.name for channel in protocol.channels if channel.required]
-        bound = bind(case, protocol, mapping, prescription, required)
+        bound = bind(case, protocol, mapping, prescription, protocol.required)
         assert bound.mapping is not None
-        findings = list(bound.findings)
-        findings += check_case(case, protocol, bound.mapping, manifest.expectations)
+        findings = [*bound.findings, *check_case(bound, manifest.expectations)]
         settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
         findings += told
         encoded = encode(

@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..checks.preflight import ModelExpectations
 from ..encoding.encoder import EncodingSettings, GridSettings
 from ..errors import ModelError
 from ..networks import DoseNetwork, build_network
 from ..schema import to_json
 from ..structures.protocol import StructureProtocol
+from .expectations import ModelExpectations
 from .manifest import (
     MANIFEST_FILE,
     SCHEMA_VERSION,

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..checks.preflight import ModelExpectations
 from ..encoding.encoder import EncodingSettings
 from ..errors import ModelError
 from ..resources import model_folders
 from ..schema import from_json, read_json
 from ..structures.protocol import StructureProtocol
+from .expectations import ModelExpectations
 
 __all__ = [
     "MANIFEST_FILE",

@@ -26,8 +26,8 @@ from ..app.predict import PredictRequest
 from ..app.several import CaseFailure, work_on_cases
 from ..errors import CaseError, DosePredictionError, WorkerError
 from ..evaluation.goals import GoalSet
+from ..files import whole_file
 from ..io import find_cases, read_case
-from ..io.volumes import whole_file
 from ..prediction import Prediction
 from ..worker.client import WorkerClient
 from ..worker.messages import PredictOptions

@@ -27,8 +27,14 @@ from .mapping import (
 from .names import fit_name, is_related
 from .protocol import Channel, Role, StructureProtocol
 
-__all__ = ["BoundCase", "BoundStructure", "NameResolver", "bind", "empty_structures"]
-
+__all__ = [
+    "BoundCase",
+    "BoundStructure",
+    "NameResolver",
+    "bind",
+    "empty_structures",
+    "propose_binding",
+]
 
 _NO_PROTOCOL = (
     "There is no DVH score and no set of goals by default; name a protocol or map structures to "
@@ -219,7 +225,6 @@ def bind(
             two structures fit one channel equally (of the protocol that fits but for that, too).
     """
     names, empty = list(case.structures), empty_structures(case)
-    findings = list(case.findings)
     if protocol is None:
         try:
             protocol = fitting_protocol(names, mapping, empty)
@@ -227,12 +232,35 @@ def bind(
             if mapping or _fits_but_for_ties(names, empty):
                 raise
             message = f"Every structure stands for itself. {exception}"
-            findings.append(Finding("no-protocol", "warning", message, _NO_PROTOCOL))
-            own = prescription or case.prescription
-            return BoundCase(case, None, None, own, tuple(findings))
-    bound = map_structures(names, protocol, mapping, empty, required)
-    chosen = _by_channel(prescription or case.prescription, bound)
-    return BoundCase(case, protocol, bound, chosen, (*findings, *bound.findings))
+            findings = (
+                *case.findings,
+                Finding("no-protocol", "warning", message, _NO_PROTOCOL),
+            )
+            return BoundCase(case, None, None, prescription or case.prescription, findings)
+    return _bound(
+        case,
+        protocol,
+        map_structures(names, protocol, mapping, empty, required),
+        prescription,
+    )
+
+
+def propose_binding(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: Mapping[str, str | None] | None = None,
+    prescription: Prescription | None = None,
+    required: Collection[str] = (),
+) -> BoundCase:
+    """As `bind`, but what cannot be assigned is a blocking finding: for a panel.
+
+    Raises:
+        MappingError: a chosen channel or structure does not exist, or is used twice.
+    """
+    proposed = propose_mapping(
+        list(case.structures), protocol, mapping, empty_structures(case), required
+    )
+    return _bound(case, protocol, proposed, prescription)
 
 
 def empty_structures(case: Case) -> list[str]:
@@ -248,6 +276,16 @@ def _fits_but_for_ties(names: list[str], empty: list[str]) -> bool:
         if blocking == {"mapping-ambiguous"}:
             return True
     return False
+
+
+def _bound(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: StructureMapping,
+    prescription: Prescription | None,
+) -> BoundCase:
+    chosen = _by_channel(prescription or case.prescription, mapping)
+    return BoundCase(case, protocol, mapping, chosen, (*case.findings, *mapping.findings))
 
 
 def _by_channel(

@@ -11,11 +11,8 @@ themselves stand in `Resources/Protocols/*.json`.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import itertools
-import json
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import MappingError
+from ..files import write_json
 from ..findings import Finding, worst_first
 from ..schema import read_json
 from .names import (
@@ -155,7 +153,7 @@ def propose_mapping(
     chosen = dict(chosen or {})
     _require_known(chosen, names, protocol)
     if required is None:
-        required = [channel.name for channel in protocol.channels if channel.required]
+        required = protocol.required
     work = _Assignment(protocol, tuple(names), frozenset(empty), frozenset(required))
     for channel in protocol.channels:
         if channel.name in chosen:
@@ -280,16 +278,11 @@ def write_mapping(path: Path, mapping: StructureMapping) -> None:
         MappingError: the file cannot be written.
     """
     channels = {match.channel: match.structure for match in mapping.matches}
-    text = json.dumps(
-        {"protocol": mapping.protocol, "channels": channels}, indent=2, ensure_ascii=False
-    )
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not path.parent.is_dir():
+        raise MappingError(f"{path} cannot be written: there is no folder {path.parent}.")
     try:
-        aside.write_text(text + "\n", encoding="utf-8")
-        aside.replace(path)
+        write_json(path, {"protocol": mapping.protocol, "channels": channels})
     except OSError as exception:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise MappingError(f"{path} cannot be written: {exception.strerror}.") from exception
 
 

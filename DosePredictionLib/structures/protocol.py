@@ -119,6 +119,11 @@ class StructureProtocol:
         return tuple(channel for channel in self.channels if channel.role == "organ")
 
     @cached_property
+    def required(self) -> tuple[str, ...]:
+        """Names of the channels without which no dose is predicted."""
+        return tuple(channel.name for channel in self.channels if channel.required)
+
+    @cached_property
     def external(self) -> Channel | None:
         """The channel of the body's outline, if the protocol has one."""
         return next((c for c in self.channels if c.role == "external"), None)

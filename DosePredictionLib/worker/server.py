@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
+from ..processes import is_alive
 from .exchange import SCRATCH_PREFIX, read_exchanged_case, write_prediction
 from .messages import (
     PROTOCOL_VERSION,
@@ -45,7 +46,6 @@ from .messages import (
     encode_message,
 )
 from .side_jobs import check, write_report
-from .watch import is_alive
 
 if TYPE_CHECKING:
     from ..case import Case

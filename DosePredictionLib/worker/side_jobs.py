@@ -6,16 +6,14 @@ Neither needs torch.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
 
 from ..app.summary import prediction_summary, report_input
-from ..checks.preflight import check_case
+from ..checks.registry import check_case
 from ..errors import ModelError
 from ..evaluation.evaluate import PlanCurves, plan_curve_steps
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
-from ..structures.bound import BoundCase, empty_structures
-from ..structures.mapping import propose_mapping
+from ..structures.bound import propose_binding
 from ..structures.protocol import StructureProtocol
 from .exchange import read_exchanged_case, read_prediction
 from .messages import Check, Checked, Result, WriteReport
@@ -33,16 +31,14 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
         DosePredictionError: the case cannot be read, or the model is not installed.
     """
     case = read_exchanged_case(Path(request.case))
-    if request.prescription is not None:
-        case = replace(case, prescription=request.prescription)
     manifest = _manifest(request.model)
     protocol = StructureProtocol.load(manifest.protocol)
-    empty = empty_structures(case)
-    mapping = propose_mapping(list(case.structures), protocol, request.mapping, empty)
-    findings = check_case(case, protocol, mapping, manifest.expectations)
-    every = dict.fromkeys([*case.findings, *mapping.findings, *findings])
-    bound = BoundCase(case, protocol, mapping, case.prescription, tuple(every))
-    return Checked(request.id, tuple(every)), plan_curve_steps(bound)
+    bound = propose_binding(
+        case, protocol, request.mapping, request.prescription, protocol.required
+    )
+    assert bound.mapping is not None
+    findings = dict.fromkeys([*bound.findings, *check_case(bound, manifest.expectations)])
+    return Checked(request.id, tuple(findings)), plan_curve_steps(bound)
 
 
 def write_report(request: WriteReport) -> Result:

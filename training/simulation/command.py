@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from DosePredictionLib.cores import usable_cores
+from DosePredictionLib.processes import usable_cores
 
 from .settings import CohortSettings, PlanSettings
 
