@@ -19,19 +19,19 @@ from tqdm import tqdm
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.encoding.prescription import prescription_factor
 from DosePredictionLib.errors import DosePredictionError
-from DosePredictionLib.evaluation.evaluate import evaluate_case
+from DosePredictionLib.evaluation.evaluate import evaluate
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.structures.protocol import StructureProtocol
-from DosePredictionLib.volume import Grid, Volume
+from DosePredictionLib.volume import Volume
 
 from .checkpoints import load_checkpoint
 from .config import model_prescription_gy, stored_config
 from .data import TrainingCase
 from .distributed import gathered, is_first, this_share
 from .loop import network_arguments
-from .validation import network_dose_gy, scored_dose_gy
+from .validation import bound_case, network_dose_gy, scored_dose_gy
 
 __all__ = ["Candidate", "of_model", "of_run", "record_of", "records_of"]
 
@@ -100,26 +100,9 @@ def records_of(candidate: Candidate, cases: Sequence[TrainingCase]) -> list[dict
 
 def record_of(candidate: Candidate, case: TrainingCase) -> dict[str, Any]:
     """What `dose-prediction evaluate` says of a case, without goals and gamma."""
-    protocol = candidate.protocol
-    grid = Grid(case.ct.shape[::-1], case.spacing_mm)
-    named = {c.name: mask for c, mask in zip(protocol.inputs, case.labels, strict=True)}
-    if protocol.external is not None:
-        named[protocol.external.name] = case.body
-    structures = {name: Volume(mask, grid) for name, mask in named.items() if mask.any()}
-    masked = not np.array_equal(case.region, case.body)
     factor = prescription_factor(case.prescription_gy, candidate.prescription_gy)
-    scores = evaluate_case(
-        Volume(scored_dose_gy(candidate.predict(case), case), grid),
-        Volume(case.dose_gy, grid),
-        structures,
-        targets=[channel.name for channel in protocol.targets],
-        organs=[channel.name for channel in protocol.organs],
-        body=Volume(case.body, grid),
-        prescriptions_gy={
-            name: gy * factor
-            for name, gy in candidate.prescription_gy.items()
-            if name in structures
-        },
-        dose_mask=Volume(case.region, grid) if masked else None,
-    )
-    return {"case": case.name, "protocol": protocol.id, **scores, "gamma": {}}
+    prescriptions_gy = {name: gy * factor for name, gy in candidate.prescription_gy.items()}
+    bound = bound_case(case, candidate.protocol, prescriptions_gy)
+    dose_gy = scored_dose_gy(candidate.predict(case), case)
+    evaluation = evaluate(bound, Volume(dose_gy, bound.case.grid))
+    return {"case": case.name, **evaluation.as_json()}

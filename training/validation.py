@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.encoding.prescription import prescription_factor
-from DosePredictionLib.evaluation.scores import dvh_score_terms
+from DosePredictionLib.evaluation.scores import dose_score, dvh_score_terms
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.networks import DoseNetwork
+from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.volume import Grid, Volume
 
 from .data import TrainingCase
 from .distributed import gathered, this_share
 
-__all__ = ["network_dose_gy", "scored_dose_gy", "validation_figures"]
+__all__ = ["bound_case", "network_dose_gy", "scored_dose_gy", "validation_figures"]
 
 Show = Callable[[TrainingCase, NDArray[np.float32]], None]
 
@@ -48,7 +53,7 @@ def validation_figures(
     model_gy: Mapping[str, float],
     show: Show | None = None,
 ) -> Mapping[str, float]:
-    """Mean error in the dose region over patients, and the pooled DVH error, Gy.
+    """The dose score's mean over patients, and the pooled DVH score, Gy.
 
     Every rank takes each N-th case; all of them return the figures of all cases.
 
@@ -74,17 +79,46 @@ def validation_figures(
     }
 
 
+def bound_case(
+    case: TrainingCase, protocol: StructureProtocol, prescription_gy: Mapping[str, float]
+) -> BoundCase:
+    """An encoded case as evaluation takes it, on the grid that it was prepared on.
+
+    Args:
+        prescription_gy: target → Gy; targets that the case lacks are left out.
+    """
+    grid = Grid(case.ct.shape[::-1], case.spacing_mm)
+    named = {c.name: mask for c, mask in zip(protocol.inputs, case.labels, strict=True)}
+    if protocol.external is not None:
+        named[protocol.external.name] = case.body
+    structures = {name: Volume(mask, grid) for name, mask in named.items() if mask.any()}
+    levels = {name: gy for name, gy in prescription_gy.items() if name in structures}
+    has_dose_mask = not np.array_equal(case.region, case.body)
+    prepared = Case(
+        case.name,
+        Volume(case.ct, grid),
+        structures,
+        Volume(case.dose_gy, grid),
+        Prescription(levels) if levels else None,
+        Volume(case.region, grid) if has_dose_mask else None,
+    )
+    bound = bind(prepared, protocol, {name: name for name in structures})
+    return replace(bound, known_external=Mask(case.body, grid))
+
+
 def _errors(
     dose: NDArray[np.float32], case: TrainingCase, protocol: StructureProtocol
 ) -> tuple[float, list[float]]:
-    """Mean absolute error in the region, and the errors of the scored endpoints."""
-    structures = {c.name: m for c, m in zip(protocol.inputs, case.labels, strict=True)}
+    """The dose score in the case's region, and the errors of the scored endpoints."""
+    bound = bound_case(case, protocol, {})
+    predicted, plan = Volume(dose, bound.case.grid), Volume(case.dose_gy, bound.case.grid)
     terms = dvh_score_terms(
-        dose,
-        case.dose_gy,
-        structures,
-        targets=[channel.name for channel in protocol.inputs if channel.role == "target"],
-        organs=[channel.name for channel in protocol.inputs if channel.role == "organ"],
-        spacing_mm=case.spacing_mm,
+        predicted,
+        plan,
+        {name: structure.mask for name, structure in bound.structures.items()},
+        targets=bound.named("target"),
+        organs=bound.named("organ"),
     )
-    return float(np.abs(dose - case.dose_gy)[case.region].mean()), list(terms.values())
+    score = dose_score(predicted, plan, bound.region)
+    assert score is not None
+    return score, list(terms.values())

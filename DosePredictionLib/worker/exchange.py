@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError, WorkerError
-from ..evaluation.measures import Measures
+from ..evaluation.result import Evaluation
 from ..findings import Finding
 from ..models.manifest import ModelFolder, read_manifest
 from ..prediction import Prediction
@@ -242,7 +242,7 @@ def write_prediction(
     folder: Path,
     prediction: Prediction,
     seconds: Mapping[str, float] | None = None,
-    measures: Measures | None = None,
+    measures: Evaluation | None = None,
 ) -> None:
     """Write a prediction, without its case, to a folder that appears whole or not at all.
 
