@@ -88,6 +88,8 @@ class TrainingConfig:
         seed: of weights, order and augmentation.
         precision: of the forward pass; `fp16` scales the loss, and needs a GPU.
         deterministic: refuse algorithms whose result differs from run to run.
+        task: what the network learns: a name of `DosePredictionLib.tasks.registry.TASKS`.
+        task_options: values of the task itself, as the folder of a frozen model that it needs.
     """
 
     protocol: str
@@ -110,6 +112,8 @@ class TrainingConfig:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    task: str = "dose_regression"
+    task_options: dict[str, Any] = field(default_factory=dict)
 
 
 def stored_config(run: Path) -> TrainingConfig:

@@ -23,6 +23,7 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.tasks.registry import task_class
 from DosePredictionLib.volume import Grid, Volume
 
 from .checkpoints import load_checkpoint
@@ -30,7 +31,7 @@ from .config import stored_config
 from .data import TrainingCase, unpack_masks
 from .distributed import gathered, is_first, this_share
 from .loop import network_arguments
-from .validation import network_dose_gy, scored_dose_gy
+from .validation import labelled, network_dose_gy, scored_dose_gy
 
 __all__ = ["Candidate", "of_model", "of_run", "record_of", "records_of"]
 
@@ -55,10 +56,11 @@ class Candidate:
 def of_model(model: DoseModel, device: str, precision: str) -> Candidate:
     """A model folder, with its mirroring and all its networks."""
     predictor, encoding = Predictor(model, device, precision), model.manifest.encoding
-    masks = len(model.protocol.inputs) + len(encoding.strips.angles)
+    task = predictor.task
 
     def predict(case: TrainingCase) -> NDArray[np.float32]:
-        return predictor.infer(case.input(masks)).output * np.float32(encoding.dose_scale_gy)
+        arrays = predictor.infer(labelled(case, task).input).arrays
+        return task.dose_gy({name: combined.mean for name, combined in arrays.items()})
 
     levels_gy = model.manifest.expectations.prescription_gy
     return Candidate(model.protocol, encoding, levels_gy, predict)
@@ -76,11 +78,11 @@ def of_run(run: Path, checkpoint: str, device: torch.device) -> Candidate:
         raise DosePredictionError(f"{run} holds no checkpoint {checkpoint}.")
     network = build_network(config.network.architecture, network_arguments(config, protocol))
     network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
-    network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
-    scale_gy = config.encoding.dose_scale_gy
+    network.to(device, memory_format=network.memory_format).eval()  # type: ignore[call-overload]
+    task = task_class(config.task, f"The run {run}")(protocol, config.encoding)
     levels_gy = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
     return Candidate(
-        protocol, config.encoding, levels_gy, lambda case: network_dose_gy(network, case, scale_gy)
+        protocol, config.encoding, levels_gy, lambda case: network_dose_gy(task, network, case)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,16 +31,30 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Tensors `(batch, channel, z, y, x)`; dose in units of the dose scale.
+    """Tensors `(batch, channel, z, y, x)`: what the network sees, apart from what it learns.
 
-    `spacing_mm` is `(batch, 3)`, x, y, z.
+    Args:
+        input: the network's.
+        labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
+            `strips` (boolean) as they lie after augmentation.
+        spacing_mm: `(batch, 3)`, x, y, z.
+        names: of the cases.
     """
 
     input: Tensor
-    dose: Tensor
-    region: Tensor
+    labels: Mapping[str, Tensor]
     spacing_mm: Tensor
     names: tuple[str, ...]
+
+    @property
+    def dose(self) -> Tensor:
+        """The plan's dose."""
+        return self.labels["dose"]
+
+    @property
+    def region(self) -> Tensor:
+        """Where the dose is scored."""
+        return self.labels["region"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +62,7 @@ class Sample:
     """One crop, `(channel, z, y, x)`."""
 
     input: Tensor
-    dose: Tensor
-    region: Tensor
+    labels: Mapping[str, Tensor]
     spacing_mm: tuple[float, float, float]
     name: str
 
@@ -88,7 +101,18 @@ class Samples(Dataset[Sample]):
         x[[1 + index for index in dropped]] = 0
         if flip:
             x, dose, region = x[self.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
-        return Sample(x, dose, region, case.spacing_mm, case.name)
+        return Sample(x, self._labels(x, dose, region), case.spacing_mm, case.name)
+
+    def _labels(self, x: Tensor, dose: Tensor, region: Tensor) -> dict[str, Tensor]:
+        """What is learned from a crop whose input is `x`, each `(channel, z, y, x)`."""
+        strips = 1 + len(self.protocol.inputs)
+        masks = x[1 : strips + len(self.config.encoding.strips.angles)] > 0.5
+        return {
+            "dose": dose,
+            "region": region,
+            "structures": masks[: strips - 1],
+            "strips": masks[strips - 1 :],
+        }
 
     def _crop(self, case: TrainingCase, start: Sequence[int]) -> tuple[Tensor, ...]:
         """Input, dose, region and body of a block, `(channel, z, y, x)`."""
@@ -165,8 +189,7 @@ def training_batches(
 def _collated(samples: Sequence[Sample]) -> Batch:
     return Batch(
         torch.stack([each.input for each in samples]),
-        torch.stack([each.dose for each in samples]),
-        torch.stack([each.region for each in samples]),
+        {name: torch.stack([s.labels[name] for s in samples]) for name in samples[0].labels},
         torch.tensor([each.spacing_mm for each in samples]),
         tuple(each.name for each in samples),
     )

@@ -8,27 +8,42 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from DosePredictionLib.evaluation.scores import dvh_score_terms
+from DosePredictionLib.inference.slicewise import over_volumes
 from DosePredictionLib.networks import DoseNetwork
-from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.tasks.task import LabelledCase, Task
 
 from .data import TrainingCase, unpack_masks
 from .distributed import gathered, this_share
 
-__all__ = ["network_dose_gy", "scored_dose_gy", "validation_figures"]
+__all__ = ["labelled", "network_dose_gy", "scored_dose_gy", "validation_figures"]
 
 Show = Callable[[TrainingCase, NDArray[np.float32]], None]
 
 
+def labelled(case: TrainingCase, task: Task) -> LabelledCase:
+    """A case with its labels apart from its input, as `Task.validate` takes it."""
+    structures = len(task.protocol.inputs)
+    return LabelledCase(
+        input=case.input(structures + len(task.encoding.strips.angles)),
+        labels={
+            "dose": case.dose_gy,
+            "region": case.region,
+            "body": case.body,
+            "structures": unpack_masks(case.mask_bits, structures) > 0.5,
+        },
+        spacing_mm=case.spacing_mm,
+    )
+
+
 @torch.no_grad()
-def network_dose_gy(
-    network: DoseNetwork, case: TrainingCase, scale_gy: float
-) -> NDArray[np.float32]:
-    """The network's dose `(z, y, x)`, Gy, as it comes."""
-    device = next(network.parameters()).device
-    masks = network.structure_channels + network.strip_channels
-    x = torch.from_numpy(case.input(masks))[None].to(device, memory_format=torch.channels_last_3d)
-    return network(x).final[0, 0].float().cpu().numpy() * np.float32(scale_gy)
+def network_dose_gy(task: Task, network: DoseNetwork, case: TrainingCase) -> NDArray[np.float32]:
+    """The network's dose `(z, y, x)`, Gy, as it comes.
+
+    Raises:
+        DosePredictionError: the task predicts none.
+    """
+    encoded = labelled(case, task).input
+    return task.dose_gy(task.arrays_of(over_volumes(network), encoded))
 
 
 def scored_dose_gy(dose_gy: NDArray[np.float32], case: TrainingCase) -> NDArray[np.float32]:
@@ -36,47 +51,34 @@ def scored_dose_gy(dose_gy: NDArray[np.float32], case: TrainingCase) -> NDArray[
     return np.clip(dose_gy, 0, None) * (case.region & case.body)
 
 
+@torch.no_grad()
 def validation_figures(
+    task: Task,
     network: DoseNetwork,
     cases: Sequence[TrainingCase],
-    protocol: StructureProtocol,
-    scale_gy: float,
     show: Show | None = None,
 ) -> Mapping[str, float]:
-    """Mean error in the dose region over patients, and the pooled DVH error, Gy.
+    """The task's figures over all cases; without any value a figure is 0.
 
     Every rank takes each N-th case; all of them return the figures of all cases.
 
     Args:
-        show: called with every case of this rank and its dose, Gy.
+        show: called with every case of this rank and its dose, Gy, if the task has one.
     """
-    share = this_share()
+    share, volumes = this_share(), over_volumes(network)
     mine = []
     for index in range(share.rank, len(cases), share.ranks):
-        dose = scored_dose_gy(network_dose_gy(network, cases[index], scale_gy), cases[index])
-        mine.append((index, *_errors(dose, cases[index], protocol)))
-        if show is not None:
-            show(cases[index], dose)
-    every = sorted(record for records in gathered(mine) for record in records)
-    terms = [term for _, _, of_case in every for term in of_case]
-    return {
-        "validation_mae_gy": float(np.mean([mae for _, mae, _ in every])),
-        "validation_dvh_gy": float(np.mean(terms)) if terms else 0.0,
-    }
+        judged = task.validate(volumes, labelled(cases[index], task))
+        mine.append((index, {name: list(values) for name, values in judged.terms.items()}))
+        if show is not None and judged.dose_gy is not None:
+            show(cases[index], judged.dose_gy)
+    every = sorted((record for records in gathered(mine) for record in records), key=_index)
+    pooled: dict[str, list[float]] = {}
+    for _, terms in every:
+        for name, values in terms.items():
+            pooled.setdefault(name, []).extend(values)
+    return {name: float(np.mean(each)) if each else 0.0 for name, each in pooled.items()}
 
 
-def _errors(
-    dose: NDArray[np.float32], case: TrainingCase, protocol: StructureProtocol
-) -> tuple[float, list[float]]:
-    """Mean absolute error in the region, and the errors of the scored endpoints."""
-    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
-    structures = {c.name: mask for c, mask in zip(protocol.inputs, masks, strict=True)}
-    terms = dvh_score_terms(
-        dose,
-        case.dose_gy,
-        structures,
-        targets=[channel.name for channel in protocol.inputs if channel.role == "target"],
-        organs=[channel.name for channel in protocol.inputs if channel.role == "organ"],
-        spacing_mm=case.spacing_mm,
-    )
-    return float(np.abs(dose - case.dose_gy)[case.region].mean()), list(terms.values())
+def _index(record: tuple[int, dict[str, list[float]]]) -> int:
+    return record[0]

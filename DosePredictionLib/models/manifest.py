@@ -74,7 +74,8 @@ class ModelManifest:
         default: whether it is picked for its protocol when none is named.
         mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
             back: twice the time for a smaller error.
-        members: networks beside the first, whose doses are averaged with its own.
+        members: networks beside the first, whose outputs are averaged with its own.
+        task: what its networks were trained for: a name of `tasks.TASKS`.
     """
 
     schema_version: int
@@ -92,6 +93,7 @@ class ModelManifest:
     default: bool = False
     mirror: bool = False
     members: tuple[Member, ...] = ()
+    task: str = "dose_regression"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["DoseNetwork", "TwoStageDose"]
@@ -34,6 +35,12 @@ class DoseNetwork(nn.Module, ABC):
 
     divisor = 16
     """z, y and x must be multiples of it."""
+
+    dimensions = 3
+    """3, or 2: then it takes and gives axial slices `(batch, channel, y, x)`."""
+
+    memory_format = torch.channels_last_3d
+    """How weights and input lie in memory; `channels_last` for two dimensions."""
 
     smallest_edge = 16
     """Edge of the smallest cube that passes in inference."""
