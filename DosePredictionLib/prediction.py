@@ -150,7 +150,8 @@ class Prediction:
             grid, if they were asked for.
 
     Raises:
-        PredictionError: there is no output, two have one key, or they lie on several grids.
+        PredictionError: there is no output, two have one key, one that is not the dose is called
+            "dose", or they lie on several grids.
     """
 
     case: Case
@@ -175,6 +176,11 @@ class Prediction:
             raise PredictionError(
                 f"The prediction of {self.case.name} has {what}; a task names each of its outputs "
                 "once."
+            )
+        if any(output.key == "dose" for output in self.further):
+            raise PredictionError(
+                f"The prediction of {self.case.name} has an output called dose that is not its "
+                "dose: the name belongs to the first output of that role."
             )
         for output in self.outputs:
             if not output.volume.grid.matches(self.grid):

@@ -20,6 +20,7 @@ from ..errors import DosePredictionError, ModelError
 from ..inference.allocator import keep_freed_memory
 from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
+from ..io.outputs import output_record, write_further
 from ..io.volumes import FORMATS, write_volume
 from ..prediction import Prediction
 from ..structures.protocol import StructureProtocol
@@ -41,7 +42,6 @@ __all__ = ["add_parser", "add_prediction_options", "describe", "require_writable
 
 _SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
-_SPREAD_DESCRIPTION = "Standard deviation of predicted doses in Gy - research only"
 
 
 def add_parser(commands: Any) -> None:
@@ -164,10 +164,9 @@ def write_outputs(
     summary = prediction_summary(prediction, goals)
     with _staging(folder) as aside:
         _write_dose(aside / dose_name, prediction)
-        spread_name = None
-        if call.spread and prediction.spread is not None:
-            spread_name = "spread" + FORMATS.get(call.format, FORMATS["nifti"])
-            write_volume(aside / spread_name, prediction.spread, _SPREAD_DESCRIPTION)
+        suffix = FORMATS.get(call.format, FORMATS["nifti"])
+        further = write_further(aside, prediction, suffix, with_spread=call.spread)
+        spread_name = next((each["file"] for each in further if each["role"] == "spread"), None)
         seconds = {"read": round(read_seconds, 3), **prediction.seconds}
         if call.report:
             from ..report import write_report
@@ -181,6 +180,7 @@ def write_outputs(
         summary["seconds"] = seconds
         summary["dose"] = dose_name
         summary["spread"] = spread_name
+        summary["outputs"] = [output_record(prediction.main, dose_name), *further]
         text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False, allow_nan=False)
         (aside / "prediction.json").write_text(text + "\n", encoding="utf-8")
     return {
@@ -189,6 +189,7 @@ def write_outputs(
         "prediction": str(folder / "prediction.json"),
         "report": str(folder / "report.html") if call.report else None,
         "spread": str(folder / spread_name) if spread_name else None,
+        "outputs": [{**each, "file": str(folder / each["file"])} for each in summary["outputs"]],
         "model": prediction.model.manifest.name,
         "device": prediction.device,
         "precision": prediction.precision,
@@ -233,8 +234,7 @@ def describe(record: dict[str, Any]) -> str:
         f"{record['seconds']:.1f} s",
         f"  dose    {record['dose']}",
     ]
-    if record["spread"]:
-        lines.append(f"  spread  {record['spread']}")
+    lines += [f"  {each['key']:<8}{each['file']}" for each in record["outputs"][1:]]
     if record["report"]:
         lines.append(f"  report  {record['report']}")
     scores = record["scores"] or {}
