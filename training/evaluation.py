@@ -24,6 +24,7 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.tasks.registry import task_class
 from DosePredictionLib.volume import Volume
 
 from .checkpoints import load_checkpoint
@@ -31,7 +32,7 @@ from .config import model_prescription_gy, stored_config
 from .data import TrainingCase
 from .distributed import gathered, is_first, this_share
 from .loop import network_arguments
-from .validation import bound_case, network_dose_gy, scored_dose_gy
+from .validation import bound_case, labelled, network_dose_gy, scored_dose_gy
 
 __all__ = ["Candidate", "of_model", "of_run", "record_of", "records_of"]
 
@@ -56,11 +57,13 @@ class Candidate:
 def of_model(model: DoseModel, device: str, precision: str) -> Candidate:
     """A model folder, with its mirroring and all its networks."""
     predictor, encoding = Predictor(model, device, precision), model.manifest.encoding
-    levels_gy = model.manifest.expectations.prescription_gy
+    task, levels_gy = predictor.task, model.manifest.expectations.prescription_gy
 
     def predict(case: TrainingCase) -> NDArray[np.float32]:
-        factor = prescription_factor(case.prescription_gy, levels_gy)
-        return predictor.infer(case.input()).output * np.float32(encoding.dose_scale_gy * factor)
+        encoded = labelled(case, task, levels_gy)
+        arrays = predictor.infer(encoded.input).arrays
+        doses = {name: combined.mean for name, combined in arrays.items()}
+        return task.dose_gy(doses, encoded.prescription_factor)
 
     return Candidate(model.protocol, encoding, levels_gy, predict)
 
@@ -78,14 +81,14 @@ def of_run(run: Path, checkpoint: str, device: torch.device) -> Candidate:
     network = build_network(config.network.architecture, network_arguments(config, protocol))
     network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
     network.to(device, memory_format=network.memory_format).eval()  # type: ignore[call-overload]
-    scale_gy = config.encoding.dose_scale_gy
+    task = task_class(config.task, f"The run {run}")(protocol, config.encoding)
     levels_gy = model_prescription_gy(config, protocol)
-
-    def predict(case: TrainingCase) -> NDArray[np.float32]:
-        factor = prescription_factor(case.prescription_gy, levels_gy)
-        return network_dose_gy(network, case, scale_gy * factor)
-
-    return Candidate(protocol, config.encoding, levels_gy, predict)
+    return Candidate(
+        protocol,
+        config.encoding,
+        levels_gy,
+        lambda case: network_dose_gy(task, network, case, levels_gy),
+    )
 
 
 def records_of(candidate: Candidate, cases: Sequence[TrainingCase]) -> list[dict[str, Any]]:

@@ -198,8 +198,9 @@ class Worker:
             progress=report,
             cancelled=job.cancelled.is_set,
             strip_margin_mm=options.strip_margin_mm,
-            keep_coarse=options.keep_coarse,
             keep_strips=options.keep_strips,
+            keep=options.keep,
+            seed=options.seed,
         )
         measures = None
         if options.measure:
