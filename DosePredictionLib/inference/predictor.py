@@ -22,9 +22,8 @@ from ..findings import Finding, worst_first
 from ..models.dose_model import DoseModel
 from ..networks import DoseNetwork, fold_batch_norm
 from ..prediction import OutputRole, Prediction
-from ..structures.bound import bind, empty_structures
+from ..structures.bound import BoundCase, bind, empty_structures
 from ..structures.mapping import fitting_protocol
-from ..structures.protocol import StructureProtocol
 from ..tasks.registry import task_class, task_entry
 from ..tasks.task import Combined, Decoding, Passes, Pick
 from ..volume import Volume
@@ -153,33 +152,19 @@ class Predictor:
         if prescription is not None:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
-        manifest, protocol = self.model.manifest, self.model.protocol
-        bound = bind(case, protocol, mapping, prescription, self._required)
-        assert bound.mapping is not None
-        findings = list(bound.findings)
-        findings += check_case(case, protocol, bound.mapping, manifest.expectations)
-        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
-        findings += told
-        encoded = encode(
-            bound,
-            settings,
-            self._divisor,
-            recompute_strips or strip_margin_mm is not None,
-        )
-        findings += encoded.findings
-        _refuse_blocking(case.name, findings)
+        bound = bind(case, self.model.protocol, mapping, prescription, self._required)
+        encoded, findings = self._encoded(bound, recompute_strips, strip_margin_mm)
         clock.lap("encode")
         asked: list[OutputRole] = [*keep, "coarse dose"] if keep_coarse else [*keep]
         wanted = frozenset(asked)
-        request = _Request(report, cancelled, wanted, seed)
-        inference = self._infer(encoded.input, request)
+        inference = self._infer(encoded.input, _Request(report, cancelled, wanted, seed))
         _require_finite(case.name, inference)
         clock.lap("inference")
-        decoding = Decoding(bound, encoded, manifest.expectations, wanted)
+        decoding = Decoding(bound, encoded, self.model.manifest.expectations, wanted)
         decoded = self.task.decode(inference.arrays, decoding)
-        findings += decoded.findings
-        strips = _strips(encoded, case, protocol, settings) if keep_strips else None
+        strips = self._strips(encoded, case) if keep_strips else None
         clock.lap("decode")
+        assert bound.mapping is not None
         return Prediction(
             case=case,
             model=self.model,
@@ -187,13 +172,43 @@ class Predictor:
             mapping=bound.mapping,
             prescription=decoded.prescription,
             external=encoded.external,
-            findings=tuple(worst_first(_unique(findings))),
+            findings=tuple(worst_first(_unique([*findings, *decoded.findings]))),
             fallbacks=inference.fallbacks,
             device=inference.device,
             precision=inference.precision,
             seconds=clock.seconds(),
             strips=strips,
         )
+
+    def _encoded(
+        self, bound: BoundCase, recompute_strips: bool, strip_margin_mm: float | None
+    ) -> tuple[EncodedCase, list[Finding]]:
+        """The case as the networks see it, and what was noticed on the way.
+
+        Raises:
+            PredictionError: a check blocks.
+        """
+        case, manifest = bound.case, self.model.manifest
+        assert bound.mapping is not None
+        findings = list(bound.findings)
+        findings += check_case(case, self.model.protocol, bound.mapping, manifest.expectations)
+        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        findings += told
+        recompute = recompute_strips or strip_margin_mm is not None
+        encoded = encode(bound, settings, self._divisor, recompute)
+        findings += encoded.findings
+        _refuse_blocking(case.name, findings)
+        return encoded, findings
+
+    def _strips(self, encoded: EncodedCase, case: Case) -> dict[int, Volume]:
+        """The strip masks that the network received, on the case's grid."""
+        angles = self.model.manifest.encoding.strips.angles
+        first = 1 + len(self.model.protocol.inputs)
+        masks = encoded.input[first : first + len(angles)] > 0
+        return {
+            angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
+            for angle, mask in zip(angles, masks, strict=True)
+        }
 
     def infer(
         self,
@@ -270,7 +285,7 @@ class Predictor:
     ) -> dict[str, Combined]:
         """The task's arrays, from every network of the model; one network's are held at a time."""
         networks = self._networks(attempt)
-        self.task.to(attempt.device)
+        self.task.to(attempt.device, DTYPES[attempt.precision])
         layout = volume_format(networks[0])
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=layout)
@@ -380,19 +395,6 @@ def _with_strip_margin(
         "Set it back, unless this is an experiment.",
     )
     return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
-
-
-def _strips(
-    encoded: EncodedCase, case: Case, protocol: StructureProtocol, settings: EncodingSettings
-) -> dict[int, Volume]:
-    """The strip masks that the network received, on the case's grid."""
-    angles = settings.strips.angles
-    first = 1 + len(protocol.inputs)
-    masks = encoded.input[first : first + len(angles)] > 0
-    return {
-        angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
-        for angle, mask in zip(angles, masks, strict=True)
-    }
 
 
 def _require_finite(case: str, inference: Inference) -> None:
