@@ -25,20 +25,17 @@ from DosePredictionLib.errors import (
     MappingError,
     ModelError,
     PredictionCancelled,
-    PredictionError,
-    WorkerError,
 )
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.inference.slicewise import over_volumes
 from DosePredictionLib.io.volumes import read_volume
 from DosePredictionLib.models.combine import combine_models
 from DosePredictionLib.models.dose_model import DoseModel, write_manifest
-from DosePredictionLib.prediction import ROLES, Output, Prediction
+from DosePredictionLib.prediction import Prediction
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
-from DosePredictionLib.volume import Volume
 from DosePredictionLib.worker.client import WorkerClient
-from DosePredictionLib.worker.exchange import read_prediction, write_case, write_prediction
+from DosePredictionLib.worker.exchange import write_case
 from DosePredictionLib.worker.messages import Predict, PredictOptions, WriteReport
 from training.config import NetworkConfig, TrainingConfig
 from training.data import load_cases
@@ -309,103 +306,6 @@ def test_the_workers_report_shows_every_output(
     assert further.count("<img ") == 5
     plain = Predictor(models["slice_dose"], "cpu", "fp32").predict(small_case)
     assert report_input(plain, prediction_summary(plain)).further == ()
-
-
-def outputs_of(case: Case, *keys: str) -> tuple[Output, ...]:
-    dose = case.ct.with_array(np.ones(case.grid.shape, dtype=np.float32))
-    roles = ("dose", "lower", "upper")
-    return tuple(Output(key, dose, role, "Gy") for key, role in zip(keys, roles, strict=False))
-
-
-@pytest.mark.parametrize(
-    ("keys", "rule"),
-    [
-        (("dose", "low", "low"), "two outputs called low"),
-        (("dose", "dose"), "two outputs called dose"),
-        (("mean", "dose"), "called dose that is not its dose: the name"),
-        ((), "no output"),
-    ],
-)
-def test_output_names_that_collide_are_refused(
-    models: dict, small_case: Case, keys: tuple[str, ...], rule: str
-) -> None:
-    prediction = Predictor(models["slice_dose"], "cpu", "fp32").predict(small_case)
-    with pytest.raises(PredictionError, match=rule) as refused:
-        replace(prediction, outputs=outputs_of(small_case, *keys))
-    assert "\n" not in str(refused.value)
-
-
-def test_outputs_lie_on_one_grid(models: dict, small_case: Case) -> None:
-    prediction = Predictor(models["slice_dose"], "cpu", "fp32").predict(small_case)
-    array = prediction.dose.array
-    moved = Volume(array, replace(small_case.grid, origin=(1.0, 2.0, 3.0)))
-    with pytest.raises(PredictionError, match="The output high lies on"):
-        replace(
-            prediction,
-            outputs=(*prediction.outputs, Output("high", moved, "upper", "Gy", level=0.9)),
-        )
-
-
-@pytest.mark.parametrize(
-    "key", ["", "Dose", "../dose", "dose.nii", "a-b", "1st", "con", "com1", "lpt9", "x" * 64, "ä"]
-)
-def test_a_key_that_is_no_safe_file_name_is_refused(small_case: Case, key: str) -> None:
-    with pytest.raises(PredictionError, match="cannot name an output"):
-        outputs_of(small_case, key)
-
-
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        ({"role": "fluence"}, "none of dose, coarse dose"),
-        ({"unit": "cGy"}, "has Gy or probability"),
-        ({"role": "segment"}, "a segment has none"),
-        ({"role": "dose", "unit": "probability"}, "a dose has Gy"),
-        ({"level": 90}, "between 0 and 1"),
-    ],
-)
-def test_an_output_of_an_unknown_kind_is_refused(
-    small_case: Case, changes: dict, rule: str
-) -> None:
-    whole = {"key": "x", "volume": small_case.ct, "role": "upper", "unit": "Gy"} | changes
-    with pytest.raises(PredictionError, match=rule):
-        Output(**whole)  # type: ignore[arg-type]
-    assert set(ROLES) >= {"dose", "segment", "probability"}
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "rule"),
-    [
-        ("role", "fluence", "role must be one of dose, coarse dose"),
-        ("unit", "cGy", "unit must be one of Gy"),
-        ("key", "low", "two outputs called low"),
-        ("key", "../high", "cannot name an output"),
-    ],
-)
-def test_an_exchange_folder_with_a_foreign_output_is_refused_in_a_line(
-    models: dict, small_case: Case, tmp_path: Path, name: str, value: str, rule: str
-) -> None:
-    prediction = Predictor(models["bands"], "cpu", "fp32").predict(small_case)
-    write_prediction(tmp_path / "p", prediction)
-    record = tmp_path / "p" / "prediction.json"
-    content = json.loads(record.read_text())
-    content["outputs"][2][name] = value
-    record.write_text(json.dumps(content))
-    with pytest.raises((WorkerError, PredictionError), match=rule) as refused:
-        read_prediction(tmp_path / "p", small_case)
-    assert "\n" not in str(refused.value)
-
-
-def test_a_segmentation_passes_the_exchange_without_any_dose(
-    models: dict, small_case: Case, tmp_path: Path
-) -> None:
-    prediction = Predictor(models["bands"], "cpu", "fp32").predict(small_case)
-    segments = replace(prediction, outputs=prediction.of_roles(["segment", "probability"]))
-    write_prediction(tmp_path / "p", segments)
-    back = read_prediction(tmp_path / "p", small_case)
-    assert kinds(back) == [BANDS[3], BANDS[4]]
-    with pytest.raises(PredictionError, match=r"predicts no dose, only probability, segment\."):
-        _ = back.dose
 
 
 def test_a_task_that_this_version_does_not_know_is_one_line_everywhere(

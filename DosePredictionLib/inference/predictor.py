@@ -23,10 +23,10 @@ from ..mask import majority
 from ..models.dose_model import DoseModel
 from ..networks import DoseNetwork, fold_batch_norm
 from ..prediction import OutputRole, Prediction
-from ..structures.bound import bind, empty_structures
+from ..structures.bound import BoundCase, bind, empty_structures
 from ..structures.mapping import fitting_protocol
 from ..tasks.registry import task_class, task_entry
-from ..tasks.task import Combined, Decoding, Passes, Pick
+from ..tasks.task import Combined, Decoded, Decoding, Passes, Pick
 from ..volume import Volume
 from .device import (
     DTYPES,
@@ -153,33 +153,20 @@ class Predictor:
         if prescription is not None:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
-        manifest, protocol = self.model.manifest, self.model.protocol
-        bound = bind(case, protocol, mapping, prescription, self._required)
-        assert bound.mapping is not None
-        findings = [*self.model.findings, *bound.findings]
-        findings += check_case(bound, manifest.expectations)
-        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
-        findings += told
-        encoded = encode(
-            bound,
-            settings,
-            self._divisor,
-            recompute_strips or strip_margin_mm is not None,
-        )
-        findings += encoded.findings
-        _refuse_blocking(case.name, findings)
+        bound = bind(case, self.model.protocol, mapping, prescription, self._required)
+        encoded, findings = self._encoded(bound, recompute_strips, strip_margin_mm)
         clock.lap("encode")
         asked: list[OutputRole] = [*keep, "coarse dose"] if keep_coarse else [*keep]
         wanted = frozenset(asked)
-        request = _Request(report, cancelled, wanted, seed)
-        inference = self._infer(encoded.input, request)
+        inference = self._infer(encoded.input, _Request(report, cancelled, wanted, seed))
         _require_finite(case.name, inference)
         clock.lap("inference")
-        decoding = Decoding(bound, encoded, manifest.expectations, wanted)
+        decoding = Decoding(bound, encoded, self.model.manifest.expectations, wanted)
         decoded = self.task.decode(inference.arrays, decoding)
-        findings += decoded.findings
-        strips = _strips(encoded, case, settings) if keep_strips else None
+        findings += [*decoded.findings, *_checked(bound, decoded)]
+        strips = self._strips(encoded, case) if keep_strips else None
         clock.lap("decode")
+        assert bound.mapping is not None
         return Prediction(
             case=case,
             model=self.model,
@@ -194,6 +181,34 @@ class Predictor:
             seconds=clock.seconds(),
             strips=strips,
         )
+
+    def _encoded(
+        self, bound: BoundCase, recompute_strips: bool, strip_margin_mm: float | None
+    ) -> tuple[EncodedCase, list[Finding]]:
+        """The case as the networks see it, and what was noticed on the way.
+
+        Raises:
+            PredictionError: a check blocks.
+        """
+        manifest = self.model.manifest
+        findings = [*self.model.findings, *bound.findings]
+        findings += check_case(bound, manifest.expectations)
+        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        findings += told
+        recompute = recompute_strips or strip_margin_mm is not None
+        encoded = encode(bound, settings, self._divisor, recompute)
+        findings += encoded.findings
+        _refuse_blocking(bound.case.name, findings)
+        return encoded, findings
+
+    def _strips(self, encoded: EncodedCase, case: Case) -> dict[int, Volume]:
+        """The strip masks that the network received, on the case's grid."""
+        angles = self.model.manifest.encoding.strips.angles
+        masks = majority(encoded.input[encoded.channels.indices("strips")])
+        return {
+            angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
+            for angle, mask in zip(angles, masks, strict=True)
+        }
 
     def infer(
         self,
@@ -270,7 +285,7 @@ class Predictor:
     ) -> dict[str, Combined]:
         """The task's arrays, from every network of the model; one network's are held at a time."""
         networks = self._networks(attempt)
-        self.task.to(attempt.device)
+        self.task.to(attempt.device, DTYPES[attempt.precision])
         layout = volume_format(networks[0])
         x = torch.from_numpy(encoded)[None]
         x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=layout)
@@ -382,13 +397,11 @@ def _with_strip_margin(
     return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
 
 
-def _strips(encoded: EncodedCase, case: Case, settings: EncodingSettings) -> dict[int, Volume]:
-    """The strip masks that the network received, on the case's grid."""
-    masks = majority(encoded.input[encoded.channels.indices("strips")])
-    return {
-        angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
-        for angle, mask in zip(settings.strips.angles, masks, strict=True)
-    }
+def _checked(bound: BoundCase, decoded: Decoded) -> list[Finding]:
+    """What the checks after a prediction find in its dose, if it has one."""
+    judged = replace(bound, prescription=decoded.prescription)
+    doses = [output.volume for output in decoded.outputs if output.role == "dose"]
+    return [finding for dose in doses for finding in check_prediction(judged, dose)]
 
 
 def _require_finite(case: str, inference: Inference) -> None:

@@ -19,6 +19,7 @@ from ..structures.protocol import Role
 from .content import ReportInput, ReportStructure
 from .palette import DARK_SURFACE, difference_wash, dose_wash, readable_on, safe_color
 from .planes import Plane, choose_planes, target_order
+from .wording import clean
 
 __all__ = ["Layer", "Scales", "SliceView", "draw_output", "draw_panel", "layers", "slice_views"]
 
@@ -247,7 +248,8 @@ def draw_output(
     for contour in view.contours:
         _draw_contour(axes, contour, unit * 0.75)
     _frame(axes, view)
-    title = output.label[0].upper() + output.label[1:]
+    title = clean(output.label)
+    title = title[0].upper() + title[1:]
     _annotate(axes, view, title, unit, is_predicted=True)
 
 
