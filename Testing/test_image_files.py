@@ -1,0 +1,587 @@
+"""Image files: orientation, units, checksums, sizes, and what headers say of structures."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from support import (
+    OBLIQUE,
+    centered_grid,
+    pelvis_case,
+    segment_keys,
+    write_case_folder,
+    write_nifti,
+    write_segmentation,
+)
+
+from DosePredictionLib.case import Case
+from DosePredictionLib.errors import CaseError, DosePredictionError, GeometryError
+from DosePredictionLib.findings import Finding
+from DosePredictionLib.io import read_case
+from DosePredictionLib.io.nifti import read_mask, read_structures
+from DosePredictionLib.io.volumes import file_stem, read_volume, write_volume
+from DosePredictionLib.volume import Grid, Volume
+
+GRID = centered_grid((9, 8, 7), (3.0, 2.0, 1.0), OBLIQUE)
+LABELS = np.zeros((20, 22, 24), np.uint8)
+LABELS[4:10, 4:10, 4:10] = 1
+LABELS[4:10, 12:18, 4:10] = 2
+LABELS[12:17, 4:10, 14:20] = 5
+LABEL_GRID = centered_grid((24, 22, 20), (4.0, 4.0, 5.0))
+
+
+def random_volume(dtype: str, grid: Grid = GRID) -> Volume:
+    values = np.random.default_rng(0).integers(0, 100, grid.shape)
+    return Volume(values.astype(dtype), grid)
+
+
+def findings_of(path: Path) -> list[Finding]:
+    findings: list[Finding] = []
+    read_volume(path, findings)
+    return findings
+
+
+# ---------------------------------------------------------------- the same as other readers
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "uint16", "int32", "float32"])
+def test_nrrd_and_metaimage_read_as_itk_reads_them(
+    tmp_path: Path, suffix: str, compressed: bool, dtype: str
+) -> None:
+    volume = random_volume(dtype)
+    image = SimpleITK.GetImageFromArray(volume.array)
+    image.SetSpacing(GRID.spacing)
+    image.SetOrigin(GRID.origin)
+    image.SetDirection([v for row in GRID.direction for v in row])
+    path = tmp_path / f"image{suffix}"
+    SimpleITK.WriteImage(image, str(path), useCompression=compressed)
+    read = read_volume(path)
+    assert read.array.dtype == volume.array.dtype
+    assert np.array_equal(read.array, volume.array)
+    assert read.grid.matches(GRID, 1e-5)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<f4", ">f8", "<u1", "<i8"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_reads_as_nibabel_reads_it(
+    tmp_path: Path, kind: type, dtype: str, suffix: str
+) -> None:
+    values = np.random.default_rng(0).integers(0, 100, (9, 8, 7)).astype(dtype)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ GRID.index_to_world
+    image = kind(values, affine, dtype=values.dtype)
+    image.header.set_data_dtype(values.dtype)
+    if dtype.endswith("2"):
+        image.header.set_slope_inter(1.5, -20)
+    path = tmp_path / f"image{suffix}"
+    nibabel.save(image, path)
+    read = read_volume(path)
+    assert read.array.dtype.isnative
+    assert np.allclose(read.array.T, np.asanyarray(nibabel.load(path).dataobj))
+    assert read.grid.matches(GRID, 1e-4)
+
+
+def test_a_right_anterior_superior_nrrd_lies_as_itk_lays_it(tmp_path: Path) -> None:
+    path = tmp_path / "ct.nrrd"
+    write_volume(path, random_volume("int16", LABEL_GRID))
+    for space in ("right-anterior-superior", "RAS", "left-anterior-superior"):
+        other = tmp_path / "other.nrrd"
+        other.write_bytes(
+            path.read_bytes().replace(b"space: left-posterior-superior", f"space: {space}".encode())
+        )
+        image = SimpleITK.ReadImage(str(other))
+        assert read_volume(other).grid.origin == pytest.approx(image.GetOrigin())
+        assert np.ravel(read_volume(other).grid.direction) == pytest.approx(image.GetDirection())
+
+
+# ---------------------------------------------------------------- checksums and truncation
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "ct.nrrd", "ct.mha"])
+def test_no_single_flipped_bit_of_a_compressed_ct_gives_another_ct(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    volume = pelvis_case((24, 20, 16), (12.0, 12.0, 12.0)).ct
+    write_volume(path, volume)
+    content = path.read_bytes()
+    rng = np.random.default_rng(7)
+    refused = 0
+    for place in rng.integers(0, len(content), 300):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.integers(0, 8)
+        path.write_bytes(bytes(damaged))
+        try:
+            read = read_volume(path)
+        except DosePredictionError as exception:
+            refused += 1
+            assert "\n" not in str(exception) and str(path) in str(exception)
+            continue
+        # What still reads was flipped in a comment, or in geometry that no checksum covers.
+        assert np.array_equal(read.array, volume.array) or read.array.shape != volume.array.shape
+    assert refused > 240
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])
+def test_a_truncated_image_is_refused(tmp_path: Path, name: str, share: float) -> None:
+    path = tmp_path / name
+    write_volume(path, random_volume("int16", LABEL_GRID))
+    content = path.read_bytes()
+    path.write_bytes(content[: min(int(share * len(content)), len(content) - 1)])
+    with pytest.raises(CaseError, match=name):
+        read_volume(path)
+
+
+def test_a_stream_of_several_gzip_members_is_one_image(tmp_path: Path) -> None:
+    volume = random_volume("int16", LABEL_GRID)
+    write_volume(tmp_path / "ct.nii", volume)
+    content = (tmp_path / "ct.nii").read_bytes()
+    parts = [content[:500], content[500:9000], content[9000:]]
+    path = tmp_path / "parts.nii.gz"
+    path.write_bytes(b"".join(gzip.compress(part) for part in parts) + b"\0" * 600)
+    assert np.array_equal(read_volume(path).array, volume.array)
+
+
+@pytest.mark.parametrize(("name", "zipped"), [("ct.nii", True), ("ct.nii.gz", False)])
+def test_the_content_tells_whether_a_nifti_is_gzipped(
+    tmp_path: Path, name: str, zipped: bool
+) -> None:
+    volume = random_volume("int16", LABEL_GRID)
+    stored = write_nifti(tmp_path / ("x.nii.gz" if zipped else "x.nii"), volume)
+    shutil.move(stored, tmp_path / name)
+    assert np.array_equal(read_volume(tmp_path / name).array, volume.array)
+    assert [finding.id for finding in findings_of(tmp_path / name)] == ["file-compression"]
+
+
+# ---------------------------------------------------------------- sizes before memory
+
+
+def changed_nifti(path: Path, change: Callable[[nibabel.Nifti1Header], None]) -> Path:
+    """A small NIfTI whose header is changed as no writer would let it be."""
+    write_nifti(path.with_suffix(".plain.nii"), random_volume("int16", LABEL_GRID))
+    content = path.with_suffix(".plain.nii").read_bytes()
+    header = nibabel.Nifti1Header(content[:348], check=False)
+    change(header)
+    content = header.binaryblock + content[348:]
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.with_suffix(".plain.nii").unlink()
+    return path
+
+
+def set_field(name: str, value: object, index: object = ...) -> Callable:
+    def change(header: nibabel.Nifti1Header) -> None:
+        header[name][index] = value
+
+    return change
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (set_field("dim", 32767, slice(1, 4)), "voxels"),
+        (set_field("dim", -4, 2), "impossible size"),
+        (set_field("dim", 0, 1), "impossible size"),
+        (set_field("dim", 77, 0), "dimensions"),
+        (set_field("srow_x", 1e30, 0), "spacing"),
+        (set_field("srow_y", np.nan), "spacing"),
+        (set_field("srow_z", np.inf), "finite"),
+        (set_field("srow_x", 1e30, 3), "origin"),
+        (set_field("srow_x", np.nan, 3), "origin"),
+        (set_field("srow_x", 1e-9, slice(0, 3)), "spacing"),
+        (set_field("pixdim", np.nan, 2), "spacing"),
+        (set_field("datatype", 128), "plain numbers"),  # RGB
+        (set_field("datatype", 32), "plain numbers"),  # complex
+        (set_field("datatype", 9999), "unknown type"),
+        (set_field("vox_offset", 1e30), "begin at byte"),
+        (set_field("vox_offset", np.nan), "begin at byte"),
+        (set_field("magic", b"xyz"), "no NIfTI"),
+        (set_field("magic", b"ni1"), "pair of files"),
+        (set_field("sizeof_hdr", 7), "no NIfTI"),
+    ],
+)
+def test_an_impossible_nifti_header_is_refused_before_memory_is_taken(
+    tmp_path: Path, suffix: str, change: Callable, names: str
+) -> None:
+    path = changed_nifti(tmp_path / f"ct{suffix}", change)
+    tracemalloc.start()
+    with pytest.raises(DosePredictionError, match=names) as error:
+        read_volume(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("name", ["ct.nrrd", "ct.mha"])
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        (b"24 22 20", b"32767 32767 32767", "voxels"),
+        (b"24 22 20", b"24 22 0", "impossible size"),
+        (b"24 22 20", b"24 22 -1", "sizes|size"),
+        (b"24 22 20", b"24 22 2000", "truncated"),
+        (b"24 22 20", b"24 22", "dimension|space directions"),
+        (b"4", b"1e30", "spacing|orthonormal|truncated|damaged"),
+    ],
+)
+def test_an_impossible_itk_header_is_refused(
+    tmp_path: Path, name: str, before: bytes, after: bytes, names: str
+) -> None:
+    path = tmp_path / name
+    write_volume(path, random_volume("int16", LABEL_GRID))
+    content = path.read_bytes()
+    if before == b"4":
+        before = b"(4,0,0)" if name == "ct.nrrd" else b"ElementSpacing = 4"
+        after = b"(1e30,0,0)" if name == "ct.nrrd" else b"ElementSpacing = 1e30"
+    assert before in content
+    path.write_bytes(content.replace(before, after, 1))
+    with pytest.raises(DosePredictionError, match=names) as error:
+        read_volume(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        (b"encoding: gzip", b"encoding: hex", "encoding"),
+        (b"type: short", b"type: block", "type"),
+        (b"endian: little", b"endian: middle", "endian"),
+        (b"space: left-posterior-superior", b"space: scanner-xyz", "how the patient lies"),
+        (b"space: left-posterior-superior\n", b"", "how the patient lies"),
+        (b"encoding: gzip", b"encoding: gzip\ndata file: LIST", "several files"),
+        (b"encoding: gzip", b"encoding: gzip\ndata file: gone.raw", "not beside it"),
+        (b"encoding: gzip", b"encoding: gzip\nbyte skip: 9", "skips"),
+        (b"NRRD000", b"MRRD000", "no NRRD"),
+    ],
+)
+def test_an_nrrd_of_another_kind_is_refused_by_its_field(
+    tmp_path: Path, before: bytes, after: bytes, names: str
+) -> None:
+    path = tmp_path / "ct.nrrd"
+    write_volume(path, random_volume("int16", LABEL_GRID))
+    content = path.read_bytes()
+    assert before in content
+    path.write_bytes(content.replace(before, after, 1))
+    with pytest.raises(CaseError, match=names):
+        read_volume(path)
+
+
+# ---------------------------------------------------------------- orientation and units
+
+
+def test_a_nifti_that_does_not_say_how_the_patient_lies_is_refused(tmp_path: Path) -> None:
+    def undeclared(header: nibabel.Nifti1Header) -> None:
+        header["qform_code"] = header["sform_code"] = 0
+
+    with pytest.raises(CaseError, match=r"LAS.*LPS.*guess"):
+        read_volume(changed_nifti(tmp_path / "ct.nii.gz", undeclared))
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), None)
+    nibabel.save(image, tmp_path / "bare.nii.gz")
+    with pytest.raises(CaseError, match=r"bare\.nii\.gz.*guess"):
+        read_volume(tmp_path / "bare.nii.gz")
+
+
+def both_forms(path: Path, qform: np.ndarray, sform: np.ndarray) -> Path:
+    image = nibabel.Nifti1Image(np.zeros((24, 22, 20), np.int16), sform)
+    image.set_qform(qform, 1)
+    image.set_sform(sform, 2)
+    nibabel.save(image, path)
+    return path
+
+
+def test_matrices_that_disagree_by_a_shift_are_a_warning_with_both_positions(
+    tmp_path: Path,
+) -> None:
+    sform = np.diag([-4.0, -4.0, 5.0, 1.0])
+    qform = sform.copy()
+    qform[0, 3] = 20
+    (finding,) = findings_of(both_forms(tmp_path / "ct.nii.gz", qform, sform))
+    assert finding.id == "orientation-disagrees" and finding.severity == "warning"
+    assert "20.0 mm" in finding.message and "(-20.0, 0.0, 0.0)" in finding.message
+    assert not findings_of(both_forms(tmp_path / "same.nii.gz", sform, sform))
+
+
+def test_matrices_that_turn_the_patient_are_refused(tmp_path: Path) -> None:
+    sform = np.diag([-4.0, -4.0, 5.0, 1.0])
+    flipped = np.diag([-4.0, 4.0, 5.0, 1.0])
+    with pytest.raises(CaseError, match=r"two ways.*LAS.*LPS"):
+        read_volume(both_forms(tmp_path / "ct.nii.gz", flipped, sform))
+
+
+def test_rounded_quaternions_agree_with_their_matrix(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for number in range(30):
+        turn = np.linalg.qr(np.eye(3) + 0.02 * rng.normal(size=(3, 3)))[0]
+        affine = np.eye(4)
+        affine[:3, :3] = turn * np.sign(np.diag(turn)) * [1, 1, 2.5] @ np.diag([-1, -1, 1])
+        affine[:3, 3] = rng.uniform(-500, 500, 3)
+        assert not findings_of(both_forms(tmp_path / f"{number}.nii", affine, affine))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000.0), ("micron", 0.001)])
+def test_other_units_become_mm_with_a_warning(tmp_path: Path, unit: str, factor: float) -> None:
+    affine = np.diag([-4 / factor, -4 / factor, 5 / factor, 1])
+    image = nibabel.Nifti1Image(np.zeros((24, 22, 20), np.int16), affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    assert read_volume(tmp_path / "ct.nii.gz").grid.spacing == pytest.approx((4, 4, 5), rel=1e-5)
+    (finding,) = findings_of(tmp_path / "ct.nii.gz")
+    assert (finding.id, finding.severity) == ("image-units", "warning")
+    assert "4×4×5" in finding.message and f"{4 / factor:.4g}" in finding.message
+
+
+def test_a_unit_that_no_patient_fits_is_taken_as_mm_with_a_warning(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((24, 22, 20), np.int16), np.diag([-4.0, -4, 5, 1]))
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    assert read_volume(tmp_path / "ct.nii.gz").grid.spacing == pytest.approx((4, 4, 5))
+    assert [finding.id for finding in findings_of(tmp_path / "ct.nii.gz")] == ["image-units"]
+
+
+def test_metres_without_a_unit_are_refused(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(
+        np.zeros((24, 22, 20), np.int16), np.diag([-0.004, -0.004, 0.005, 1])
+    )
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    with pytest.raises(GeometryError, match="another unit"):
+        read_volume(tmp_path / "ct.nii.gz")
+
+
+def test_a_case_says_once_what_all_its_files_have(tmp_path: Path, case: Case) -> None:
+    folder = write_case_folder(tmp_path / "p", case)
+    for path in folder.glob("*.nii.gz"):
+        image = nibabel.load(path)
+        image.header.set_xyzt_units("meter")
+        nibabel.save(image, path)
+    findings = [finding for finding in read_case(folder).findings if finding.id == "image-units"]
+    assert len(findings) == 1 and "more files" in findings[0].message
+
+
+# ---------------------------------------------------------------- structures by header and label
+
+
+def structures_of(path: Path) -> tuple[dict[str, np.ndarray], list[Finding]]:
+    findings: list[Finding] = []
+    masks = read_structures(path, LABEL_GRID, findings)
+    return {name: mask.array for name, mask in masks.items()}, findings
+
+
+def test_a_whole_case_of_slicer_segmentations_has_its_names(tmp_path: Path, case: Case) -> None:
+    folder = tmp_path / "p"
+    folder.mkdir()
+    write_volume(folder / "ct.nrrd", case.ct)
+    for name, mask in case.structures.items():
+        write_segmentation(folder / f"{name}.seg.nrrd", mask.array.astype(np.uint8), case.grid)
+    read = read_case(folder)
+    assert set(read.structures) == set(case.structures)
+    for name, mask in case.structures.items():
+        assert np.array_equal(read.structures[name].array, mask.array)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("PTV.seg.nrrd", "PTV"),
+        ("PTV.SEG.NRRD", "PTV"),
+        ("PTV_70.seg.nhdr", "PTV_70"),
+        ("Rectum.seg.mha", "Rectum"),
+        ("a.b.nii.gz", "a.b"),
+    ],
+)
+def test_a_stem_has_no_suffix_of_any_kind(name: str, stem: str) -> None:
+    assert file_stem(Path(name)) == stem
+
+
+def test_segments_of_one_layer_are_read_by_label_and_name(tmp_path: Path) -> None:
+    keys = segment_keys(("PTV 45", 1, 0), ("Blase", 2, 0), ("Rektum µ", 5, 0))
+    masks, findings = structures_of(
+        write_segmentation(tmp_path / "s.seg.nrrd", LABELS, LABEL_GRID, keys)
+    )
+    assert list(masks) == ["PTV 45", "Blase", "Rektum µ"]
+    for name, value in zip(masks, (1, 2, 5), strict=True):
+        assert np.array_equal(masks[name], value == LABELS)
+    assert not findings
+
+
+def test_overlapping_segments_are_read_by_layer(tmp_path: Path) -> None:
+    layers = np.stack([LABELS, (LABELS == 1).astype(np.uint8)], axis=-1)
+    keys = segment_keys(("Bladder", 2, 0), ("PTV", 1, 1), ("Rectum", 5, 0))
+    masks, findings = structures_of(
+        write_segmentation(tmp_path / "s.seg.nrrd", layers, LABEL_GRID, keys)
+    )
+    assert np.array_equal(masks["PTV"], LABELS == 1)
+    assert np.array_equal(masks["Bladder"], LABELS == 2)
+    assert np.array_equal(masks["Rectum"], LABELS == 5)
+    # Label 1 of the first layer is in no segment.
+    (finding,) = findings
+    assert finding.id == "labels-unnamed" and str(np.count_nonzero(LABELS == 1)) in finding.message
+
+
+def test_layers_of_slicer_4_have_a_segment_each(tmp_path: Path) -> None:
+    layers = np.stack([LABELS == 1, LABELS == 5], axis=-1).astype(np.uint8)
+    keys = {"Segment0_Name": "PTV", "Segment1_Name": "Rectum"}
+    masks, _ = structures_of(write_segmentation(tmp_path / "s.seg.nrrd", layers, LABEL_GRID, keys))
+    assert np.array_equal(masks["PTV"], LABELS == 1)
+    assert np.array_equal(masks["Rectum"], LABELS == 5)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("Prostata", "Prostata"), ("Segment_1", "Bladder"), ("Segment 12", "Bladder")],
+)
+def test_one_segment_has_its_own_name_unless_nobody_gave_it_one(
+    tmp_path: Path, written: str, expected: str
+) -> None:
+    array = (LABELS == 2).astype(np.uint8) * 3
+    path = write_segmentation(
+        tmp_path / "Bladder.seg.nrrd", array, LABEL_GRID, segment_keys((written, 3, 0))
+    )
+    masks, _ = structures_of(path)
+    assert list(masks) == [expected]
+    assert np.array_equal(masks[expected], LABELS == 2)
+
+
+def test_an_empty_segment_stays_an_empty_structure(tmp_path: Path) -> None:
+    keys = segment_keys(("PTV", 1, 0), ("Rectum", 9, 0), ("A", 2, 0), ("B", 5, 0))
+    masks, findings = structures_of(
+        write_segmentation(tmp_path / "s.seg.nrrd", LABELS, LABEL_GRID, keys)
+    )
+    assert not masks["Rectum"].any() and not findings
+
+
+@pytest.mark.parametrize(
+    ("segments", "names"),
+    [
+        ([("PTV", 1, 0), ("PTV", 2, 0)], "two segments"),
+        ([("PTV", 1, 3)], "layer"),
+        ([("PTV", 0, 0)], "label 0"),
+        ([("", 1, 0)], None),
+    ],
+)
+def test_an_impossible_list_of_segments_is_refused(
+    tmp_path: Path, segments: list, names: str | None
+) -> None:
+    path = write_segmentation(tmp_path / "s.seg.nrrd", LABELS, LABEL_GRID, segment_keys(*segments))
+    if names is None:  # a segment without a name has its ID
+        assert list(structures_of(path)[0]) == ["s"]
+        return
+    with pytest.raises(CaseError, match=names):
+        structures_of(path)
+
+
+def test_two_files_that_hold_one_name_are_refused(tmp_path: Path, case: Case) -> None:
+    folder = write_case_folder(tmp_path / "p", case)
+    array = case.structures["Bladder"].array.astype(np.uint8)
+    keys = segment_keys(("Rectum", 1, 0))
+    write_segmentation(folder / "more.seg.nrrd", array, case.grid, keys)
+    with pytest.raises(CaseError, match=r"Rectum.*another file"):
+        read_case(folder)
+
+
+def test_a_label_map_without_names_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    for name in ("segmentation.nii.gz", "PTV.nrrd", "labels.mha"):
+        write_volume(tmp_path / name, Volume(LABELS, LABEL_GRID))
+        with pytest.raises(CaseError, match=r"3 labels \(1, 2, 5\).*\.json beside it"):
+            structures_of(tmp_path / name)
+        with pytest.raises(CaseError, match="labels"):
+            read_mask(tmp_path / name, LABEL_GRID, [])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("all.json", '{"1": "PTV", "2": "Bladder", "5": "Rectum", "77": "Liver"}'),
+        ("all.json", '{"PTV": 1, "Bladder": 2, "Rectum": 5}'),
+        ("dataset.json", '{"labels": {"background": 0, "PTV": 1, "Bladder": 2, "Rectum": 5}}'),
+        ("labels.csv", "value,name\n1,PTV\n2,Bladder\n5,Rectum\n"),
+        ("labels.txt", "1 PTV\n2 Bladder\n5\tRectum\n"),
+        (
+            "all.txt",
+            '# ITK-SnAP\n0 0 0 0 0 0 0 "Clear Label"\n1 255 0 0 1 1 1 "PTV"\n'
+            '2 0 255 0 1 1 1 "Bladder"\n5 0 0 255 0.5 1 1 "Rectum"\n',
+        ),
+        (
+            "all.ctbl",
+            "0 Background 0 0 0 0\n1 PTV 1 2 3 255\n2 Bladder 4 5 6 255\n5 Rectum 7 8 9 255\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "int16"])
+def test_a_label_map_is_a_structure_per_label_with_the_names_beside_it(
+    tmp_path: Path, file: str, content: str, dtype: str
+) -> None:
+    write_volume(tmp_path / "all.nii.gz", Volume(LABELS.astype(dtype), LABEL_GRID))
+    (tmp_path / file).write_text(content)
+    masks, findings = structures_of(tmp_path / "all.nii.gz")
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {
+        "PTV": 216,
+        "Bladder": 216,
+        "Rectum": 180,
+    }
+    assert [finding.id for finding in findings] == ["labels-named"] and file in findings[0].message
+
+
+def test_a_label_map_has_the_names_of_its_own_header(tmp_path: Path) -> None:
+    # As TotalSegmentator writes it.
+    table = "".join(
+        f'<Label Key="{value}" Red="1" Green="1" Blue="1" Alpha="1"><![CDATA[{name}]]></Label>'
+        for value, name in ((1, "PTV"), (2, "urinary_bladder"), (5, "colon"), (90, "brain"))
+    )
+    xml = f"<CaretExtension><VolumeInformation><LabelTable>{table}</LabelTable></VolumeInformation>"
+    image = nibabel.Nifti1Image(LABELS.T, np.diag([-1, -1, 1, 1]) @ LABEL_GRID.index_to_world)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(0, xml.encode()))
+    nibabel.save(image, tmp_path / "total.nii.gz")
+    masks, _ = structures_of(tmp_path / "total.nii.gz")
+    assert list(masks) == ["PTV", "urinary_bladder", "colon"]
+    assert np.array_equal(masks["colon"], LABELS == 5)
+
+
+def test_labels_that_nobody_named_are_a_warning(tmp_path: Path) -> None:
+    write_volume(tmp_path / "all.nii.gz", Volume(LABELS, LABEL_GRID))
+    (tmp_path / "all.json").write_text('{"1": "PTV"}')
+    masks, findings = structures_of(tmp_path / "all.nii.gz")
+    assert list(masks) == ["PTV"]
+    assert {f.id: f.severity for f in findings}["labels-unnamed"] == "warning"
+    (tmp_path / "all.json").write_text('{"9": "PTV"}')
+    with pytest.raises(CaseError, match="none of its labels"):
+        structures_of(tmp_path / "all.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("{", "valid JSON"),
+        ("[1, 2]", "names no labels"),
+        ("{}", "names no labels"),
+        ('{"1": ["PTV"]}', "expected a label value"),
+        ('{"PTV": 1, "CTV": 1}', "twice"),
+        ('{"1": "PTV", "2": "PTV"}', "twice"),
+        ('{"PTV": -1}', "1 to 65535"),
+        ('{"PTV": NaN}', "finite"),
+        ('{"1": ""}', "has a name"),
+    ],
+)
+def test_a_bad_list_of_labels_is_refused_by_name(tmp_path: Path, content: str, names: str) -> None:
+    write_volume(tmp_path / "all.nii.gz", Volume(LABELS, LABEL_GRID))
+    (tmp_path / "all.json").write_text(content)
+    with pytest.raises(CaseError, match=names) as error:
+        structures_of(tmp_path / "all.nii.gz")
+    assert "all.json" in str(error.value)
+
+
+def test_a_list_of_labels_does_not_rename_a_plain_mask(tmp_path: Path) -> None:
+    write_volume(tmp_path / "PTV.nii.gz", Volume((LABELS == 1).astype(np.uint8), LABEL_GRID))
+    (tmp_path / "labels.json").write_text('{"1": "Bladder"}')
+    assert list(structures_of(tmp_path / "PTV.nii.gz")[0]) == ["PTV"]
