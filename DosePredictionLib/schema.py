@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -20,15 +21,45 @@ __all__ = ["from_json", "read_json", "to_json"]
 
 T = TypeVar("T")
 
+_DEEPEST = 64
+_MOST_DIGITS = 308
+
 
 def read_json(path: Path, error: type[DosePredictionError] = DosePredictionError) -> Any:
-    """The content of a JSON file; `error` names the file and the place that cannot be read."""
+    """The content of a JSON file; `error` names the file and the place that cannot be read.
+
+    Numbers are finite: NaN, Infinity and what is too large for 64-bit floats are refused.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_int=_whole_number)
     except OSError as exception:
         raise error(f"{path} cannot be read: {exception.strerror}.") from exception
-    except (json.JSONDecodeError, UnicodeDecodeError) as exception:
+    except RecursionError as exception:
+        raise error(f"{path} is nested too deeply; at most {_DEEPEST} levels.") from exception
+    except ValueError as exception:  # not JSON, or not UTF-8
         raise error(f"{path} is not valid JSON: {exception}.") from exception
+    _require_plain(path, content, error)
+    return content
+
+
+def _whole_number(digits: str) -> int | float:
+    # What a float cannot hold; Python refuses to convert far longer ones at all.
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+
+
+def _require_plain(path: Path, content: Any, error: type[DosePredictionError]) -> None:
+    """Refuse numbers that are not finite, and nesting that nobody writes."""
+    pending = [("", content, 1)]
+    while pending:
+        where, value, depth = pending.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise error(f"{path}: {where.lstrip('.') or 'the content'} is not a finite number.")
+        if depth > _DEEPEST:
+            raise error(f"{path} is nested too deeply; at most {_DEEPEST} levels.")
+        if isinstance(value, dict):
+            pending += [(f"{where}.{key}", item, depth + 1) for key, item in value.items()]
+        elif isinstance(value, list):
+            pending += [(f"{where}[{i}]", item, depth + 1) for i, item in enumerate(value)]
 
 
 def from_json(
