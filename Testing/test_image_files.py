@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, DosePredictionError, GeometryError
 from DosePredictionLib.findings import Finding
 from DosePredictionLib.io import read_case
-from DosePredictionLib.io.nifti import read_mask, read_structures
+from DosePredictionLib.io.nifti import read_structures
 from DosePredictionLib.io.volumes import file_stem, read_volume, write_volume
 from DosePredictionLib.volume import Grid, Volume
 
@@ -206,6 +207,7 @@ def set_field(name: str, value: object, index: object = ...) -> Callable:
         (set_field("datatype", 9999), "unknown type"),
         (set_field("vox_offset", 1e30), "begin at byte"),
         (set_field("vox_offset", np.nan), "begin at byte"),
+        (set_field("scl_slope", np.inf), "scaling"),
         (set_field("magic", b"xyz"), "no NIfTI"),
         (set_field("magic", b"ni1"), "pair of files"),
         (set_field("sizeof_hdr", 7), "no NIfTI"),
@@ -495,8 +497,6 @@ def test_a_label_map_without_names_is_refused_with_what_to_do(tmp_path: Path) ->
         write_volume(tmp_path / name, Volume(LABELS, LABEL_GRID))
         with pytest.raises(CaseError, match=r"3 labels \(1, 2, 5\).*\.json beside it"):
             structures_of(tmp_path / name)
-        with pytest.raises(CaseError, match="labels"):
-            read_mask(tmp_path / name, LABEL_GRID, [])
 
 
 @pytest.mark.parametrize(
@@ -506,6 +506,11 @@ def test_a_label_map_without_names_is_refused_with_what_to_do(tmp_path: Path) ->
         ("all.json", '{"PTV": 1, "Bladder": 2, "Rectum": 5}'),
         ("dataset.json", '{"labels": {"background": 0, "PTV": 1, "Bladder": 2, "Rectum": 5}}'),
         ("labels.csv", "value,name\n1,PTV\n2,Bladder\n5,Rectum\n"),
+        (
+            "all_ColorTable.csv",
+            "LabelValue,Name,Color_R,Color_G,Color_B,Color_A\n0,Background,0,0,0,0\n"
+            "1,PTV,1,2,3,255\n2,Bladder,4,5,6,255\n5,Rectum,7,8,9,255\n",
+        ),
         ("labels.txt", "1 PTV\n2 Bladder\n5\tRectum\n"),
         (
             "all.txt",
@@ -546,6 +551,26 @@ def test_a_label_map_has_the_names_of_its_own_header(tmp_path: Path) -> None:
     masks, _ = structures_of(tmp_path / "total.nii.gz")
     assert list(masks) == ["PTV", "urinary_bladder", "colon"]
     assert np.array_equal(masks["colon"], LABELS == 5)
+
+
+def test_thousands_of_labels_or_segments_are_refused_before_their_masks_are_made(
+    tmp_path: Path,
+) -> None:
+    grid = centered_grid((40, 40, 40), (4.0, 4.0, 4.0))
+    blocks = np.arange(13**3).reshape(13, 13, 13)
+    for axis in range(3):
+        blocks = np.repeat(blocks, 3, axis)
+    write_volume(
+        tmp_path / "all.nii.gz",
+        Volume(blocks.astype(np.int16), grid.cropped((0, 0, 0), (39, 39, 39))),
+    )
+    (tmp_path / "all.json").write_text(json.dumps({str(v): f"S{v}" for v in range(1, 3001)}))
+    with pytest.raises(CaseError, match=r"all\.nii\.gz.*structures"):
+        structures_of(tmp_path / "all.nii.gz")
+    keys = segment_keys(*((f"S{number}", number + 1, 0) for number in range(3000)))
+    path = write_segmentation(tmp_path / "s.seg.nrrd", LABELS, LABEL_GRID, keys)
+    with pytest.raises(CaseError, match=r"s\.seg\.nrrd.*structures"):
+        structures_of(path)
 
 
 def test_labels_that_nobody_named_are_a_warning(tmp_path: Path) -> None:

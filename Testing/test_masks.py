@@ -28,7 +28,7 @@ def shifted(values: NDArray, order: int) -> NDArray[np.float64]:
 
 
 def read(array: NDArray) -> tuple[NDArray, str | None]:
-    mask, finding = mask_from_values(array, "PTV.nii.gz", "PTV")
+    mask, finding = mask_from_values(array, Path("PTV.nii.gz"), "PTV")
     return mask, None if finding is None else finding.id
 
 
@@ -122,6 +122,16 @@ def test_noise_around_a_mask_is_outside(noise: float) -> None:
     array = (TRUTH + noise * rng.random(GRID.shape)).astype(np.float32)
     mask, _ = read(array)
     assert np.array_equal(mask, TRUTH)
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.01, -0.01])
+def test_noise_of_a_percent_around_an_occupancy_is_outside(noise: float) -> None:
+    occupancy = np.clip(shifted(TRUTH, 1), 0, 1)
+    occupancy[occupancy < 0.02] = 0
+    values = np.where(occupancy > 0, occupancy, noise * np.random.default_rng(0).random(GRID.shape))
+    mask, _ = read(values.astype(np.float32))
+    assert np.count_nonzero(mask) <= np.count_nonzero(occupancy)
+    within(mask > 0.5, TRUTH, 0.1)
 
 
 @pytest.mark.parametrize("scale", [255, 1000])

@@ -12,6 +12,7 @@ from ..case import Case
 from ..errors import CaseError
 from ..findings import Finding
 from ..io import case_name
+from ..volume import Volume
 from .options import add_json_option
 from .output import Output
 
@@ -29,7 +30,8 @@ def add_parser(commands: Any) -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="NIfTI or NRRD files, one a structure and named like it, or folders of them",
+        help="NIfTI, NRRD or MetaImage files, or folders of them: one a structure and named like "
+        "it, or segmentations and label maps with names",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the RTSTRUCT")
     parser.add_argument("--label", default="Masks", help="label of the structure set")
@@ -41,7 +43,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
     """Write the structure set."""
     from ..io.dicom import read_images
     from ..io.dicom.rtstruct import Equipment, write_rtstruct
-    from ..io.nifti import read_mask
+    from ..io.nifti import add_structures, read_structures
 
     if not call.ct.exists():
         raise CaseError(f"There is no CT {call.ct}: no such file or folder.")
@@ -49,7 +51,9 @@ def run(call: argparse.Namespace, output: Output) -> int:
     ct, origin = read_images(call.ct)
     findings = list(ct.findings)
     grid = ct.volume.grid
-    masks = {name: read_mask(file, grid, findings) for name, file in files.items()}
+    masks: dict[str, Volume] = {}
+    for file in files.values():
+        add_structures(masks, read_structures(file, grid, findings), file)
     empty = [name for name, mask in masks.items() if not mask.array.any()]
     if empty:
         message = f"Structures without contours: {', '.join(empty)}."

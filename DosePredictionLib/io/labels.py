@@ -15,18 +15,20 @@ __all__ = ["LABEL_SUFFIXES", "labels_file", "read_labels"]
 LABEL_SUFFIXES = (".json", ".csv", ".txt", ".ctbl")
 
 _LARGEST_FILE = 2**20
-_COMMON = ("labels", "dataset")
+_PATTERNS = ("{}", "{}_ColorTable", "labels", "dataset")
 _SNAP = re.compile(r'(\d+)(?:\s+[\d.]+){6}\s+"(.*)"')  # ITK-SNAP
 _COLOURS = re.compile(r"(\d+)\s+(\S+)(?:\s+\d+){4}")  # 3D Slicer, FreeSurfer
-_PAIR = re.compile(r'(\d+)\s*[,;\t ]\s*"?([^",;\t]+?)"?')
+_PAIR = re.compile(r'(\d+)\s*[,;\t ]\s*"?([^",;\t]+?)"?(?:\s*[,;\t].*)?')  # further columns
 
 
 def labels_file(image: Path, stem: str) -> Path | None:
-    """The file beside an image that names its labels: called like it, or `labels`, `dataset`."""
-    candidates = [
-        image.with_name(s + suffix) for s in (stem, *_COMMON) for suffix in LABEL_SUFFIXES
-    ]
-    return next((file for file in candidates if file.is_file()), None)
+    """The file beside an image that names its labels: called like it, or `labels`, `dataset`.
+
+    3D Slicer puts a `…_ColorTable` beside a label map that it exports.
+    """
+    stems = [pattern.format(stem) for pattern in _PATTERNS]
+    names = (f"{name}{suffix}" for name in stems for suffix in LABEL_SUFFIXES)
+    return next((file for name in names if (file := image.with_name(name)).is_file()), None)
 
 
 def read_labels(path: Path) -> dict[int, str]:

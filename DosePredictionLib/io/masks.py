@@ -5,6 +5,8 @@ One rule for every source, so that nothing that interpolation left behind counts
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -20,7 +22,7 @@ DUST = 1e-3
 _LARGEST_LABEL = 65535
 _FEW_LABELS = 8
 _SMALL_LABEL = 100  # masks that were scaled reach 100, 255, 1000 …
-_SOLID = 0.05
+_SOLID = 0.03  # a cube of three voxels; two values at random have half of it
 _NOISE = 0.02
 _FULL = 0.98
 
@@ -57,7 +59,7 @@ def label_values(array: NDArray) -> tuple[int, ...]:
     return ()
 
 
-def mask_from_values(array: NDArray, name: str, structure: str) -> tuple[NDArray, Finding | None]:
+def mask_from_values(array: NDArray, path: Path, structure: str) -> tuple[NDArray, Finding | None]:
     """A mask as boolean, or as occupancy in 0…1 (float32), and what was noticed.
 
     Values in 0…1 with steps between are occupancy. Anything else is cut at half of its plateau, the
@@ -66,7 +68,7 @@ def mask_from_values(array: NDArray, name: str, structure: str) -> tuple[NDArray
 
     Args:
         array: `(z, y, x)`, finite; not a label map (see `label_values`).
-        name: how messages call the file.
+        path: the file, for messages.
 
     Raises:
         CaseError: the values are those of an image or a dose, or have no plateau.
@@ -77,10 +79,10 @@ def mask_from_values(array: NDArray, name: str, structure: str) -> tuple[NDArray
     if array.dtype.kind != "f" and low >= 0 and high <= 1:
         return array > 0, None
     if high <= (DUST if array.dtype.kind == "f" else 0):
-        return _nothing(array, name, structure, low, high)
+        return _nothing(array, path, structure, low, high)
     if low >= -DUST and high <= 1 + DUST and not _has_low_plateau(array, high):
-        return _occupancy(array, name, structure)
-    return _cut(array, name, structure, low)
+        return _occupancy(array, path, structure)
+    return _cut(array, path, structure, low)
 
 
 def without_dust(occupancy: NDArray) -> NDArray:
@@ -92,12 +94,12 @@ def without_dust(occupancy: NDArray) -> NDArray:
 
 
 def _nothing(
-    array: NDArray, name: str, structure: str, low: float, high: float
+    array: NDArray, path: Path, structure: str, low: float, high: float
 ) -> tuple[NDArray, Finding | None]:
     empty = np.zeros(array.shape, bool)
     if low == high == 0:
         return empty, None
-    message = f"{name} holds nothing but noise ({low:.3g} to {high:.3g}): no voxel is inside."
+    message = f"{path.name} holds nothing but noise ({low:.3g} to {high:.3g}): no voxel is inside."
     return empty, Finding(
         "mask-noise", "warning", message, "Export the structure again.", structure
     )
@@ -111,33 +113,36 @@ def _has_low_plateau(array: NDArray, high: float) -> bool:
     return bool(_uniform(top)[top].any())
 
 
-def _occupancy(array: NDArray, name: str, structure: str) -> tuple[NDArray, Finding | None]:
-    noise = int(np.count_nonzero((array != 0) & (array < DUST)))
-    mask = without_dust(array)
+def _occupancy(array: NDArray, path: Path, structure: str) -> tuple[NDArray, Finding | None]:
+    # An occupancy's rim has few voxels that are all but empty; noise has more than the structure.
+    slight = np.count_nonzero((array >= DUST) & (array < _NOISE))
+    floor = _NOISE if slight > np.count_nonzero(array >= _NOISE) else DUST
+    noise = int(np.count_nonzero((array != 0) & (array < floor)))
+    mask = without_dust(np.where(array < floor, 0, array))
     if not noise:
         return mask, None
-    message = f"{name}: {noise} voxels below {DUST:g} count as outside, as noise."
+    message = f"{path.name}: {noise} voxels below {floor:g} count as outside, as noise."
     return mask, Finding("mask-noise", "info", message, structure=structure)
 
 
-def _cut(array: NDArray, name: str, structure: str, low: float) -> tuple[NDArray, Finding]:
-    plateau = _plateau(array, name)
-    _require_mask(array, name, plateau, low)
+def _cut(array: NDArray, path: Path, structure: str, low: float) -> tuple[NDArray, Finding]:
+    plateau = _plateau(array, path)
+    _require_mask(array, path, plateau, low)
     inside = array > plateau / 2
     high = float(array.max())
     between = int(np.count_nonzero((array > 0) & ~inside))
     if low == 0 and not between and float(array[inside].min()) == high:
-        message = f"{name} holds {low:g} and {high:g}; {high:g} counts as inside."
+        message = f"{path.name} holds {low:g} and {high:g}; {high:g} counts as inside."
         return inside, Finding("mask-normalized", "info", message, structure=structure)
     message = (
-        f"{name} holds values from {low:.4g} to {high:.4g}, as interpolation leaves them: cut at "
-        f"half of {plateau:.4g}; {between} voxels above 0 are outside."
+        f"{path.name} holds values from {low:.4g} to {high:.4g}, as interpolation leaves them: "
+        f"cut at half of {plateau:.4g}; {between} voxels above 0 are outside."
     )
     remedy = "Export the structure without interpolation, or as occupancy from 0 to 1."
     return inside, Finding("mask-cut", "warning", message, remedy, structure)
 
 
-def _plateau(array: NDArray, name: str) -> float:
+def _plateau(array: NDArray, path: Path) -> float:
     """The value of the inside: the 80th percentile of what lies above half of the maximum.
 
     A quarter and more of a small structure may be its rim, and overshoot is rarer than a fifth.
@@ -150,14 +155,14 @@ def _plateau(array: NDArray, name: str) -> float:
     inside = present[present > high / 2]
     if inside.size < 0.01 * present.size:
         raise CaseError(
-            f"{name} holds values up to {high:.4g}, and {present.size - inside.size} of "
+            f"{path} holds values up to {high:.4g}, and {present.size - inside.size} of "
             f"{present.size} voxels lie below half of that: neither a mask nor labels. Export the "
             "structure again."
         )
     return float(np.percentile(inside, 80))
 
 
-def _require_mask(array: NDArray, name: str, plateau: float, low: float) -> None:
+def _require_mask(array: NDArray, path: Path, plateau: float, low: float) -> None:
     """Refuse what is not flat inside, more than three voxels from its edge: an image or a dose."""
     support = _box(array > 0.05 * plateau)
     core = ndimage.binary_erosion(support, iterations=3)
@@ -166,7 +171,7 @@ def _require_mask(array: NDArray, name: str, plateau: float, low: float) -> None
     is_image = values.size >= 100 and float(flat.mean()) < 0.5
     if low < -0.5 * plateau or is_image:
         raise CaseError(
-            f"{name} holds values from {low:.4g} to {float(array.max()):.4g} that are flat neither "
+            f"{path} holds values from {low:.4g} to {float(array.max()):.4g} that are flat neither "
             "inside nor outside: an image or a dose, no mask. Remove it; a plan's dose is called "
             "dose_plan.nii.gz."
         )

@@ -30,10 +30,10 @@ from .volumes import file_stem, is_volume_file, read_image, read_volume, write_v
 __all__ = [
     "PUBLISHED_PREDICTION",
     "PUBLISHED_SUFFIX",
+    "add_structures",
     "is_case_folder",
     "mask_files",
     "read_case_folder",
-    "read_mask",
     "read_structures",
     "write_case_folder",
 ]
@@ -88,7 +88,7 @@ def read_case_folder(folder: Path) -> Case:
         structures: dict[str, Volume] = {}
         for name in masks:
             found_masks = _on_ct(reads.pop(name).result(), files[name], name, ct.grid, noticed)
-            _add(structures, found_masks, files[name])
+            add_structures(structures, found_masks, files[name])
         strips = {
             angle: _only(_on_ct(reads.pop(n).result(), files[n], n, ct.grid, noticed), files[n])
             for angle, n in strip_files.items()
@@ -250,19 +250,6 @@ def read_structures(
     return structures_from(image, path, file_stem(path), grid, findings, labels)
 
 
-def read_mask(path: Path, grid: Grid, findings: list[Finding]) -> Volume:
-    """The one structure of a file, on the grid of its CT.
-
-    Args:
-        findings: takes what was noticed: values that are not 0 and 1, resampling.
-
-    Raises:
-        CaseError: unreadable, NaN voxels, several structures, or it does not overlap the grid.
-        GeometryError: an impossible grid.
-    """
-    return _only(read_structures(path, grid, findings), path)
-
-
 def _on_ct(
     image: StoredImage, path: Path, name: str, grid: Grid, findings: list[Finding]
 ) -> dict[str, Volume]:
@@ -278,7 +265,12 @@ def _only(masks: dict[str, Volume], path: Path) -> Volume:
     return next(iter(masks.values()))
 
 
-def _add(structures: dict[str, Volume], masks: dict[str, Volume], path: Path) -> None:
+def add_structures(structures: dict[str, Volume], masks: dict[str, Volume], path: Path) -> None:
+    """Add the masks of a file to those of others.
+
+    Raises:
+        CaseError: two files hold one name.
+    """
     for name, mask in masks.items():
         if name in structures:
             raise CaseError(f"{path} holds {name}, and so does another file. Remove or rename one.")

@@ -283,6 +283,8 @@ def _scaled(path: Path, header: Any, array: NDArray) -> NDArray:
     from nibabel.spatialimages import HeaderDataError
     from nibabel.volumeutils import apply_read_scaling
 
+    if np.isinf(header["scl_slope"]):
+        raise CaseError(f"{path} has an impossible scaling: its slope is infinite.")
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as exception:

@@ -18,6 +18,8 @@ from .stored import StoredImage
 
 __all__ = ["require_finite", "structures_from"]
 
+_MOST_STRUCTURES = 512
+_MOST_BYTES = 2**33  # all masks of a file together
 _UNNAMED = re.compile(r"segment[ _]?\d*", re.IGNORECASE)  # what Slicer calls a new segment
 
 
@@ -70,6 +72,7 @@ def _from_segments(
 ) -> dict[str, NDArray]:
     """A mask per segment of the header."""
     segments = image.segments
+    _require_count(path, image, len(segments))
     if len(segments) == 1:
         only = segments[0]
         name = stem if _UNNAMED.fullmatch(only.name) else only.name
@@ -78,7 +81,7 @@ def _from_segments(
         if not others.any() or label_values(layer):
             _note_leftovers(image, path, findings)
             return {name: layer == only.value}
-        mask, noticed = mask_from_values(layer, path.name, name)  # resampled with its header
+        mask, noticed = mask_from_values(layer, path, name)  # resampled with its header
         findings += [noticed] if noticed else []
         return {name: mask}
     masks: dict[str, NDArray] = {}
@@ -88,6 +91,15 @@ def _from_segments(
         masks[segment.name] = image.array[segment.layer] == segment.value
     _note_leftovers(image, path, findings)
     return masks
+
+
+def _require_count(path: Path, image: StoredImage, count: int) -> None:
+    """Refuse more masks than memory should be taken for."""
+    if count > _MOST_STRUCTURES or count * image.array[0].size > _MOST_BYTES:
+        raise CaseError(
+            f"{path} names {count} structures on {image.grid}; at most {_MOST_STRUCTURES}, and "
+            f"{_MOST_BYTES / 1e9:.1f} GB of masks, are read. Keep those that the plan needs."
+        )
 
 
 def _note_leftovers(image: StoredImage, path: Path, findings: list[Finding]) -> None:
@@ -115,7 +127,7 @@ def _from_values(
         found = np.unique(array[array != 0])
         values = (int(found[0]),) if found.size == 1 and found[0] in names else ()
     if not values:
-        mask, noticed = mask_from_values(array, path.name, stem)
+        mask, noticed = mask_from_values(array, path, stem)
         findings += [noticed] if noticed else []
         return {stem: mask}
     if not names:
@@ -130,6 +142,7 @@ def _from_values(
     if unnamed:
         message = f"{path.name}: labels {_shown(unnamed)} have no name in {source}: left out."
         findings.append(Finding("labels-unnamed", "warning", message, "Name them there."))
+    _require_count(path, image, len(values) - len(unnamed))
     masks = {names[value]: array == value for value in values if value in names}
     message = f"{path.name} holds {len(masks)} labels; their names are from {source}."
     findings.append(Finding("labels-named", "info", message))
