@@ -49,15 +49,12 @@ def read_metaimage(path: Path) -> StoredImage:
     shape = tuple(int(n) for n in sizes[::-1])
     data_path = _data_file(path, fields)
     begin = begin if data_path == path else _header_size(path, fields)
+    findings: list[Finding] = []
     with data_path.open("rb") as file:
         stored = os.fstat(file.fileno()).st_size - begin
         needed = data_bytes(data_path, shape[::-1], dtype, stored, zipped)
         file.seek(begin)
-        content = read_data(file, needed, data_path, 15 if zipped else None)
-    findings = []
-    if not zipped and stored > needed:
-        message = f"{data_path.name} holds {stored - needed} bytes more than its header announces."
-        findings.append(Finding("file-longer", "warning", message, "Check its size in voxels."))
+        content = read_data(file, needed, data_path, 15 if zipped else None, findings)
     grid = checked_grid(path, (shape[2], shape[1], shape[0]), _matrix(path, fields))
     array: NDArray = content.view(dtype).reshape(shape)
     return StoredImage(array[None], grid, findings=tuple(findings))

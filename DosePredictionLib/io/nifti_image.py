@@ -57,8 +57,12 @@ def read_nifti(path: Path) -> StoredImage:
         offset = _offset(path, header)
         needed = data_bytes(path, shape, dtype, stored_bytes - (0 if zipped else offset), zipped)
         file.seek(0)
-        content = read_data(file, offset + needed, path, 31 if zipped else None)
-    findings = _file_findings(path, zipped, stored_bytes - offset - needed)
+        findings: list[Finding] = []
+        content = read_data(file, offset + needed, path, 31 if zipped else None, findings)
+    if zipped != path.name.lower().endswith(".gz"):
+        text = "gzipped" if zipped else "not gzipped"
+        message = f"{path.name} is {text}, other than its name says; it was read as it is."
+        findings.append(Finding("file-compression", "info", message))
     affine = _affine(path, header, shape, findings)
     x, y, z = shape
     grid = checked_grid(path, (x, y, z), _to_lps(affine))
@@ -140,18 +144,6 @@ def _offset(path: Path, header: Any) -> int:
             f"{least} to {_LARGEST_OFFSET}."
         )
     return int(offset)
-
-
-def _file_findings(path: Path, zipped: bool, surplus: int) -> list[Finding]:
-    findings = []
-    if zipped != path.name.lower().endswith(".gz"):
-        content = "gzipped" if zipped else "not gzipped"
-        message = f"{path.name} is {content}, other than its name says; it was read as it is."
-        findings.append(Finding("file-compression", "info", message))
-    if not zipped and surplus > 0:
-        message = f"{path.name} holds {surplus} bytes more than its header announces."
-        findings.append(Finding("file-longer", "warning", message, "Check its size in voxels."))
-    return findings
 
 
 def _affine(path: Path, header: Any, shape: tuple[int, ...], findings: list[Finding]) -> NDArray:

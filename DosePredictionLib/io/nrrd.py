@@ -63,7 +63,7 @@ def read_nrrd(path: Path) -> StoredImage:
     fields, keys, begin = _header(path)
     data_path = _data_file(path, fields)
     dtype = _voxel_type(path, fields)
-    sizes = _integers(path, fields, "sizes")
+    sizes = _sizes(path, fields)
     encoding = fields.get("encoding", "raw").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise CaseError(f"{path} has the encoding {encoding!r}; expected raw or gzip. {_AGAIN}")
@@ -71,17 +71,13 @@ def read_nrrd(path: Path) -> StoredImage:
     begin = begin if data_path == path else 0
     if not data_path.is_file():
         raise CaseError(f"{path} names the data file {data_path.name}, which is not beside it.")
+    findings: list[Finding] = []
     with data_path.open("rb") as file:
         stored = os.fstat(file.fileno()).st_size - begin
         needed = data_bytes(data_path, tuple(sizes), dtype, stored, zipped)
         skip = _skip(path, fields, zipped, stored - needed)
         file.seek(begin + skip)
-        content = read_data(file, needed, data_path, 31 if zipped else None)
-    findings: list[Finding] = []
-    if not zipped and stored - skip - needed > 0:
-        surplus = stored - skip - needed
-        message = f"{data_path.name} holds {surplus} bytes more than its header announces."
-        findings.append(Finding("file-longer", "warning", message, "Check its size in voxels."))
+        content = read_data(file, needed, data_path, 31 if zipped else None, findings)
     array, matrix = _placed(path, fields, content.view(dtype).reshape(sizes[::-1]), findings)
     z, y, x = array.shape[1:]
     grid = checked_grid(path, (x, y, z), matrix)
@@ -146,10 +142,13 @@ def _voxel_type(path: Path, fields: dict[str, str]) -> np.dtype:
     return dtype.newbyteorder("<" if endian == "little" else ">")
 
 
-def _integers(path: Path, fields: dict[str, str], key: str) -> list[int]:
-    words = fields.get(key, "").split()
+def _sizes(path: Path, fields: dict[str, str]) -> list[int]:
+    words = fields.get("sizes", "").split()
     if not 1 <= len(words) <= 8 or not all(re.fullmatch(r"\d{1,12}", word) for word in words):
-        raise CaseError(f"{path}: {key} must be up to eight counts; got {fields.get(key)!r}.")
+        raise CaseError(f"{path}: sizes must be up to eight counts; got {fields.get('sizes')!r}.")
+    if fields.get("dimension") != str(len(words)):
+        dimension = fields.get("dimension")
+        raise CaseError(f"{path}: {len(words)} sizes, but dimension {dimension}. Is it damaged?")
     return [int(word) for word in words]
 
 

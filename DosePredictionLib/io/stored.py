@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,8 @@ _DEFLATE_RATIO = 1032
 """Bytes that one byte of a deflate stream can become (RFC 1951: 258 from two bits)."""
 
 _PIECE = 2**17
-_SURPLUS = 2**20
+_SLACK = 2**20
+_MOST_SURPLUS = 4096  # padding to a block; a wrong size in voxels leaves more
 _GZIP = b"\x1f\x8b"
 
 
@@ -102,7 +104,7 @@ def data_bytes(
             f"{MOST_VOXELS / 1e6:.0f} million voxels and {MOST_BYTES / 1e9:.1f} GB are read. "
             "Crop or resample it, if its header is right."
         )
-    if needed > stored_bytes * (_DEFLATE_RATIO if deflated else 1) + (_SURPLUS if deflated else 0):
+    if needed > stored_bytes * (_DEFLATE_RATIO if deflated else 1) + (_SLACK if deflated else 0):
         raise CaseError(
             f"{path} is truncated or damaged: its header announces {size} voxels ({needed} "
             f"bytes), and the file holds {stored_bytes}{' compressed' if deflated else ''} bytes. "
@@ -111,28 +113,46 @@ def data_bytes(
     return needed
 
 
-def read_data(file: BinaryIO, size: int, path: Path, wbits: int | None) -> NDArray[np.uint8]:
-    """`size` bytes from where `file` stands: as they lie, or inflated (see `inflated`).
+def read_data(
+    file: BinaryIO, size: int, path: Path, wbits: int | None, findings: list[Finding]
+) -> NDArray[np.uint8]:
+    """`size` bytes from where `file` stands to its end: as they lie, or inflated (see `inflated`).
+
+    Args:
+        findings: takes a warning where a few bytes more are there than announced.
 
     Raises:
-        CaseError: fewer bytes, or a damaged stream.
+        CaseError: fewer bytes, many more, or a damaged stream.
     """
-    if wbits is not None:
-        return inflated(file, size, path, wbits)
-    content = np.fromfile(file, np.uint8, size)
-    if content.size < size:
-        raise CaseError(f"{path} is truncated: {content.size} of {size} bytes are there.")
+    if wbits is None:
+        content = np.fromfile(file, np.uint8, size)
+        surplus = os.fstat(file.fileno()).st_size - file.tell()
+        if content.size < size:
+            raise CaseError(f"{path} is truncated: {content.size} of {size} bytes are there.")
+    else:
+        content, surplus = inflated(file, size, path, wbits)
+    if surplus > _MOST_SURPLUS:
+        raise CaseError(
+            f"{path} is damaged: it holds more data than the {size} bytes that its header "
+            "announces. Copy or export it again."
+        )
+    if surplus:
+        message = f"{path.name} holds {surplus} bytes more than its header announces."
+        findings.append(Finding("file-longer", "warning", message, "Check its size in voxels."))
     return content
 
 
-def inflated(file: BinaryIO, size: int, path: Path, wbits: int = 31) -> NDArray[np.uint8]:
-    """`size` bytes from a gzip (`wbits` 31) or zlib (15) stream, read to its end and checked.
+def inflated(
+    file: BinaryIO, size: int, path: Path, wbits: int = 31
+) -> tuple[NDArray[np.uint8], int]:
+    """`size` bytes from a gzip (`wbits` 31) or zlib (15) stream, and the number of those behind.
 
-    Several gzip members in a row count as one stream. The checksum stands at the end of a stream:
-    whoever stops when all voxels are there never sees it.
+    The stream is read to its end, where its checksum stands: whoever stops when all voxels are
+    there never sees it. Several gzip members in a row count as one stream. Of bytes behind, no more
+    than matter are counted.
 
     Raises:
-        CaseError: truncated, a checksum that does not match, or more data than announced.
+        CaseError: truncated, or a checksum that does not match.
     """
     result = np.empty(size, np.uint8)
     filled = surplus = 0
@@ -151,10 +171,8 @@ def inflated(file: BinaryIO, size: int, path: Path, wbits: int = 31) -> NDArray[
                 result[filled : filled + kept] = np.frombuffer(output, np.uint8, kept)
                 filled += kept
                 surplus += len(output) - kept
-                if surplus > _SURPLUS:
-                    raise CaseError(
-                        f"{path} is damaged: it holds more data than its header announces."
-                    )
+                if surplus > _MOST_SURPLUS:
+                    return result, surplus
     except zlib.error as exception:
         raise CaseError(
             f"{path} is damaged: {exception}. Copy or export it again; its voxels cannot be "
@@ -165,7 +183,7 @@ def inflated(file: BinaryIO, size: int, path: Path, wbits: int = 31) -> NDArray[
             f"{path} is truncated: its compressed data end after {filled} of {size} bytes. Copy or "
             "export it again."
         )
-    return result
+    return result, surplus
 
 
 def is_gzip(start: bytes) -> bool:

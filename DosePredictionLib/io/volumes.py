@@ -80,6 +80,10 @@ def read_image(path: Path) -> StoredImage:
     except OSError as exception:
         reason = exception.strerror or str(exception)
         raise CaseError(f"{path} cannot be read: {reason}.") from exception
+    except MemoryError as exception:
+        raise CaseError(
+            f"{path} does not fit into this machine's memory: {exception}."
+        ) from exception
     return replace(image, array=_compact(image.array))
 
 
