@@ -125,6 +125,27 @@ def test_no_single_flipped_bit_of_a_compressed_ct_gives_another_ct(
     assert refused > 240
 
 
+@pytest.mark.parametrize(("name", "end"), [("ct.nrrd", b"\n\n"), ("ct.mha", b"LOCAL\n")])
+def test_no_flipped_bit_of_a_text_header_changes_voxels(
+    tmp_path: Path, name: str, end: bytes
+) -> None:
+    path = tmp_path / name
+    volume = random_volume("int16")
+    write_volume(path, volume)
+    content = path.read_bytes()
+    for place in range(content.index(end) + len(end)):
+        for bit in (place % 4, 7 - place % 3):  # two of eight, in turn
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(bytes(damaged))
+            try:
+                read = read_volume(path)
+            except DosePredictionError as exception:
+                assert "\n" not in str(exception) and str(tmp_path) in str(exception)
+                continue
+            assert np.array_equal(read.array, volume.array), damaged[max(0, place - 20) : place + 9]
+
+
 @pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.9999])
 def test_a_truncated_image_is_refused(tmp_path: Path, name: str, share: float) -> None:

@@ -54,7 +54,10 @@ def read_metaimage(path: Path) -> StoredImage:
         stored = os.fstat(file.fileno()).st_size - begin
         needed = data_bytes(data_path, shape[::-1], dtype, stored, zipped)
         file.seek(begin)
-        content = read_data(file, needed, data_path, 15 if zipped else None, findings)
+        if zipped:  # no writer pads a stream, and no checksum covers the size in the header
+            content = read_data(file, needed, data_path, 15, findings, padding=0)
+        else:
+            content = read_data(file, needed, data_path, None, findings)
     grid = checked_grid(path, (shape[2], shape[1], shape[0]), _matrix(path, fields))
     array: NDArray = content.view(dtype).reshape(shape)
     return StoredImage(array[None], grid, findings=tuple(findings))

@@ -114,12 +114,18 @@ def data_bytes(
 
 
 def read_data(
-    file: BinaryIO, size: int, path: Path, wbits: int | None, findings: list[Finding]
+    file: BinaryIO,
+    size: int,
+    path: Path,
+    wbits: int | None,
+    findings: list[Finding],
+    padding: int = _MOST_SURPLUS,
 ) -> NDArray[np.uint8]:
     """`size` bytes from where `file` stands to its end: as they lie, or inflated (see `inflated`).
 
     Args:
         findings: takes a warning where a few bytes more are there than announced.
+        padding: how many are a few.
 
     Raises:
         CaseError: fewer bytes, many more, or a damaged stream.
@@ -131,7 +137,7 @@ def read_data(
             raise CaseError(f"{path} is truncated: {content.size} of {size} bytes are there.")
     else:
         content, surplus = inflated(file, size, path, wbits)
-    if surplus > _MOST_SURPLUS:
+    if surplus > padding:
         raise CaseError(
             f"{path} is damaged: it holds more data than the {size} bytes that its header "
             "announces. Copy or export it again."
