@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..case import Case, Prescription
-from ..checks.registry import check_case
+from ..checks.registry import check_case, check_prediction
 from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
