@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .case import Case
-from .evaluation.arrays import bounding_box
+from .evaluation.arrays import belonging, bounding_box
 from .evaluation.curve import VolumeCurve
 from .evaluation.dvh import Dvh, DvhRegion
 from .evaluation.goals import GoalSet, evaluate_goals
@@ -219,7 +219,7 @@ def _dvh_of_voxels(dose: Volume, mask: Volume, name: str) -> Dvh:
     than a bin is wide. Of more than two million voxels every second, third … row and column
     stands for the others; volume, lowest and highest dose are of all.
     """
-    inside = mask.array > 0
+    inside = belonging(mask.array) > 0
     step = int(np.ceil(np.sqrt(np.count_nonzero(inside) / _MOST_VOXELS)))
     thinned = (slice(None), slice(None, None, step), slice(None, None, step))
     chosen = inside[thinned]

@@ -11,7 +11,23 @@ from numpy.typing import NDArray
 from ..errors import DosePredictionError, GeometryError
 from ..volume import Volume
 
-__all__ = ["as_array", "as_mask", "bounding_box", "require_finite", "require_same_grid", "voxel_mm"]
+__all__ = [
+    "LEAST_OCCUPANCY",
+    "as_array",
+    "as_mask",
+    "belonging",
+    "bounding_box",
+    "require_finite",
+    "require_same_grid",
+    "voxel_mm",
+]
+
+LEAST_OCCUPANCY = 0.01
+"""Share of a voxel from which on the voxel belongs to a structure.
+
+Running sums, surfaces and resampling leave less than that beside a structure or far from it. It is
+no volume that matters, but would carry the lowest or the highest dose.
+"""
 
 
 def as_array(values: Volume | Any) -> NDArray:
@@ -27,6 +43,17 @@ def as_mask(values: Volume | Any) -> NDArray[np.bool_]:
     """A boolean array: true where a mask is true or an occupancy is at least one half."""
     array = as_array(values)
     return array if array.dtype == bool else array >= 0.5
+
+
+def belonging(mask: NDArray) -> NDArray:
+    """A mask or occupancy without what does not belong to it (`LEAST_OCCUPANCY`).
+
+    Booleans are returned as they are, anything else as a copy where there is something to drop.
+    """
+    if mask.dtype == bool:
+        return mask
+    dust = (mask != 0) & (mask < LEAST_OCCUPANCY)
+    return np.where(dust, mask.dtype.type(0), mask) if dust.any() else mask
 
 
 def bounding_box(mask: NDArray, margin: int = 0) -> tuple[slice, slice, slice] | None:

@@ -4,7 +4,8 @@ Conventions: D_x is the highest dose that at least x (percent or cc) of the stru
 is the part that receives at least d. Dose between voxel centers is interpolated (`sampling`), the
 surface lies inside the voxels that it cuts (`cells`). Of a binary mask whole voxels count; only
 its lowest and highest dose are sought on a smoothed surface (`surface`). Doses and occupancies on
-different grids are refused, never resampled here.
+different grids are refused, never resampled here. A voxel belongs to a structure from an
+occupancy of `LEAST_OCCUPANCY` on; less than that carries neither volume nor an extreme.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
 from ..volume import Volume
-from .arrays import as_array, bounding_box, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, belonging, bounding_box, require_finite, require_same_grid, voxel_mm
 from .curve import VolumeCurve, curve_of_cells
 from .sampling import structure_cells
 from .surface import MARGIN as SURFACE_MARGIN
@@ -199,8 +200,11 @@ class DvhRegion:
         array = as_array(mask)
         self._box = bounding_box(array, SURFACE_MARGIN)
         if self._box is not None:
-            self._occupancy = _checked_mask(array[self._box], name)
-            self._surface = estimated_occupancy(self._occupancy)
+            self._occupancy = belonging(_checked_mask(array[self._box], name))
+            if self._occupancy.any():
+                self._surface = estimated_occupancy(self._occupancy)
+            else:
+                self._box = None
 
     def dvh(self, dose: Volume) -> Dvh:
         """The DVH in a dose on the mask's grid. See `dvh`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CaseError, GeometryError
+from ..evaluation.arrays import belonging
 from ..findings import Finding
 from ..volume import Grid, Volume
 
@@ -58,9 +59,9 @@ def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> 
     everywhere = Volume(np.ones(dose_grid.shape, np.uint8), dose_grid)
     covered = everywhere.resampled_to(grid, "nearest").array
     shares = {
-        name: float(covered[mask.array > 0].mean())
+        name: float(covered[inside].mean())
         for name, mask in structures.items()
-        if mask.array.any()
+        if (inside := belonging(mask.array) > 0).any()
     }
     return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
 

@@ -98,6 +98,18 @@ def test_coverage_agrees_with_dense_sampling_of_a_star() -> None:
     assert np.abs(image_of([star]) - inside).max() < 0.04
 
 
+def test_nothing_is_left_along_rows_beside_what_was_drawn() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 60))
+        radius = rng.uniform(3, 9, 60)
+        star = np.column_stack([14 + radius * np.cos(angle), 9.3 + radius * np.sin(angle)])
+        image = image_of([star])
+        away = np.hypot(*(np.indices(image.shape)[::-1].T - [14, 9.3]).T) > 10
+        assert not image[away].any()
+        assert not ((image > 0) & (image < 1e-9)).any()
+
+
 def test_parts_outside_the_image_are_cut_off_however_far_they_reach() -> None:
     far = np.array([[-1e12, -1e9], [1e12, -1e9], [1e10, 1e9], [-1e10, 1e9]])
     assert image_of([far]).min() == 1
