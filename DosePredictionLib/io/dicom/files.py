@@ -8,6 +8,7 @@ names the file.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,10 @@ _ENCAPSULATED = (b"1.2.840.10008.1.2.4.", b"1.2.840.10008.1.2.5")
 _LARGEST_FILE_BYTES = 2**31
 _LARGEST_INFLATED_BYTES = 2**30
 _INFLATED_AT_ONCE_BYTES = 2**24
+# Every number matches in one way alone, so that a search that fails ends at once.
+_NUMBER = rb" *[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)? *"
+_NUMBERS = re.compile(_NUMBER + rb"(?:\\" + _NUMBER + rb")*")
+_SHOWN = 40  # characters of a bad value
 _MISSING: Any = object()
 
 
@@ -117,11 +122,8 @@ class Item:
             if not self.has(keyword):
                 return np.asarray(self._default(keyword, default), dtype=float)
             raw = self._raw(keyword)
-            if isinstance(raw, bytes) and dictionary_VR(Tag(keyword)) == "DS":
-                # Contours hold them by the hundred thousand: parsed at once, not one by one.
-                values = np.fromstring(raw.rstrip(b" \0").decode("ascii"), sep="\\")
-                if values.size != raw.count(b"\\") + 1:  # it stops at what is no number
-                    raise CaseError(f"{self.path}: {keyword} holds something that is no number.")
+            if isinstance(raw, bytes) and dictionary_VR(Tag(keyword)) in ("DS", "IS"):
+                values = self._parsed(keyword, raw)
             else:
                 values = np.atleast_1d(np.asarray(self.dataset.get(keyword), dtype=float))
             if count is not None and values.size != count:
@@ -131,6 +133,23 @@ class Item:
             if not np.all(np.isfinite(values)):
                 raise CaseError(f"{self.path}: {keyword} holds NaN or infinite numbers.")
             return values
+
+    def _parsed(self, keyword: str, raw: bytes) -> NDArray[np.float64]:
+        """Numbers written as text, joined by backslashes: all of them, or none."""
+        # Contours hold them by the hundred thousand: checked and converted at once, by a grammar
+        # that no version of numpy or pydicom stretches.
+        raw = raw.strip(b" \0")
+        parts = raw.split(b"\\")
+        if _NUMBERS.fullmatch(raw):
+            return np.array(parts, dtype=np.bytes_).astype(np.float64)
+        bad = next((part for part in parts if not _NUMBERS.fullmatch(part)), b"")
+        text = bad.decode("ascii", "backslashreplace").strip()
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        hint = "; a decimal point is wanted, not a comma" if b"," in bad else ""
+        raise CaseError(
+            f"{self.path}: {keyword} {Tag(keyword)} holds {shown!r}, which is no number{hint}. "
+            "Export it again."
+        )
 
     def number(self, keyword: str, default: float | None = _MISSING) -> float:
         """One finite number."""
