@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,13 +21,15 @@ from scipy import ndimage
 from .case import Case, Prescription
 from .errors import CaseError
 from .external import derive_external
-from .findings import Finding, Severity, worst_first
+from .findings import LEFT_OUT, Finding, Severity, worst_first
 from .mapping import StructureMapping
+from .names import fit_name, read_target
 from .protocol import Channel, StructureProtocol
 from .volume import Grid, Volume
 
 __all__ = ["ModelExpectations", "check_case"]
 
+_MAPPED = "mapped-structure-left-out"
 _TINY_VOXELS = 10
 _COARSE_MM = 4.0
 _AIR_HU = -700.0
@@ -416,6 +418,23 @@ def _check_presence(view: _View) -> list[Finding]:
             remedy = "Check its contour; its dose statistics mean little."
             place = region.center_mm
             findings.append(Finding("structure-tiny", "warning", message, remedy, name, place))
+    return findings
+
+
+def _check_left_out(view: _View) -> list[Finding]:
+    """Structures that were too bad to be read, but would have filled a channel that is empty."""
+    empty = {m.channel for m in view.mapping.matches if m.automatic and m.structure is None}
+    channels = [channel for channel in view.protocol.channels if channel.name in empty]
+    findings = []
+    for told in view.case.findings:
+        if told.id != LEFT_OUT or told.structure is None:
+            continue
+        target = read_target(told.structure, view.protocol) is not None
+        for channel in channels:
+            if fit_name(told.structure, channel) or (target and channel.role == "target"):
+                remedy = f"{told.remedy} To predict without it: --map {channel.name}="
+                findings.append(replace(told, id=_MAPPED, severity="blocking", remedy=remedy))
+                break
     return findings
 
 
@@ -846,6 +865,7 @@ _Rule = Callable[[_View], list[Finding]]
 
 _STRUCTURE_RULES: tuple[_Rule, ...] = (
     _check_presence,
+    _check_left_out,
     _check_gaps,
     _check_overlaps,
     _check_sides,

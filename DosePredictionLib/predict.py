@@ -24,8 +24,8 @@ from .device import (
 )
 from .encoding import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
 from .ensemble import RunningSpread
-from .errors import MemoryExhaustedError, ModelError, PredictionError
-from .findings import Finding, worst_first
+from .errors import MappingError, MemoryExhaustedError, ModelError, PredictionError
+from .findings import LEFT_OUT, Finding, worst_first
 from .inference import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
 from .mapping import StructureMapping, fitting_protocol, map_structures
 from .model import DoseModel
@@ -180,7 +180,11 @@ class Predictor:
 
     def _map(self, case: Case, chosen: Mapping[str, str | None] | None) -> StructureMapping:
         empty = [name for name, mask in case.structures.items() if not mask.array.any()]
-        return map_structures(list(case.structures), self.model.protocol, chosen, empty)
+        try:
+            return map_structures(list(case.structures), self.model.protocol, chosen, empty)
+        except MappingError as exception:
+            left_out = [finding.message for finding in case.findings if finding.id == LEFT_OUT]
+            raise MappingError(" ".join([str(exception), *left_out])) from exception
 
     def infer(
         self,

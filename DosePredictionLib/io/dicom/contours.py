@@ -54,7 +54,7 @@ def occupancy_of(
     positions, coverage = _planes(name, loops, grid, path, findings)
     if coverage is None or not coverage.array.size:
         raise CaseError(
-            f"{path}: {name} lies outside the CT ({grid}): the structure set belongs to another CT."
+            f"{path}: {name} lies outside the CT ({grid}): it belongs to another CT, or to none."
         )
     array = np.zeros(grid.shape, dtype=np.float32)
     _, rows, columns = coverage.array.shape

@@ -41,6 +41,7 @@ __all__ = [
     "has_dicom_prefix",
     "open_dicom",
     "quiet_parser",
+    "same_content",
 ]
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -252,6 +253,28 @@ def open_dicom(path: Path) -> DicomFile:
         item.text("FrameOfReferenceUID", ""),
         item.text("PatientID", ""),
     )
+
+
+def same_content(one: DicomFile, other: DicomFile) -> bool:
+    """Whether two files hold one data set, byte by byte; who wrote the file does not matter."""
+    try:
+        contents = [file.path.read_bytes() for file in (one, other)]
+    except OSError as exception:
+        raise CaseError(
+            f"{exception.filename} cannot be read: {exception.strerror}."
+        ) from exception
+    syntaxes = [getattr(file.item.dataset, "file_meta", None) for file in (one, other)]
+    same_syntax = len({str(getattr(meta, "TransferSyntaxUID", "")) for meta in syntaxes}) == 1
+    return same_syntax and _without_meta(contents[0]) == _without_meta(contents[1])
+
+
+def _without_meta(content: bytes) -> bytes:
+    """The data set of a file without preamble and file meta information."""
+    if content[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
+        return content
+    return content[
+        _PREAMBLE + 16 + int.from_bytes(content[_PREAMBLE + 12 : _PREAMBLE + 16], "little") :
+    ]
 
 
 class _WholeValues(BytesIO):

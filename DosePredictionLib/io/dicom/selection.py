@@ -24,6 +24,7 @@ from .files import (
     DicomFile,
     has_dicom_prefix,
     open_dicom,
+    same_content,
 )
 from .plan import Plan, read_plan
 from .structure_set import StructureSet, read_structure_set
@@ -70,10 +71,10 @@ def select(path: Path) -> Selection:
             or a choice that only a person can make.
     """
     folder = path if path.is_dir() else path.parent
-    opened = [open_dicom(file) for file in _files(folder) if _looks_like_dicom(file)]
+    findings: list[Finding] = []
+    opened = _opened(path, findings)
     named = next((file for file in opened if file.path == path), None)
     series = _ct_series(folder, opened)
-    findings: list[Finding] = []
     plan_file = _named_plan(opened, named)
     structures = None
     if named is None or named.sop_class != SEG:
@@ -107,7 +108,7 @@ def select_ct(path: Path) -> list[DicomFile]:
             reference.
     """
     folder = path if path.is_dir() else path.parent
-    opened = [open_dicom(file) for file in _files(folder) if _looks_like_dicom(file)]
+    opened = _opened(path, [])
     series = _ct_series(folder, opened)
     firsts = [files[0] for files in series.values()]
     named = next((file for file in opened if file.path == path and file.sop_class == CT), None)
@@ -117,6 +118,29 @@ def select_ct(path: Path) -> list[DicomFile]:
     _require_one_frame(ct)
     _require_one_patient(ct)
     return ct
+
+
+def _opened(path: Path, findings: list[Finding]) -> list[DicomFile]:
+    """The DICOM files of a folder, or beside a file; copies of one instance count once."""
+    folder = path if path.is_dir() else path.parent
+    opened = [open_dicom(file) for file in _files(folder) if _looks_like_dicom(file)]
+    # Of copies the one that is named as the case stays, else the one that has the shortest name.
+    opened.sort(key=lambda file: (file.path != path, len(file.path.name), file.path))
+    kept: dict[str, list[DicomFile]] = {}
+    copies = []
+    for file in opened:
+        others = kept.setdefault(file.instance_uid, []) if file.instance_uid else []
+        if any(same_content(file, other) for other in others):
+            copies.append(file)
+        else:
+            others.append(file)
+    if copies:
+        shown = ", ".join(sorted(file.path.name for file in copies)[:3])
+        message = f"{len(copies)} files are copies of others and count once: {shown}"
+        message += f" and {len(copies) - 3} more." if len(copies) > 3 else "."
+        findings.append(Finding("files-copied", "info", message))
+    gone = {id(file) for file in copies}
+    return sorted((f for f in opened if id(f) not in gone), key=lambda file: file.path)
 
 
 def _files(folder: Path) -> list[Path]:
