@@ -19,7 +19,7 @@ from scipy import ndimage
 from ...errors import CaseError
 from ...findings import Finding
 from ...volume import Grid, Volume
-from .occupancy import Coverage, polygon_coverage
+from .occupancy import Coverage, polygon_coverage, without_repeated
 
 __all__ = ["occupancy_of"]
 
@@ -39,7 +39,7 @@ def occupancy_of(
 
     Args:
         loops: closed contours `(n, 3)`, LPS mm, parallel to the grid's slices. Loops on one plane
-            combine by the even-odd rule.
+            combine by the even-odd rule; one that is there twice counts once.
         path: of the file that they are from, for messages.
 
     Returns:
@@ -103,6 +103,7 @@ def _planes(
         findings.append(Finding("contours-beyond-image", "warning", message, structure=name))
     if not by_position:
         return [], None
+    by_position = _once(name, by_position, findings)
     positions = sorted(by_position)
     shape = (grid.size[1], grid.size[0])
     coverage = polygon_coverage([by_position[at] for at in positions], shape)
@@ -113,6 +114,19 @@ def _planes(
         )
         findings.append(Finding("contours-cross", "warning", message, structure=name))
     return positions, coverage
+
+
+def _once(
+    name: str, by_position: dict[float, list[NDArray[np.float64]]], findings: list[Finding]
+) -> dict[float, list[NDArray[np.float64]]]:
+    """Loops by plane without those that are there twice, which would make holes of each other."""
+    once = {position: without_repeated(loops) for position, loops in by_position.items()}
+    count = sum(map(len, by_position.values())) - sum(map(len, once.values()))
+    if count:
+        message = f"{count} contours of {name} repeat others on their plane; each counts once."
+        remedy = "Check the structure: some tool wrote its contours several times."
+        findings.append(Finding("contours-repeated", "warning", message, remedy, name))
+    return once
 
 
 def _runs(
