@@ -82,7 +82,7 @@ def test_hundreds_of_islands_with_holes_side_by_side() -> None:
     centers = [(12.0 * x + 10.2, 12.0 * y + 10.7) for x in range(20) for y in range(20)]
     outer = [circle(*center, 5.0, 24) for center in centers]
     inner = [circle(*center, 2.5, 24) for center in centers]
-    frame = [box(0.0, 252.0), np.flip(box(0.0, 252.0), axis=0) + [600.0, 0.0]]
+    frame = [box(0.0, 252.0), np.flip(box(0.0, 252.0) + np.array([600.0, 0.0]), axis=0)]
     rng = np.random.default_rng(3)
     loops = [*outer, *inner, *frame]
     image = image_of([loops[n] for n in rng.permutation(len(loops))], (260, 860))
