@@ -64,8 +64,7 @@ def read_dicom(path: Path) -> DicomCase:
         structures, kinds, findings = _structures(selection, ct.volume.grid)
         plan, dose = selection.plan, None
         if selection.doses:
-            beams = frozenset(beam.number for beam in plan.beams) if plan else frozenset[int]()
-            dose, noticed = summed_doses(selection.doses, ct.volume.grid, {}, beams)
+            dose, noticed = summed_doses(selection.doses, ct.volume.grid, {}, plan)
             findings += noticed
             for each in selection.doses:
                 findings += dose_gaps(each.volume.grid, ct.volume.grid, structures, "The plan dose")

@@ -31,6 +31,7 @@ from ...errors import CaseError, DosePredictionError
 __all__ = [
     "CT",
     "ENHANCED_CT",
+    "ION_PLAN",
     "RTDOSE",
     "RTPLAN",
     "RTSTRUCT",
@@ -49,6 +50,7 @@ ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 RTDOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 RTPLAN = "1.2.840.10008.5.1.4.1.1.481.5"
+ION_PLAN = "1.2.840.10008.5.1.4.1.1.481.8"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
 _MODALITY = {CT: "CT", RTDOSE: "RTDOSE", RTSTRUCT: "RTSTRUCT", RTPLAN: "RTPLAN", SEG: "SEG"}

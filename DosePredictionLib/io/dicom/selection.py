@@ -17,6 +17,7 @@ from .dose import DicomDose, read_rtdose
 from .files import (
     CT,
     ENHANCED_CT,
+    ION_PLAN,
     RTDOSE,
     RTPLAN,
     RTSTRUCT,
@@ -89,15 +90,28 @@ def select(path: Path) -> Selection:
     chosen += [structures.file] if structures else []
     chosen += [plan_file] if plan_file else []
     _require_one_patient(chosen)
-    findings += _ignored(opened, chosen)
+    ions = [file for file in opened if file.sop_class == ION_PLAN]
+    findings += [_not_photons(file.path, "protons or ions") for file in ions]
+    findings += _ignored(opened, [*chosen, *ions])
+    plan = read_plan(plan_file) if plan_file else None
+    particles = {beam.radiation.upper() for beam in plan.beams} if plan else set()
+    if plan and not particles <= {"PHOTON", ""}:
+        kinds = " and ".join(sorted(kind.lower() + "s" for kind in particles - {""}))
+        findings.append(_not_photons(plan.file.path, kinds))
     return Selection(
         tuple(ct),
         structures,
         tuple(segmentations),
-        read_plan(plan_file) if plan_file else None,
+        plan,
         tuple(read_rtdose(dose) for dose in doses),
         tuple(findings),
     )
+
+
+def _not_photons(plan: Path, kinds: str) -> Finding:
+    message = f"{plan.name} is a plan of {kinds}: its dose is not one that photons give."
+    remedy = "Models are trained on photon plans: neither train on it nor score against it."
+    return Finding("plan-not-photons", "warning", message, remedy)
 
 
 def select_ct(path: Path) -> list[DicomFile]:
