@@ -19,7 +19,8 @@ from .plan import Plan
 
 __all__ = ["DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
 
-_EVEN = 0.01
+_EVEN = 0.01  # of the spacing
+_ROUNDED_MM = 0.1  # two positions that are written to a tenth of a millimeter
 _HIGHEST_PLAUSIBLE_GY = 500.0
 _WHOLE = ("PLAN", "MULTI_PLAN")
 _PARTS = {"BEAM": "beams", "FRACTION": "fraction groups", "BRACHY": "application setups"}
@@ -158,10 +159,12 @@ def _grid(file: DicomFile, shape: tuple[int, ...]) -> tuple[Grid, NDArray[np.int
     order = np.argsort(offsets, kind="stable")
     steps = np.diff(offsets[order])
     step = float(steps.mean()) if steps.size else item.number("SliceThickness", 1.0)
-    if step <= 0 or (steps.size and np.abs(steps - step).max() > _EVEN * step):
+    off = np.abs(offsets[order] - offsets[order[0]] - step * np.arange(offsets.size)).max()
+    uneven = steps.size and np.abs(steps - step).max() > _EVEN * step
+    if step <= 0 or (uneven and off > min(_ROUNDED_MM, 0.2 * step)):
         raise GeometryError(
             f"{file.path}: dose planes lie {steps.min():g} to {steps.max():g} mm apart; only a "
-            "regular dose grid can be used. Export it again."
+            f"regular dose grid (to {_ROUNDED_MM:g} mm) can be used. Export it again."
         )
     row_mm, column_mm = item.numbers("PixelSpacing", 2)
     grid = Grid(
@@ -184,7 +187,7 @@ def _offsets(file: DicomFile, frames: int, origin: NDArray) -> NDArray[np.float6
     vector = file.item.numbers("GridFrameOffsetVector", frames)
     if abs(vector[0]) < 1e-3:
         return vector
-    if abs(vector[0] - origin[2]) > 0.01:
+    if abs(vector[0] - origin[2]) > _ROUNDED_MM:
         raise GeometryError(
             f"{file.path}: GridFrameOffsetVector begins with {vector[0]:g}, which is neither 0 nor "
             f"the z of the image position, {origin[2]:g} mm."
