@@ -56,7 +56,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
         findings.append(Finding("structures-without-contours", "warning", message))
     equipment = Equipment("masks from files", __version__, _CONTRIBUTION)
     case = Case(case_name(call.ct), ct.volume, masks, origin=origin)
-    write_rtstruct(call.output, masks, case, equipment, call.label)
+    findings += write_rtstruct(call.output, masks, case, equipment, call.label)
     output.findings(findings)
     record = {
         "rtstruct": str(call.output),

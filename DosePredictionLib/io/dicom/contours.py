@@ -24,6 +24,7 @@ from .occupancy import Coverage, polygon_coverage, without_repeated
 __all__ = ["occupancy_of"]
 
 _SNAP = 0.1  # of a slice: positions are rounded when written
+_ROUNDED = 1e-3  # of a pixel: coordinates are written to four decimals
 _FLAT = 0.25  # of a slice: how far one contour may leave its plane
 _MOST_SKIPPED_STEPS = 4
 _LONGEST_BRIDGE_MM = 12.0
@@ -94,7 +95,8 @@ def _planes(
         nearest = round(position)
         position = float(nearest) if abs(position - nearest) < _SNAP else round(position, 3)
         low, high = index[:, :2].min(axis=0), index[:, :2].max(axis=0)
-        beyond += bool(np.any(low < -0.5) or np.any(high > np.subtract(grid.size[:2], 0.5)))
+        edge = 0.5 + _ROUNDED
+        beyond += bool(np.any(low < -edge) or np.any(high > np.subtract(grid.size[:2], 1 - edge)))
         by_position.setdefault(position, []).append(index[:, :2])
     if len(by_position) > _MOST_PLANES:
         raise CaseError(f"{path}: {name} is drawn on {len(by_position)} planes: it is damaged.")
