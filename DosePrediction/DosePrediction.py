@@ -273,7 +273,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> [goal["goal"] for goal in goals if goal["status"] == "not_met"]
         """
         from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
-        from DosePredictionLib.mapping import find_structure, fitting_protocol
+        from DosePredictionLib.structures.mapping import find_structure, fitting_protocol
 
         curves = self.dvh(doseNode, segmentationNode)
         names = list(curves)
@@ -425,8 +425,8 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
     ) -> Any:
         from DosePredictionPanel.arguments import as_mapping, protocol_of
 
-        from DosePredictionLib.mapping import fitting_protocol, map_structures
         from DosePredictionLib.scene import list_segments
+        from DosePredictionLib.structures.mapping import fitting_protocol, map_structures
 
         names = [segment.name for segment in list_segments(segmentation)]
         chosen = as_mapping(mapping, model)

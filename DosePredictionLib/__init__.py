@@ -19,20 +19,20 @@ __version__ = "0.1.0"
 _HOME = {
     "Case": "case",
     "DosePredictionError": "errors",
-    "DoseModel": "model",
+    "DoseModel": "models.dose_model",
     "Grid": "volume",
     "Prediction": "prediction",
-    "Predictor": "predict",
+    "Predictor": "inference.predictor",
     "Prescription": "case",
-    "StructureProtocol": "protocol",
+    "StructureProtocol": "structures.protocol",
     "Volume": "volume",
     "dose_score": "evaluation.scores",
     "dvh": "evaluation.dvh",
     "dvh_score": "evaluation.scores",
     "gamma": "evaluation.gamma",
-    "predict": "predict",
+    "predict": "inference.predictor",
     "read_case": "io",
-    "tangent_strips": "strips",
+    "tangent_strips": "encoding.strips",
 }
 
 __all__ = [
@@ -57,16 +57,16 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .case import Case, Prescription
+    from .encoding.strips import tangent_strips
     from .errors import DosePredictionError
     from .evaluation.dvh import dvh
     from .evaluation.gamma import gamma
     from .evaluation.scores import dose_score, dvh_score
+    from .inference.predictor import Predictor, predict
     from .io import read_case
-    from .model import DoseModel
-    from .predict import Predictor, predict
+    from .models.dose_model import DoseModel
     from .prediction import Prediction
-    from .protocol import StructureProtocol
-    from .strips import tangent_strips
+    from .structures.protocol import StructureProtocol
     from .volume import Grid, Volume
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from .case import Case, Prescription
 from .findings import Finding
-from .manifest import ModelFolder
-from .mapping import StructureMapping
+from .mask import Mask
+from .models.manifest import ModelFolder
+from .structures.bound import BoundCase
+from .structures.mapping import StructureMapping
 from .volume import Volume
 
 __all__ = ["Prediction"]
@@ -47,3 +50,15 @@ class Prediction:
     coarse: Volume | None = None
     strips: Mapping[int, Volume] | None = None
     spread: Volume | None = None
+
+    @cached_property
+    def bound(self) -> BoundCase:
+        """What was decided about the case: for evaluation, reports and nodes."""
+        return BoundCase(
+            case=self.case,
+            protocol=self.model.protocol,
+            mapping=self.mapping,
+            prescription=self.prescription,
+            findings=self.findings,
+            known_external=Mask.of(self.external),
+        )

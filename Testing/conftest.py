@@ -13,8 +13,8 @@ from support import pelvis_case, random_network, write_case_folder, write_checkp
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.cli import main
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 torch.set_num_threads(2)
 

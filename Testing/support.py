@@ -13,6 +13,7 @@ import torch
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.networks import TwoStageNetwork
+from DosePredictionLib.networks.configs import TwoStageConfig
 from DosePredictionLib.volume import Grid, Volume
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,7 +126,7 @@ def write_case_folder(
 def random_network(structures: int = 9, filters: tuple = (2, 2), seed: int = 1) -> TwoStageNetwork:
     """A two-stage network with random weights and batch norm statistics, in eval mode."""
     torch.manual_seed(seed)
-    network = TwoStageNetwork(structures, 4, *filters)
+    network = TwoStageNetwork(TwoStageConfig(structures, 4, 0, *filters))
     for name, buffer in network.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(0, 0.1)

@@ -27,7 +27,7 @@ from support import (
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.cli import main
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.volume import Volume
 
 Run = Callable[..., tuple[int, Any, str]]

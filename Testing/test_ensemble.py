@@ -14,14 +14,14 @@ import torch
 from support import pelvis_case, random_network, write_case_folder, write_checkpoint
 
 from DosePredictionLib.case import Case
-from DosePredictionLib.combine import combine_models
-from DosePredictionLib.ensemble import RunningSpread
 from DosePredictionLib.errors import ModelError
+from DosePredictionLib.inference.ensemble import RunningSpread
+from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io.volumes import read_volume
-from DosePredictionLib.model import Architecture, DoseModel, write_manifest
+from DosePredictionLib.models.combine import combine_models
+from DosePredictionLib.models.dose_model import Architecture, DoseModel, write_manifest
 from DosePredictionLib.networks import build_network
-from DosePredictionLib.predict import Predictor
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 PELVIS = StructureProtocol.load("pelvis")
 CASCADE = {"structure_channels": 9, "stage1_filters": 2, "stage2_filters": 2}

@@ -145,7 +145,7 @@ def test_the_installed_library_predicts_with_nothing_else_on_the_path(
     installed = trees[1]
     code = (
         "import DosePredictionLib as d\n"
-        "from DosePredictionLib.model import DoseModel\n"
+        "from DosePredictionLib.models.dose_model import DoseModel\n"
         "from DosePredictionLib.resources import resource_path\n"
         "from DosePredictionLib.worker.launch import worker_launch\n"
         "print(d.__file__)\n"
@@ -209,7 +209,7 @@ def test_importing_the_library_is_quick_and_imports_no_torch() -> None:
 def test_the_client_of_the_worker_imports_no_torch() -> None:
     code = (
         "import sys\n"
-        "import DosePredictionLib.worker.client, DosePredictionLib.summary\n"
+        "import DosePredictionLib.worker.client, DosePredictionLib.app.summary\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

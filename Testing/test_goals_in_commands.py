@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from support import pelvis_case, write_case_folder, write_nifti
 
+from DosePredictionLib.app.summary import goal_resolver, scored_structures
 from DosePredictionLib.case import Case
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.evaluation.goals import GoalSet
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.summary import goal_resolver, scored_structures
+from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 
 @pytest.fixture

@@ -89,10 +89,19 @@ def test_an_old_package_of_slicer_is_refused_before_anything_is_installed(
 
 def without(packages: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line in a Python that lacks some packages."""
-    code = (
-        f"import sys\nfor name in {packages.split()!r}: sys.modules[name] = None\n"
-        "from DosePredictionLib.cli import main\nsys.exit(main(sys.argv[1:]))"
-    )
+    # A None in sys.modules would do for an import, but SciPy looks up torch there by itself.
+    code = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {packages.split()!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from DosePredictionLib.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

@@ -9,8 +9,8 @@ import torch
 from support import ROOT, random_network, write_checkpoint
 
 from DosePredictionLib.errors import ModelError
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 PELVIS = StructureProtocol.load("pelvis")
 

@@ -8,19 +8,19 @@ import pytest
 import torch
 from support import mirrored_case, pelvis_case
 
-import DosePredictionLib.predict as predict_module
+import DosePredictionLib.inference.predictor as predict_module
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.encoding import encode
+from DosePredictionLib.encoding.encoder import encode
+from DosePredictionLib.encoding.strips import tangent_strips
 from DosePredictionLib.errors import (
     PredictionCancelled,
     PredictionError,
 )
-from DosePredictionLib.inference import run_tiled, run_whole, tile_starts
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import Architecture, DoseModel
+from DosePredictionLib.inference.predictor import Predictor, default_model
+from DosePredictionLib.inference.running import run_tiled, run_whole, tile_starts
+from DosePredictionLib.models.dose_model import Architecture, DoseModel
 from DosePredictionLib.networks import build_network, fold_batch_norm
-from DosePredictionLib.predict import Predictor, default_model
-from DosePredictionLib.strips import tangent_strips
+from DosePredictionLib.structures.bound import bind
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_the_dose_is_the_networks_output_on_the_cases_grid(
 ) -> None:
     prediction = Predictor(small_model, "cpu", "fp32").predict(case)
     protocol, settings = small_model.protocol, small_model.manifest.encoding
-    encoded = encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+    encoded = encode(bind(case, protocol), settings)
     with torch.no_grad():
         final = small_model.network()(torch.from_numpy(encoded.input)[None]).final[0, 0].numpy()
     body = case.structures["Body"].array
@@ -80,8 +80,7 @@ def test_every_architecture_predicts_and_reports_progress(
     predictor = Predictor(DoseModel.load(model.folder), "cpu", "fp32")
     prediction = predictor.predict(case, progress=lambda share, stage: seen.append(share))
     assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0)
-    mapping = map_structures(list(case.structures), model.protocol)
-    x = torch.from_numpy(encode(case, model.protocol, mapping, manifest.encoding).input)[None]
+    x = torch.from_numpy(encode(bind(case, model.protocol), manifest.encoding).input)[None]
     with torch.no_grad():
         expected = network(x).final[0, 0].clamp(min=0).numpy() * 52.0
     body = case.structures["Body"].array
@@ -209,9 +208,7 @@ def test_the_coarse_dose_and_the_strips_come_back_when_they_are_asked_for(
     assert full.coarse.grid.matches(case.grid) and full.coarse.array.max() > 0
     with torch.no_grad():
         encoded = encode(
-            case,
-            small_model.protocol,
-            map_structures(list(case.structures), small_model.protocol),
+            bind(case, small_model.protocol),
             small_model.manifest.encoding,
         )
         coarse = small_model.network()(torch.from_numpy(encoded.input)[None]).coarse[0, 0].numpy()

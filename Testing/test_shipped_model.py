@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT, SAMPLES
 
+from DosePredictionLib.inference.predictor import default_model, predict
 from DosePredictionLib.io import read_case
-from DosePredictionLib.predict import default_model, predict
 
 Run = Callable[..., tuple[int, Any, str]]
 

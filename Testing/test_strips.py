@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support import OBLIQUE, centered_grid, ellipsoid
 
+from DosePredictionLib.encoding.strips import mirrored_angle, strip_masks, tangent_strips
 from DosePredictionLib.errors import GeometryError
-from DosePredictionLib.strips import mirrored_angle, strip_masks, tangent_strips
 from DosePredictionLib.volume import Grid, Volume
 
 

@@ -15,26 +15,26 @@ import pytest
 import torch
 from support import OPENKBP_SAMPLE, ROOT, mirrored_case, pelvis_case, write_case_folder
 
-from DosePredictionLib.encoding import (
+from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,
     encode,
     mirrored_channels,
 )
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import masked_mae
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.predict import Predictor
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.structures.bound import bind
+from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from training.continuing import start_from_model
-from training.data import TrainingCase, load_cases, unpack_masks
+from training.data import TrainingCase, cut, load_cases, unpack_masks
 from training.export import export_run, fill_card
 from training.loop import Trainer
 from training.recipes.openkbp_two_stage import recipe as openkbp_recipe
-from training.sampling import cut, training_batches
+from training.sampling import training_batches
 from training.schedule import learning_rate_factor
 
 PELVIS = StructureProtocol.load("pelvis")
@@ -66,8 +66,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[TrainingCase]:
 
 def test_training_sees_exactly_what_prediction_sees() -> None:
     case = read_case(OPENKBP_SAMPLE)
-    mapping = map_structures(list(case.structures), HEAD_AND_NECK)
-    encoded = encode(case, HEAD_AND_NECK, mapping, openkbp_recipe.encoding)
+    encoded = encode(bind(case, HEAD_AND_NECK), openkbp_recipe.encoding)
     stored = TrainingCase.read(OPENKBP_SAMPLE, HEAD_AND_NECK, openkbp_recipe.encoding)
     assert np.array_equal(stored.ct, encoded.input[0])
     masks = unpack_masks(stored.mask_bits, encoded.input.shape[0] - 1)
@@ -91,9 +90,8 @@ def test_flipping_a_crop_equals_encoding_the_mirrored_patient() -> None:
     case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
     mirrored = mirrored_case(case)
     settings = EncodingSettings(GridSettings("as-is", size=(48, 48, 32), spacing_mm=(8, 8, 8)))
-    mapping = map_structures(list(case.structures), PELVIS)
-    plain = encode(case, PELVIS, mapping, settings).input
-    other = encode(mirrored, PELVIS, mapping, settings).input
+    plain = encode(bind(case, PELVIS), settings).input
+    other = encode(bind(mirrored, PELVIS), settings).input
     order = mirrored_channels(PELVIS, settings)
     assert np.array_equal(plain[order][..., ::-1], other)
 
@@ -257,7 +255,7 @@ def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:
         "from training.data import TrainingCase\n"
         "import training.loop, training.export\n"
         "from training.recipes.openkbp_two_stage import recipe\n"
-        "from DosePredictionLib.protocol import StructureProtocol\n"
+        "from DosePredictionLib.structures.protocol import StructureProtocol\n"
         "from pathlib import Path\n"
         f"case = TrainingCase.read(Path({str(OPENKBP_SAMPLE)!r}), "
         "StructureProtocol.load('openkbp'), recipe.encoding)\n"

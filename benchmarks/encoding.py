@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from DosePredictionLib.case import Case
-from DosePredictionLib.encoding import EncodingSettings, GridSettings, encode
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings, encode
+from DosePredictionLib.encoding.strips import strip_masks
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.volumes import write_volume
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.strips import strip_masks
+from DosePredictionLib.structures.bound import bind
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 _SHAPES = {
@@ -62,7 +62,7 @@ def main() -> None:
         started = time.perf_counter()
         case: Case = read_case(folder)
         read = time.perf_counter() - started
-        encoded = encode(case, protocol, map_structures(list(case.structures), protocol), settings)
+        encoded = encode(bind(case, protocol), settings)
         total = time.perf_counter() - started
     write = sys.stdout.write
     write(f"CT of 512×512×200 with nine structures: read {read:.1f} s, encoded onto ")

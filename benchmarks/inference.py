@@ -35,10 +35,11 @@ def checkpoint(folder: Path) -> Path:
     import torch
 
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
 
     torch.manual_seed(0)
     path = folder / "checkpoint.pt"
-    torch.save({"model": TwoStageNetwork(9).state_dict()}, path)
+    torch.save({"model": TwoStageNetwork(TwoStageConfig(9)).state_dict()}, path)
     return path
 
 
@@ -47,9 +48,10 @@ def plain(folder: Path, device: str) -> dict:
     import torch
 
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    network = TwoStageNetwork(9).eval()
+    network = TwoStageNetwork(TwoStageConfig(9)).eval()
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     network.load_state_dict(state["model"])
     network = network.to(device)
@@ -62,8 +64,8 @@ def ours(folder: Path, device: str) -> dict:
     """The network as `Predictor` runs it."""
     import torch
 
-    from DosePredictionLib.model import DoseModel
-    from DosePredictionLib.predict import Predictor
+    from DosePredictionLib.inference.predictor import Predictor
+    from DosePredictionLib.models.dose_model import DoseModel
 
     predictor = Predictor(DoseModel.load(folder / "models" / "bench"), device)
     x = _input()[0].numpy()
@@ -122,8 +124,8 @@ def main() -> None:
         measure = {"plain": plain, "ours": ours}[call.side]
         sys.stdout.write(json.dumps(measure(call.folder, call.device)) + "\n")
         return
-    from DosePredictionLib.model import DoseModel
-    from DosePredictionLib.protocol import StructureProtocol
+    from DosePredictionLib.models.dose_model import DoseModel
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

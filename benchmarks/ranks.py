@@ -34,8 +34,8 @@ def train(steps: int, crop: tuple[int, int, int]) -> dict | None:
     """Train in this process, one of those that the environment says; seconds of the first rank."""
     from dataclasses import replace
 
-    from DosePredictionLib.allocator import keep_freed_memory
-    from DosePredictionLib.protocol import StructureProtocol
+    from DosePredictionLib.inference.allocator import keep_freed_memory
+    from DosePredictionLib.structures.protocol import StructureProtocol
     from training.data import TrainingCase
     from training.distributed import is_first, ranks_joined, this_share
     from training.loop import Trainer

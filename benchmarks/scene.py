@@ -20,10 +20,10 @@ import numpy as np
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.evaluation.goals import GoalSet
-from DosePredictionLib.manifest import ModelFolder, installed_manifests
-from DosePredictionLib.mapping import map_structures
+from DosePredictionLib.models.manifest import installed_manifests
 from DosePredictionLib.prediction import Prediction
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 _SIZES = {"64×256×256": ((256, 256, 64), 0.1), "512×512×150": ((512, 512, 150), 0.5)}
@@ -133,7 +133,7 @@ def _prediction(case: Case) -> Prediction:
     protocol = StructureProtocol.load("openkbp")
     return Prediction(
         case=case,
-        model=next(ModelFolder(*m) for m in installed_manifests() if m[1].protocol == protocol.id),
+        model=next(m for m in installed_manifests().models if m.manifest.protocol == protocol.id),
         dose=case.ct.with_array(case.plan_dose.array * np.float32(1.02)),
         mapping=map_structures(list(case.structures), protocol),
         prescription=case.prescription,

@@ -29,23 +29,35 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from tqdm import tqdm
 
 from DosePredictionLib.case import Case
-from DosePredictionLib.device import usable_cores
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
+from DosePredictionLib.geometry import signed_distance_mm
+from DosePredictionLib.inference.device import usable_cores
 from DosePredictionLib.io.nifti import write_case_folder
-from DosePredictionLib.mapping import propose_mapping
-from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.mask import Mask
+from DosePredictionLib.schema import (
+    FreeText,
+    Length,
+    Name,
+    Range,
+    from_json,
+    read_json,
+    to_json,
+    validated,
+)
+from DosePredictionLib.structures.mapping import propose_mapping
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Volume
+
+from .arguments import WORKERS, within
 
 if TYPE_CHECKING:  # pydicom is not there where a cache is trained on
     from DosePredictionLib.io.dicom.plan import Plan
@@ -71,6 +83,7 @@ _QA_WORDS = {"Prediction": "Plan dose", "Predicted dose": "Plan dose, for traini
 
 
 @dataclass(frozen=True)
+@validated
 class CohortNames:
     """Which channel each structure name of a cohort means; corrected by a person.
 
@@ -81,10 +94,10 @@ class CohortNames:
         reasons: name → why this channel was proposed.
     """
 
-    protocol: str
-    channels: dict[str, str | None]
-    patients: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    protocol: Annotated[str, Length(1, 4096)]
+    channels: dict[FreeText, Name | None]
+    patients: dict[FreeText, Annotated[int, Range(0, 1_000_000)]] = field(default_factory=dict)
+    reasons: dict[FreeText, FreeText] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,28 +210,12 @@ def identifier(key: bytes, *parts: str, digits: int = _HASH_DIGITS) -> str:
 def signed_distance(mask: Volume) -> NDArray[np.float16]:
     """Distance to the surface, negative inside, clipped at ±50 mm and scaled to ±1, `(z, y, x)`.
 
-    Computed on the block that lies within reach; 1 everywhere for an empty structure.
+    1 everywhere for an empty structure. The image's edge is no surface, but a structure may leave
+    the image there.
     """
-    inside = mask.array > 0.5
-    result = np.ones(inside.shape, dtype=np.float16)
-    spacing = mask.grid.spacing[::-1]
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        occupied = np.flatnonzero(inside.any(axis=others))
-        if occupied.size == 0:
-            return result
-        reach = int(np.ceil(DISTANCE_LIMIT_MM / spacing[axis])) + 1
-        box.append(slice(max(int(occupied[0]) - reach, 0), int(occupied[-1]) + 1 + reach))
-    block = inside[tuple(box)]
-    # Half a voxel on either side of the surface: between a voxel inside and one outside lies 0.
-    half = min(spacing) / 2
-    outer = ndimage.distance_transform_edt(~block, spacing) - half
-    # The image's edge is no surface, but a structure may leave the image there.
-    inner = ndimage.distance_transform_edt(block, spacing) - half
-    distance = np.where(block, -inner, outer) / DISTANCE_LIMIT_MM
-    result[tuple(box)] = np.clip(distance, -1, 1).astype(np.float16)
-    return result
+    inside = Mask.of(mask).majority()
+    distance = signed_distance_mm(inside, mask.grid.spacing, DISTANCE_LIMIT_MM)
+    return (distance / np.float32(DISTANCE_LIMIT_MM)).astype(np.float16)
 
 
 def _prepare(folder: Path, settings: CohortSettings) -> str:
@@ -384,7 +381,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", type=Path, help="file of names (default: OUTPUT/names.json)")
     parser.add_argument("--key", type=Path, help="secret key (default: OUTPUT/.key, made if none)")
     parser.add_argument("--goals", help="goal set of the constraint vector")
-    parser.add_argument("--workers", type=int, default=usable_cores())
+    parser.add_argument("--workers", type=within(WORKERS), default=usable_cores())
 
 
 def run(arguments: argparse.Namespace) -> int:

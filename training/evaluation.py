@@ -16,18 +16,19 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from DosePredictionLib.encoding import EncodingSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings
+from DosePredictionLib.encoding.prescription import prescription_factor
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.evaluate import evaluate_case
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.inference.predictor import Predictor
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import build_network
-from DosePredictionLib.predict import Predictor
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 from .checkpoints import load_checkpoint
-from .config import stored_config
-from .data import TrainingCase, unpack_masks
+from .config import model_prescription_gy, stored_config
+from .data import TrainingCase
 from .distributed import gathered, is_first, this_share
 from .loop import network_arguments
 from .validation import network_dose_gy, scored_dose_gy
@@ -55,12 +56,12 @@ class Candidate:
 def of_model(model: DoseModel, device: str, precision: str) -> Candidate:
     """A model folder, with its mirroring and all its networks."""
     predictor, encoding = Predictor(model, device, precision), model.manifest.encoding
-    masks = len(model.protocol.inputs) + len(encoding.strips.angles)
+    levels_gy = model.manifest.expectations.prescription_gy
 
     def predict(case: TrainingCase) -> NDArray[np.float32]:
-        return predictor.infer(case.input(masks)).output * np.float32(encoding.dose_scale_gy)
+        factor = prescription_factor(case.prescription_gy, levels_gy)
+        return predictor.infer(case.input()).output * np.float32(encoding.dose_scale_gy * factor)
 
-    levels_gy = model.manifest.expectations.prescription_gy
     return Candidate(model.protocol, encoding, levels_gy, predict)
 
 
@@ -76,12 +77,15 @@ def of_run(run: Path, checkpoint: str, device: torch.device) -> Candidate:
         raise DosePredictionError(f"{run} holds no checkpoint {checkpoint}.")
     network = build_network(config.network.architecture, network_arguments(config, protocol))
     network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
-    network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    network.to(device, memory_format=network.memory_format).eval()  # type: ignore[call-overload]
     scale_gy = config.encoding.dose_scale_gy
-    levels_gy = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
-    return Candidate(
-        protocol, config.encoding, levels_gy, lambda case: network_dose_gy(network, case, scale_gy)
-    )
+    levels_gy = model_prescription_gy(config, protocol)
+
+    def predict(case: TrainingCase) -> NDArray[np.float32]:
+        factor = prescription_factor(case.prescription_gy, levels_gy)
+        return network_dose_gy(network, case, scale_gy * factor)
+
+    return Candidate(protocol, config.encoding, levels_gy, predict)
 
 
 def records_of(candidate: Candidate, cases: Sequence[TrainingCase]) -> list[dict[str, Any]]:
@@ -98,12 +102,12 @@ def record_of(candidate: Candidate, case: TrainingCase) -> dict[str, Any]:
     """What `dose-prediction evaluate` says of a case, without goals and gamma."""
     protocol = candidate.protocol
     grid = Grid(case.ct.shape[::-1], case.spacing_mm)
-    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
-    named = {channel.name: mask for channel, mask in zip(protocol.inputs, masks, strict=True)}
+    named = {c.name: mask for c, mask in zip(protocol.inputs, case.labels, strict=True)}
     if protocol.external is not None:
         named[protocol.external.name] = case.body
     structures = {name: Volume(mask, grid) for name, mask in named.items() if mask.any()}
     masked = not np.array_equal(case.region, case.body)
+    factor = prescription_factor(case.prescription_gy, candidate.prescription_gy)
     scores = evaluate_case(
         Volume(scored_dose_gy(candidate.predict(case), case), grid),
         Volume(case.dose_gy, grid),
@@ -112,7 +116,9 @@ def record_of(candidate: Candidate, case: TrainingCase) -> dict[str, Any]:
         organs=[channel.name for channel in protocol.organs],
         body=Volume(case.body, grid),
         prescriptions_gy={
-            name: gy for name, gy in candidate.prescription_gy.items() if name in structures
+            name: gy * factor
+            for name, gy in candidate.prescription_gy.items()
+            if name in structures
         },
         dose_mask=Volume(case.region, grid) if masked else None,
     )

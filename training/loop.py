@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from torch import distributed, nn
 from tqdm import tqdm
 
-from DosePredictionLib.device import DTYPES
-from DosePredictionLib.encoding import network_channels
+from DosePredictionLib.encoding.encoder import EncodingSettings, network_channels
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.files import write_json
+from DosePredictionLib.inference.device import DTYPES
 from DosePredictionLib.losses import LossInput, WeightedSum
+from DosePredictionLib.mask import majority
 from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
-from DosePredictionLib.protocol import StructureProtocol
-from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .checkpoints import load_checkpoint, save_checkpoint
-from .config import TrainingConfig, upgraded
+from .config import TrainingConfig, model_prescription_gy, upgraded
 from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
@@ -42,7 +44,7 @@ __all__ = ["Trainer", "network_arguments"]
 _PICTURED = 2  # validation patients whose pictures TensorBoard shows
 
 
-def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, int]:
+def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, Any]:
     """Arguments of the recipe's network class."""
     return network_channels(protocol, config.encoding) | config.network.arguments
 
@@ -74,6 +76,7 @@ class Trainer:
         checkpoint_activations: bool = False,
     ) -> None:
         self.config, self.protocol, self.run, self.workers = config, protocol, run, workers
+        self.model_gy = model_prescription_gy(config, protocol)
         self.device = torch.device(device)
         _require_possible(config, self.device)
         torch.manual_seed(config.seed)
@@ -83,7 +86,7 @@ class Trainer:
         if checkpoint_activations:
             _checkpoint_activations(built)
         self.network: DoseNetwork = built.to(self.device)
-        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network.to(memory_format=self.network.memory_format)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
         self._forward: nn.Module = self.network
         if distributed.is_initialized():
@@ -155,7 +158,8 @@ class Trainer:
         self._set_training_mode()
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)
-        x = batch.input.to(self.device, memory_format=torch.channels_last_3d, non_blocking=True)
+        layout = self.network.memory_format
+        x = batch.input.to(self.device, memory_format=layout, non_blocking=True)
         with self._autocast():
             predicted = self._forward(x)
         total, parts = self.loss(
@@ -188,7 +192,9 @@ class Trainer:
             if is_first() and case.name in shown:
                 self._show(case, dose_gy)
 
-        figures = validation_figures(self.average, cases, self.protocol, scale_gy, show)
+        figures = validation_figures(
+            self.average, cases, self.protocol, scale_gy, self.model_gy, show
+        )
         record = {"step": self.step, **self._means(), **figures}
         mae_gy = figures["validation_mae_gy"]
         better = mae_gy < self.best_gy
@@ -271,7 +277,7 @@ class Trainer:
     def _loss_input(self, batch: Batch, x: torch.Tensor, predicted: Any) -> LossInput:
         channels = self.protocol.inputs
         strips = 1 + len(channels)
-        masks = x[:, 1 : strips + len(self.config.encoding.strips.angles)] > 0.5
+        masks = majority(x[:, 1 : strips + len(self.config.encoding.strips.angles)])
         return LossInput(
             prediction=predicted.final,
             coarse=predicted.coarse,
@@ -386,12 +392,12 @@ def _write_config(path: Path, config: TrainingConfig) -> None:
     ours = to_json(config)
     if (path.parent / "last.pt").is_file() and path.is_file():
         theirs = upgraded(read_json(path))
+        if "encoding" in theirs:  # what it did not know yet had its default
+            theirs["encoding"] = to_json(from_json(EncodingSettings, theirs["encoding"]))
         changed = sorted(key for key, value in theirs.items() if ours.get(key) != value)
         if changed:
             raise DosePredictionError(
                 f"{path.parent} holds a run with other values of {', '.join(changed)}. Choose "
                 "another --output, or give the same recipe and --set to go on with it."
             )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(ours, indent=2), encoding="utf-8")
-    partial.replace(path)
+    write_json(path, ours)

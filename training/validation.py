@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from DosePredictionLib.encoding.prescription import prescription_factor
 from DosePredictionLib.evaluation.scores import dvh_score_terms
 from DosePredictionLib.networks import DoseNetwork
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
-from .data import TrainingCase, unpack_masks
+from .data import TrainingCase
 from .distributed import gathered, this_share
 
 __all__ = ["network_dose_gy", "scored_dose_gy", "validation_figures"]
@@ -24,10 +25,13 @@ Show = Callable[[TrainingCase, NDArray[np.float32]], None]
 def network_dose_gy(
     network: DoseNetwork, case: TrainingCase, scale_gy: float
 ) -> NDArray[np.float32]:
-    """The network's dose `(z, y, x)`, Gy, as it comes."""
+    """The network's dose `(z, y, x)`, Gy, as it comes.
+
+    Args:
+        scale_gy: the dose that the network's 1.0 stands for in this case.
+    """
     device = next(network.parameters()).device
-    masks = network.structure_channels + network.strip_channels
-    x = torch.from_numpy(case.input(masks))[None].to(device, memory_format=torch.channels_last_3d)
+    x = torch.from_numpy(case.input())[None].to(device, memory_format=network.memory_format)
     return network(x).final[0, 0].float().cpu().numpy() * np.float32(scale_gy)
 
 
@@ -41,6 +45,7 @@ def validation_figures(
     cases: Sequence[TrainingCase],
     protocol: StructureProtocol,
     scale_gy: float,
+    model_gy: Mapping[str, float],
     show: Show | None = None,
 ) -> Mapping[str, float]:
     """Mean error in the dose region over patients, and the pooled DVH error, Gy.
@@ -48,15 +53,19 @@ def validation_figures(
     Every rank takes each N-th case; all of them return the figures of all cases.
 
     Args:
+        scale_gy: the model's dose scale.
+        model_gy: the model's prescription, target → Gy.
         show: called with every case of this rank and its dose, Gy.
     """
     share = this_share()
     mine = []
     for index in range(share.rank, len(cases), share.ranks):
-        dose = scored_dose_gy(network_dose_gy(network, cases[index], scale_gy), cases[index])
-        mine.append((index, *_errors(dose, cases[index], protocol)))
+        case = cases[index]
+        unit_gy = scale_gy * prescription_factor(case.prescription_gy, model_gy)
+        dose = scored_dose_gy(network_dose_gy(network, case, unit_gy), case)
+        mine.append((index, *_errors(dose, case, protocol)))
         if show is not None:
-            show(cases[index], dose)
+            show(case, dose)
     every = sorted(record for records in gathered(mine) for record in records)
     terms = [term for _, _, of_case in every for term in of_case]
     return {
@@ -69,8 +78,7 @@ def _errors(
     dose: NDArray[np.float32], case: TrainingCase, protocol: StructureProtocol
 ) -> tuple[float, list[float]]:
     """Mean absolute error in the region, and the errors of the scored endpoints."""
-    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
-    structures = {c.name: mask for c, mask in zip(protocol.inputs, masks, strict=True)}
+    structures = {c.name: m for c, m in zip(protocol.inputs, case.labels, strict=True)}
     terms = dvh_score_terms(
         dose,
         case.dose_gy,

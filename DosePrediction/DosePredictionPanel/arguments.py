@@ -11,8 +11,8 @@ from .i18n import _
 if TYPE_CHECKING:
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.findings import Finding
-    from DosePredictionLib.manifest import ModelManifest
-    from DosePredictionLib.protocol import StructureProtocol
+    from DosePredictionLib.models.manifest import ModelManifest
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
 __all__ = ["as_mapping", "as_prescription", "manifest_of", "protocol_of", "require_no_blocking"]
 
@@ -24,11 +24,11 @@ def manifest_of(model: str) -> ModelManifest:
         ModelError: there is none of that name; lists those that there are.
     """
     from DosePredictionLib.errors import ModelError
-    from DosePredictionLib.manifest import MANIFEST_FILE, installed_manifests, read_manifest
+    from DosePredictionLib.models.manifest import MANIFEST_FILE, installed_manifests, read_manifest
 
     if (Path(model) / MANIFEST_FILE).is_file():
         return read_manifest(Path(model))
-    manifests = {manifest.name: manifest for _folder, manifest in installed_manifests()}
+    manifests = {m.manifest.name: m.manifest for m in installed_manifests().models}
     if model not in manifests:
         raise ModelError(
             _("There is no model {name}; installed are {names}.").format(
@@ -40,7 +40,7 @@ def manifest_of(model: str) -> ModelManifest:
 
 def protocol_of(model: str) -> StructureProtocol:
     """The structure protocol of an installed model."""
-    from DosePredictionLib.protocol import StructureProtocol
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
     return StructureProtocol.load(manifest_of(model).protocol)
 
@@ -54,7 +54,7 @@ def as_mapping(
         MappingError: the file cannot be read, or is given without a model.
     """
     from DosePredictionLib.errors import MappingError
-    from DosePredictionLib.mapping import read_mapping
+    from DosePredictionLib.structures.mapping_files import read_mapping
 
     if mapping is None:
         return {}

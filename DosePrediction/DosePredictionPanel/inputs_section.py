@@ -10,7 +10,7 @@ from .i18n import _
 from .model_card import InstalledModels, doses_text, installed_models, model_card
 
 if TYPE_CHECKING:
-    from DosePredictionLib.manifest import ModelManifest
+    from DosePredictionLib.models.manifest import ModelManifest
 
 __all__ = ["InputsSection"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .i18n import _
 
 if TYPE_CHECKING:
-    from DosePredictionLib.manifest import ModelManifest
+    from DosePredictionLib.models.manifest import ModelManifest
 
 __all__ = [
     "Card",
@@ -41,14 +41,16 @@ class Card:
 def installed_models() -> InstalledModels:
     """The models to choose from; a damaged manifest is told, not raised."""
     from DosePredictionLib.errors import DosePredictionError
-    from DosePredictionLib.manifest import installed_manifests
+    from DosePredictionLib.models.manifest import installed_manifests
 
     try:
-        manifests = [manifest for _folder, manifest in installed_manifests()]
+        models, skipped = installed_manifests()
     except DosePredictionError as error:
         return InstalledModels({}, str(error))
+    manifests = [model.manifest for model in models]
     ordered = sorted(manifests, key=lambda manifest: (not manifest.default, manifest.title))
-    return InstalledModels({manifest.name: manifest for manifest in ordered})
+    problem = " ".join(finding.message for finding in skipped)
+    return InstalledModels({manifest.name: manifest for manifest in ordered}, problem)
 
 
 def model_card(manifest: ModelManifest) -> Card:

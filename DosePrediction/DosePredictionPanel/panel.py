@@ -33,8 +33,8 @@ from .structures_section import StructuresSection
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
-    from DosePredictionLib.mapping import StructureMapping
-    from DosePredictionLib.protocol import StructureProtocol
+    from DosePredictionLib.structures.mapping import StructureMapping
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
     from .prediction_run import PredictionRun
 
@@ -167,7 +167,7 @@ class Panel(VTKObservationMixin):
     def _fitting_model(self) -> str:
         """The default model of the protocol that the segments fit; empty if none does."""
         from DosePredictionLib.errors import MappingError
-        from DosePredictionLib.mapping import fitting_protocol
+        from DosePredictionLib.structures.mapping import fitting_protocol
 
         try:
             protocol = fitting_protocol(self._segment_names()).id
@@ -300,9 +300,9 @@ class Panel(VTKObservationMixin):
     def _match(self) -> None:
         """Segments to channels, by name and by hand; reads no voxels."""
         from DosePredictionLib.errors import DosePredictionError
-        from DosePredictionLib.mapping import propose_mapping
-        from DosePredictionLib.protocol import StructureProtocol
         from DosePredictionLib.scene import input_findings
+        from DosePredictionLib.structures.mapping import propose_mapping
+        from DosePredictionLib.structures.protocol import StructureProtocol
 
         p = self.parameters
         self._mapping = self._protocol = None

@@ -86,7 +86,7 @@ def _download(source: Any) -> list[Any]:
 
 def _colors(names: list[str]) -> dict[str, str]:
     """Structure → color of the channel that it fills."""
-    from DosePredictionLib.mapping import fitting_protocol, propose_mapping
+    from DosePredictionLib.structures.mapping import fitting_protocol, propose_mapping
 
     protocol = fitting_protocol(names)
     colors = {channel.name: channel.color for channel in protocol.channels}

@@ -9,7 +9,7 @@ import slicer
 from .i18n import _
 
 if TYPE_CHECKING:
-    from DosePredictionLib.mapping import StructureMapping
+    from DosePredictionLib.structures.mapping import StructureMapping
 
 __all__ = ["strips_node"]
 
@@ -25,15 +25,15 @@ def strips_node(ct: Any, segmentation: Any, mapping: StructureMapping, margin_mm
     """
     import numpy as np
 
+    from DosePredictionLib.encoding.strips import tangent_strips
     from DosePredictionLib.external import derive_external
-    from DosePredictionLib.protocol import StructureProtocol
     from DosePredictionLib.scene import case_from_nodes
-    from DosePredictionLib.strips import tangent_strips
+    from DosePredictionLib.structures.protocol import StructureProtocol
 
     case = case_from_nodes(ct, segmentation).case
     protocol = StructureProtocol.load(mapping.protocol)
     names = [mapping.structure(channel.name) for channel in protocol.targets]
-    masks = [case.structures[name].array > 0.5 for name in names if name is not None]
+    masks = [case.structures[name].majority() for name in names if name is not None]
     target = case.ct.with_array(np.logical_or.reduce(masks))
     external = mapping.structure(protocol.external.name) if protocol.external else None
     body = case.structures[external] if external else derive_external(case.ct)

@@ -11,8 +11,8 @@ from .i18n import _
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
-    from DosePredictionLib.mapping import ChannelMatch, StructureMapping
-    from DosePredictionLib.protocol import Channel, StructureProtocol
+    from DosePredictionLib.structures.mapping import ChannelMatch, StructureMapping
+    from DosePredictionLib.structures.protocol import Channel, StructureProtocol
 
 __all__ = ["StructureRow", "structure_rows", "structures_title"]
 

@@ -56,13 +56,13 @@ def installation() -> dict[str, Any]:
 def _with_torch() -> dict[str, Any]:
     """What only torch can tell; why not, where it is missing or broken."""
     try:
-        return {**_memory(), **_devices(), "models": _models()}
+        return {**_memory(), **_devices(), "models": _models(), "models_skipped": _skipped()}
     except (ImportError, OSError) as exception:  # OSError: a library of torch's own is missing
         return {"torch": f"cannot be loaded: {exception}"}
 
 
 def _memory() -> dict[str, Any]:
-    from ..device import available_memory_bytes
+    from ..inference.device import available_memory_bytes
 
     available = available_memory_bytes()
     return {"memory_available_gib": round(available / 2**30, 1) if available else None}
@@ -71,7 +71,7 @@ def _memory() -> dict[str, Any]:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from ..device import has_hardware_bf16
+    from ..inference.device import has_hardware_bf16
 
     devices = [
         {
@@ -84,7 +84,7 @@ def _devices() -> dict[str, Any]:
 
 
 def _models() -> list[dict[str, Any]]:
-    from ..model import DoseModel
+    from ..models.dose_model import DoseModel
 
     found = []
     for model in DoseModel.installed():
@@ -95,6 +95,13 @@ def _models() -> list[dict[str, Any]]:
             state = str(exception)
         found.append({"name": model.manifest.name, "weights": state})
     return found
+
+
+def _skipped() -> list[str]:
+    """Why folders in the model path are not among the models."""
+    from ..models.manifest import installed_manifests
+
+    return [f"{finding.message} {finding.remedy}" for finding in installed_manifests().skipped]
 
 
 def _text(value: Any) -> str:

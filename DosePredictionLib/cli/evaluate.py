@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..app.summary import goal_resolver, report_structures, scored_structures
 from ..case import Case
-from ..device import usable_cores
 from ..errors import CaseError, DosePredictionError, GeometryError
 from ..evaluation.cohort import (
     CASE_SCORES,
@@ -27,11 +27,12 @@ from ..evaluation.goals import GoalSet
 from ..evaluation.scorecard import Scorecard, score_plan
 from ..external import derive_external
 from ..findings import Finding
+from ..inference.device import usable_cores
 from ..io import case_name, read_case
 from ..io.doses import DOSE_GAP, read_dose
-from ..mapping import StructureMapping, map_structures
-from ..protocol import StructureProtocol
-from ..summary import goal_resolver, report_structures, scored_structures
+from ..mask import to_binary
+from ..structures.mapping import StructureMapping, map_structures
+from ..structures.protocol import StructureProtocol
 from ..volume import Volume
 from .codes import EXIT_SOME_FAILED
 from .options import (
@@ -204,7 +205,7 @@ def _body(case: Case, protocol: StructureProtocol, structures: Mapping[str, Volu
     channel = protocol.external
     if channel is not None and channel.name in structures:
         mask = structures[channel.name]
-        return mask.with_array(mask.array >= 0.5)
+        return mask.with_array(to_binary(mask.array))
     return derive_external(case.ct)
 
 

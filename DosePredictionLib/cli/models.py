@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..combine import combine_models
 from ..errors import ModelError
-from ..model import DoseModel, published_encoding
+from ..models.combine import combine_models
+from ..models.dose_model import DoseModel, published_encoding
+from ..models.manifest import installed_manifests
 from ..networks import build_network, parameter_count
-from ..protocol import StructureProtocol
 from ..resources import model_folders
 from ..schema import to_json
+from ..structures.protocol import StructureProtocol
 from .options import add_json_option
 from .output import Output
 
@@ -88,12 +89,16 @@ def _record(model: DoseModel) -> dict[str, Any]:
 
 def _list(call: argparse.Namespace, output: Output) -> int:
     records = [_record(model) for model in DoseModel.installed()]
+    skipped = installed_manifests().skipped
     lines = [
         f"{r['name']:<28} {r['protocol']:<9} {_grouped(r['parameters']):>11}  "
         f"{'default' if r['default'] else '':<8} {r['path']}"
         for r in records
     ]
-    output.result({"models": records}, "\n".join(lines) or "No models are installed.")
+    lines = lines or ["No models are installed."]
+    lines += [f"{finding.severity}: {finding.message} {finding.remedy}" for finding in skipped]
+    content = {"models": records, "skipped": [finding.as_json() for finding in skipped]}
+    output.result(content, "\n".join(lines))
     return 0
 
 

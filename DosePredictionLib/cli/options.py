@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from ..case import Case, Prescription
 from ..errors import CaseError
-from ..mapping import fitting_protocol, parse_map_option, read_mapping
-from ..protocol import StructureProtocol
+from ..structures.mapping import fitting_protocol
+from ..structures.mapping_files import parse_map_option, read_mapping
+from ..structures.protocol import StructureProtocol
 
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet

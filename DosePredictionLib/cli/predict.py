@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
-from ..allocator import keep_freed_memory
+from ..app.summary import prediction_summary, report_input
 from ..errors import DosePredictionError, ModelError
+from ..inference.allocator import keep_freed_memory
 from ..io import read_case
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.volumes import FORMATS, write_volume
 from ..prediction import Prediction
-from ..protocol import StructureProtocol
-from ..summary import prediction_summary, report_input
+from ..structures.protocol import StructureProtocol
 from .options import (
     add_case_options,
     add_goals_option,
@@ -35,7 +35,7 @@ from .several import run_cases
 
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
-    from ..model import DoseModel
+    from ..models.dose_model import DoseModel
 
 __all__ = ["add_parser", "add_prediction_options", "describe", "require_writable", "write_outputs"]
 
@@ -77,8 +77,8 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
 
 def run(call: argparse.Namespace, output: Output) -> int:
     """Predict each case."""
-    from ..model import DoseModel
-    from ..predict import Predictor
+    from ..inference.predictor import Predictor
+    from ..models.dose_model import DoseModel
 
     keep_freed_memory()
     require_writable(call.output)
@@ -123,8 +123,8 @@ def require_writable(folder: Path) -> None:
 
 def _model(call: argparse.Namespace, case: Any) -> DoseModel:
     """The named model, or the default one; `--map` may speak of any protocol's channels."""
-    from ..model import DoseModel
-    from ..predict import default_model
+    from ..inference.predictor import default_model
+    from ..models.dose_model import DoseModel
 
     if call.model is not None:
         return DoseModel.load(call.model)

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..encoding.strips import STRIP_ANGLES, tangent_strips
 from ..errors import CaseError
 from ..external import derive_external
 from ..io import case_name, read_case
-from ..mapping import map_structures
-from ..strips import STRIP_ANGLES, tangent_strips
+from ..structures.mapping import map_structures
 from ..volume import Volume
 from .options import add_case_options, chosen_mapping, protocol_of
 from .output import Output
@@ -50,7 +50,7 @@ def _strips(path: Path, call: argparse.Namespace) -> list[Path]:
     for channel in protocol.targets:
         name = mapping.structure(channel.name)
         if name is not None:
-            inside = case.structures[name].array > 0.5
+            inside = case.structures[name].majority()
             target = inside if target is None else target | inside
     if target is None:
         raise CaseError(f"{case.name} has no target: map one by --map.")

@@ -9,25 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DosePredictionError, GeometryError
+from ..mask import to_binary
 from ..volume import Volume
 
-__all__ = [
-    "LEAST_OCCUPANCY",
-    "as_array",
-    "as_mask",
-    "belonging",
-    "bounding_box",
-    "require_finite",
-    "require_same_grid",
-    "voxel_mm",
-]
-
-LEAST_OCCUPANCY = 0.01
-"""Share of a voxel from which on the voxel belongs to a structure.
-
-Running sums, surfaces and resampling leave less than that beside a structure or far from it. It is
-no volume that matters, but would carry the lowest or the highest dose.
-"""
+__all__ = ["as_array", "as_mask", "require_finite", "require_same_grid", "voxel_mm"]
 
 
 def as_array(values: Volume | Any) -> NDArray:
@@ -40,43 +25,8 @@ def as_array(values: Volume | Any) -> NDArray:
 
 
 def as_mask(values: Volume | Any) -> NDArray[np.bool_]:
-    """A boolean array: true where a mask is true or an occupancy is at least one half."""
-    array = as_array(values)
-    return array if array.dtype == bool else array >= 0.5
-
-
-def belonging(mask: NDArray) -> NDArray:
-    """A mask or occupancy without what does not belong to it (`LEAST_OCCUPANCY`).
-
-    Booleans are returned as they are, anything else as a copy where there is something to drop.
-    """
-    if mask.dtype == bool:
-        return mask
-    dust = (mask != 0) & (mask < LEAST_OCCUPANCY)
-    return np.where(dust, mask.dtype.type(0), mask) if dust.any() else mask
-
-
-def bounding_box(mask: NDArray, margin: int = 0) -> tuple[slice, slice, slice] | None:
-    """Slices of the block that holds every voxel above 0, and a margin within the grid.
-
-    Returns:
-        None when there is no such voxel.
-    """
-    box: list[slice] = []
-    block = mask
-    for axis in range(3):
-        # Each axis is searched in what the earlier ones leave.
-        rows = np.moveaxis(block, axis, 0).reshape(block.shape[axis], -1)
-        filled = np.flatnonzero(rows.any(axis=1))
-        if filled.size == 0:
-            return None
-        start, stop = int(filled[0]), int(filled[-1]) + 1
-        box.append(slice(start, stop))
-        block = block[tuple(slice(None) if a != axis else slice(start, stop) for a in range(3))]
-    return tuple(  # type: ignore[return-value]
-        slice(max(0, s.start - margin), min(size, s.stop + margin))
-        for s, size in zip(box, mask.shape, strict=True)
-    )
+    """A boolean array of a mask. See `Mask.binary`."""
+    return to_binary(as_array(values))
 
 
 def voxel_mm(

@@ -4,8 +4,8 @@ Conventions: D_x is the highest dose that at least x (percent or cc) of the stru
 is the part that receives at least d. Dose between voxel centers is interpolated (`sampling`), the
 surface lies inside the voxels that it cuts (`cells`). Of a binary mask whole voxels count; only
 its lowest and highest dose are sought on a smoothed surface (`surface`). Doses and occupancies on
-different grids are refused, never resampled here. A voxel belongs to a structure from an
-occupancy of `LEAST_OCCUPANCY` on; less than that carries neither volume nor an extreme.
+different grids are refused, never resampled here. Dust belongs to no structure, and no sliver of a
+voxel carries its lowest or highest dose (`mask`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
+from ..geometry import bounding_box
+from ..mask import weights_of
 from ..volume import Volume
-from .arrays import as_array, belonging, bounding_box, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, require_finite, require_same_grid, voxel_mm
 from .curve import VolumeCurve, curve_of_cells
 from .sampling import structure_cells
 from .surface import MARGIN as SURFACE_MARGIN
@@ -200,10 +202,9 @@ class DvhRegion:
         array = as_array(mask)
         self._box = bounding_box(array, SURFACE_MARGIN)
         if self._box is not None:
-            self._occupancy = belonging(_checked_mask(array[self._box], name))
-            if self._occupancy.any():
-                self._surface = estimated_occupancy(self._occupancy)
-            else:
+            self._occupancy = _checked_mask(array[self._box], name)
+            self._surface = estimated_occupancy(self._occupancy)
+            if not self._occupancy.any():  # nothing but dust
                 self._box = None
 
     def dvh(self, dose: Volume) -> Dvh:
@@ -298,7 +299,7 @@ def _checked_mask(mask: NDArray, name: str) -> NDArray:
             f"{name or 'The mask'} holds values from {low:g} to {high:g}: a mask is boolean, or an "
             "occupancy from 0 to 1."
         )
-    return mask.astype(np.float32) if low >= 0 and high <= 1 else np.clip(mask, 0.0, 1.0)
+    return weights_of(mask.astype(np.float32, copy=False))
 
 
 def _size_and_dose_findings(name: str, voxels: float, highest_gy: float) -> tuple[Finding, ...]:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DosePredictionError
-from .arrays import bounding_box
+from ..geometry import bounding_box
+from ..mask import without_slivers
 from .cells import cut_moments, highest_in_cut, plane_offset, unit_normals
 
 __all__ = ["Cells", "structure_cells"]
@@ -64,7 +65,9 @@ def structure_cells(dose: NDArray, occupancy: NDArray, surface: NDArray | None =
     """
     parts = _parts(dose, occupancy)
     cells = [part.cells() for part in parts]
-    bounds = parts if surface is None else _parts(dose, surface)
+    outermost = occupancy if surface is None else surface
+    sought = without_slivers(outermost)
+    bounds = parts if sought is occupancy else _parts(dose, sought)
     floor = 0.0 if float(dose.min()) >= 0 else -np.inf
     return Cells(
         dose_gy=np.maximum(np.concatenate([c[0] for c in cells]), floor),

@@ -6,15 +6,21 @@ from pathlib import Path
 
 from ..case import Case
 from ..errors import CaseError
+from ..files import check_file_name
 from .openkbp import is_openkbp, read_openkbp
 
 __all__ = ["case_name", "find_cases", "read_case"]
 
 
 def case_name(path: Path) -> str:
-    """How outputs call a case: the folder's name, or the file's without its suffix."""
+    """How outputs call a case: the folder's name, or the file's without its suffix.
+
+    Raises:
+        CaseError: it is none that a folder of results can have.
+    """
     resolved = path.resolve()
-    return resolved.name if resolved.is_dir() else resolved.stem
+    name = resolved.name if resolved.is_dir() else resolved.stem
+    return check_file_name(name, f"the case {path}", CaseError)
 
 
 def read_case(path: str | Path) -> Case:

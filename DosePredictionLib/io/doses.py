@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CaseError, GeometryError
-from ..evaluation.arrays import belonging
 from ..findings import Finding
+from ..mask import Mask
 from ..volume import Grid, Volume
 
 __all__ = ["DOSE_GAP", "dose_gaps", "dose_on_grid", "read_dose", "uncovered"]
@@ -58,10 +58,11 @@ def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> 
         return {}
     everywhere = Volume(np.ones(dose_grid.shape, np.uint8), dose_grid)
     covered = everywhere.resampled_to(grid, "nearest").array
+    masks = {name: Mask.of(mask) for name, mask in structures.items()}
     shares = {
-        name: float(covered[inside].mean())
-        for name, mask in structures.items()
-        if (inside := belonging(mask.array) > 0).any()
+        name: float(covered[mask.touched()].mean())
+        for name, mask in masks.items()
+        if not mask.is_empty
     }
     return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
 

@@ -12,13 +12,15 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from ..case import Case, Prescription
 from ..errors import CaseError
 from ..findings import Finding
-from ..schema import from_json, read_json
+from ..ranges import DoseGy, Fractions
+from ..schema import FreeText, Length, Name, from_json, read_json, validated
 from ..volume import Grid, Volume
 from .doses import dose_gaps, dose_on_grid
 from .volumes import file_stem, is_volume_file, read_volume, write_volume
@@ -42,13 +44,14 @@ _NOT_STRUCTURES = re.compile(r"(dose|pred|e2e_)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+@validated
 class _CaseDescription:
     """The content of `case.json`."""
 
-    prescription: dict[str, float] | None = None
-    fractions: int | None = None
-    technique: str | None = None
-    description: str | None = None
+    prescription: Annotated[dict[Name, DoseGy], Length(0, 100)] | None = None
+    fractions: Fractions | None = None
+    technique: Name | None = None
+    description: FreeText | None = None
 
 
 def is_case_folder(path: Path) -> bool:

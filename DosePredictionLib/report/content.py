@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 from ..case import Case
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
-from ..protocol import Role
+from ..structures.protocol import Role
 from ..volume import Volume
 
 __all__ = ["Metadata", "ModelCard", "ReportInput", "ReportStructure"]

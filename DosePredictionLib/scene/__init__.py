@@ -20,7 +20,7 @@ or one segment per `next()`, so that a window can draw in between; `finish` runs
 >>> scene.apply_display(result, scene.DisplaySettings(isodoses=True))  # doctest: +SKIP
 """
 
-from ..measures import Measures
+from ..evaluation.measures import Measures
 from .changes import Fingerprint, fingerprint, what_changed
 from .dicom_export import dicom_origin, write_result_rtdose
 from .display import (

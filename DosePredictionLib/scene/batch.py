@@ -32,8 +32,8 @@ from ..errors import CaseError, DosePredictionError, MappingError, WorkerError
 from ..io import find_cases, read_case
 from ..io.volumes import whole_file
 from ..prediction import Prediction
-from ..protocol import StructureProtocol
 from ..schema import read_json
+from ..structures.protocol import StructureProtocol
 from ..worker.client import WorkerClient
 from ..worker.messages import PredictOptions
 from .display import DisplaySettings, apply_display

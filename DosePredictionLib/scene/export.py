@@ -23,8 +23,8 @@ def write_dose(dose: Any, path: Path) -> Path:
     Raises:
         GeometryError: it lies under a transform that warps or shears it.
     """
+    from ..app.summary import STATEMENT
     from ..io.volumes import write_volume
-    from ..summary import STATEMENT
 
     image = dose.GetImageData()
     grid = grid_in(Frame(LPS_FROM_RAS), dose, index_to_ras(dose), image_size(image))
@@ -54,8 +54,8 @@ def write_tables(result: SceneResult, folder: Path) -> list[Path]:
 
 def write_result_report(result: SceneResult, prediction: Prediction, path: Path) -> Path:
     """The HTML report with the result's goals; needs matplotlib and Jinja2, and takes seconds."""
+    from ..app.summary import prediction_summary, report_input
     from ..report import write_report
-    from ..summary import prediction_summary, report_input
 
     report = report_input(prediction, prediction_summary(prediction))
     evaluation = {**report.evaluation, "goals": list(result.goals or ())}

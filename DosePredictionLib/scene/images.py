@@ -12,6 +12,7 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ..mask import majority
 from ..volume import Grid, slabs
 from .geometry import LPS_FROM_RAS, array_of_image, vtk_matrix
 from .runs import Draft
@@ -113,7 +114,7 @@ def strip_labelmap(mask: NDArray, placement: Placement) -> Any:
     """A strip's mask `(z, y, x)` as a labelmap."""
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*mask.shape[::-1])
-    values = (mask > 0).astype(np.uint8).ravel()
+    values = majority(mask).astype(np.uint8).ravel()
     image.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
     image.SetImageToWorldMatrix(vtk_matrix(placement.index_to_ras))
     return image

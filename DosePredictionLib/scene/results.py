@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ..errors import CaseError
 from ..evaluation.goals import GoalSet
-from ..mapping import StructureMapping
-from ..measures import GoalResults, Measures, judge, measure_steps
+from ..evaluation.measures import GoalResults, Measures, judge, measure_steps
 from ..prediction import Prediction
-from ..protocol import StructureProtocol
+from ..structures.mapping import StructureMapping
+from ..structures.protocol import StructureProtocol
 from ..volume import Volume
 from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_table
 from .geometry import array_of_image, index_to_ras

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..evaluation.dvh import Dvh
-from ..measures import GoalResults, Measures
+from ..evaluation.measures import GoalResults, Measures
 from ..report.wording import endpoint_label, number, signed, status_words
 from .reading import SegmentInfo
 from .runs import Draft

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from ..allocator import keep_freed_memory
+from ..inference.allocator import keep_freed_memory
 from .server import Worker, WorkerSettings
 
 __all__ = ["main"]

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError, WorkerError
+from ..evaluation.measures import Measures
 from ..findings import Finding
-from ..manifest import ModelFolder, read_manifest
-from ..mapping import StructureMapping
-from ..measures import Measures
+from ..models.manifest import ModelFolder, read_manifest
 from ..prediction import Prediction
 from ..schema import from_json, read_json, to_json
+from ..structures.mapping import StructureMapping
 from ..volume import Grid, Volume, slabs
 from .measured import write_measures
 
@@ -375,7 +375,7 @@ def _added(before: Mapping[str, float], own: Mapping[str, float]) -> dict[str, f
 
 def _as_bool(mask: NDArray) -> NDArray:
     """Integer masks as boolean; boolean ones and occupancies as they are."""
-    return mask if mask.dtype.kind in "bf" else mask != 0
+    return mask if mask.dtype.kind in "bf" else mask.astype(bool)
 
 
 def _write_record(path: Path, record: _CaseRecord | _PredictionRecord) -> None:

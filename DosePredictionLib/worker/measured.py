@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import WorkerError
 from ..evaluation.curve import VolumeCurve
 from ..evaluation.dvh import Dvh
-from ..measures import Measures
+from ..evaluation.measures import Measures
 from ..schema import from_json, read_json, to_json
 
 __all__ = ["read_measures", "write_measures"]

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
+from ..processes import is_alive
 from .exchange import SCRATCH_PREFIX, read_exchanged_case, write_prediction
 from .messages import (
     PROTOCOL_VERSION,
@@ -45,12 +46,11 @@ from .messages import (
     encode_message,
 )
 from .side_jobs import check, write_report
-from .watch import is_alive
 
 if TYPE_CHECKING:
     from ..case import Case
-    from ..measures import MeasuredCase, Measures
-    from ..predict import Predictor
+    from ..evaluation.measures import MeasuredCase, Measures
+    from ..inference.predictor import Predictor
     from ..prediction import Prediction
 
 __all__ = ["Worker", "WorkerSettings"]
@@ -212,7 +212,7 @@ class Worker:
 
     def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Measures:
         """DVHs and scores, which would hold up the client's window."""
-        from ..measures import measure_steps
+        from ..evaluation.measures import measure_steps
 
         known = self._measured if self._checked == job.request.case else None
         steps = measure_steps(prediction, prediction.case.plan_dose, known)
@@ -226,8 +226,8 @@ class Worker:
 
     def _predictor(self, case: Case, request: Predict, job: _Job) -> tuple[Predictor, bool]:
         """The predictor for a job's case, and whether it was there already."""
-        from ..model import DoseModel
-        from ..predict import Predictor, default_model
+        from ..inference.predictor import Predictor, default_model
+        from ..models.dose_model import DoseModel
 
         _refuse_if_cancelled(job)
         if request.model is None:

@@ -6,16 +6,15 @@ Neither needs torch.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
 
-from ..checks import check_case
+from ..app.summary import prediction_summary, report_input
+from ..checks.registry import check_case
 from ..errors import ModelError
-from ..manifest import ModelManifest, installed_manifests, read_manifest
-from ..mapping import propose_mapping
-from ..measures import MeasuredCase, measure_case_steps
-from ..protocol import StructureProtocol
-from ..summary import prediction_summary, report_input
+from ..evaluation.measures import MeasuredCase, measure_case_steps
+from ..models.manifest import ModelManifest, installed_manifests, read_manifest
+from ..structures.bound import propose_binding
+from ..structures.protocol import StructureProtocol
 from .exchange import read_exchanged_case, read_prediction
 from .messages import Check, Checked, Result, WriteReport
 
@@ -32,15 +31,15 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
         DosePredictionError: the case cannot be read, or the model is not installed.
     """
     case = read_exchanged_case(Path(request.case))
-    if request.prescription is not None:
-        case = replace(case, prescription=request.prescription)
     manifest = _manifest(request.model)
     protocol = StructureProtocol.load(manifest.protocol)
-    empty = [name for name, mask in case.structures.items() if not mask.array.any()]
-    mapping = propose_mapping(list(case.structures), protocol, request.mapping, empty)
-    findings = check_case(case, protocol, mapping, manifest.expectations)
-    every = dict.fromkeys([*case.findings, *mapping.findings, *findings])
-    return Checked(request.id, tuple(every)), measure_case_steps(case, protocol, mapping)
+    bound = propose_binding(
+        case, protocol, request.mapping, request.prescription, protocol.required
+    )
+    assert bound.mapping is not None
+    findings = dict.fromkeys([*bound.findings, *check_case(bound, manifest.expectations)])
+    measured = measure_case_steps(case, protocol, bound.mapping)
+    return Checked(request.id, tuple(findings)), measured
 
 
 def write_report(request: WriteReport) -> Result:
@@ -63,7 +62,7 @@ def write_report(request: WriteReport) -> Result:
 def _manifest(model: str) -> ModelManifest:
     if Path(model).is_absolute():
         return read_manifest(Path(model))
-    for _folder, manifest in installed_manifests():
-        if manifest.name == model:
-            return manifest
+    for installed in installed_manifests().models:
+        if installed.manifest.name == model:
+            return installed.manifest
     raise ModelError(f"The model {model} is not installed any more. Choose another one.")

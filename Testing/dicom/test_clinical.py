@@ -15,7 +15,7 @@ from support import DICOM_SAMPLE
 
 from DosePredictionLib.cli import main as dose_prediction
 from DosePredictionLib.io import read_case
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.volume import Grid, Volume
 from training.__main__ import main
 from training.clinical import identifier, signed_distance

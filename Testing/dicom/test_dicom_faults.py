@@ -12,14 +12,14 @@ import pytest
 from dicom_support import contour, save, square
 from pydicom.dataset import Dataset
 
-from DosePredictionLib.checks import check_case
+from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.errors import CaseError, MappingError
+from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom import read_dicom
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.predict import Predictor
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.structures.bound import bind
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 # --- Structures ---------------------------------------------------------------------------------
 
@@ -109,13 +109,12 @@ def pelvis(patient: Path) -> Path:
 def test_a_bad_structure_that_a_channel_needs_blocks(pelvis: Path, name: str) -> None:
     case = read_case(with_roi(pelvis, upright(0), name))
     protocol = StructureProtocol.load("pelvis")
-    mapping = map_structures(list(case.structures), protocol, empty=["Empty"])
-    blocking = [f for f in check_case(case, protocol, mapping) if f.severity == "blocking"]
+    blocking = [f for f in check_case(bind(case, protocol)) if f.severity == "blocking"]
     assert [finding.structure for finding in blocking if "left-out" in finding.id] == [name]
     channel = blocking[0].remedy.split()[-1].rstrip("=")
     assert "not parallel" in blocking[0].message and f"--map {channel}=" in blocking[0].remedy
-    by_hand = map_structures(list(case.structures), protocol, {channel: None}, ["Empty"])
-    assert not [f for f in check_case(case, protocol, by_hand) if "left-out" in f.id]
+    by_hand = check_case(bind(case, protocol, {channel: None}))
+    assert not [finding for finding in by_hand if "left-out" in finding.id]
 
 
 @pytest.mark.parametrize("chosen", [{}, {"Rectum": "Rectum_bad"}])
@@ -132,8 +131,8 @@ def test_what_cannot_be_mapped_says_why_it_was_left_out(
 def test_a_bad_helper_or_second_target_does_not_block(pelvis: Path, name: str) -> None:
     case = read_case(with_roi(pelvis, upright(0), name))
     protocol = StructureProtocol.load("pelvis")
-    mapping = map_structures(list(case.structures), protocol, empty=["Empty"])
-    assert not [f for f in check_case(case, protocol, mapping) if f.severity == "blocking"]
+    found = check_case(bind(case, protocol))
+    assert not [finding for finding in found if finding.severity == "blocking"]
 
 
 def test_the_only_target_is_needed(patient: Path) -> None:

@@ -25,7 +25,7 @@ from DosePredictionLib.io.dicom.rtdose import Equipment, write_rtdose
 from DosePredictionLib.io.dicom.rtstruct import write_rtstruct
 from DosePredictionLib.io.doses import read_dose
 from DosePredictionLib.io.volumes import write_volume
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.volume import Volume
 
 Run = Callable[..., tuple[int, Any, str]]

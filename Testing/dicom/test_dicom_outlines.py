@@ -92,8 +92,9 @@ def test_pieces_far_apart_each_keep_their_own_volume() -> None:
 
 
 def test_dust_is_not_drawn() -> None:
-    array = at((3, 5, 5), value=5e-3)
-    assert not list(outlines(Volume(array, GRID)))
+    array = at((3, 5, 5), value=9e-4)
+    array[4, 20, 20] = 1.0
+    assert [z for z, _ in outlines(Volume(array, GRID))] == [4]
 
 
 def test_fine_masks_of_a_coarse_ct_keep_their_volume_or_say_which_does_not(

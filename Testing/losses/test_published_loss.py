@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from DosePredictionLib.losses import PUBLISHED_PELVIS, LossInput, WeightedSum
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 PELVIS = StructureProtocol.load("pelvis")
 SHAPE = (6, 10, 12)

@@ -17,10 +17,10 @@ from support import ROOT, pelvis_case
 from DosePredictionLib.case import Prescription
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.evaluation.dvh import Dvh
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.measures import measure_case_steps, measure_steps
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.predict import predict
+from DosePredictionLib.evaluation.measures import measure_case_steps, measure_steps
+from DosePredictionLib.inference.predictor import predict
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.structures.mapping import map_structures
 from DosePredictionLib.worker.exchange import write_case
 from DosePredictionLib.worker.measured import read_measures
 from DosePredictionLib.worker.messages import (

@@ -28,8 +28,8 @@ from support import ROOT
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals, parse_goal
 from DosePredictionLib.findings import Finding
-from DosePredictionLib.mapping import propose_mapping
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.mapping import propose_mapping
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 READY = Situation(has_ct=True, has_segmentation=True, has_model=True)

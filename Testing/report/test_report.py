@@ -15,8 +15,8 @@ from support import OBLIQUE, pelvis_case
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, GeometryError
 from DosePredictionLib.findings import Finding
-from DosePredictionLib.protocol import StructureProtocol
 from DosePredictionLib.report import ReportInput, ReportStructure, write_figures, write_report
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 HOSTILE = "<script>alert(1)</script> \"&' $\\frac{$ \x00\u202e"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.prediction import Prediction
+from DosePredictionLib.structures.mapping import map_structures
 
 
 def prediction_of(case: Case, model: DoseModel, factor: float = 1.04, **extra: Any) -> Prediction:

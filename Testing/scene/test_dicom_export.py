@@ -16,7 +16,7 @@ from support import DICOM_SAMPLE
 from DosePredictionLib.errors import CaseError, GeometryError
 from DosePredictionLib.io.dicom.case import DicomCase, read_dicom
 from DosePredictionLib.io.doses import read_dose
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.prediction import Prediction
 from DosePredictionLib.scene import add_result, case_from_nodes, write_result_rtdose
 

@@ -11,7 +11,7 @@ slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel (Linu
 import vtk
 from support import pelvis_case
 
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.scene import (
     DisplaySettings,
     add_result,

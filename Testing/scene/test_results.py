@@ -16,7 +16,7 @@ from support import OBLIQUE, pelvis_case
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.evaluation.goals import GoalSet
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.scene import (
     DisplaySettings,
     add_result,
@@ -199,7 +199,7 @@ def test_curves_are_those_of_the_library_and_look_like_slicerrts(
 
 
 def test_a_large_structure_has_nearly_the_same_curve(pelvis_model: DoseModel) -> None:
-    from DosePredictionLib import measures
+    from DosePredictionLib.evaluation import measures
 
     case = pelvis_case()
     dose, body = case.plan_dose, case.structures["Body"]
@@ -326,7 +326,7 @@ def test_a_case_without_a_plan_has_no_scores(inputs: Any, pelvis_model: DoseMode
 
 
 def test_scores_are_those_of_the_evaluation(inputs: Any, pelvis_model: DoseModel) -> None:
-    from DosePredictionLib.summary import prediction_summary
+    from DosePredictionLib.app.summary import prediction_summary
 
     result = result_of(inputs, pelvis_model)
     source = case_from_nodes(*inputs)

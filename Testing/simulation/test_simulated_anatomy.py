@@ -11,7 +11,7 @@ import pytest
 from conftest import COARSE_MM
 
 from DosePredictionLib.case import Case
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 from training.simulation.anatomy import build_anatomy
 from training.simulation.phantom import phantom_grid, simulate_anatomy
 from training.simulation.population import Site, draw_patient

@@ -10,8 +10,8 @@ import pytest
 from support import OPENKBP_SAMPLE, random_network, write_checkpoint
 
 from DosePredictionLib.cli import main as dose_prediction
-from DosePredictionLib.model import DoseModel
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.structures.protocol import StructureProtocol
 from training.__main__ import main
 
 

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.image import imread
 from support import pelvis_case, write_case_folder
 
-from DosePredictionLib.encoding import EncodingSettings, GridSettings
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
+from DosePredictionLib.structures.protocol import StructureProtocol
 from training.data import TrainingCase
 from training.metrics import MetricsLog
 from training.pictures import dvh_picture, png, slices_picture

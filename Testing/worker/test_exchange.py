@@ -11,12 +11,12 @@ from support import OBLIQUE, pelvis_case
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.errors import CaseError, GeometryError, ModelError, WorkerError
+from DosePredictionLib.evaluation.measures import Measures, measure_steps
 from DosePredictionLib.findings import Finding
-from DosePredictionLib.manifest import ModelFolder
-from DosePredictionLib.mapping import map_structures
-from DosePredictionLib.measures import Measures, measure_steps
-from DosePredictionLib.model import DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.models.manifest import ModelFolder
 from DosePredictionLib.prediction import Prediction
+from DosePredictionLib.structures.mapping import map_structures
 from DosePredictionLib.volume import Grid, Volume
 from DosePredictionLib.worker.exchange import (
     CaseWriter,

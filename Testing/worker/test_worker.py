@@ -26,7 +26,8 @@ from DosePredictionLib.errors import (
     WorkerTimeoutError,
 )
 from DosePredictionLib.evaluation.dvh import dvh
-from DosePredictionLib.predict import predict
+from DosePredictionLib.inference.predictor import predict
+from DosePredictionLib.processes import is_alive
 from DosePredictionLib.worker.client import WorkerClient
 from DosePredictionLib.worker.exchange import new_scratch, read_prediction, write_case
 from DosePredictionLib.worker.launch import worker_launch
@@ -46,7 +47,6 @@ from DosePredictionLib.worker.messages import (
     decode_reply,
     encode_message,
 )
-from DosePredictionLib.worker.watch import is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
 

@@ -116,6 +116,7 @@ def measure(size: tuple[int, int, int]) -> None:
 def _sample_of(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:
     """Nodes of the shipped patient on a grid of `size` voxels (x, y, z)."""
     from DosePredictionLib.io import read_case
+    from DosePredictionLib.mask import to_binary
     from DosePredictionLib.scene.loading import load_case
     from DosePredictionLib.volume import Grid, Volume
 
@@ -132,7 +133,7 @@ def _sample_of(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:
     fitted = replace(
         case,
         ct=Volume(np.round(ct.array).astype(np.int16), grid),
-        structures={name: Volume(mask.array >= 0.5, grid) for name, mask in masks.items()},
+        structures={name: Volume(to_binary(mask.array), grid) for name, mask in masks.items()},
         plan_dose=case.plan_dose.resampled_to(grid, "linear"),
     )
     return load_case(fitted)

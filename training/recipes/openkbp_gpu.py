@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from DosePredictionLib.derived_inputs import DerivedInputs
+from DosePredictionLib.encoding.derived import DerivedInputs
 from training.config import AugmentationConfig, NetworkConfig
 
 from .openkbp_two_stage import recipe as cpu_recipe

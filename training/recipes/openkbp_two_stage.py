@@ -6,7 +6,7 @@ Crops follow the patients' shape (median dose region 80 × 60 × 100 voxels in z
 
 from __future__ import annotations
 
-from DosePredictionLib.encoding import EncodingSettings, GridSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.losses import LossTerm
 from training.config import AugmentationConfig, TrainingConfig
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from DosePredictionLib.encoding import GridSettings
+from DosePredictionLib.encoding.encoder import GridSettings
 from training.config import AugmentationConfig
 from training.recipes.pelvis_simulated import recipe as pelvis_simulated
 

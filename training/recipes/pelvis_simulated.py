@@ -7,8 +7,8 @@ angles in the room when a patient turns.
 
 from __future__ import annotations
 
-from DosePredictionLib.derived_inputs import DerivedInputs
-from DosePredictionLib.encoding import EncodingSettings, GridSettings
+from DosePredictionLib.encoding.derived import DerivedInputs
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.losses import LossTerm
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 
@@ -22,6 +22,7 @@ recipe = TrainingConfig(
         dose_scale_gy=45.0,
         derived=DerivedInputs(distances="targets", distance_clip_mm=80.0, refinement=2),
     ),
+    prescription_gy={"PTV": 45.0},
     crop=(80, 80, 112),
     network=NetworkConfig(stage1_filters=8, stage2_filters=12),
     learning_rate=2e-3,

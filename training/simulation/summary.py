@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from DosePredictionLib.evaluation.dvh import Dvh, dvhs
 from DosePredictionLib.io import read_case
-from DosePredictionLib.protocol import StructureProtocol
+from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .cohort import Record
 

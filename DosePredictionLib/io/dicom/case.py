@@ -9,8 +9,8 @@ from pathlib import Path
 from ...case import Case, Prescription
 from ...errors import CaseError
 from ...findings import Finding
-from ...names import read_target
 from ...origin import DicomOrigin, Reference
+from ...structures.names import read_target
 from ...volume import Grid, Volume
 from ..doses import dose_gaps
 from .contours import occupancy_of

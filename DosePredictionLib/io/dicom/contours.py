@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ...errors import CaseError
 from ...findings import Finding
+from ...geometry import signed_distance_mm
 from ...volume import Grid, Volume
 from .occupancy import Coverage, polygon_coverage, without_repeated
 
@@ -197,10 +197,7 @@ def _with_skipped(run: Sequence[Plane], spacing: tuple[float, float]) -> Iterato
 
 def _signed_distance(image: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray:
     """Distance to the outline, mm, positive inside; far below 0 everywhere for an empty image."""
-    inside = np.pad(image >= 0.5, 1)
+    inside = np.pad(image >= 0.5, 1)  # the image's edge ends the outline
     if not inside.any():
         return np.full(image.shape, -np.hypot(*image.shape) * max(spacing))
-    half = min(spacing) / 2
-    depth = ndimage.distance_transform_edt(inside, spacing) - half
-    height = ndimage.distance_transform_edt(~inside, spacing) - half
-    return np.where(inside, depth, -height)[1:-1, 1:-1]
+    return -signed_distance_mm(inside, spacing[::-1])[1:-1, 1:-1]

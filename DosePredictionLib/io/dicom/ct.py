@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from ...errors import CaseError, GeometryError
 from ...findings import Finding
+from ...hounsfield import AIR_HU
 from ...origin import Reference
 from ...volume import Grid, Volume
 from .files import DicomFile
@@ -26,7 +27,6 @@ __all__ = ["CtSeries", "read_ct"]
 
 Array = NDArray[np.float64]
 
-_AIR_HU = -1000.0
 _PLAUSIBLE_HU = (-32768, 65535)
 _DUPLICATE_MM = 1e-3
 _EVEN = 0.02  # of the spacing: rounding of written positions
@@ -244,7 +244,7 @@ def _without_tilt(array: NDArray, places: Array, first: _Slice, findings: list[F
     moved = np.empty(array.shape, dtype=np.float32)
     for index, image in enumerate(array.astype(np.float32)):
         shift = (drift[index, 1] / first.spacing[1], drift[index, 0] / first.spacing[0])
-        moved[index] = ndimage.shift(image, shift, order=1, cval=_AIR_HU)
+        moved[index] = ndimage.shift(image, shift, order=1, cval=AIR_HU)
     message = f"The CT was taken with a gantry tilt of {degrees:.1f}°; its slices were realigned."
     findings.append(Finding("ct-gantry-tilt", "warning", message, "Check it on the images."))
     return moved

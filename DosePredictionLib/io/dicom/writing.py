@@ -14,7 +14,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from ... import __version__
 from ...case import Case
-from ...manifest import ModelManifest
+from ...models.manifest import ModelManifest
 from ...origin import Reference
 from ..volumes import whole_file
 

@@ -1,0 +1,1 @@
+"""Running networks: device and precision, memory fallbacks, progress, the predictor."""

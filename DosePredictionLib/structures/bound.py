@@ -1,0 +1,238 @@
+"""A case bound to a protocol: everything that is decided about a case, decided once.
+
+Which structure is which channel, which prescription belongs to which target, which voxels count as
+the body, where a dose is scored, which structure a goal names: training, prediction, evaluation and
+every program that calls them read it from a `BoundCase`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from ..case import Case, Prescription
+from ..errors import MappingError, NoProtocolError
+from ..external import derive_external
+from ..findings import LEFT_OUT, Finding
+from ..mask import Mask
+from .mapping import (
+    StructureMapping,
+    find_structure,
+    fitting_protocol,
+    map_structures,
+    propose_mapping,
+)
+from .names import fit_name, is_related
+from .protocol import Channel, Role, StructureProtocol
+
+__all__ = ["BoundCase", "BoundStructure", "bind", "empty_structures", "propose_binding"]
+
+
+@dataclass(frozen=True, eq=False)
+class BoundStructure:
+    """A structure under the name that results carry.
+
+    Args:
+        name: its channel's name, or its own where it fills none.
+        source: its name in the case.
+        mask: bool, or occupancy in 0…1, on the case's grid; never all-zero.
+        channel: what it stands for; None: the protocol has no place for it.
+    """
+
+    name: str
+    source: str
+    mask: Mask
+    channel: Channel | None
+
+    @property
+    def role(self) -> Role | None:
+        """The channel's role."""
+        return None if self.channel is None else self.channel.role
+
+
+@dataclass(frozen=True, eq=False)
+class BoundCase:
+    """What was decided about a case; made by `bind`. What costs time is computed on first use.
+
+    Args:
+        case: as it was read.
+        protocol: whose channels count; None: every structure stands for itself.
+        mapping: which structure fills which channel; None without a protocol.
+        prescription: by the names of results: a target's channel, or its own name.
+        findings: of the case and of the binding.
+        known_external: the body, where it has been computed already.
+    """
+
+    case: Case
+    protocol: StructureProtocol | None
+    mapping: StructureMapping | None
+    prescription: Prescription | None
+    findings: tuple[Finding, ...]
+    known_external: Mask | None = None
+
+    @cached_property
+    def structures(self) -> dict[str, BoundStructure]:
+        """By the name that results carry: channels in the protocol's order, then the others.
+
+        All-zero structures are left out.
+        """
+        masks = {name: mask for name, mask in self.case.structures.items() if not mask.is_empty}
+        bound: dict[str, BoundStructure] = {}
+        assigned = {} if self.mapping is None else self.mapping.assigned
+        for channel in () if self.protocol is None else self.protocol.channels:
+            source = assigned.get(channel.name)
+            if source in masks:
+                mask = masks[source]
+                bound[channel.name] = BoundStructure(channel.name, source, mask, channel)
+        taken = set(assigned.values())
+        for name, mask in masks.items():
+            if name not in taken and name not in bound:
+                bound[name] = BoundStructure(name, name, mask, None)
+        return bound
+
+    def mask(self, channel: str) -> Mask | None:
+        """The mask in a channel; None where it is empty."""
+        found = self.structures.get(channel)
+        return None if found is None or found.channel is None else found.mask
+
+    def named(self, role: Role) -> list[str]:
+        """Names of the structures of a role."""
+        return [name for name, structure in self.structures.items() if structure.role == role]
+
+    @property
+    def targets(self) -> list[Mask]:
+        """Masks of the targets."""
+        return [self.structures[name].mask for name in self.named("target")]
+
+    @cached_property
+    def external(self) -> Mask:
+        """The body, boolean: the mapped external contour, or one derived from the CT."""
+        if self.known_external is not None:
+            return self.known_external
+        for name in self.named("external"):
+            mask = self.structures[name].mask
+            return Mask(mask.binary(), mask.grid)
+        return derive_external(self.case.ct)
+
+    @property
+    def region(self) -> Mask:
+        """Where the dose score counts: the case's possible-dose mask, or the body."""
+        return self.external if self.case.dose_mask is None else self.case.dose_mask
+
+    @property
+    def region_name(self) -> Literal["body", "possible_dose_mask"]:
+        """What `region` is, as results say it."""
+        return "body" if self.case.dose_mask is None else "possible_dose_mask"
+
+    @property
+    def prescriptions_gy(self) -> Mapping[str, float]:
+        """Target → Gy, by the names of results; empty without a prescription."""
+        return {} if self.prescription is None else self.prescription.target_gy
+
+    def resolve(self, query: str) -> str | None:
+        """From the structure that a goal names to the name that results carry, or None.
+
+        A goal binds to the structure that it names, not to the channel that this fills: a bowel bag
+        in the channel Small_Intestine meets goals on the bag. What a person put into a channel by
+        hand counts as that channel, unless its own name says that it is another structure.
+        """
+        own = {structure.source: name for name, structure in self.structures.items()}
+        found = find_structure(query, list(own), self.protocol)
+        if found is not None:
+            return own[found]
+        for match in () if self.mapping is None else self.mapping.matches:
+            structure = self.structures.get(match.channel)
+            if match.automatic or structure is None or structure.channel is None:
+                continue
+            if is_related(structure.source, structure.channel):
+                continue
+            if fit_name(query, structure.channel) is not None:
+                return structure.name
+        return None
+
+
+def bind(
+    case: Case,
+    protocol: StructureProtocol | None = None,
+    mapping: Mapping[str, str | None] | None = None,
+    prescription: Prescription | None = None,
+    required: Collection[str] = (),
+) -> BoundCase:
+    """Decide what a case's structures and prescription mean.
+
+    Args:
+        protocol: None: the one that fits the structures best; if none does, every structure stands
+            for itself, and a finding says why.
+        mapping: channel → structure where the automatic choice is overruled; None leaves a channel
+            empty.
+        prescription: overrules the case's own; targets by channel or by the case's names.
+        required: channels without which the task at hand cannot be done.
+
+    Raises:
+        MappingError: a chosen channel or structure does not exist, a required channel is empty, or
+            two structures fit one channel equally.
+    """
+    names, empty = list(case.structures), empty_structures(case)
+    if protocol is None:
+        try:
+            protocol = fitting_protocol(names, mapping, empty, required)
+        except NoProtocolError as exception:
+            message = f"No protocol fits: every structure stands for itself. {exception}"
+            findings = (*case.findings, Finding("no-protocol", "info", message))
+            return BoundCase(case, None, None, prescription or case.prescription, findings)
+    try:
+        mapped = map_structures(names, protocol, mapping, empty, required)
+    except MappingError as exception:
+        left_out = [finding.message for finding in case.findings if finding.id == LEFT_OUT]
+        raise MappingError(" ".join([str(exception), *left_out])) from exception
+    return _bound(case, protocol, mapped, prescription)
+
+
+def propose_binding(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: Mapping[str, str | None] | None = None,
+    prescription: Prescription | None = None,
+    required: Collection[str] = (),
+) -> BoundCase:
+    """As `bind`, but what cannot be assigned is a blocking finding: for a panel.
+
+    Raises:
+        MappingError: a chosen channel or structure does not exist, or is used twice.
+    """
+    proposed = propose_mapping(
+        list(case.structures), protocol, mapping, empty_structures(case), required
+    )
+    return _bound(case, protocol, proposed, prescription)
+
+
+def empty_structures(case: Case) -> list[str]:
+    """Structures without a voxel."""
+    return [name for name, mask in case.structures.items() if mask.is_empty]
+
+
+def _bound(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: StructureMapping,
+    prescription: Prescription | None,
+) -> BoundCase:
+    chosen = _by_channel(prescription or case.prescription, mapping)
+    return BoundCase(case, protocol, mapping, chosen, (*case.findings, *mapping.findings))
+
+
+def _by_channel(
+    prescription: Prescription | None, mapping: StructureMapping
+) -> Prescription | None:
+    """The prescription with its targets under their channels' names.
+
+    A dose that stands under the channel's own name goes before one under the structure's.
+    """
+    if prescription is None:
+        return None
+    channels = {structure: channel for channel, structure in mapping.assigned.items()}
+    levels = {channels.get(name, name): gy for name, gy in prescription.target_gy.items()}
+    levels |= {name: gy for name, gy in prescription.target_gy.items() if name in mapping.assigned}
+    return replace(prescription, target_gy=levels)
