@@ -83,7 +83,7 @@ def write_structure_set(request: RtstructRequest) -> StructureSetFile:
         findings.append(Finding("structures-without-contours", "warning", message))
     equipment = Equipment("masks from files", __version__, _CONTRIBUTION)
     case = Case(case_name(request.ct), ct.volume, masks, origin=origin)
-    write_rtstruct(request.output, masks, case, equipment, request.label)
+    findings += write_rtstruct(request.output, masks, case, equipment, request.label)
     return StructureSetFile(request.output, tuple(masks), tuple(findings))
 
 

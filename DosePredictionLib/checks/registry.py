@@ -22,6 +22,7 @@ from .ct_length import check_ct_length
 from .femoral_heads import check_femoral_heads
 from .gaps import check_gaps
 from .hounsfield import check_hounsfield
+from .left_out import MAPPED, check_left_out
 from .metal import check_metal
 from .model_delivery import check_model_delivery
 from .model_hu_range import check_model_hu_range
@@ -77,6 +78,7 @@ CHECKS: tuple[Check, ...] = (
             "external-missing": _INFO,
         },
     ),
+    Check(check_left_out, {MAPPED: ("blocking",)}),
     Check(check_body_site, {OTHER_SITE: ("blocking",)}),
     Check(check_femoral_heads, {"femur-not-head": _WARNING}),
     Check(check_gaps, {"structure-gaps": _WARNING}),

@@ -5,7 +5,8 @@ is the part that receives at least d. Dose between voxel centers is interpolated
 surface lies inside the voxels that it cuts (`cells`). Of a binary mask whole voxels count; only
 its lowest and highest dose are sought on a smoothed surface (`surface`). A structure of more than
 300,000 voxels is counted by dose instead (`large`). Only the structure's box is looked at. Doses
-and occupancies on different grids are refused, never resampled here.
+and occupancies on different grids are refused, never resampled here. Dust belongs to no structure,
+and no sliver of a voxel carries its lowest or highest dose (`mask`).
 """
 
 from __future__ import annotations

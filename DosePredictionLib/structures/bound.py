@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Literal
 
 from ..case import Case, Prescription
-from ..errors import NoProtocolError
+from ..errors import MappingError, NoProtocolError
 from ..external import derive_external
-from ..findings import Finding
+from ..findings import LEFT_OUT, Finding
 from ..mask import Mask
 from .mapping import (
     StructureMapping,
@@ -235,12 +235,12 @@ def bind(
                 Finding("no-protocol", "warning", message, _NO_PROTOCOL),
             )
             return BoundCase(case, None, None, prescription or case.prescription, findings)
-    return _bound(
-        case,
-        protocol,
-        map_structures(names, protocol, mapping, empty, required),
-        prescription,
-    )
+    try:
+        mapped = map_structures(names, protocol, mapping, empty, required)
+    except MappingError as exception:
+        left_out = [finding.message for finding in case.findings if finding.id == LEFT_OUT]
+        raise MappingError(" ".join([str(exception), *left_out])) from exception
+    return _bound(case, protocol, mapped, prescription)
 
 
 def propose_binding(
