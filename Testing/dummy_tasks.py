@@ -66,6 +66,14 @@ class TinySlices(DoseNetwork):
         return TwoStageDose(None, self.layers(x))
 
 
+@dataclass(frozen=True)
+class BandsConfig(NetworkConfig):
+    """Small volumes."""
+
+    divisor: ClassVar[int] = 4
+    smallest_edge: ClassVar[int] = 4
+
+
 class TinyBands(DoseNetwork):
     """Three channels: dose, half width of its band, and the logarithm of the bladder's odds."""
 
@@ -178,7 +186,7 @@ REGISTERED = {
             required=lambda protocol: (*required_by_protocol(protocol), "Marrow"),
         ),
         "tiny_bands",
-        NetworkConfig,
+        BandsConfig,
         "TinyBands",
     ),
 }

@@ -416,7 +416,7 @@ def test_mapping_file_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "not valid JSON"),
+        ("{", "no valid JSON"),
         ("[]", "must hold"),
         ('{"protocol": "pelvis"}', "must hold"),
         ('{"protocol": "openkbp", "channels": {}}', "takes 'pelvis'"),
@@ -485,7 +485,7 @@ def test_the_organs_tell_the_body_site_whatever_the_target_is_called(target: str
         fitting_protocol(names)
 
 
-@pytest.mark.parametrize("names", [["PTV"], ["PTV70"], ["PTV", "SpinalCord"], ["PTV", "Liver"]])
+@pytest.mark.parametrize("names", [["PTV"], ["PTV70"], ["PTV1", "SpinalCord"], ["PTV", "Liver"]])
 def test_structures_that_tell_no_body_site_are_refused(names: list[str]) -> None:
     with pytest.raises(NoProtocolError, match="body site"):
         fitting_protocol(names)
@@ -493,3 +493,11 @@ def test_structures_that_tell_no_body_site_are_refused(names: list[str]) -> None
 
 def test_a_channel_mapped_by_hand_tells_the_protocol() -> None:
     assert fitting_protocol(["target", "cord"], {"PTV70": "target"}).id == "openkbp"
+
+
+@pytest.mark.parametrize(
+    ("names", "protocol"),
+    [(["PTV70", "SpinalCord"], "openkbp"), (["PTV", "Body", "SpinalCord"], "pelvis")],
+)
+def test_of_as_many_organs_the_channels_own_names_decide(names: list[str], protocol: str) -> None:
+    assert fitting_protocol(names, required=()).id == protocol

@@ -111,6 +111,7 @@ RECIPE = TrainingConfig(
     ema_start=0.9,
     loss=(LossTerm("mae", 1.0),),
     augmentation=AugmentationConfig(drop_structures={"Marrow": 0.4}),
+    prescription_gy={"PTV": 45.0},
 )
 RECORD = Record(
     "sim_1_0000", "test", draw_patient(1), PlanQuality(1.0, 1.1, 0.8, 1.0), ("no good",), 1.0, 2.0
@@ -133,15 +134,10 @@ FOREIGN = {"scorecard", "evaluation"}
 """Files of other programs, and of which only a part is read: they may hold more."""
 
 FREE = {
-    "training",
-    "validation",
-    "summary",
-    "arguments",
-    "options",
-    "task_options",
-    "further",
+    *("training", "validation", "summary"),
+    *("arguments", "options", "further", "task_options"),
 }
-"""Fields of any JSON: figures to show, and arguments that a network or a loss checks itself."""
+"""Fields of any JSON: figures to show, or what a network, loss, channel or task checks itself."""
 
 
 class Wrong(NamedTuple):
@@ -218,6 +214,7 @@ def wrong_values(kind: Any, example: Any, path: tuple[str | int, ...]) -> Iterat
         yield from wrong_values(members[0], example[0], (*path, 0))
     elif typing.get_origin(kind) in (dict, Mapping):
         yield Wrong(path, [1], "no object", names)
+        assert example, f"{path} has no example"
         key = next(iter(example))
         assert kinds_of(typing.get_args(kind)[0])[1], f"{path}: keys have no length"
         for wrong in wrong_values(typing.get_args(kind)[1], example[key], (*path, key)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from ..ranges import CtHu, DoseGy, SizeXyz, SpacingXyzMm, require_rising
-from ..schema import FieldError, Range, validated
+from ..schema import FieldError, Length, Name, Range, validated
 from .derived import DerivedInputs
 from .strips import StripSettings
 
@@ -74,7 +74,7 @@ class EncodingSettings:
     air_outside_external: bool = False
     dose_scale_gy: DoseGy = 70.0
     derived: DerivedInputs = field(default_factory=DerivedInputs)
-    further: dict[str, dict[str, Any]] = field(default_factory=dict)
+    further: Annotated[dict[Name, dict[str, Any]], Length(0, 100)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         low, high = self.ct_window_hu

@@ -113,7 +113,7 @@ def fitting_protocol(
         NoProtocolError: no organ tells the body site, or as many of two protocols are there.
         MappingError: the protocol that fits lacks a required structure, or two fit one channel.
     """
-    found: list[tuple[int, StructureProtocol, StructureMapping]] = []
+    found: list[tuple[tuple[int, int], StructureProtocol, StructureMapping]] = []
     reasons: list[str] = []
     for protocol in map(StructureProtocol.load, StructureProtocol.available()):
         try:
@@ -122,13 +122,15 @@ def fitting_protocol(
             reasons.append(f"{protocol.id}: {exception}")
             continue
         organs = sum(channel.name in mapping.assigned for channel in protocol.organs)
-        found.append((organs, protocol, mapping))
+        # Of as many organs (a spinal cord is in every body), the channels' own names decide.
+        exact = sum(channel == name for channel, name in mapping.assigned.items())
+        found.append(((organs, exact), protocol, mapping))
         reasons.append(f"{protocol.id}: {_problems(mapping) or f'{organs} organs'}")
     if not found:
         raise MappingError(f"No protocol fits the structures. {' '.join(reasons)}")
-    most = max(organs for organs, _, _ in found)
+    most = max(fit for fit, _, _ in found)
     best = [entry for entry in found if entry[0] == most]
-    if len(best) > 1:
+    if len(best) > 1 or (most[0] == 0 and not chosen):
         raise NoProtocolError(
             f"No protocol fits the structures, for they do not tell the body site. Name a model "
             f"or a protocol, or map structures by hand. {' '.join(reasons)}"
