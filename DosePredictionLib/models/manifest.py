@@ -146,8 +146,8 @@ class ModelManifest:
         if self.task not in TASKS:
             raise FieldError(
                 "task",
-                f"must be one of {', '.join(sorted(TASKS))}; the installed version does not know "
-                f"{self.task!r}. Install a newer version of DosePrediction.",
+                f"is {self.task!r}, which version {__version__} of DosePrediction does not know; "
+                f"it knows {', '.join(sorted(TASKS))}. Install a version that knows it.",
             )
 
 
