@@ -18,6 +18,7 @@ from ..external import derive_external
 from ..findings import Finding
 from ..volume import Volume, to_binary
 from .mapping import (
+    AMBIGUOUS,
     StructureMapping,
     find_structure,
     fitting_protocol,
@@ -273,7 +274,7 @@ def _fits_but_for_ties(names: list[str], empty: list[str]) -> bool:
     for protocol in map(StructureProtocol.load, StructureProtocol.available()):
         findings = propose_mapping(names, protocol, None, empty).findings
         blocking = {finding.id for finding in findings if finding.severity == "blocking"}
-        if blocking == {"mapping-ambiguous"}:
+        if blocking == {AMBIGUOUS}:
             return True
     return False
 

@@ -16,6 +16,7 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,7 @@ from .names import (
 from .protocol import Channel, StructureProtocol
 
 __all__ = [
+    "AMBIGUOUS",
     "ChannelMatch",
     "StructureMapping",
     "find_structure",
@@ -49,6 +51,9 @@ __all__ = [
     "read_mapping",
     "write_mapping",
 ]
+
+AMBIGUOUS = "mapping-ambiguous"
+"""Id of the finding that two structures fit one channel equally."""
 
 _TIE_TOLERANCE_GY = 0.01
 _NAMES_IN_A_MESSAGE = 30
@@ -176,21 +181,52 @@ def fitting_protocol(
 ) -> StructureProtocol:
     """The protocol of whose channels the structures fill the largest share.
 
+    A protocol fits where two of the organs are there that it alone has, where the case has nothing
+    but its structures, or where a person maps channels: a target and a spinal cord alone do not
+    tell one body site from another. One that would fit but for a choice between equal structures
+    is refused with what to choose, and no other body site takes its place.
+
     Raises:
         MappingError: no protocol fits; the message says what each lacked.
     """
-    shares: list[tuple[float, StructureProtocol]] = []
+    shares: list[tuple[float, StructureProtocol, str]] = []
     reasons: list[str] = []
     for protocol in map(StructureProtocol.load, StructureProtocol.available()):
         try:
-            found = map_structures(names, protocol, chosen, empty)
+            found = propose_mapping(names, protocol, chosen, empty)
         except MappingError as exception:
             reasons.append(f"{protocol.id}: {exception}")
             continue
-        shares.append((len(found.assigned) / len(protocol.channels), protocol))
+        problems = [finding for finding in found.findings if finding.severity == "blocking"]
+        filled = {*found.assigned, *(p.structure for p in problems if p.id == AMBIGUOUS)}
+        known = {*found.assigned.values(), *empty}
+        if not chosen and known < set(names) and len(filled & _own_organs(protocol)) < 2:
+            organs = f"fewer than two of its organs ({_listed(sorted(_own_organs(protocol)))})"
+            reasons.append(f"{protocol.id}: there are {organs}.")
+            continue
+        text = " ".join(f"{p.message} {p.remedy}".strip() for p in problems)
+        if problems:
+            reasons.append(f"{protocol.id}: {text}")
+        if all(problem.id == AMBIGUOUS for problem in problems):
+            shares.append((len(filled) / len(protocol.channels), protocol, text))
     if not shares:
         raise MappingError(f"No protocol fits the structures. {' '.join(reasons)}")
-    return max(shares, key=lambda pair: pair[0])[1]
+    _, best, problem = max(shares, key=lambda share: share[0])
+    if problem:
+        raise MappingError(problem)
+    return best
+
+
+@cache
+def _own_organs(protocol: StructureProtocol) -> frozenset[str]:
+    """Organs that no other shipped protocol has."""
+    others = {
+        channel.tg263
+        for other in map(StructureProtocol.load, StructureProtocol.available())
+        if other.id != protocol.id
+        for channel in other.organs
+    }
+    return frozenset(organ.name for organ in protocol.organs if organ.tg263 not in others)
 
 
 def find_structure(
@@ -330,7 +366,7 @@ class _Assignment:
         """Two or more structures fit one channel equally."""
         options = " or ".join(_map_option(channel.name, name) for name in names)
         message = f"{_listed(names)} fit the channel {channel.name} equally ({why})."
-        self.refuse(channel, "mapping-ambiguous", message, f"Choose one: {options}.")
+        self.refuse(channel, AMBIGUOUS, message, f"Choose one: {options}.")
 
 
 def _require_known(
@@ -687,7 +723,7 @@ def _refuse_equal_pairings(work: _Assignment, one: _Pairing, other: _Pairing) ->
     names = sorted({target.name, others[0][1].name}) if others else [target.name]
     levels = sorted({f"{c.level_gy:g} Gy" for c in (channel, *(c for c, _ in others))})
     message = f"{_listed(names)}: two assignments are equally near ({', '.join(levels)})."
-    work.refuse(channel, "mapping-ambiguous", message, f"Choose one: {' or '.join(options)}.")
+    work.refuse(channel, AMBIGUOUS, message, f"Choose one: {' or '.join(options)}.")
 
 
 def _assign_unnumbered(work: _Assignment, targets: list[TargetName]) -> None:
