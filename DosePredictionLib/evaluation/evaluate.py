@@ -180,16 +180,21 @@ def _curve_steps(
     for name, structure in bound.structures.items():
         region = known.regions.get(name) or DvhRegion(structure.mask, name)
         predicted[name] = region.dvh_in(*ours)
+        yield f"DVH of {name}"
         if theirs is not None:
             planned[name] = of_plan.get(name) or region.dvh_in(*theirs)
-        yield f"DVH of {name}"
+            yield f"DVH of {name} in the plan"
     drawn = bound.external_name
     if drawn is not None:
         return predicted, planned if theirs else None, (predicted[drawn], planned.get(drawn))
     region = DvhRegion(bound.external, _BODY)
-    body = region.dvh_in(*ours), None if theirs is None else region.dvh_in(*theirs)
+    of_dose = region.dvh_in(*ours)
     yield "DVH of the body"
-    return predicted, planned if theirs else None, body
+    if theirs is None:
+        return predicted, None, (of_dose, None)
+    body = of_dose, region.dvh_in(*theirs)
+    yield "DVH of the body in the plan"
+    return predicted, planned, body
 
 
 def _goals(parts: EvaluationParts, bound: BoundCase) -> GoalSet | Iterable[Goal] | None:

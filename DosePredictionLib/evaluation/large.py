@@ -50,14 +50,16 @@ def counted_dose(dose: NDArray, occupancy: NDArray) -> CountedDose:
         dose: Gy, `(z, y, x)`, of the structure's box and a margin.
         occupancy: bool or 0…1, of the same shape, not all zero.
     """
-    width_gy = max(_BIN_GY, float(dose.max()) / _MOST_BINS)
-    counts = np.zeros(int(max(float(dose.max()), 0.0) / width_gy) + 3)
+    top_gy, is_negative = max(float(dose.max()), 0.0), float(dose.min()) < 0
+    width_gy = max(_BIN_GY, top_gy / _MOST_BINS)
+    counts = np.zeros(int(top_gy / width_gy) + 3)
     total = weight = 0.0
     for part in slabs(dose.shape):
-        inside = occupancy[part] > 0
+        inside = _inside(occupancy[part])
         values_gy = dose[part][inside]
         shares = None if occupancy.dtype == bool else occupancy[part][inside].astype(np.float64)
-        bins = (np.clip(values_gy, 0, None) * values_gy.dtype.type(1 / width_gy)).astype(np.int32)
+        positive_gy = np.clip(values_gy, 0, None) if is_negative else values_gy
+        bins = (positive_gy * np.float32(1 / width_gy)).astype(np.int32)
         found = np.bincount(bins, shares)
         counts[: found.size] += found
         weighted = values_gy if shares is None else values_gy * shares
@@ -96,11 +98,15 @@ def _extremes(
     hot: list[NDArray[np.int64]] = []
     plane = dose.shape[1] * dose.shape[2]
     for part in slabs(dose.shape):
-        inside = occupancy[part] > 0
+        inside = _inside(occupancy[part])
         first = part.start * plane
         cold.append(np.flatnonzero(inside & (dose[part] <= cold_gy))[: 4 * _CANDIDATES] + first)
         hot.append(np.flatnonzero(inside & (dose[part] >= hot_gy))[: 4 * _CANDIDATES] + first)
     return extremes(dose, occupancy, _some(cold), _some(hot))
+
+
+def _inside(occupancy: NDArray) -> NDArray[np.bool_]:
+    return occupancy if occupancy.dtype == bool else occupancy > 0
 
 
 def _some(found: list[NDArray[np.int64]]) -> NDArray[np.int64]:
