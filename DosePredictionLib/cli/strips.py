@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..encoding.strips import STRIP_ANGLES, tangent_strips
 from ..errors import CaseError
-from ..external import derive_external
 from ..io import case_name, read_case
-from ..structures.mapping import map_structures
+from ..structures.bound import bind
 from ..volume import Volume
 from .options import add_case_options, chosen_mapping, protocol_of
 from .output import Output
@@ -45,18 +46,12 @@ def _strips(path: Path, call: argparse.Namespace) -> list[Path]:
         raise CaseError(f"{path} is a file: name a folder for the strips by --output.")
     case = read_case(path)
     protocol = protocol_of(case, call.protocol)
-    mapping = map_structures(list(case.structures), protocol, chosen_mapping(call, protocol))
-    target = None
-    for channel in protocol.targets:
-        name = mapping.structure(channel.name)
-        if name is not None:
-            inside = case.structures[name].majority()
-            target = inside if target is None else target | inside
-    if target is None:
+    bound = bind(case, protocol, chosen_mapping(call, protocol))
+    targets = [target.majority() for target in bound.targets]
+    if not targets:
         raise CaseError(f"{case.name} has no target: map one by --map.")
-    external = mapping.structure(protocol.external.name) if protocol.external else None
-    body = case.structures[external] if external else derive_external(case.ct)
-    masks = tangent_strips(Volume(target, case.grid), body, STRIP_ANGLES, call.margin_mm)
+    target = Volume(np.logical_or.reduce(targets), case.grid)
+    masks = tangent_strips(target, bound.external, STRIP_ANGLES, call.margin_mm)
     folder = path if call.output is None else call.output / case.name
     files = []
     for angle, mask in masks.items():
