@@ -17,7 +17,17 @@ from .errors import CaseError
 from .geometry import Box, bounding_box
 from .volume import Grid, Interpolation, Volume
 
-__all__ = ["DUST", "EMPTY_BELOW", "Mask", "is_fractional", "majority", "to_binary", "weights_of"]
+__all__ = [
+    "DUST",
+    "EMPTY_BELOW",
+    "SLIVER",
+    "Mask",
+    "is_fractional",
+    "majority",
+    "to_binary",
+    "weights_of",
+    "without_slivers",
+]
 
 DUST = 1e-3
 """Occupancy below which a voxel does not belong to a structure.
@@ -30,6 +40,10 @@ that is reported: a thousandth of a voxel is below what any contour is drawn to.
 EMPTY_BELOW = 1e-4
 """A mask whose fullest voxel holds less is empty: nothing that was drawn is so small, and noise is
 no structure. Between this and twice `DUST` the fullest voxels are kept."""
+
+SLIVER = 0.01
+"""Occupancy below which a voxel counts, but carries no lowest or highest dose: resampling leaves as
+much beside a structure, and the surface through it is the least certain."""
 
 _ROUNDING = 1e-6  # beyond 0 and 1
 
@@ -140,6 +154,14 @@ def weights_of(occupancy: NDArray) -> NDArray:
     dust = (occupancy != 0) & (occupancy < min(DUST, highest / 2))
     clean = np.where(dust, occupancy.dtype.type(0), occupancy) if dust.any() else occupancy
     return clean if highest <= 1 else np.minimum(clean, occupancy.dtype.type(1))
+
+
+def without_slivers(occupancy: NDArray) -> NDArray:
+    """Occupancy whose every voxel may carry an extreme; one of slivers alone stays as it is."""
+    if occupancy.dtype == bool or float(occupancy.max(initial=0.0)) < SLIVER:
+        return occupancy
+    sliver = (occupancy > 0) & (occupancy < SLIVER)
+    return np.where(sliver, occupancy.dtype.type(0), occupancy) if sliver.any() else occupancy
 
 
 def to_binary(occupancy: NDArray) -> NDArray[np.bool_]:

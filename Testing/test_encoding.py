@@ -7,7 +7,7 @@ import pytest
 from support import OPENKBP_SAMPLE, centered_grid, ct_of, ellipsoid, pelvis_case
 
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.checks.preflight import check_case
+from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from DosePredictionLib.errors import MappingError
+from DosePredictionLib.errors import MappingError, NoProtocolError
 from DosePredictionLib.structures.mapping import (
     StructureMapping,
     find_structure,
+    fitting_protocol,
     map_structures,
-    parse_map_option,
     propose_mapping,
+)
+from DosePredictionLib.structures.mapping_files import (
+    parse_map_option,
     read_mapping,
     write_mapping,
 )
@@ -442,3 +445,51 @@ def test_missing_and_unwritable_mapping_files(tmp_path: Path) -> None:
 def test_unknown_channel_of_a_mapping_is_an_error() -> None:
     with pytest.raises(MappingError, match="no channel"):
         map_structures(PELVIC_BASE, PELVIS).structure("Liver")
+
+
+# --- What a message proposes, and the body site -------------------------------------------------
+
+TOTAL_SEGMENTATOR = (
+    "urinary_bladder prostate sacrum hip_left hip_right femur_left femur_right colon"
+)
+
+
+@pytest.mark.parametrize("name", ["Breast", "sacrum", "Borders", "Heart", "Lung_R", "Bolus"])
+def test_another_organ_is_never_proposed_for_a_missing_one(name: str) -> None:
+    for missing in ("Rectum", "Bladder"):
+        names = [other for other in (*PELVIC_BASE, name) if other != missing]
+        with pytest.raises(MappingError) as caught:
+            map_structures(names, PELVIS)
+        assert f"={name}" not in str(caught.value) and f"Nearest: {name}" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Rectm", "Recctum", "rectum_opt_3mm"])
+def test_a_misspelling_and_a_longer_name_are_proposed(name: str) -> None:
+    names = [other for other in PELVIC_BASE if other != "Rectum"] + [name]
+    with pytest.raises(MappingError, match=f"Nearest: {name}"):
+        map_structures(names, PELVIS)
+
+
+def test_an_empty_structure_is_never_proposed() -> None:
+    names = [other for other in PELVIC_BASE if other != "Rectum"] + ["Rectm"]
+    with pytest.raises(MappingError) as caught:
+        map_structures(names, PELVIS, empty=["Rectm"])
+    assert "Nearest" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["PTV", "PTV70", "PTV_45Gy"])
+def test_the_organs_tell_the_body_site_whatever_the_target_is_called(target: str) -> None:
+    names = [target, *TOTAL_SEGMENTATOR.split()]
+    assert fitting_protocol(names, required=()).id == "pelvis"
+    with pytest.raises(MappingError, match="Rectum"):  # not: the head-and-neck model instead
+        fitting_protocol(names)
+
+
+@pytest.mark.parametrize("names", [["PTV"], ["PTV70"], ["PTV", "SpinalCord"], ["PTV", "Liver"]])
+def test_structures_that_tell_no_body_site_are_refused(names: list[str]) -> None:
+    with pytest.raises(NoProtocolError, match="body site"):
+        fitting_protocol(names)
+
+
+def test_a_channel_mapped_by_hand_tells_the_protocol() -> None:
+    assert fitting_protocol(["target", "cord"], {"PTV70": "target"}).id == "openkbp"

@@ -75,7 +75,7 @@ def test_a_structure_far_smaller_than_a_voxel_is_kept() -> None:
 
 def test_other_values_are_refused_and_whole_numbers_are_whole_voxels() -> None:
     assert mask_of(0, 1, 0, 1, 1, dtype=np.uint8).array.dtype == bool
-    for wrong, said in ((255.0, "occupancy from 0 to 1"), (-0.1, "from -0.1"), (np.nan, "1 voxels")):
+    for wrong, said in ((255.0, "from 0 to 1"), (-0.1, "from -0.1"), (np.nan, "1 voxels")):
         with pytest.raises(CaseError, match=said):
             mask_of(0, 0, 0, 1, wrong)
     assert mask_of(0, -1e-7, 0, 1 + 1e-7, 1).array.max() == 1

@@ -82,13 +82,14 @@ def published(shape: tuple[int, int, int], device: str, steps: int) -> dict:
     import torch
 
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
 
     from .published_loop import loss_of, metrics_of, strip_ssim_of
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
-    network = TwoStageNetwork(9).to(device)
+    network = TwoStageNetwork(TwoStageConfig(9)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-5)
     x, plan = patients(shape, device)
     clock, losses = Clock(device), []
@@ -119,12 +120,13 @@ def ours(shape: tuple[int, int, int], device: str, steps: int) -> dict:
 
     from DosePredictionLib.losses import PUBLISHED_PELVIS, LossInput, WeightedSum
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
     from DosePredictionLib.structures.protocol import StructureProtocol
 
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     channels = StructureProtocol.load("pelvis").inputs
-    network = TwoStageNetwork(9).to(device)
+    network = TwoStageNetwork(TwoStageConfig(9)).to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-5, fused=True)
     weighted = WeightedSum(PUBLISHED_PELVIS)

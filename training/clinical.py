@@ -29,7 +29,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +40,24 @@ from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
 from DosePredictionLib.geometry import signed_distance_mm
-from DosePredictionLib.inference.device import usable_cores
 from DosePredictionLib.io.nifti import write_case_folder
 from DosePredictionLib.mask import Mask
-from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.processes import usable_cores
+from DosePredictionLib.schema import (
+    FreeText,
+    Length,
+    Name,
+    Range,
+    from_json,
+    read_json,
+    to_json,
+    validated,
+)
 from DosePredictionLib.structures.mapping import propose_mapping
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Volume
+
+from .arguments import WORKERS, within
 
 if TYPE_CHECKING:  # pydicom is not there where a cache is trained on
     from DosePredictionLib.io.dicom.plan import Plan
@@ -72,6 +83,7 @@ _QA_WORDS = {"Prediction": "Plan dose", "Predicted dose": "Plan dose, for traini
 
 
 @dataclass(frozen=True)
+@validated
 class CohortNames:
     """Which channel each structure name of a cohort means; corrected by a person.
 
@@ -82,10 +94,10 @@ class CohortNames:
         reasons: name → why this channel was proposed.
     """
 
-    protocol: str
-    channels: dict[str, str | None]
-    patients: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    protocol: Annotated[str, Length(1, 4096)]
+    channels: dict[FreeText, Name | None]
+    patients: dict[FreeText, Annotated[int, Range(0, 1_000_000)]] = field(default_factory=dict)
+    reasons: dict[FreeText, FreeText] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -369,7 +381,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", type=Path, help="file of names (default: OUTPUT/names.json)")
     parser.add_argument("--key", type=Path, help="secret key (default: OUTPUT/.key, made if none)")
     parser.add_argument("--goals", help="goal set of the constraint vector")
-    parser.add_argument("--workers", type=int, default=usable_cores())
+    parser.add_argument("--workers", type=within(WORKERS), default=usable_cores())
 
 
 def run(arguments: argparse.Namespace) -> int:

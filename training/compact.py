@@ -29,7 +29,7 @@ from tqdm import tqdm
 from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
-from DosePredictionLib.networks import DoseNetwork
+from DosePredictionLib.networks.configs import NetworkConfig
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .cache import HEADER, Prepared, each_case, header, named_paths, require_ours
@@ -141,7 +141,7 @@ def unpack(name: str, packed: Packed, channels: ModelChannels) -> TrainingCase:
     ct = np.full(shape, channels.channels[ct_index].padding, dtype=np.float32)
     ct[region] = packed["ct"] / np.float32(_ct_levels(channels.settings))
     dose_gy = (_sums(packed["dose"]) * DOSE_STEP_GY).astype(np.float32)
-    size = [-(-edge // DoseNetwork.divisor) * DoseNetwork.divisor for edge in shape]
+    size = [-(-edge // NetworkConfig.divisor) * NetworkConfig.divisor for edge in shape]
     start = [(edge - whole) // 2 for edge, whole in zip(shape, size, strict=True)]
     bits, dose_gy, region, body = (cut(a, start, size) for a in (bits, dose_gy, region, body))
     gy = float(packed["prescription_gy"])

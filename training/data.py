@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from DosePredictionLib.checks.preflight import check_case
+from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.encoding.channels.registry import ModelChannels
 from DosePredictionLib.encoding.encoder import EncodedCase, EncodingSettings, encode
 from DosePredictionLib.errors import CaseError, DosePredictionError
@@ -81,13 +81,9 @@ class TrainingCase:
         case = read_case(path)
         if case.plan_dose is None:
             raise CaseError(f"{path} has no plan dose to learn from.")
-        required = [channel.name for channel in protocol.channels if channel.required]
-        bound = bind(case, protocol, required=required)
-        assert bound.mapping is not None
+        bound = bind(case, protocol, required=protocol.required)
         encoded = encode(bound, settings)
-        _refuse_blocking(
-            path, [*bound.findings, *check_case(case, protocol, bound.mapping), *encoded.findings]
-        )
+        _refuse_blocking(path, [*bound.findings, *check_case(bound), *encoded.findings])
         return cls._of(path, bound, encoded)
 
     @classmethod

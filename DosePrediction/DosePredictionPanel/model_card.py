@@ -44,11 +44,13 @@ def installed_models() -> InstalledModels:
     from DosePredictionLib.models.manifest import installed_manifests
 
     try:
-        manifests = [manifest for _folder, manifest in installed_manifests()]
+        models, skipped = installed_manifests()
     except DosePredictionError as error:
         return InstalledModels({}, str(error))
+    manifests = [model.manifest for model in models]
     ordered = sorted(manifests, key=lambda manifest: (not manifest.default, manifest.title))
-    return InstalledModels({manifest.name: manifest for manifest in ordered})
+    problem = " ".join(finding.message for finding in skipped)
+    return InstalledModels({manifest.name: manifest for manifest in ordered}, problem)
 
 
 def model_card(manifest: ModelManifest) -> Card:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from ..schema import Range, validated
 from ..structures.protocol import StructureProtocol
 
 __all__ = ["DerivedInputs"]
 
 
 @dataclass(frozen=True)
+@validated
 class DerivedInputs:
     """Which channels follow the strips in a network's input. Part of the model's manifest.
 
@@ -25,9 +27,9 @@ class DerivedInputs:
     """
 
     distances: Literal["none", "targets", "all"] = "none"
-    distance_clip_mm: float = 50.0
+    distance_clip_mm: Annotated[float, Range(0, 1000, above=True)] = 50.0
     target_dose: bool = False
-    refinement: int = 1
+    refinement: Annotated[int, Range(1, 8)] = 1
 
     def mapped(self, protocol: StructureProtocol) -> list[int]:
         """Indices of the protocol's inputs that have a distance map."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from ..ranges import CtHu, DoseGy, SizeXyz, SpacingXyzMm, require_rising
+from ..schema import FieldError, Range, validated
 from .derived import DerivedInputs
 from .strips import StripSettings
 
@@ -12,6 +14,7 @@ __all__ = ["EncodingSettings", "GridSettings"]
 
 
 @dataclass(frozen=True)
+@validated
 class GridSettings:
     """The grid that a model works on.
 
@@ -26,14 +29,26 @@ class GridSettings:
     """
 
     kind: Literal["as-is", "fixed-spacing", "native"]
-    size: tuple[int, int, int] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    spacing_mm_min: tuple[float, float, float] | None = None
-    spacing_mm_max: tuple[float, float, float] | None = None
-    reach_mm: float | None = None
+    size: SizeXyz | None = None
+    spacing_mm: SpacingXyzMm | None = None
+    spacing_mm_min: SpacingXyzMm | None = None
+    spacing_mm_max: SpacingXyzMm | None = None
+    reach_mm: Annotated[float, Range(0, 2000)] | None = None
+
+    def __post_init__(self) -> None:
+        needed = {
+            "as-is": ("size", "spacing_mm"),
+            "fixed-spacing": ("spacing_mm",),
+            "native": ("spacing_mm_min", "spacing_mm_max"),
+        }
+        for name in needed[self.kind]:
+            if getattr(self, name) is None:
+                raise FieldError(name, f"must be given for a grid of the kind {self.kind}.")
+        require_rising("spacing_mm_max", self.spacing_mm_min, self.spacing_mm_max)
 
 
 @dataclass(frozen=True)
+@validated
 class EncodingSettings:
     """How a case becomes a tensor. Part of the model's manifest.
 
@@ -53,10 +68,10 @@ class EncodingSettings:
     """
 
     grid: GridSettings
-    ct_window_hu: tuple[float, float] = (-1000.0, 1000.0)
+    ct_window_hu: tuple[CtHu, CtHu] = (-1000.0, 1000.0)
     masks: Literal["binary", "touched", "occupancy"] = "binary"
     strips: StripSettings = field(default_factory=StripSettings)
     air_outside_external: bool = False
-    dose_scale_gy: float = 70.0
+    dose_scale_gy: DoseGy = 70.0
     derived: DerivedInputs = field(default_factory=DerivedInputs)
     further: dict[str, dict[str, Any]] = field(default_factory=dict)

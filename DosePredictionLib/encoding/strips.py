@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError
 from ..mask import majority
+from ..schema import FieldError, Length, Range, validated
 from ..volume import Grid, Volume
 
 __all__ = [
@@ -29,11 +31,23 @@ _MAX_OBLIQUITY_DEGREES = 5.0
 
 
 @dataclass(frozen=True)
+@validated
 class StripSettings:
     """How a model's strips are made: angles in degrees and a margin around the target, mm."""
 
-    angles: tuple[int, ...] = STRIP_ANGLES
-    margin_mm: float = 0.0
+    angles: Annotated[tuple[Annotated[int, Range(0, 179)], ...], Length(0, 36, unique=True)] = (
+        STRIP_ANGLES
+    )
+    margin_mm: Annotated[float, Range(0, 200)] = 0.0
+
+    def __post_init__(self) -> None:
+        alone = [angle for angle in self.angles if mirrored_angle(angle) not in self.angles]
+        if alone:
+            raise FieldError(
+                "angles",
+                f"must hold {mirrored_angle(alone[0])}, which {alone[0]} becomes in a mirrored "
+                f"patient; got {list(self.angles)}.",
+            )
 
 
 def mirrored_angle(angle: int) -> int:

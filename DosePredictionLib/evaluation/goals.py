@@ -7,19 +7,23 @@ A goal is written as clinicians write it: `V40Gy <= 35 %`, `D0.1cc < 50 Gy`, `Dm
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from ..errors import DosePredictionError
+from ..ranges import DoseGy
+from ..schema import FieldError, FreeText, Length, Name, Range, from_json, read_json, validated
 from .dvh import Dvh
 from .indices import homogeneity_icru83, paddick_conformity, r50, rtog_conformity
 
 __all__ = [
     "Goal",
+    "GoalEntry",
+    "GoalFile",
     "GoalSet",
     "GoalStatus",
     "GoalTextError",
@@ -210,6 +214,48 @@ class Goal:
 
 
 @dataclass(frozen=True)
+@validated
+class GoalEntry:
+    """A goal as a file has it; see `GoalSet.read`."""
+
+    structure: Name
+    goal: Name
+    variation: Name | None = None
+    priority: Annotated[int, Range(1, 100)] | None = None
+    source: FreeText | None = None
+    note: FreeText | None = None
+    prescription: Name | None = None
+    geud_a: Annotated[float, Range(-100, 100)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.geud_a == 0:
+            raise FieldError("geud_a", "must not be 0: the mean of powers is not defined there.")
+
+
+@dataclass(frozen=True)
+@validated
+class GoalFile:
+    """A file of goals; see `GoalSet.read`."""
+
+    schema: Literal["dose-prediction-goals/1"]
+    goals: Annotated[tuple[GoalEntry, ...], Length(1, 1000)]
+    id: Name | None = None
+    title: Name | None = None
+    description: FreeText = ""
+    sources: dict[Name, FreeText] = field(default_factory=dict)
+    protocol: Name | None = None
+    prescription_gy: tuple[DoseGy, DoseGy] | None = None
+
+    def __post_init__(self) -> None:
+        if self.prescription_gy is not None and self.prescription_gy[0] > self.prescription_gy[1]:
+            raise FieldError(
+                "prescription_gy",
+                "must be the lowest and the highest dose, as in [44, 52]; got "
+                f"{list(self.prescription_gy)}.",
+            )
+
+
+@dataclass(frozen=True)
 class GoalSet:
     """The goals of one treatment.
 
@@ -220,7 +266,7 @@ class GoalSet:
         sources: key → full citation.
         description: what the set is for, and what it is not.
         protocol: id of the structure protocol that it is written for.
-        prescription_gy: lowest and highest prescription (of the highest target) that it suits.
+        prescription_gy: lowest and highest prescription (of the highest target) that it is for.
     """
 
     id: str
@@ -231,7 +277,7 @@ class GoalSet:
     protocol: str | None = None
     prescription_gy: tuple[float, float] | None = None
 
-    def suits(self, protocol: str, prescriptions_gy: Mapping[str, float]) -> bool:
+    def applies(self, protocol: str, prescriptions_gy: Mapping[str, float]) -> bool:
         """Whether the set is written for a case: its protocol and its highest prescription."""
         if self.protocol != protocol or self.prescription_gy is None or not prescriptions_gy:
             return False
@@ -246,7 +292,7 @@ class GoalSet:
         `goals`: objects with `structure` and `goal`, and optionally `variation` (a looser goal of
         the same metric), `priority`, `source` (a key of `sources`, or a text), `prescription` (a
         target) and `geud_a`. With `protocol` and `prescription_gy` (lowest, highest) the set says
-        which cases it suits.
+        which cases it is for.
 
         Raises:
             DosePredictionError: the file is missing, is no such JSON, or a goal cannot be read;
@@ -258,23 +304,21 @@ class GoalSet:
             raise DosePredictionError(
                 f"{path} has the schema {content.get('schema')!r}; goals files have {_SCHEMA!r}."
             )
-        sources = dict(content.get("sources", {}))
+        file = from_json(GoalFile, content, str(path))
         goals = []
-        for number, entry in enumerate(content.get("goals", ()), start=1):
+        for number, entry in enumerate(file.goals, start=1):
             try:
-                goals.append(_goal_of_entry(entry, sources))
+                goals.append(_goal_of_entry(entry, file.sources))
             except DosePredictionError as error:
                 raise DosePredictionError(f"{path}, goal {number}: {error}") from error
-        if not goals:
-            raise DosePredictionError(f"{path} holds no goals.")
         return cls(
-            id=str(content.get("id", path.stem)),
-            title=str(content.get("title", path.stem)),
+            id=file.id or path.stem,
+            title=file.title or path.stem,
             goals=tuple(goals),
-            sources=sources,
-            description=str(content.get("description", "")),
-            protocol=content.get("protocol"),
-            prescription_gy=_range_of(path, content.get("prescription_gy")),
+            sources=file.sources,
+            description=file.description,
+            protocol=file.protocol,
+            prescription_gy=file.prescription_gy,
         )
 
     @classmethod
@@ -293,13 +337,13 @@ class GoalSet:
             raise DosePredictionError(
                 f"There are no goals {name!r}; there are {', '.join(cls.available())}."
             )
-        return cls.read(path)
+        return _shipped(path)
 
     @classmethod
-    def suiting(cls, protocol: str, prescriptions_gy: Mapping[str, float]) -> GoalSet | None:
-        """The shipped set that is written for a case, or None."""
+    def default(cls, protocol: str, prescriptions_gy: Mapping[str, float]) -> GoalSet | None:
+        """The shipped set that is written for a protocol and prescription, or None."""
         sets = (cls.load(name) for name in cls.available())
-        return next((goals for goals in sets if goals.suits(protocol, prescriptions_gy)), None)
+        return next((goals for goals in sets if goals.applies(protocol, prescriptions_gy)), None)
 
     @staticmethod
     def available() -> list[str]:
@@ -307,6 +351,12 @@ class GoalSet:
         from ..resources import resource_path
 
         return sorted(path.stem for path in resource_path("Goals").glob("*.json"))
+
+
+@cache
+def _shipped(path: Path) -> GoalSet:
+    """A shipped set, which does not change while the program runs."""
+    return GoalSet.read(path)
 
 
 def evaluate_goals(
@@ -384,12 +434,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises:
         DosePredictionError: it cannot be read, or is none; says where.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DosePredictionError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise DosePredictionError(f"{path} is no valid JSON: {error}.") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DosePredictionError(f"{path} holds no JSON object.")
     return content
@@ -457,47 +502,17 @@ def _prescription(
     return max(levels.values(), default=None)
 
 
-def _range_of(path: Path, value: Any) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    try:
-        lowest, highest = (float(each) for each in value)
-    except (TypeError, ValueError):
-        raise DosePredictionError(
-            f"{path}: prescription_gy takes the lowest and the highest dose, as in [44, 52]; "
-            f"got {value!r}."
-        ) from None
-    return lowest, highest
-
-
-def _goal_of_entry(entry: Any, sources: Mapping[str, str]) -> Goal:
-    if not isinstance(entry, dict) or not entry.get("structure") or not entry.get("goal"):
-        raise DosePredictionError("a goal needs a structure and a goal")
-    known = {
-        "structure",
-        "goal",
-        "variation",
-        "priority",
-        "source",
-        "prescription",
-        "geud_a",
-        "note",
-    }
-    unknown = sorted(set(entry) - known)
-    if unknown:
-        raise DosePredictionError(
-            f"unknown key {unknown[0]!r}; keys are {', '.join(sorted(known))}"
-        )
-    source = entry.get("source")
+def _goal_of_entry(entry: GoalEntry, sources: Mapping[str, str]) -> Goal:
+    source = entry.source
     return parse_goal(
-        str(entry["structure"]),
-        str(entry["goal"]),
-        variation=entry.get("variation"),
-        priority=entry.get("priority"),
+        entry.structure,
+        entry.goal,
+        variation=entry.variation,
+        priority=entry.priority,
         source=sources.get(source, source) if source is not None else None,
-        note=entry.get("note"),
-        prescription=entry.get("prescription"),
-        geud_a=entry.get("geud_a"),
+        note=entry.note,
+        prescription=entry.prescription,
+        geud_a=entry.geud_a,
     )
 
 

@@ -134,6 +134,37 @@ def test_endpoint_keys_of_the_contract_are_read(scene):
     assert parse_endpoint("D2_gy")["dose_at"] == "2"
 
 
+@pytest.mark.parametrize("dust", [1e-20, 1e-12, 1e-6, 1e-3, 9e-3])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_dust_in_a_mask_carries_no_extreme(scene, dust, kind):
+    room = scene((24, 24, 24))
+    dose = room.volume(40 + 0.4 * room.x)
+    ball = room.ball(9.0)
+    dusty = ball.array.astype(kind)
+    dusty[:, 11] = np.maximum(dusty[:, 11], dust)  # along rows, as a running sum leaves it
+    dusty[0], dusty[-1, -1] = dust, dust
+    clean, found = dvh(dose, ball), dvh(dose, ball.with_array(dusty))
+    assert (found.min_gy, found.max_gy) == (clean.min_gy, clean.max_gy)
+    if dust < 1e-3:
+        assert found.volume_cc == pytest.approx(clean.volume_cc, rel=1e-6)
+    if dust < 1e-4:
+        nothing = dvh(dose, ball.with_array(np.full(dusty.shape, dust, kind)))
+        assert nothing.volume_cc == 0 and nothing.max_gy is None
+
+
+def test_extremes_reach_as_far_as_the_last_contours_plane(scene):
+    room = scene((24, 24, 24))
+    cylinder = room.volume(np.clip(9.5 - np.hypot(room.x, room.y), 0, 1).astype(np.float32))
+    cylinder.array[:8] = cylinder.array[16:] = 0
+    heights = np.unique(room.z)
+    curve = dvh(room.volume(60 + room.z), cylinder)
+    assert curve.min_gy == pytest.approx(60 + heights[8], abs=0.02)
+    assert curve.max_gy == pytest.approx(60 + heights[15], abs=0.02)
+    slab = cylinder.with_array(cylinder.array * (room.z == heights[10]))
+    single = dvh(room.volume(60 + room.z), slab)
+    assert single.max_gy - single.min_gy < 2.01
+
+
 def test_undefined_is_none():
     empty = dvh(np.ones((4, 4, 4)), np.zeros((4, 4, 4), bool), spacing_mm=UNIT, name="Rectum")
     assert empty.volume_cc == 0

@@ -139,9 +139,11 @@ def _canonical(name: str) -> str:
 
 
 def test_values_are_set_by_dotted_names() -> None:
-    config = overridden(recipe, ["learning_rate=3e-4", "network.stage2_filters=24", "crop=[1,2,3]"])
+    config = overridden(
+        recipe, ["learning_rate=3e-4", "network.stage2_filters=24", "crop=[16,32,48]"]
+    )
     assert (config.learning_rate, config.network.stage2_filters) == (3e-4, 24)
-    assert config.crop == (1, 2, 3) and config.encoding == recipe.encoding
+    assert config.crop == (16, 32, 48) and config.encoding == recipe.encoding
     for wrong, message in (
         ("learning_rat=1", "near: learning_rate"),
         ("network.stage2=1", "near: stage2_filters"),

@@ -27,6 +27,7 @@ from DosePredictionLib.errors import (
 )
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.inference.predictor import predict
+from DosePredictionLib.processes import is_alive
 from DosePredictionLib.worker.client import WorkerClient
 from DosePredictionLib.worker.exchange import new_scratch, read_prediction, write_case
 from DosePredictionLib.worker.launch import worker_launch
@@ -46,7 +47,6 @@ from DosePredictionLib.worker.messages import (
     decode_reply,
     encode_message,
 )
-from DosePredictionLib.worker.watch import is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
 
@@ -158,7 +158,7 @@ def test_the_numbers_come_along_when_they_are_asked_for(
 def test_coarse_dose_and_strips_come_back_when_they_are_asked_for(
     worker: WorkerClient, small_case: Case
 ) -> None:
-    options = PredictOptions(keep_coarse=True, keep_strips=True)
+    options = PredictOptions(keep=("coarse dose",), keep_strips=True)
     prediction = worker.predict(small_case, options=options)
     assert prediction.coarse is not None and prediction.coarse.array.max() > 20
     assert prediction.strips is not None and set(prediction.strips) == {0, 45, 90, 135}

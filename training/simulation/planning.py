@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -28,6 +28,7 @@ from DosePredictionLib.evaluation.dvh import dvh, dvhs
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.evaluation.indices import paddick_conformity
 from DosePredictionLib.hounsfield import AIR_HU
+from DosePredictionLib.schema import Range, validated
 from DosePredictionLib.volume import Grid, Volume
 
 from .settings import PlanLimits, PlanSettings
@@ -51,7 +52,11 @@ class Plan:
     fluence: NDArray[np.float64]
 
 
+_Ratio = Annotated[float, Range(0, 1000)]
+
+
 @dataclass(frozen=True)
+@validated
 class PlanQuality:
     """What a plan is accepted or thrown away for, relative to the prescription.
 
@@ -62,10 +67,10 @@ class PlanQuality:
         hottest_outside: D2cc of the body outside the PTV.
     """
 
-    coverage: float
-    near_maximum: float
-    conformity: float
-    hottest_outside: float
+    coverage: _Ratio
+    near_maximum: _Ratio
+    conformity: _Ratio
+    hottest_outside: _Ratio
 
     def faults(self, limits: PlanLimits) -> list[str]:
         """Why the plan is no good; empty for a good one."""

@@ -30,6 +30,9 @@ Array = NDArray[np.float64]
 _PLAUSIBLE_HU = (-32768, 65535)
 _DUPLICATE_MM = 1e-3
 _EVEN = 0.02  # of the spacing: rounding of written positions
+_ROUNDED_MM = 0.1  # two positions that are written to a tenth of a millimeter
+_SAME_AXES = 1e-3
+_MOST_SCOUTS = 3
 _MOST_MISSING = 2
 _LONGEST_STEP_MM = 10.0
 _TILT_DEGREES = 0.1
@@ -70,7 +73,7 @@ def read_ct(files: Sequence[DicomFile]) -> CtSeries:
         GeometryError: slices of different size, spacing or orientation, not axial, or too uneven.
     """
     findings: list[Finding] = []
-    slices = [_slice(file) for file in files]
+    slices = _without_scouts([_slice(file) for file in files], findings)
     _require_alike(slices)
     axes = np.vstack([slices[0].axes, np.cross(*slices[0].axes)])
     if abs(axes[2, 2]) < _AXIAL_COSINE:
@@ -118,8 +121,39 @@ def _slice(file: DicomFile) -> _Slice:
     return _Slice(file, position, orientation, (float(column_mm), float(row_mm)), size)
 
 
+def _without_scouts(slices: list[_Slice], findings: list[Finding]) -> list[_Slice]:
+    """Slices without the few that are oriented otherwise: scout views that are not marked."""
+    alike = _most_alike([each.axes.ravel() for each in slices], _SAME_AXES)
+    odd = [each for each, same in zip(slices, alike, strict=True) if not same]
+    if not odd or len(odd) > _MOST_SCOUTS or len(odd) >= len(slices) - len(odd):
+        return slices
+    names = ", ".join(each.file.path.name for each in odd)
+    message = (
+        f"{names}: oriented otherwise than the other {len(slices) - len(odd)} slices of the CT, "
+        "as scout views are; left out."
+    )
+    findings.append(Finding("ct-scout-left-out", "warning", message))
+    return [each for each, same in zip(slices, alike, strict=True) if same]
+
+
+def _most_alike(values: Sequence[Array], tolerance: float) -> NDArray[np.bool_]:
+    """Which values agree with the one that most others agree with."""
+    table = np.array(values)
+    left, largest = np.ones(len(table), dtype=bool), np.zeros(len(table), dtype=bool)
+    while left.any():
+        same = np.abs(table - table[np.argmax(left)]).max(axis=1) <= tolerance
+        largest = same if same.sum() > largest.sum() else largest
+        left &= ~same
+    return largest
+
+
 def _require_alike(slices: Sequence[_Slice]) -> None:
-    first = slices[0]
+    """Refuse slices of several kinds, naming one of the fewer."""
+    kinds = [
+        np.concatenate([each.size, np.log(each.spacing) / 1e-4, each.axes.ravel() / _SAME_AXES])
+        for each in slices
+    ]
+    first = slices[int(np.argmax(_most_alike(kinds, 0.99)))]
     for other in slices:
         if other.size != first.size or not np.allclose(other.spacing, first.spacing, rtol=1e-4):
             raise GeometryError(
@@ -127,7 +161,7 @@ def _require_alike(slices: Sequence[_Slice]) -> None:
                 f"{other.spacing[0]:g} mm, {first.file.path.name} {first.size[0]}×{first.size[1]} "
                 f"of {first.spacing[0]:g} mm: they are not of one series."
             )
-        if np.abs(other.axes - first.axes).max() > 1e-3:
+        if np.abs(other.axes - first.axes).max() > _SAME_AXES:
             raise GeometryError(
                 f"{other.file.path} is oriented otherwise than {first.file.path.name}: they are "
                 "not of one series."
@@ -227,7 +261,8 @@ def _evenly_spaced(
     steps = np.diff(heights)
     step = float(np.median(steps))
     mean = float((heights[-1] - heights[0]) / steps.size)
-    if np.abs(steps - mean).max() <= _EVEN * mean:
+    off = np.abs(heights - heights[0] - mean * np.arange(heights.size)).max()
+    if np.abs(steps - mean).max() <= _EVEN * mean or off <= min(_ROUNDED_MM, 0.2 * mean):
         return array, references, mean
     folder = slices[0].file.path.parent
     multiples = np.round(steps / step)
