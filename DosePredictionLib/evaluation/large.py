@@ -54,7 +54,7 @@ def counted_dose(dose: NDArray, occupancy: NDArray) -> CountedDose:
     counts = np.zeros(int(max(float(dose.max()), 0.0) / width_gy) + 3)
     total = weight = 0.0
     for part in slabs(dose.shape):
-        inside = occupancy[part] > 0
+        inside = occupancy[part].astype(bool, copy=False)
         values_gy = dose[part][inside]
         shares = None if occupancy.dtype == bool else occupancy[part][inside].astype(np.float64)
         bins = (np.clip(values_gy, 0, None) * values_gy.dtype.type(1 / width_gy)).astype(np.int32)
@@ -96,7 +96,7 @@ def _extremes(
     hot: list[NDArray[np.int64]] = []
     plane = dose.shape[1] * dose.shape[2]
     for part in slabs(dose.shape):
-        inside = occupancy[part] > 0
+        inside = occupancy[part].astype(bool, copy=False)
         first = part.start * plane
         cold.append(np.flatnonzero(inside & (dose[part] <= cold_gy))[: 4 * _CANDIDATES] + first)
         hot.append(np.flatnonzero(inside & (dose[part] >= hot_gy))[: 4 * _CANDIDATES] + first)
