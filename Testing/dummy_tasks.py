@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from DosePredictionLib.encoding.encoder import decode, network_channels
 from DosePredictionLib.losses import LossInput, WeightedLoss, mae
 from DosePredictionLib.models.dose_model import Architecture, DoseModel
-from DosePredictionLib.networks import ARCHITECTURES, DoseNetwork, TwoStageDose
+from DosePredictionLib.networks import DoseNetwork, TwoStageDose, build_network
+from DosePredictionLib.networks.configs import ARCHITECTURES, NetworkConfig, Registered
 from DosePredictionLib.prediction import Output
 from DosePredictionLib.tasks.dose_regression import DoseRegression, prescription_scale
 from DosePredictionLib.tasks.registry import TASKS, TaskEntry, required_by_protocol
@@ -39,16 +40,20 @@ STEPS = 40  # passes of a sample
 STEP_SECONDS = 0.05
 
 
+@dataclass(frozen=True)
+class SlicesConfig(NetworkConfig):
+    """Small slices."""
+
+    divisor: ClassVar[int] = 4
+    smallest_edge: ClassVar[int] = 4
+    dimensions: ClassVar[int] = 2
+
+
 class TinySlices(DoseNetwork):
     """A dose of each slice by itself."""
 
-    dimensions = 2
-    divisor = 4
-    smallest_edge = 4
-    memory_format = torch.channels_last
-
-    def __init__(self, structure_channels: int, strip_channels: int = 4, **_: Any) -> None:
-        super().__init__(structure_channels, strip_channels)
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
         self.layers = nn.Sequential(
             nn.Conv2d(self.input_channels, 4, 3, padding=1, bias=False),
             nn.BatchNorm2d(4),
@@ -64,8 +69,8 @@ class TinySlices(DoseNetwork):
 class TinyBands(DoseNetwork):
     """Three channels: dose, half width of its band, and the logarithm of the bladder's odds."""
 
-    def __init__(self, structure_channels: int, strip_channels: int = 4, **_: Any) -> None:
-        super().__init__(structure_channels, strip_channels)
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
         self.layers = nn.Sequential(
             nn.Conv3d(self.input_channels, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 1)
         )
@@ -166,14 +171,15 @@ def _three(predicted: Tensor) -> Tensor:
 
 
 REGISTERED = {
-    "slice_dose": (TaskEntry(f"{__name__}:SliceDose"), "tiny_slices", TinySlices),
+    "slice_dose": (TaskEntry(f"{__name__}:SliceDose"), "tiny_slices", SlicesConfig, "TinySlices"),
     "bands": (
         TaskEntry(
             f"{__name__}:Bands",
             required=lambda protocol: (*required_by_protocol(protocol), "Marrow"),
         ),
         "tiny_bands",
-        TinyBands,
+        NetworkConfig,
+        "TinyBands",
     ),
 }
 """Task → its entry, and its network by name."""
@@ -181,26 +187,26 @@ REGISTERED = {
 
 def register() -> None:
     """Make this process know the tasks, as an entry each in the product would."""
-    for name, (entry, architecture, network) in REGISTERED.items():
+    for name, (entry, architecture, config, network) in REGISTERED.items():
         TASKS[name] = entry
-        ARCHITECTURES[architecture] = network  # type: ignore[index]
+        ARCHITECTURES[architecture] = Registered(config, __name__, network)  # type: ignore[index]
 
 
 def unregister() -> None:
     """Forget them again."""
-    for name, (_, architecture, _) in REGISTERED.items():
+    for name, (_, architecture, _, _) in REGISTERED.items():
         TASKS.pop(name, None)
         ARCHITECTURES.pop(architecture, None)  # type: ignore[attr-defined]
 
 
 def dummy_model(root: Path, task: str, like: DoseModel, seed: int = 3) -> DoseModel:
     """A model folder of a task, on a grid of 48×48×32 voxels, with random weights."""
-    _, architecture, network = REGISTERED[task]
+    _, architecture, _, _ = REGISTERED[task]
     grid = replace(like.manifest.encoding.grid, size=(48, 48, 32))
     encoding = replace(like.manifest.encoding, grid=grid)
     arguments = network_channels(like.protocol, encoding)
     torch.manual_seed(seed)
-    made = network(**arguments)
+    made = build_network(architecture, arguments)
     if isinstance(made, TinyBands):
         nn.init.constant_(made.layers[2].bias, 0.5)  # a dose that is not all zero
     else:

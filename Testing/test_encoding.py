@@ -212,7 +212,7 @@ def test_where_the_ct_ends_is_a_warning_and_no_refusal(beyond_mm: float) -> None
         case = cropped_in_z(whole, below, above)
         bound = bind(case, HEAD_AND_NECK)
         result = encode(bound, settings)
-        findings = [*result.findings, *check_case(case, HEAD_AND_NECK, bound.mapping)]
+        findings = [*result.findings, *check_case(bound)]
         assert not [f.message for f in findings if f.severity == "blocking"]
         (end,) = [f for f in result.findings if f.id == "target-near-end-of-data"]
         assert end.severity == "warning" and end.message.startswith("The CT ends")

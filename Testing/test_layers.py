@@ -38,7 +38,12 @@ KNOWS_NOTHING_OF: dict[str, set[str]] = {
 
 TORCH_FREE = (
     "",
-    "app.requests",
+    "app.choices",
+    "app.evaluate",
+    "app.models",
+    "app.outputs",
+    "app.predict",
+    "app.strips",
     "case",
     "checks.registry",
     "encoding.encoder",

@@ -132,7 +132,15 @@ KINDS: dict[str, Any] = {
 FOREIGN = {"scorecard", "evaluation"}
 """Files of other programs, and of which only a part is read: they may hold more."""
 
-FREE = {"training", "validation", "summary", "arguments", "options"}
+FREE = {
+    "training",
+    "validation",
+    "summary",
+    "arguments",
+    "options",
+    "task_options",
+    "further",
+}
 """Fields of any JSON: figures to show, and arguments that a network or a loss checks itself."""
 
 

@@ -16,7 +16,8 @@ from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate, require
 from ..evaluation.scorecard import Scorecard
 from ..findings import Finding
 from ..io import case_name, read_case
-from ..io.doses import DOSE_GAP, read_dose
+from ..io.dose_grid import DOSE_GAP
+from ..io.doses import read_dose
 from ..processes import parallel_map, usable_cores
 from ..structures.bound import BoundCase, bind
 from ..structures.protocol import StructureProtocol

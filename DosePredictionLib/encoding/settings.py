@@ -75,3 +75,8 @@ class EncodingSettings:
     dose_scale_gy: DoseGy = 70.0
     derived: DerivedInputs = field(default_factory=DerivedInputs)
     further: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        low, high = self.ct_window_hu
+        if low >= high:
+            raise FieldError("ct_window_hu", f"must rise from low to high; got {[low, high]}.")

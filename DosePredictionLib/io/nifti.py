@@ -23,7 +23,7 @@ from ..findings import Finding
 from ..ranges import DoseGy, Fractions
 from ..schema import FreeText, Length, Name, from_json, read_json, validated
 from ..volume import Grid, Volume
-from .doses import dose_gaps, dose_on_grid
+from .dose_grid import dose_gaps, dose_on_grid
 from .labels import LABEL_SUFFIXES
 from .stored import StoredImage
 from .structures import require_finite, structures_from
