@@ -174,8 +174,7 @@ def _require_finite(case: str, label: str, volume: Volume) -> None:
 def _as_mask(case: str, label: str, volume: Any) -> Mask:
     if isinstance(volume, Mask):
         return volume
-    _require_finite(case, label, volume)
     try:
         return Mask.of(volume)
     except CaseError as exception:
-        raise CaseError(f"{label} of {case}: {exception}") from exception
+        raise CaseError(f"{label} of {case}{str(exception).removeprefix('A mask')}") from exception

@@ -61,14 +61,19 @@ class Mask(Volume):
         super().__post_init__()
         if self.array.dtype == bool:
             return
-        low, high = float(self.array.min()), float(self.array.max())
-        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-            raise CaseError(
-                f"A mask is boolean, or an occupancy from 0 to 1; got values from {low:g} to "
-                f"{high:g}."
-            )
-        clean = self.array.astype(bool) if self.array.dtype.kind in "iu" else weights_of(self.array)
-        object.__setattr__(self, "array", clean)
+        # One pass over a scan; all else sees the structure's block alone.
+        box = bounding_box(self.array)
+        block = self.array[box] if box is not None else self.array[:0]
+        if box is not None:
+            _require_occupancy(block)
+        clean = block.astype(bool) if block.dtype.kind in "iu" else weights_of(block)
+        if clean is block:
+            self.__dict__["_box"] = box
+            return
+        array = np.zeros(self.array.shape, dtype=clean.dtype)
+        if box is not None:
+            array[box] = clean
+        object.__setattr__(self, "array", array)
 
     @classmethod
     def of(cls, volume: Volume) -> Mask:
@@ -76,9 +81,13 @@ class Mask(Volume):
         return volume if isinstance(volume, cls) else cls(volume.array, volume.grid)
 
     @cached_property
+    def _box(self) -> Box | None:
+        return bounding_box(self.array)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing belongs to the structure."""
-        return not self.array.any()
+        return self._box is None
 
     def weights(self) -> NDArray[np.float32]:
         """The share of each voxel that belongs to the structure: 0…1, dust is 0."""
@@ -98,8 +107,14 @@ class Mask(Volume):
         return inside
 
     def bounding_box(self, margin: int = 0) -> Box | None:
-        """Slices of the block that holds every touched voxel; None for an empty mask."""
-        return bounding_box(self.array, margin)
+        """Slices of the block that holds every touched voxel, and a margin; None if it is empty."""
+        if self._box is None:
+            return None
+        z, y, x = (
+            slice(max(0, edge.start - margin), min(size, edge.stop + margin))
+            for edge, size in zip(self._box, self.array.shape, strict=True)
+        )
+        return (z, y, x)
 
     def reordered_to_lps(self) -> Mask:
         """See `Volume.reordered_to_lps`."""
@@ -113,6 +128,19 @@ class Mask(Volume):
         if moved.array.dtype != bool:  # sums of shares may round beyond 1
             moved = Volume(np.clip(moved.array, 0, 1), moved.grid)
         return Mask.of(moved)
+
+
+def _require_occupancy(block: NDArray) -> None:
+    low, high = float(block.min()), float(block.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        count = int(np.count_nonzero(~np.isfinite(block)))
+        message = f"A mask holds {count} voxels that are NaN or infinite. Export it again."
+        raise CaseError(message)
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise CaseError(
+            f"A mask holds values from {low:g} to {high:g}: a mask is boolean, or an occupancy "
+            "from 0 to 1."
+        )
 
 
 def weights_of(occupancy: NDArray) -> NDArray:

@@ -169,10 +169,12 @@ def test_a_kind_that_is_not_installed_is_named() -> None:
         model_channels(PELVIS, replace(PLAIN, further={"beams": {}}))
 
 
-def test_a_model_that_cannot_be_mirrored_says_why() -> None:
-    strips = replace(PLAIN.strips, angles=(0, 45))
-    with pytest.raises(DosePredictionError, match="strip 45 is strip 135, which is no channel"):
-        _ = model_channels(PELVIS, replace(PLAIN, strips=strips)).mirrored
+def test_a_model_that_cannot_be_mirrored_says_why(
+    with_side: EncodingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.CHANNEL_KINDS, "side", lambda *args: side_channels(*args)[:1])
+    with pytest.raises(DosePredictionError, match="to the left is to the right, which is no chan"):
+        _ = model_channels(PELVIS, with_side).mirrored
 
 
 def test_the_channels_need_no_torch() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError
-from ..mask import Mask
+from ..mask import majority
 from ..schema import FieldError, Length, Range, validated
 from ..volume import Grid, Volume
 
@@ -87,7 +87,7 @@ def tangent_strips(
             "axis-aligned grid first."
         )
     ptv, body = ptv.reordered_to_lps(), body.reordered_to_lps()
-    inside_ptv, inside_body = Mask.of(ptv).majority(), Mask.of(body).majority()
+    inside_ptv, inside_body = majority(ptv.array), majority(body.array)
     masks = strip_masks(inside_ptv, inside_body, ptv.grid, angles, margin_mm)
     return {angle: Volume(mask, ptv.grid) for angle, mask in zip(angles, masks, strict=True)}
 

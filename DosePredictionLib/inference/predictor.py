@@ -104,8 +104,9 @@ class Predictor:
         of = f"The model {manifest.name}"
         self._required = task_entry(manifest.task, of).required(self.model.protocol)
         self.task = task_class(manifest.task, of)(self.model.protocol, manifest.encoding)
-        order = mirrored_channels(self.model.protocol, manifest.encoding)
-        self._mirrored = order if manifest.mirror else None
+        self._mirrored: list[int] | None = None
+        if manifest.mirror:
+            self._mirrored = mirrored_channels(self.model.protocol, manifest.encoding)
         self._placed: tuple[tuple[torch.device, Precision], list[DoseNetwork]] | None = None
         networks = self._networks(_Attempt(self.device, self.precision, tiled=False))
         self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)

@@ -306,8 +306,8 @@ def _same_in_crops(case: TrainingCase, row: Row) -> None:
     """Whole, shifted and padded crops, and mirrored ones."""
     channels, protocol = case.channels, PROTOCOLS[row.protocol]
     whole = case.input()
-    for more, flip in ((0, 0.0), (16, 0.0), (-8, 1.0)):
-        crop = tuple(edge + more for edge in whole.shape[1:])
+    for more, flip in ((0, 0.0), (16, 0.0), (-16, 1.0)):
+        crop = tuple(max(edge + more, 16) for edge in whole.shape[1:])
         config = TrainingConfig(
             row.protocol,
             row.settings,
@@ -329,7 +329,7 @@ def _same_in_crops(case: TrainingCase, row: Row) -> None:
         if flip:
             expected, dose = expected[channels.mirrored][..., ::-1], dose[..., ::-1]
         assert torch.equal(sample.input, torch.from_numpy(expected.copy()))
-        np.testing.assert_allclose(sample.dose[0].numpy(), dose, rtol=1e-5)
+        np.testing.assert_allclose(sample.labels["dose"][0].numpy(), dose, rtol=1e-5)
 
 
 def _same_in_compact_file(read: TrainingCase, row: Row, folder: Path, file: Path) -> None:
