@@ -272,21 +272,13 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> goals = logic.goals(plan, segmentation, "head_neck_70_35", {"PTV70": 70.0})
         >>> [goal["goal"] for goal in goals if goal["status"] == "not_met"]
         """
-        from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
-        from DosePredictionLib.structures.mapping import find_structure, fitting_protocol
+        from DosePredictionLib.case import Prescription
+        from DosePredictionLib.evaluation.goals import GoalSet
+        from DosePredictionLib.scene import evaluate_nodes
 
-        curves = self.dvh(doseNode, segmentationNode)
-        names = list(curves)
-        protocol = fitting_protocol(names)
-        external = protocol.external.name if protocol.external else ""
-        body = find_structure(external, names, protocol) if external else None
-        return evaluate_goals(
-            GoalSet.load(template),
-            curves,
-            resolve=lambda name: find_structure(name, names, protocol),
-            prescriptions_gy=prescription,
-            body=curves[body] if body else None,
-        )
+        levels = Prescription(dict(prescription)) if prescription else None
+        evaluation = evaluate_nodes(doseNode, segmentationNode, GoalSet.load(template), levels)
+        return [dict(goal) for goal in evaluation.goals or ()]
 
     def scores(self, doseNode: Any) -> Mapping[str, Any] | None:
         """How far a predicted dose is from the plan's; None without a plan.
@@ -294,7 +286,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> logic.scores(dose)["dose_score_gy"]
         """
         result = self._result_or_raise(doseNode)
-        return result.measures.evaluation
+        return result.measures.scores
 
     def setGoals(self, doseNode: Any, template: str) -> SceneResult:
         """Hold a predicted dose against another goal template.

@@ -14,7 +14,10 @@ from .mask import Mask
 from .origin import DicomOrigin
 from .volume import Grid, Volume
 
-__all__ = ["Case", "Prescription"]
+__all__ = ["DOSE_MASK", "Case", "Prescription"]
+
+DOSE_MASK = "possible_dose_mask"
+"""Name of the structure that says where a dose may be, whatever file, ROI or segment it is."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +96,16 @@ class Case:
         plan_dose: the plan's dose, Gy.
         prescription: dose per target and fractions.
         dose_mask: where a dose may be non-zero, when the data set tells (scoring only, and
-            zeroing of the output; never a network input).
+            zeroing of the output; never a network input). A structure called `DOSE_MASK` becomes
+            it, so that every reader gives the same case.
         strips: tangent strip masks that came with the case, angle in degrees → mask.
         findings: what was noticed while the case was read.
         origin: what a result in DICOM must name, when the case came from there.
 
     Raises:
         GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
-        CaseError: NaN or infinite voxels, an empty set of structures, or an occupancy outside 0…1.
+        CaseError: NaN or infinite voxels, an empty set of structures, an occupancy outside 0…1, or
+            two dose masks.
     """
 
     name: str
@@ -114,6 +119,7 @@ class Case:
     origin: DicomOrigin | None = None
 
     def __post_init__(self) -> None:
+        self._take_dose_mask()
         if min(self.ct.grid.size) < 2:
             raise GeometryError(
                 f"The CT of {self.name} has {self.ct.grid}: a volume needs at least two voxels "
@@ -130,6 +136,19 @@ class Case:
                 )
         if self.plan_dose is not None:
             _require_finite(self.name, "The plan dose", self.plan_dose)
+
+    def _take_dose_mask(self) -> None:
+        """Make the structure that is called like it the dose mask."""
+        named = [name for name in self.structures if name.lower() == DOSE_MASK]
+        if not named:
+            return
+        if len(named) > 1 or self.dose_mask is not None:
+            raise CaseError(f"{self.name} has two dose masks ({DOSE_MASK}): remove one.")
+        others = {name: mask for name, mask in self.structures.items() if name not in named}
+        mask = self.structures[named[0]]
+        object.__setattr__(self, "structures", others)
+        if not mask.is_empty:  # all-zero, it says nothing
+            object.__setattr__(self, "dose_mask", Mask(mask.binary(), mask.grid))
 
     def _other_volumes(self) -> list[tuple[str, Volume]]:
         volumes: list[tuple[str, Volume]] = []

@@ -1,4 +1,4 @@
-"""Processes: whether one is alive, and the one map over several."""
+"""Processes: whether one is alive, how many cores there are, and the one map over several."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from .errors import DosePredictionError
 
-__all__ = ["is_alive", "parallel_map"]
+__all__ = ["is_alive", "parallel_map", "usable_cores"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,6 +54,13 @@ def parallel_map(
             ) from exception
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if sys.platform == "win32":

@@ -44,6 +44,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_DEEPEST = 64
+_MOST_DIGITS = 308
+
 
 @dataclass(frozen=True)
 class Range:
@@ -157,7 +160,10 @@ def validated(cls: type[T]) -> type[T]:
 
 
 def read_json(path: Path, error: type[DosePredictionError] = DosePredictionError) -> Any:
-    """The content of a JSON file; `error` names the file and the place that cannot be read."""
+    """The content of a JSON file; `error` names the file and the place that cannot be read.
+
+    Numbers are finite: NaN, Infinity and what is too large for 64-bit floats are refused.
+    """
     try:
         return parse_json(path.read_text(encoding="utf-8-sig"))
     except OSError as exception:
@@ -170,14 +176,30 @@ def parse_json(text: str) -> Any:
     """JSON as its standard has it: no NaN, no number beyond a double, no key twice.
 
     Raises:
-        ValueError: with the reason, one line.
+        ValueError: with the place and the reason, one line.
     """
+    too_deep = f"it is nested too deeply (at most {_DEEPEST} levels)"
     try:
-        return json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object
-        )
+        content = json.loads(text, parse_int=_whole_number, object_pairs_hook=_object)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(too_deep) from None
+    pending = [("", content, 1)]
+    while pending:
+        where, value, depth = pending.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{where.lstrip('.') or 'the content'} is not a finite number")
+        if depth > _DEEPEST:
+            raise ValueError(too_deep)
+        if isinstance(value, dict):
+            pending += [(f"{where}.{key}", item, depth + 1) for key, item in value.items()]
+        elif isinstance(value, list):
+            pending += [(f"{where}[{i}]", item, depth + 1) for i, item in enumerate(value)]
+    return content
+
+
+def _whole_number(digits: str) -> int | float:
+    # What a float cannot hold; Python refuses to convert far longer ones at all.
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def from_json(
@@ -371,17 +393,6 @@ def _shown(value: Any) -> str:
 def _key(key: Any) -> str:
     """A key in a place: as it is, if it is a plain word."""
     return key if isinstance(key, str) and re.fullmatch(r"[\w.-]{1,60}", key) else _shown(key)
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -26,9 +26,10 @@ from scipy import ndimage
 from DosePredictionLib import predict
 from DosePredictionLib.case import Case
 from DosePredictionLib.evaluation.dvh import dvhs
-from DosePredictionLib.evaluation.evaluate import evaluate_case
+from DosePredictionLib.evaluation.evaluate import evaluate
 from DosePredictionLib.evaluation.gamma import MAX_GAMMA, gamma
 from DosePredictionLib.io import read_case
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.volume import Volume
 
 from .dicompyler_adapter import contours_of, dose_dataset, dvh_by_dicompyler, structure_dataset
@@ -125,22 +126,8 @@ def _compare_gamma(
 
 
 def _time_cohort(case: Case, prediction: Volume) -> None:
-    assert case.plan_dose is not None and case.prescription is not None
-    organs = [name for name in case.structures if not name.startswith(("PTV", "External"))]
-    targets = [name for name in case.structures if name.startswith("PTV")]
-    one = _timed(
-        lambda: evaluate_case(
-            prediction,
-            case.plan_dose,
-            case.structures,
-            targets=targets,
-            organs=organs,
-            body=case.structures["External"],
-            prescriptions_gy=case.prescription.target_gy,
-            dose_mask=case.dose_mask,
-        ),
-        3,
-    )
+    bound = bind(case)
+    one = _timed(lambda: evaluate(bound, prediction), 3)
     path = next(iter(sorted(_SAMPLES.glob("*.npz"))))
     reading = _timed(lambda: read_case(path), 3)
     each = one.cpu_s + reading.cpu_s

@@ -12,7 +12,8 @@ from pathlib import Path
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.inference.allocator import keep_freed_memory
-from DosePredictionLib.inference.device import resolve_device, usable_cores
+from DosePredictionLib.inference.device import resolve_device
+from DosePredictionLib.processes import usable_cores
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .arguments import COUNT, MINUTES, WORKERS, WORKERS_OR_NONE, Parser, field_of, within
@@ -154,7 +155,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from DosePredictionLib.cli.output import Output, json_ready
+    from DosePredictionLib.app.output import Output, json_ready
     from DosePredictionLib.evaluation.cohort import (
         describe_cohort,
         structure_errors,

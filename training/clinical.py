@@ -39,9 +39,9 @@ from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
 from DosePredictionLib.geometry import signed_distance_mm
-from DosePredictionLib.inference.device import usable_cores
 from DosePredictionLib.io.nifti import write_case_folder
 from DosePredictionLib.mask import Mask
+from DosePredictionLib.processes import usable_cores
 from DosePredictionLib.schema import (
     FreeText,
     Length,

@@ -127,6 +127,8 @@ class TrainingConfig:
         prescription_gy: target → Gy that a model of one level stands for: plans of another
             prescription are scaled to it, as prediction scales back. Empty: the levels of the
             protocol's targets; where there are none either, all cases must share one prescription.
+        task: what the network learns: a name of `DosePredictionLib.tasks.registry.TASKS`.
+        task_options: values of the task itself, as the folder of a frozen model that it needs.
     """
 
     protocol: Annotated[str, Length(1, 4096)]
@@ -153,6 +155,9 @@ class TrainingConfig:
     deterministic: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
     prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] = field(default_factory=dict)
+
+    task: Name = "dose_regression"
+    task_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         built = ARCHITECTURES[self.network.architecture].config

@@ -44,6 +44,8 @@ def _differences(
     found = []
     if manifest.members:
         found.append(f"it is an ensemble of {1 + len(manifest.members)} networks")
+    if manifest.task != config.task:
+        found.append(f"its task is {manifest.task}, the recipe's {config.task}")
     if manifest.protocol != config.protocol:
         found.append(f"its protocol is {manifest.protocol}, the recipe's {config.protocol}")
     theirs, ours = to_json(manifest.encoding), to_json(config.encoding)

@@ -138,6 +138,7 @@ def export_run(
         licence=described.licence,
         default=default,
         mirror=mirror,
+        task=config.task,
     )
     return DoseModel.create(root / name, manifest, half_precision(state["average"]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from DosePredictionLib.encoding.channels.registry import model_channels
 from DosePredictionLib.encoding.prescription import prescription_factor
+from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .augmentation import Crop, draw_dropped, draw_spatial, varied_crop, vary_ct
@@ -31,16 +32,30 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Tensors `(batch, channel, z, y, x)`; dose in units of the dose scale.
+    """Tensors `(batch, channel, z, y, x)`: what the network sees, apart from what it learns.
 
-    `spacing_mm` is `(batch, 3)`, x, y, z.
+    Args:
+        input: the network's.
+        labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
+            `strips` (boolean) as they lie after augmentation.
+        spacing_mm: `(batch, 3)`, x, y, z.
+        names: of the cases.
     """
 
     input: Tensor
-    dose: Tensor
-    region: Tensor
+    labels: Mapping[str, Tensor]
     spacing_mm: Tensor
     names: tuple[str, ...]
+
+    @property
+    def dose(self) -> Tensor:
+        """The plan's dose."""
+        return self.labels["dose"]
+
+    @property
+    def region(self) -> Tensor:
+        """Where the dose is scored."""
+        return self.labels["region"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +63,7 @@ class Sample:
     """One crop, `(channel, z, y, x)`."""
 
     input: Tensor
-    dose: Tensor
-    region: Tensor
+    labels: Mapping[str, Tensor]
     spacing_mm: tuple[float, float, float]
     name: str
 
@@ -91,7 +105,16 @@ class Samples(Dataset[Sample]):
         x, dose, region = crop.input, crop.dose, crop.region
         if flip:
             x, dose, region = x[self.channels.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
-        return Sample(x, dose, region, case.spacing_mm, case.name)
+        return Sample(x, self._labels(x, dose, region), case.spacing_mm, case.name)
+
+    def _labels(self, x: Tensor, dose: Tensor, region: Tensor) -> dict[str, Tensor]:
+        """What is learned from a crop whose input is `x`, each `(channel, z, y, x)`."""
+        return {
+            "dose": dose,
+            "region": region,
+            "structures": majority(x[self.channels.indices("structures")]),
+            "strips": majority(x[self.channels.indices("strips")]),
+        }
 
     def _crop(self, case: TrainingCase, start: Sequence[int]) -> Crop:
         size, factor = self.config.crop, prescription_factor(case.prescription_gy, self.model_gy)
@@ -142,8 +165,7 @@ def training_batches(
 def _collated(samples: Sequence[Sample]) -> Batch:
     return Batch(
         torch.stack([each.input for each in samples]),
-        torch.stack([each.dose for each in samples]),
-        torch.stack([each.region for each in samples]),
+        {name: torch.stack([s.labels[name] for s in samples]) for name in samples[0].labels},
         torch.tensor([each.spacing_mm for each in samples]),
         tuple(each.name for each in samples),
     )

@@ -486,7 +486,7 @@ class Panel(VTKObservationMixin):
                 device=p.device,
                 precision=p.precision.value,
                 strip_margin_mm=margin if margin >= 0 else None,
-                keep_coarse=p.keepCoarse,
+                keep=("coarse dose",) if p.keepCoarse else (),
                 keep_strips=p.keepStrips,
             ),
             goals=p.goalTemplate or None,

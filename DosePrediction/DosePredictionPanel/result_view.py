@@ -58,7 +58,7 @@ def result_tables(result: SceneResult, before: SceneResult | None = None) -> dic
     return {
         "goals": goals,
         "dvh": dvh_table(result.measures.predicted, result.measures.planned, labels),
-        "scores": scores_table(result.measures.evaluation),
+        "scores": scores_table(result.measures.scores),
         "change": change_table(before.measures.predicted, result.measures.predicted)
         if before
         else empty,

@@ -119,12 +119,13 @@ class Services:
         if kept is None:
             done(_("{name} came with the scene. Predict again.").format(name=dose.GetName()))
             return
-        _result, prepared, output = kept
+        result, prepared, output = kept
         request = WriteReport(
             f"report-{path.name}-{next(self._numbers)}",
             str(prepared.folder),
             str(output),
             str(path),
+            tuple(result.measures.goal_records),
         )
 
         def replied(reply: Any) -> None:

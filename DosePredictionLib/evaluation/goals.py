@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -265,7 +266,7 @@ class GoalSet:
         sources: key → full citation.
         description: what the set is for, and what it is not.
         protocol: id of the structure protocol that it is written for.
-        prescription_gy: lowest and highest prescription (of the highest target) that it suits.
+        prescription_gy: lowest and highest prescription (of the highest target) that it is for.
     """
 
     id: str
@@ -276,7 +277,7 @@ class GoalSet:
     protocol: str | None = None
     prescription_gy: tuple[float, float] | None = None
 
-    def suits(self, protocol: str, prescriptions_gy: Mapping[str, float]) -> bool:
+    def applies(self, protocol: str, prescriptions_gy: Mapping[str, float]) -> bool:
         """Whether the set is written for a case: its protocol and its highest prescription."""
         if self.protocol != protocol or self.prescription_gy is None or not prescriptions_gy:
             return False
@@ -291,7 +292,7 @@ class GoalSet:
         `goals`: objects with `structure` and `goal`, and optionally `variation` (a looser goal of
         the same metric), `priority`, `source` (a key of `sources`, or a text), `prescription` (a
         target) and `geud_a`. With `protocol` and `prescription_gy` (lowest, highest) the set says
-        which cases it suits.
+        which cases it is for.
 
         Raises:
             DosePredictionError: the file is missing, is no such JSON, or a goal cannot be read;
@@ -336,13 +337,13 @@ class GoalSet:
             raise DosePredictionError(
                 f"There are no goals {name!r}; there are {', '.join(cls.available())}."
             )
-        return cls.read(path)
+        return _shipped(path)
 
     @classmethod
-    def suiting(cls, protocol: str, prescriptions_gy: Mapping[str, float]) -> GoalSet | None:
-        """The shipped set that is written for a case, or None."""
+    def default(cls, protocol: str, prescriptions_gy: Mapping[str, float]) -> GoalSet | None:
+        """The shipped set that is written for a protocol and prescription, or None."""
         sets = (cls.load(name) for name in cls.available())
-        return next((goals for goals in sets if goals.suits(protocol, prescriptions_gy)), None)
+        return next((goals for goals in sets if goals.applies(protocol, prescriptions_gy)), None)
 
     @staticmethod
     def available() -> list[str]:
@@ -350,6 +351,12 @@ class GoalSet:
         from ..resources import resource_path
 
         return sorted(path.stem for path in resource_path("Goals").glob("*.json"))
+
+
+@cache
+def _shipped(path: Path) -> GoalSet:
+    """A shipped set, which does not change while the program runs."""
+    return GoalSet.read(path)
 
 
 def evaluate_goals(

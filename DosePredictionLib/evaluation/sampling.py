@@ -19,7 +19,7 @@ from ..geometry import bounding_box
 from ..mask import without_slivers
 from .cells import cut_moments, highest_in_cut, plane_offset, unit_normals
 
-__all__ = ["Cells", "structure_cells"]
+__all__ = ["Cells", "extremes", "structure_cells"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -78,9 +78,48 @@ def structure_cells(dose: NDArray, occupancy: NDArray, surface: NDArray | None =
     )
 
 
+def extremes(
+    dose: NDArray, occupancy: NDArray, coldest: Index, hottest: Index
+) -> tuple[float, float]:
+    """Lowest and highest dose of a structure, sought in a few of its voxels.
+
+    Args:
+        dose: Gy, `(z, y, x)`.
+        occupancy: 0…1, in the dose's shape.
+        coldest: flat indices of the voxels in which the lowest dose may lie; not empty.
+        hottest: likewise for the highest.
+    """
+    floor = 0.0 if float(dose.min()) >= 0 else -np.inf
+    lowest = -_highest(_parts_around(dose, occupancy, coldest), -1.0)
+    return max(floor, lowest), _highest(_parts_around(dose, occupancy, hottest), 1.0)
+
+
+def _parts_around(dose: NDArray, occupancy: NDArray, index: Index) -> list[_Part]:
+    """The parts of some voxels alone, from the 5³ block around each, side by side."""
+    reach = np.arange(-_MARGIN, _MARGIN + 1)
+    place = np.unravel_index(index, dose.shape)
+    # Past the grid's edge the dose stays; the structure ends there.
+    rows = [at[:, None] + reach for at in place]
+    held = [np.clip(row, 0, size - 1) for row, size in zip(rows, dose.shape, strict=True)]
+    z, y, x = held[0][:, :, None, None], held[1][:, None, :, None], held[2][:, None, None, :]
+    beyond = [row != kept for row, kept in zip(rows, held, strict=True)]
+    outside = beyond[0][:, :, None, None] | beyond[1][:, None, :, None] | beyond[2][:, None, None]
+    doses = dose[z, y, x]
+    masks = np.where(outside, occupancy.dtype.type(0), occupancy[z, y, x])
+    edge = reach.size
+    steps = (edge * edge, edge, 1)
+    field = _Field(np.ascontiguousarray(doses.reshape(-1, edge, edge)), steps)
+    inside = _Field(np.ascontiguousarray(masks.reshape(-1, edge, edge)), steps)
+    middles = np.arange(index.size) * edge**3 + _MARGIN * (edge * edge + edge + 1)
+    return _parts_of(field, inside, middles)
+
+
 def _parts(dose: NDArray, occupancy: NDArray) -> list[_Part]:
     field, inside = _crop(dose, occupancy)
-    index = np.flatnonzero(inside.array)
+    return _parts_of(field, inside, np.flatnonzero(inside.array))
+
+
+def _parts_of(field: _Field, inside: _Field, index: Index) -> list[_Part]:
     fraction = inside.array.reshape(-1)[index].astype(np.float64)
     whole = fraction >= _WHOLE
     parts: list[_Part] = []

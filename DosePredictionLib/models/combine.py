@@ -76,3 +76,8 @@ def _require_alike(models: Sequence[DoseModel]) -> None:
                 f"{manifest.name} and {first.name} differ in protocol or encoding: the networks "
                 "of an ensemble must see the same input."
             )
+        if manifest.task != first.task:
+            raise ModelError(
+                f"{manifest.name} is of the task {manifest.task}, {first.name} of {first.task}: "
+                "the networks of an ensemble must give the same outputs."
+            )

@@ -33,13 +33,13 @@ from ..schema import (
     validated,
 )
 from ..structures.protocol import StructureProtocol
+from ..tasks.registry import TASKS
 from .expectations import ModelExpectations
 
 __all__ = [
     "MANIFEST_FILE",
     "SCHEMA_MINOR",
     "SCHEMA_VERSION",
-    "TASKS",
     "Architecture",
     "InstalledModels",
     "Member",
@@ -56,9 +56,6 @@ SCHEMA_MINOR = 1
 """0: as first published. 1: `schema_minor` and `task`."""
 
 MANIFEST_FILE = "model.json"
-TASKS = ("dose_regression",)
-"""What a model may be for, as far as this version knows."""
-
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
 _Sha256 = Annotated[str, Pattern("([0-9a-f]{64})?", "a SHA-256 of 64 hexadecimal digits")]
 
@@ -121,9 +118,9 @@ class ModelManifest:
         default: whether it is picked for its protocol when none is named.
         mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
             back: twice the time for a smaller error.
-        members: networks beside the first, whose doses are averaged with its own.
+        members: networks beside the first, whose outputs are averaged with its own.
         schema_minor: which additions to this version of the format the file may hold.
-        task: what the model is for, one of `TASKS`.
+        task: what its networks were trained for: a name of `tasks.registry.TASKS`.
     """
 
     schema_version: Annotated[int, Range(1, SCHEMA_VERSION)]
@@ -142,14 +139,14 @@ class ModelManifest:
     mirror: bool = False
     members: Annotated[tuple[Member, ...], Length(0, 100)] = ()
     schema_minor: Annotated[int, Range(0, 10_000)] = SCHEMA_MINOR
-    task: Name = TASKS[0]
+    task: Name = "dose_regression"
 
     def __post_init__(self) -> None:
         check_model_name(self.name)
         if self.task not in TASKS:
             raise FieldError(
                 "task",
-                f"must be one of {', '.join(TASKS)}; the installed version does not know "
+                f"must be one of {', '.join(sorted(TASKS))}; the installed version does not know "
                 f"{self.task!r}. Install a newer version of DosePrediction.",
             )
 

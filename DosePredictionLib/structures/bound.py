@@ -27,7 +27,19 @@ from .mapping import (
 from .names import fit_name, is_related
 from .protocol import Channel, Role, StructureProtocol
 
-__all__ = ["BoundCase", "BoundStructure", "bind", "empty_structures", "propose_binding"]
+__all__ = [
+    "BoundCase",
+    "BoundStructure",
+    "NameResolver",
+    "bind",
+    "empty_structures",
+    "propose_binding",
+]
+
+_NO_PROTOCOL = (
+    "There is no DVH score and no set of goals by default; name a protocol or map structures to "
+    "its channels if it is one."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +62,40 @@ class BoundStructure:
     def role(self) -> Role | None:
         """The channel's role."""
         return None if self.channel is None else self.channel.role
+
+
+@dataclass(frozen=True)
+class NameResolver:
+    """From the structure that a goal names to the name that results carry, or None.
+
+    A goal binds to the structure that it names, not to the channel that this fills: a bowel bag in
+    the channel Small_Intestine meets goals on the bag. What a person put into a channel by hand
+    counts as that channel, unless its own name says that it is another structure.
+
+    Args:
+        sources: name that results carry → name in the case.
+        protocol: whose spellings count; None: equal names alone.
+        by_hand: channels that a person filled.
+    """
+
+    sources: Mapping[str, str]
+    protocol: StructureProtocol | None = None
+    by_hand: tuple[str, ...] = ()
+
+    def __call__(self, query: str) -> str | None:
+        """The name that results carry."""
+        own = {source: name for name, source in self.sources.items()}
+        found = find_structure(query, list(own), self.protocol)
+        if found is not None:
+            return own[found]
+        channels = () if self.protocol is None else self.protocol.channels
+        for channel in channels:
+            source = self.sources.get(channel.name)
+            if source is None or channel.name not in self.by_hand or is_related(source, channel):
+                continue
+            if fit_name(query, channel) is not None:
+                return channel.name
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +157,23 @@ class BoundCase:
         """The body, boolean: the mapped external contour, or one derived from the CT."""
         if self.known_external is not None:
             return self.known_external
-        for name in self.named("external"):
-            mask = self.structures[name].mask
-            return Mask(mask.binary(), mask.grid)
-        return derive_external(self.case.ct)
+        drawn = self.external_name
+        if drawn is None:
+            return derive_external(self.case.ct)
+        mask = self.structures[drawn].mask
+        return Mask(mask.binary(), mask.grid)
+
+    @cached_property
+    def external_name(self) -> str | None:
+        """Name of the external contour that was drawn; by any protocol's spelling without one."""
+        if self.protocol is not None:
+            return next(iter(self.named("external")), None)
+        for protocol in map(StructureProtocol.load, StructureProtocol.available()):
+            if protocol.external is not None:
+                found = find_structure(protocol.external.name, list(self.structures), protocol)
+                if found is not None:
+                    return found
+        return None
 
     @property
     def region(self) -> Mask:
@@ -131,26 +190,17 @@ class BoundCase:
         """Target → Gy, by the names of results; empty without a prescription."""
         return {} if self.prescription is None else self.prescription.target_gy
 
-    def resolve(self, query: str) -> str | None:
-        """From the structure that a goal names to the name that results carry, or None.
+    @cached_property
+    def resolver(self) -> NameResolver:
+        """From the structure that a goal names to the name that results carry."""
+        matches = () if self.mapping is None else self.mapping.matches
+        by_hand = tuple(m.channel for m in matches if m.structure is not None and not m.automatic)
+        sources = {name: structure.source for name, structure in self.structures.items()}
+        return NameResolver(sources, self.protocol, by_hand)
 
-        A goal binds to the structure that it names, not to the channel that this fills: a bowel bag
-        in the channel Small_Intestine meets goals on the bag. What a person put into a channel by
-        hand counts as that channel, unless its own name says that it is another structure.
-        """
-        own = {structure.source: name for name, structure in self.structures.items()}
-        found = find_structure(query, list(own), self.protocol)
-        if found is not None:
-            return own[found]
-        for match in () if self.mapping is None else self.mapping.matches:
-            structure = self.structures.get(match.channel)
-            if match.automatic or structure is None or structure.channel is None:
-                continue
-            if is_related(structure.source, structure.channel):
-                continue
-            if fit_name(query, structure.channel) is not None:
-                return structure.name
-        return None
+    def resolve(self, query: str) -> str | None:
+        """See `NameResolver`."""
+        return self.resolver(query)
 
 
 def bind(
@@ -172,15 +222,18 @@ def bind(
 
     Raises:
         MappingError: a chosen channel or structure does not exist, a required channel is empty, or
-            two structures fit one channel equally.
+            two structures fit one channel equally (of the protocol that fits but for that, too).
     """
     names, empty = list(case.structures), empty_structures(case)
     if protocol is None:
         try:
             protocol = fitting_protocol(names, mapping, empty, required)
         except NoProtocolError as exception:
-            message = f"No protocol fits: every structure stands for itself. {exception}"
-            findings = (*case.findings, Finding("no-protocol", "info", message))
+            message = f"Every structure stands for itself. {exception}"
+            findings = (
+                *case.findings,
+                Finding("no-protocol", "warning", message, _NO_PROTOCOL),
+            )
             return BoundCase(case, None, None, prescription or case.prescription, findings)
     try:
         mapped = map_structures(names, protocol, mapping, empty, required)

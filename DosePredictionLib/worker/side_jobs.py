@@ -11,7 +11,7 @@ from pathlib import Path
 from ..app.summary import prediction_summary, report_input
 from ..checks.registry import check_case
 from ..errors import ModelError
-from ..evaluation.measures import MeasuredCase, measure_case_steps
+from ..evaluation.evaluate import PlanCurves, plan_curve_steps
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
 from ..structures.bound import propose_binding
 from ..structures.protocol import StructureProtocol
@@ -21,7 +21,7 @@ from .messages import Check, Checked, Result, WriteReport
 __all__ = ["check", "write_report"]
 
 
-def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
+def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
     """Everything that may spoil a prediction of the case; what cannot be mapped is a finding.
 
     Returns:
@@ -38,8 +38,7 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
     )
     assert bound.mapping is not None
     findings = dict.fromkeys([*bound.findings, *check_case(bound, manifest.expectations)])
-    measured = measure_case_steps(case, protocol, bound.mapping)
-    return Checked(request.id, tuple(findings)), measured
+    return Checked(request.id, tuple(findings)), plan_curve_steps(bound)
 
 
 def write_report(request: WriteReport) -> Result:
@@ -53,7 +52,8 @@ def write_report(request: WriteReport) -> Result:
 
     case = read_exchanged_case(Path(request.case))
     prediction = read_prediction(Path(request.prediction), case)
-    summary = prediction_summary(prediction)
+    summary = prediction_summary(prediction, goals=None)
+    summary["goals"] = [dict(goal) for goal in request.goals]
     path = Path(request.path)
     write(report_input(prediction, summary), path)
     return Result(request.id, str(path), warm=True)

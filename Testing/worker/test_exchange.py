@@ -11,11 +11,12 @@ from support import OBLIQUE, pelvis_case
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.errors import CaseError, GeometryError, ModelError, WorkerError
-from DosePredictionLib.evaluation.measures import Measures, measure_steps
+from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate
+from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.findings import Finding
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import ModelFolder
-from DosePredictionLib.prediction import Prediction
+from DosePredictionLib.prediction import Output, Prediction
 from DosePredictionLib.structures.mapping import map_structures
 from DosePredictionLib.volume import Grid, Volume
 from DosePredictionLib.worker.exchange import (
@@ -125,7 +126,11 @@ def full_prediction(case: Case, model: DoseModel) -> Prediction:
     return Prediction(
         case=case,
         model=model,
-        dose=dose,
+        outputs=(
+            Output("dose", dose, "dose", "Gy"),
+            Output("coarse", dose.with_array(dose.array * 2), "coarse dose", "Gy"),
+            Output("spread", dose.with_array(dose.array / 9), "spread", "Gy"),
+        ),
         mapping=map_structures([n for n in case.structures if "/" not in n], model.protocol),
         prescription=Prescription({"PTV": 45.0}),
         external=body,
@@ -134,8 +139,6 @@ def full_prediction(case: Case, model: DoseModel) -> Prediction:
         device="cpu",
         precision="fp32",
         seconds={"inference": 1.5, "total": 2.0},
-        coarse=dose.with_array(dose.array * 2),
-        spread=dose.with_array(dose.array / 9),
         strips={0: body, 135: case.structures["PTV"]},
     )
 
@@ -154,31 +157,26 @@ def test_a_prediction_comes_back_as_it_went(tmp_path: Path, pelvis_model: DoseMo
     assert back.seconds == {"read": 0.5, "inference": 1.5, "total": 2.5}
     for name in ("mapping", "prescription", "findings", "fallbacks", "device", "precision"):
         assert getattr(back, name) == getattr(prediction, name)
-    plain = replace(prediction, coarse=None, spread=None, strips=None)
+    plain = replace(prediction, outputs=prediction.outputs[:1], strips=None)
     write_prediction(tmp_path / "q", plain)
     assert read_prediction(tmp_path / "q", case).coarse is None
     assert read_prediction(tmp_path / "q", case).spread is None
     assert read_prediction(tmp_path / "q", case).strips is None
 
 
-def measured(prediction: Prediction, plan: Volume | None) -> Measures:
-    steps = measure_steps(prediction, plan)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
 def test_its_numbers_come_back_as_they_went(tmp_path: Path, pelvis_model: DoseModel) -> None:
     case = full_case()
     prediction = full_prediction(case, pelvis_model)
     for folder, plan in (("with", case.plan_dose), ("without", None)):
-        measures = measured(prediction, plan)
+        goals = GoalSet.load("pelvis_nodal_45_50")
+        parts = EvaluationParts(reference=plan, goals=goals)
+        measures = evaluate(prediction.bound, prediction.dose, parts)
         write_prediction(tmp_path / folder, prediction, measures=measures)
         back = read_measures(tmp_path / folder)
         for name in ("predicted", "planned", "body", "targets", "external", "evaluation"):
             assert getattr(back, name) == getattr(measures, name)  # all but the curves
+        assert back.as_json() == measures.as_json()
+        assert back.judged(goals).goal_records == measures.goal_records
         assert (back.planned is None) == (plan is None)
         for key, curve in measures.predicted.items():
             again = back.predicted[key].curve

@@ -158,7 +158,7 @@ def test_the_numbers_come_along_when_they_are_asked_for(
 def test_coarse_dose_and_strips_come_back_when_they_are_asked_for(
     worker: WorkerClient, small_case: Case
 ) -> None:
-    options = PredictOptions(keep_coarse=True, keep_strips=True)
+    options = PredictOptions(keep=("coarse dose",), keep_strips=True)
     prediction = worker.predict(small_case, options=options)
     assert prediction.coarse is not None and prediction.coarse.array.max() > 20
     assert prediction.strips is not None and set(prediction.strips) == {0, 45, 90, 135}

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from DosePredictionLib.inference.device import usable_cores
+from DosePredictionLib.processes import usable_cores
 
 from ..arguments import COUNT, WORKERS, field_of, within
 from .settings import CohortSettings, EdgeMm, PlanSettings

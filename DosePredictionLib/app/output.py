@@ -1,4 +1,4 @@
-"""What commands print: text for people, or one JSON object on stdout."""
+"""What programs print: text for people, or one JSON object on stdout."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Output:
         self.as_json = as_json
 
     def result(self, result: Mapping[str, Any], text: str) -> None:
-        """The command's result: the JSON object, or the text for people."""
+        """The program's result: the JSON object, or the text for people."""
         if self.as_json:
             text = json.dumps(json_ready(result), indent=2, ensure_ascii=False, allow_nan=False)
         sys.stdout.write(text.rstrip("\n") + "\n")

@@ -1,4 +1,4 @@
-"""Exit codes of the command line."""
+"""Exit codes of the command line and of the batch in Slicer."""
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_SOME_FAILED", "EXIT_WRONG"]
 
