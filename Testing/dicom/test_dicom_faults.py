@@ -143,6 +143,36 @@ def test_the_only_target_is_needed(patient: Path) -> None:
         read_case(patient)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"Blase\0x", "Blase x"),
+        (b"Bla\xffse", None),  # no UTF-8
+        (b"\0\0\0\0", "ROI 9"),
+        (b"A\x07B\x1bC", None),
+        (b"=1+1\tcmd", "=1+1 cmd"),
+    ],
+)
+@pytest.mark.parametrize("charset", ["ISO_IR 192", "ISO_IR 100", "NO SUCH", ""])
+def test_names_of_any_bytes_are_read_or_refused_in_one_line(
+    patient: Path, charset: str, written: bytes, read: str | None
+) -> None:
+    dataset = pydicom.dcmread(with_roi(patient, square([10, 15]), "@@@@@@@@@@@@") / "rs.dcm")
+    dataset.SpecificCharacterSet = charset
+    content = save(patient / "rs.dcm", dataset).read_bytes()
+    content = content.replace(b"@@@@@@@@@@@@", written.ljust(12))
+    (patient / "rs.dcm").write_bytes(content)
+    try:
+        names = set(read_case(patient).structures) - {"PTV", "Body", "Empty"}
+    except CaseError as exception:
+        assert "rs.dcm" in str(exception) and "\n" not in str(exception)
+        return
+    assert len(names) == 1
+    name = names.pop()
+    assert name.isprintable() and name == name.strip() and (read is None or name == read)
+    name.encode("utf-8")
+
+
 # --- Copies -------------------------------------------------------------------------------------
 
 

@@ -112,6 +112,8 @@ def test_a_skipped_file_is_named_with_the_reason(patient: Path, name: str) -> No
 def test_notes_beside_the_files_are_not_worth_a_word(patient: Path) -> None:
     (patient / "notes.txt").write_text("seen by a physicist")
     (patient / "LICENSE").write_text("MIT")
+    (patient / "masks").mkdir()
+    (patient / "masks" / "PTV.nii.gz").write_bytes(gzip.compress(b"an image, as it says"))
     assert not told(read_case(patient), "files-skipped")
 
 

@@ -17,7 +17,19 @@ from .files import RTDOSE, DicomFile, Item, open_dicom, quiet_parser
 from .pixels import stored_pixels
 from .plan import Plan
 
-__all__ = ["DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
+__all__ = ["UNCERTAIN_DOSE", "DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
+
+UNCERTAIN_DOSE = frozenset(
+    {
+        "dose-effective",
+        "dose-of-one-plan",
+        "dose-of-several-plans",
+        "dose-parts-unknown",
+        "dose-summation-missing",
+        "plan-not-photons",
+    }
+)
+"""Ids of the findings that a plan's dose may not be all of it, or is none that models learn."""
 
 _EVEN = 0.01  # of the spacing
 _ROUNDED_MM = 0.1  # two positions that are written to a tenth of a millimeter

@@ -43,6 +43,7 @@ __all__ = [
     "damage_in",
     "is_marked",
     "open_dicom",
+    "plain",
     "quiet_parser",
     "same_content",
     "what_else",
@@ -114,6 +115,12 @@ def quiet_parser() -> Iterator[None]:
         yield
 
 
+def plain(text: str) -> str:
+    """A text without padding, zero bytes and what else cannot be shown; names become file names."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    return shown.strip()
+
+
 class Item:
     """A data set or an item of a sequence, with typed access; `path` is named in every error."""
 
@@ -132,14 +139,14 @@ class Item:
             return list(value) if isinstance(value, MultiValue) else value
 
     def text(self, keyword: str, default: str = _MISSING) -> str:
-        """A string, several joined by backslashes; trailing padding removed."""
+        """A string, several joined by backslashes, as `plain` has it."""
         with damage_in(self.path):
             if not self.has(keyword):
                 return self._default(keyword, default)
             value = self.dataset.get(keyword)
             multiple = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
             text = "\\".join(map(str, value)) if multiple else str(value)
-            return text.strip(" \0")
+            return plain(text)
 
     def numbers(
         self, keyword: str, count: int | None = None, default: Sequence[float] = _MISSING

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import CaseError
 from ...findings import Finding
 from ...volume import Grid, Volume
-from .files import DicomFile, damage_in
+from .files import DicomFile, damage_in, plain
 from .structure_set import left_out
 
 __all__ = ["read_segmentations"]
@@ -73,7 +73,8 @@ def _segments(file: DicomFile) -> list[tuple[str, Volume]]:
         for number in segmentation.segment_numbers:
             description = segmentation.get_segment_description(number)
             stored = segmentation.get_volume(segment_numbers=[number], allow_missing_positions=True)
-            result.append((str(description.segment_label), _volume(stored)))
+            label = plain(str(description.segment_label)) or f"Segment {number}"
+            result.append((label, _volume(stored)))
         return result
 
 

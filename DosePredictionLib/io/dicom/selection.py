@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import CaseError
 from ...findings import Finding
+from ..volumes import is_volume_file
 from .dose import DicomDose, read_rtdose
 from .files import (
     CT,
@@ -150,7 +151,7 @@ def _opened(path: Path) -> tuple[list[DicomFile], list[Finding], str]:
     opened: list[DicomFile] = []
     skipped: dict[str, str] = {}
     for file in _files(folder):
-        if file.name.upper() == _DIRECTORY:
+        if file.name.upper() == _DIRECTORY or is_volume_file(file):
             continue
         reason = what_else(file)
         if reason == TEXT:  # notes, licences, tables: nobody misses them
