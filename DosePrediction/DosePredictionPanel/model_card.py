@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .flow.state import ModelFacts
 from .i18n import _
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "doses_text",
     "installed_models",
     "model_card",
+    "model_facts",
     "prescription_text",
 ]
 
@@ -70,6 +72,22 @@ def model_card(manifest: ModelManifest) -> Card:
         _("Weights"): f"SHA-256 {manifest.weights_sha256[:12]}…",
     }
     return Card(_rich(lines), _rich({**lines, **further}))
+
+
+def model_facts(manifest: ModelManifest) -> ModelFacts:
+    """What the panel decides by, and what it shows of a model."""
+    card, levels = model_card(manifest), manifest.expectations.prescription_gy
+    return ModelFacts(
+        name=manifest.name,
+        title=manifest.title,
+        protocol=manifest.protocol,
+        is_default=manifest.default,
+        highest_gy=max(levels.values(), default=0.0),
+        has_levels=len(levels) > 1,
+        doses=doses_text(manifest),
+        card=card.summary,
+        card_details=card.details,
+    )
 
 
 def doses_text(manifest: ModelManifest) -> str:

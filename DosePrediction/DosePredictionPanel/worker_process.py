@@ -170,11 +170,11 @@ class WorkerProcess:
             for text in self._session.feed_stderr(as_bytes(data)):
                 logging.debug("DosePrediction worker: %s", text)
 
-    def _ended(self, process: qt.QProcess) -> None:
+    def _ended(self, process: Any) -> None:
         """The process is gone: tell those who wait."""
         from DosePredictionLib.worker.session import qprocess_exit_code
 
-        if process is not self._process:
+        if self._process is None or process is not self._process:
             return  # one that was stopped before
         self._read_stdout()
         self._read_stderr()

@@ -7,30 +7,27 @@ from typing import Any
 
 import qt
 
-from .connectors import WheelGuard, fill_combo
-from .i18n import _
-from .structure_rows import StructureRow, structures_title
-from .table_widget import STATUS_COLORS, fit_height
+from ..connectors import WheelGuard, fill_combo
+from ..flow.events import CorrectionChosen, Event, MatchAgainPressed
+from ..flow.state import PanelState
+from ..i18n import _
+from ..structure_rows import StructureRow, structures_title
+from ..table_widget import STATUS_COLORS, fit_height
+from ..views import StructuresView, structures_view
 
 __all__ = ["StructuresSection"]
 
-Correct = Callable[[str, "str | None"], None]
 _SWATCH, _ROW_HEIGHT = 12, 24
 
 
 class StructuresSection:
-    """A row per channel with a selector of segments.
+    """A row per channel with a selector of segments."""
 
-    Args:
-        on_correct: called with channel and segment (None: empty) when the person chooses.
-        on_match_again: called when the corrections are to be forgotten.
-    """
-
-    def __init__(self, ui: Any, on_correct: Correct, on_match_again: Callable[[], None]) -> None:
-        self.ui, self._on_correct = ui, on_correct
+    def __init__(self, ui: Any, dispatch: Callable[[Event], None]) -> None:
+        self.ui, self._dispatch = ui, dispatch
         self._guard = WheelGuard()
-        self._shown: tuple[tuple[StructureRow, ...], tuple[str, ...]] | None = None
-        ui.matchButton.connect("clicked()", on_match_again)
+        self._shown: StructuresView | None = None
+        ui.matchButton.connect("clicked()", self._match_again)
         table = ui.structuresTable
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Channel"), _("Segment"), "cc", _("Match")])
@@ -40,31 +37,28 @@ class StructuresSection:
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
-        self.clear("")
 
-    def clear(self, hint: str) -> None:
-        """No rows, and why."""
-        self._shown = None
-        self.ui.structuresSection.text = _("Structures")
-        self.ui.structuresHintLabel.text = hint
-        self.ui.structuresHintLabel.visible = bool(hint)
-        self.ui.structuresTable.visible = False
-        self.ui.matchButton.visible = False
-
-    def show(self, rows: Sequence[StructureRow], segments: Sequence[str]) -> None:
-        """Rows by channel; `segments` are the names to choose from."""
-        if self._shown == (tuple(rows), tuple(segments)):
+    def draw(self, state: PanelState) -> None:
+        """Rows by channel, or a hint why there are none."""
+        view = structures_view(state)
+        if view == self._shown:
             return
-        table = self.ui.structuresTable
-        self.ui.structuresHintLabel.visible = False
-        self.ui.structuresSection.text = structures_title(rows)
-        table.setRowCount(len(rows))
-        for number, row in enumerate(rows):
-            self._show_row(number, row, segments)
-        self._shown = (tuple(rows), tuple(segments))
-        table.visible = True
-        self.ui.matchButton.visible = any(row.status == "by_hand" for row in rows)
-        fit_height(table)
+        self._shown = view
+        ui, rows = self.ui, view.rows
+        ui.structuresHintLabel.text = view.hint
+        ui.structuresHintLabel.visible = bool(view.hint)
+        ui.structuresSection.text = structures_title(rows) if rows else _("Structures")
+        ui.matchButton.visible = any(row.status == "by_hand" for row in rows)
+        table = ui.structuresTable
+        table.visible = bool(rows)
+        if rows:
+            table.setRowCount(len(rows))
+            for number, row in enumerate(rows):
+                self._show_row(number, row, view.segments)
+            fit_height(table)
+
+    def _match_again(self) -> None:
+        self._dispatch(MatchAgainPressed())
 
     def _show_row(self, number: int, row: StructureRow, segments: Sequence[str]) -> None:
         table = self.ui.structuresTable
@@ -92,7 +86,10 @@ class StructuresSection:
         channel = row.channel
 
         def chosen(_index: int) -> None:
-            self._on_correct(channel, combo.itemData(combo.currentIndex) or None)
+            # In a turn of its own: drawing replaces this very box.
+            segment = combo.itemData(combo.currentIndex) or None
+            event = CorrectionChosen(channel, segment)
+            qt.QTimer.singleShot(0, lambda: self._dispatch(event))
 
         combo.connect("activated(int)", chosen)
         return combo
