@@ -42,7 +42,7 @@ class MappingError(DosePredictionError):
 
 
 class NoProtocolError(MappingError):
-    """The structures do not tell which protocol, and so which body site, a case belongs to."""
+    """The structures do not state which protocol, and so which body site, a case belongs to."""
 
 
 class ModelError(DosePredictionError):

@@ -184,8 +184,8 @@ def test_related_structure_is_told_of_and_mapping_it_by_hand_warns() -> None:
     names = [*PELVIC_BASE, "Bowel_Bag"]
     mapping = map_structures(names, PELVIS)
     assert mapping.structure("Small_Intestine") is None
-    told = next(f for f in mapping.findings if f.structure == "Small_Intestine")
-    assert "--map Small_Intestine=Bowel_Bag" in told.remedy
+    stated = next(f for f in mapping.findings if f.structure == "Small_Intestine")
+    assert "--map Small_Intestine=Bowel_Bag" in stated.remedy
     by_hand = map_structures(names, PELVIS, {"Small_Intestine": "Bowel_Bag"})
     assert by_hand.structure("Small_Intestine") == "Bowel_Bag"
     assert ids(by_hand, "warning") == ["mapped-related"]
@@ -259,15 +259,15 @@ def test_what_is_mapped_by_hand_is_not_mapped_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told"),
+    ("chosen", "stated"),
     [
         ({"Rektum": "Rectum"}, "Nearest: Rectum"),
         ({"Rectum": "Rectm"}, "Nearest: Rectum"),
         ({"Rectum": "Bladder", "Marrow": "Bladder"}, "more than one channel"),
     ],
 )
-def test_impossible_choices_are_refused(chosen: dict[str, str | None], told: str) -> None:
-    with pytest.raises(MappingError, match=told):
+def test_impossible_choices_are_refused(chosen: dict[str, str | None], stated: str) -> None:
+    with pytest.raises(MappingError, match=stated):
         map_structures(PELVIC_BASE, PELVIS, chosen)
 
 
@@ -341,9 +341,9 @@ def test_one_target_protocol_takes_the_highest_and_names_the_others(
 ) -> None:
     mapping = map_structures([*names, "Bladder", "Rectum", "Body"], PELVIS)
     assert mapping.structure("PTV") == winner
-    told = next(f for f in mapping.findings if f.id == "target-not-used")
-    assert told.severity == "warning"
-    assert all(name in told.message for name in names)
+    stated = next(f for f in mapping.findings if f.id == "target-not-used")
+    assert stated.severity == "warning"
+    assert all(name in stated.message for name in names)
 
 
 @pytest.mark.parametrize("names", [["PTV1", "PTV2"], ["PTV_4500", "PTV_nodes"], ["PTV A", "PTV B"]])
@@ -414,7 +414,7 @@ def test_mapping_file_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "stated"),
     [
         ("{", "no valid JSON"),
         ("[]", "must hold"),
@@ -426,10 +426,10 @@ def test_mapping_file_round_trip(tmp_path: Path) -> None:
         ('{"protocol": "pelvis", "channels": []}', "must be an object"),
     ],
 )
-def test_bad_mapping_files_are_refused(tmp_path: Path, content: str, told: str) -> None:
+def test_bad_mapping_files_are_refused(tmp_path: Path, content: str, stated: str) -> None:
     path = tmp_path / "mapping.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(MappingError, match=told) as caught:
+    with pytest.raises(MappingError, match=stated) as caught:
         read_mapping(path, PELVIS)
     assert str(path) in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Training on the library's own rooms: data, augmentation, the loop, export."""
+"""Training on the library's own packages: data, augmentation, the loop, export."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def _goes_on_from(model: DoseModel, folder: Path) -> None:
 
 
 def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:
-    """The trainer's rooms load on a machine that has no medical package."""
+    """The trainer's modules load on a machine that has no medical package."""
     blocked = ["nibabel", "SimpleITK", "pydicom", "matplotlib", "jinja2", "monai", "pandas"]
     code = (
         "import sys\n"

@@ -157,8 +157,8 @@ def propose_names(
         seen = meanings.get(name, Counter())
         channels[name] = next(iter(seen)) if len(seen) == 1 else None
         if len(seen) > 1:
-            told = ", ".join(f"{channel} in {count}" for channel, count in seen.most_common())
-            reasons[name] = f"not clear: {told} patients"
+            stated = ", ".join(f"{channel} in {count}" for channel, count in seen.most_common())
+            reasons[name] = f"not clear: {stated} patients"
         elif not seen:
             reasons[name] = "fits no channel"
     return CohortNames(protocol.id, channels, dict(patients), reasons), refused

@@ -1,4 +1,4 @@
-"""Names that tell nothing of a patient without a secret key, and texts without patients' names."""
+"""Names that state nothing of a patient without a secret key, and texts without patients' names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHORTEST_WORD = 3  # of a name; initials would take letters out of every text
 
 
 def identifier(key: bytes, *parts: str, digits: int = IDENTIFIER_DIGITS) -> str:
-    """A name that tells nothing without the key: HMAC-SHA-256 (RFC 2104), shortened."""
+    """A name that says nothing without the key: HMAC-SHA-256 (RFC 2104), shortened."""
     return hmac.new(key, "\0".join(parts).encode(), hashlib.sha256).hexdigest()[:digits]
 
 

@@ -21,9 +21,9 @@ def predict_blocking(
     """Read, predict and add the result; on any failure the scene is untouched.
 
     Raises:
-        DosePredictionError: as the worker tells it.
+        DosePredictionError: as the worker reports it.
         WorkerTimeoutError: the time ran out; the worker was ended.
-        KeyboardInterrupt: the prediction was told to stop.
+        KeyboardInterrupt: the prediction was asked to stop.
     """
     from DosePredictionLib.errors import WorkerTimeoutError
     from DosePredictionLib.scene import finish

@@ -41,7 +41,7 @@ class Card:
 
 
 def installed_models() -> InstalledModels:
-    """The models to choose from; a damaged manifest is told, not raised."""
+    """The models to choose from; a damaged manifest is shown, not raised."""
     from DosePredictionLib.errors import DosePredictionError
     from DosePredictionLib.models.manifest import installed_manifests
 

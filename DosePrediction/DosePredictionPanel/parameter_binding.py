@@ -1,4 +1,4 @@
-"""The scene's parameter node: bound to the widgets, told to the store as plain values."""
+"""The scene's parameter node: bound to the widgets, given to the store as plain values."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class RunInputs:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Whom to tell: share done and stage; inputs, the worker's folder and the result; the error
+    """Whom to state: share done and stage; inputs, the worker's folder and the result; the error
     and details to copy."""
 
     progress: Callable[[float, str], None]

@@ -48,7 +48,7 @@ class StepRunner:
             step = next(self._steps)
         except StopIteration as stop:
             value = stop.value
-        except Exception as error:  # whatever a node may do: told to the person, never lost
+        except Exception as error:  # whatever a node may do: shown to the person, never lost
             self._timer.stop()
             self._on_error(error)
             return

@@ -131,7 +131,7 @@ def checks_view(state: PanelState) -> ChecksView:
 
 @dataclass(frozen=True)
 class RunView:
-    """Apply, why it is disabled, the progress, and what there is to tell, errors first.
+    """Apply, why it is disabled, the progress, and what there is to state, errors first.
 
     Args:
         share: done, 0…1; below 0: unknown; None: nothing is under way.
@@ -154,8 +154,8 @@ def run_view(state: PanelState) -> RunView:
     elif state.export:
         share, stage = -1.0, state.export
     outdated = freshness_of(state).notice() if state.run is None else ""
-    told = (state.error, state.message, Notice(outdated, "warning") if outdated else None)
-    notices = tuple(notice for notice in told if notice is not None)
+    stated = (state.error, state.message, Notice(outdated, "warning") if outdated else None)
+    notices = tuple(notice for notice in stated if notice is not None)
     return RunView(button, reason, share, stage, notices)
 
 

@@ -70,11 +70,11 @@ class WorkerProcess:
         self._write(self._session.cancel(id))
         process = self._process
 
-        def end_if_deaf() -> None:
+        def end_if_unanswered() -> None:
             if id in self._handlers and self._process is process:
                 self.kill()
 
-        qt.QTimer.singleShot(_CANCEL_GRACE_MS, end_if_deaf)
+        qt.QTimer.singleShot(_CANCEL_GRACE_MS, end_if_unanswered)
 
     def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait without an event loop; false when the time ran out."""
@@ -171,7 +171,7 @@ class WorkerProcess:
                 logging.debug("DosePrediction worker: %s", text)
 
     def _ended(self, process: Any) -> None:
-        """The process is gone: tell those who wait."""
+        """The process is gone: state those who wait."""
         from DosePredictionLib.worker.session import qprocess_exit_code
 
         if self._process is None or process is not self._process:

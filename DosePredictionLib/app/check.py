@@ -37,7 +37,7 @@ def installation() -> dict[str, Any]:
 
 
 def _with_torch() -> dict[str, Any]:
-    """What only torch can tell; why not, where it is missing or broken."""
+    """What only torch can state; why not, where it is missing or broken."""
     try:
         return {**_memory(), **_devices(), "models": _models(), "models_skipped": _skipped()}
     except (ImportError, OSError) as exception:  # OSError: a library of torch's own is missing

@@ -22,7 +22,7 @@ def check_hounsfield(view: CaseView) -> list[Finding]:
     remedy = "Load the CT as HU (DICOM rescale slope and intercept applied), not a picture."
     seen = f"The CT's values run from {low:g} to {high:g}"
     if high - low < 100:
-        message = f"{seen}: nothing can be told apart, so they are not HU."
+        message = f"{seen}: no tissues can be distinguished, so they are not HU."
     elif low >= 0 and high <= 255:
         message = f"{seen}, those of an 8-bit picture, not HU: air is −1000 and fat −100 HU."
     elif low >= 0:

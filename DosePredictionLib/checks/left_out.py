@@ -19,13 +19,13 @@ def check_left_out(view: CaseView) -> list[Finding]:
     empty = {m.channel for m in view.mapping.matches if m.automatic and m.structure is None}
     channels = [channel for channel in view.protocol.channels if channel.name in empty]
     findings = []
-    for told in view.case.findings:
-        if told.id != LEFT_OUT or told.structure is None:
+    for stated in view.case.findings:
+        if stated.id != LEFT_OUT or stated.structure is None:
             continue
-        target = read_target(told.structure, view.protocol) is not None
+        target = read_target(stated.structure, view.protocol) is not None
         for channel in channels:
-            if fit_name(told.structure, channel) or (target and channel.role == "target"):
-                remedy = f"{told.remedy} To predict without it: --map {channel.name}="
-                findings.append(replace(told, id=MAPPED, severity="blocking", remedy=remedy))
+            if fit_name(stated.structure, channel) or (target and channel.role == "target"):
+                remedy = f"{stated.remedy} To predict without it: --map {channel.name}="
+                findings.append(replace(stated, id=MAPPED, severity="blocking", remedy=remedy))
                 break
     return findings

@@ -47,7 +47,7 @@ class Check:
         run: looks at a case and says what it noticed.
         findings: id of each finding that it may make → the severities that it may have.
         phase: before or after the inference.
-        needs_hu: left out when the CT holds no HU, for then the patient cannot be told from air.
+        needs_hu: left out when the CT holds no HU: then nothing separates the patient from air.
     """
 
     run: Callable[[CaseView], list[Finding]]

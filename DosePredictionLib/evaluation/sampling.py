@@ -295,7 +295,7 @@ class _WholeVoxels:
         dose, slopes = _cell_doses(self.field, self.index[rows], 4)
         around = self.inside.neighborhood(self.index[rows])
         # Beside cut voxels an occupancy rounded up to 1 hides a corner outside; the cut voxels
-        # themselves tell how far the surface reaches.
+        # themselves state how far the surface reaches.
         beside_cut = np.any((around > 0) & (around < _WHOLE), axis=1, keepdims=True)
         to_corner = 0.125 * _absolute_sum(slopes)
         reached = sign * dose + np.where(beside_cut, 0.0, to_corner)

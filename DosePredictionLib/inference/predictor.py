@@ -194,8 +194,8 @@ class Predictor:
         manifest = self.model.manifest
         findings = [*self.model.findings, *bound.findings]
         findings += check_case(bound, manifest.expectations)
-        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
-        findings += told
+        settings, stated = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        findings += stated
         recompute = recompute_strips or strip_margin_mm is not None
         encoded = encode(bound, settings, self._divisor, recompute)
         findings += encoded.findings

@@ -29,7 +29,7 @@ _Filters = Annotated[int, Range(1, 512)]
 @dataclass(frozen=True)
 @validated
 class NetworkConfig:
-    """What every network needs to be told: its input's channels.
+    """What every network needs to know: its input's channels.
 
     Args:
         structure_channels: number of structure masks.

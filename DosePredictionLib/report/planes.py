@@ -32,7 +32,7 @@ _LETTERS: dict[PlaneName, tuple[str, str, str, str]] = {  # left, right, top, bo
 }
 _SENSES = (("R", "L"), ("A", "P"), ("I", "S"))  # towards lower and higher LPS
 _MARGIN_MM = 8.0
-_BEYOND_TARGET_MM = 80.0  # of a long scan, what lies farther along the patient tells nothing
+_BEYOND_TARGET_MM = 80.0  # of a long scan, what lies farther along the patient says nothing
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def target_order(report: ReportInput) -> list[ReportStructure]:
 
 def _index_axes(grid: Grid) -> tuple[int, int, int]:
     """For each patient axis x, y, z the index axis that runs along it."""
-    # Three different sizes tell where each axis went, whatever the rules of reordering are.
+    # Three different sizes state where each axis went, whatever the rules of reordering are.
     probe = Grid((1, 2, 3), direction=grid.direction)
     moved = Volume(np.zeros(probe.shape, dtype=bool), probe).reordered_to_lps().grid.size
     return (moved[0] - 1, moved[1] - 1, moved[2] - 1)

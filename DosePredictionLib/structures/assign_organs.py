@@ -27,7 +27,7 @@ __all__ = ["assign_by_hand", "assign_by_name", "leave_empty"]
 
 
 def assign_by_hand(work: Assignment, channel: Channel, name: str | None) -> None:
-    """A person's choice: obeyed, with a warning where the name tells of something else."""
+    """A person's choice: obeyed, with a warning where the name speaks of something else."""
     if name is not None and name in work.empty:
         work.matches[channel.name] = ChannelMatch(channel.name, None, "all-zero", automatic=False)
         _tell_all_zero(work, channel, [name])
@@ -81,7 +81,7 @@ def assign_by_name(work: Assignment, channel: Channel) -> None:
 
 
 def leave_empty(work: Assignment, channel: Channel) -> None:
-    """No structure: refused if one is required, else told."""
+    """No structure: refused if one is required, else reported."""
     work.matches[channel.name] = ChannelMatch(channel.name, None, "no structure of that name")
     if channel.name in work.refused:
         return

@@ -40,12 +40,12 @@ def _assign_single_target(work: Assignment, channel: Channel, targets: list[Targ
         if len(ranked) > 1:
             dose_gy = ranked[0].dose_gy
             alike = dose_gy is not None and all(t.dose_gy == dose_gy for t in ranked)
-            why = f"both tell {dose_gy:g} Gy" if alike else "their names do not tell the higher"
+            why = f"both state {dose_gy:g} Gy" if alike else "their names do not state the higher"
             work.refuse_tie(channel, [t.name for t in ranked], why)
             return
         dose_gy = ranked[0].dose_gy
-        told = "highest level in the name" if dose_gy is None else f"highest dose, {dose_gy:g} Gy"
-        reason = "the only planning target" if len(targets) == 1 else told
+        stated = "highest level in the name" if dose_gy is None else f"highest dose, {dose_gy:g} Gy"
+        reason = "the only planning target" if len(targets) == 1 else stated
         work.assign(channel, ranked[0].name, reason)
         match = work.matches[channel.name]
     if match is None or match.structure is None or not match.automatic:
@@ -65,7 +65,7 @@ def _tell_unassigned(work: Assignment, names: list[str]) -> None:
 
 
 def _highest(targets: list[TargetName]) -> list[TargetName]:
-    """The highest target by dose, else by level; more than one when the names do not tell."""
+    """The highest target by dose, else by level; more than one when the names do not state."""
     measures: tuple[Callable[[TargetName], float | None], ...] = (
         lambda t: t.dose_gy,
         lambda t: None if t.level is None else -t.level,
@@ -102,12 +102,12 @@ def _assign_levels(work: Assignment, targets: list[TargetName]) -> None:
 def _assign_level(
     work: Assignment, channel: Channel, fitting: list[TargetName], why: str, placed: set[str]
 ) -> None:
-    """One channel, and those whose names tell its level; `placed` collects them."""
+    """One channel, and those whose names state its level; `placed` collects them."""
     if channel.name in work.refused:
         return
     match = work.matches.get(channel.name)
     if match is not None:
-        # The level is taken: the others of that level go nowhere else, and are told of.
+        # The level is taken: the others of that level go nowhere else, and are findings.
         placed.update(target.name for target in fitting)
     elif match is None and len(fitting) == 1:
         work.assign(channel, fitting[0].name, why)
@@ -128,7 +128,7 @@ def _assign_by_order(work: Assignment, targets: list[TargetName]) -> None:
     equal = next((d for d, following in itertools.pairwise(doses) if d == following), None)
     if equal is not None:
         tied = [t.name for t in ordered if t.dose_gy == equal]
-        work.refuse_tie(channels[0], tied, f"both tell {equal:g} Gy")
+        work.refuse_tie(channels[0], tied, f"both state {equal:g} Gy")
         return
     options = _ordered_pairings(work, channels, ordered)
     if not options:
@@ -208,16 +208,16 @@ def _refuse_equal_pairings(work: Assignment, one: _Pairing, other: _Pairing) -> 
 
 
 def _assign_unnumbered(work: Assignment, targets: list[TargetName]) -> None:
-    """PTVs whose names tell no level: one alone is the highest level, several are refused."""
+    """PTVs whose names state no level: one alone is the highest level, several are refused."""
     first = work.protocol.targets[0]
     taken = any(channel.name in work.matches for channel in work.protocol.targets)
     if not targets or work.refused or taken:
         return
     if len(targets) > 1:
         names = [target.name for target in targets]
-        work.refuse_tie(first, names, "their names tell no level")
+        work.refuse_tie(first, names, "their names state no level")
         return
     work.assign(first, targets[0].name, "the only planning target")
-    message = f"{targets[0].name} tells no dose; it is taken for the highest level ({first.name})."
+    message = f"{targets[0].name} states no dose; it is taken for the highest level ({first.name})."
     remedy = f"Map it by hand if it is another level: {map_option(first.name, targets[0].name)}."
     work.note("target-level-assumed", "warning", message, remedy, targets[0].name)

@@ -3,7 +3,7 @@
 A name is taken apart into words and numbers, whatever its case, separators, accents and side marks,
 and compared as a whole: "optRectum" is not "Rectum" with something before it, it is another name.
 Targets are read instead: a PTV may carry a dose, a level and free text. What would have to be
-guessed is refused, and the refusal tells what to type.
+guessed is refused, and the refusal states what to type.
 
 Naming follows AAPM TG-263 (doi 10.1002/mp.12985) and what clinics really type; the spellings
 themselves stand in `Resources/Protocols/*.json`.
@@ -58,7 +58,7 @@ def map_structures(
     Raises:
         MappingError: a channel or structure in `chosen` does not exist; a required channel has no
             structure or an all-zero one; two structures fit one channel equally. Everything that
-            is wrong is told at once, with the `--map` to type.
+            is wrong is said at once, with the `--map` to type.
     """
     mapping = propose_mapping(names, protocol, chosen, empty, required)
     problems = _problems(mapping)
@@ -104,13 +104,13 @@ def fitting_protocol(
     empty: Collection[str] = (),
     required: Collection[str] | None = None,
 ) -> StructureProtocol:
-    """The protocol of which the case has most organs: targets alone tell no body site.
+    """The protocol of which the case has most organs: targets alone determine no body site.
 
     Args:
         names, chosen, empty, required: as for `map_structures`.
 
     Raises:
-        NoProtocolError: no organ tells the body site, or as many of two protocols are there.
+        NoProtocolError: no organ determines the body site, or as many of two protocols are there.
         MappingError: the protocol that fits lacks a required structure, or two fit one channel.
     """
     found: list[tuple[tuple[int, int], StructureProtocol, StructureMapping]] = []
@@ -132,8 +132,8 @@ def fitting_protocol(
     best = [entry for entry in found if entry[0] == most]
     if len(best) > 1 or (most[0] == 0 and not chosen):
         raise NoProtocolError(
-            f"No protocol fits the structures, for they do not tell the body site. Name a model "
-            f"or a protocol, or map structures by hand. {' '.join(reasons)}"
+            "No protocol fits the structures, for they do not determine the body site. Name a "
+            f"model or a protocol, or map structures by hand. {' '.join(reasons)}"
         )
     _, protocol, mapping = best[0]
     problems = _problems(mapping)

@@ -1,6 +1,6 @@
 """Structure protocols: the ordered channels that a family of models takes.
 
-How a clinic's own names find their channels is told in `mapping.py`.
+How a clinic's own names find their channels is described in `mapping.py`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Channel:
         color: display color, "#rrggbb".
         required: whether a case without it is refused.
         synonyms: further spellings; case, separators and side marks do not matter.
-        related: names that are kin but not the same (Bowel_Bag for Small_Intestine): a person may
-            map them, with a warning; they never match by themselves.
+        related: names of related structures that are not the same (Bowel_Bag for Small_Intestine):
+            a person may map them, with a warning; they never match by themselves.
         side: "left" or "right" of a paired organ.
         level_gy: for targets with a dose level of their own, that level in Gy.
         network_input: false for a structure that shapes the encoding (an external contour that

@@ -58,7 +58,7 @@ _VERSION = 2
 
 @dataclass(frozen=True)
 class _Array:
-    """An array in the folder; `packed` tells a boolean mask of eight voxels a byte."""
+    """An array in the folder; `packed` states a boolean mask of eight voxels a byte."""
 
     file: str
     packed: bool = False

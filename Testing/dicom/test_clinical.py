@@ -73,8 +73,10 @@ def test_a_cohort_becomes_case_folders_without_names(
     key = (tmp_path / "home" / ".dose-prediction" / "clinical.key").read_bytes().strip()
     assert [row["pseudonym"] for row in refused] == [identifier(key, "folder", "Patient Name 3")]
     assert "is damaged" in refused[0]["reason"]
-    told = capsys.readouterr().err
-    assert f"{refused[0]['pseudonym']} in refused.csv is" in told and "rd.dcm is damaged" in told
+    stated = capsys.readouterr().err
+    assert (
+        f"{refused[0]['pseudonym']} in refused.csv is" in stated and "rd.dcm is damaged" in stated
+    )
     folders = [path for path in output.iterdir() if path.is_dir()]
     assert len(folders) == 2
     expected = {identifier(key, f"ID{number}") for number in (1, 2)}
@@ -91,8 +93,8 @@ def test_a_cohort_becomes_case_folders_without_names(
         limits = plan["constraints"].tolist(), plan["constraint_values"]
         assert limits[0][0] == "PTV: D98% >= 95 %Rx" and np.isfinite(limits[1][0])
         assert (folder / "qa.png").stat().st_size > 10_000
-        told = b"".join(file.read_bytes() for file in folder.glob("*.json"))
-        assert b"Patient" not in told and b"ID1" not in told
+        stated = b"".join(file.read_bytes() for file in folder.glob("*.json"))
+        assert b"Patient" not in stated and b"ID1" not in stated
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -244,10 +246,10 @@ def test_what_is_refused_is_told_by_pseudonyms_alone(cohort: Path, tmp_path: Pat
     content["channels"] = {"Body": "Body", "PTV": "PTV"}
     (output / "names.json").write_text(json.dumps(content))
     assert call(cohort, output) == 3
-    told = (output / "refused.csv").read_text()
-    assert len(told.splitlines()) == 4 and "is damaged" in told
+    stated = (output / "refused.csv").read_text()
+    assert len(stated.splitlines()) == 4 and "is damaged" in stated
     for word in ("Patient Name", "ID1", "Mustermann", "Testmann", "Erika", str(cohort), ".dcm"):
-        assert word.lower() not in told.lower(), word
+        assert word.lower() not in stated.lower(), word
 
 
 @pytest.mark.parametrize("kind", ["EFFECTIVE", "BEAM"])

@@ -1,4 +1,4 @@
-"""One fault refuses one structure or one file, not the patient: left out, and told of."""
+"""One fault refuses one structure or one file, not the patient: left out, and stated of."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def test_one_bad_structure_is_left_out_and_told_of(patient: Path, fault: str) ->
     assert set(case.structures) == {"PTV", "Body", "Empty"}
     for name, mask in wanted.structures.items():
         assert np.array_equal(case.structures[name].array, mask.array)
-    told = [finding for finding in case.findings if finding.id == "structure-left-out"]
-    assert [(finding.structure, finding.severity) for finding in told] == [("Couch", "warning")]
-    assert message in told[0].message and "rs.dcm" in told[0].message
+    stated = [finding for finding in case.findings if finding.id == "structure-left-out"]
+    assert [(finding.structure, finding.severity) for finding in stated] == [("Couch", "warning")]
+    assert message in stated[0].message and "rs.dcm" in stated[0].message
     assert case.origin is not None and "Couch" not in case.origin.roi_numbers
 
 
@@ -87,12 +87,12 @@ def test_a_geometric_type_that_is_not_known_is_told_of(patient: Path, kind: str)
     for item in items:
         item.ContourGeometricType = kind
     case = read_case(with_roi(patient, items))
-    told = [finding for finding in case.findings if finding.structure == "Couch"]
+    stated = [finding for finding in case.findings if finding.structure == "Couch"]
     if kind:
         assert "Couch" not in case.structures
-        assert [(f.id, f.severity) for f in told] == [("contours-left-out", "warning")]
-        assert f"2 × {kind}" in told[0].message
-    else:  # nothing told: closed, as all contours of old files are
+        assert [(f.id, f.severity) for f in stated] == [("contours-left-out", "warning")]
+        assert f"2 × {kind}" in stated[0].message
+    else:  # nothing stated: closed, as all contours of old files are
         assert case.structures["Couch"].array.any()
 
 
@@ -191,8 +191,8 @@ def test_identical_copies_count_once(patient: Path, pattern: str) -> None:
     assert found.plan_dose is not None and wanted.plan_dose is not None
     assert np.array_equal(found.plan_dose.array, wanted.plan_dose.array)
     assert set(found.structures) == set(wanted.structures)
-    told = [finding.message for finding in found.findings if finding.id == "files-copied"]
-    assert len(told) == 1 and told[0].startswith(f"{2 * len(files)} files are copies")
+    stated = [finding.message for finding in found.findings if finding.id == "files-copied"]
+    assert len(stated) == 1 and stated[0].startswith(f"{2 * len(files)} files are copies")
     assert read_case(patient / "rs.dcm").plan_dose is not None
 
 

@@ -21,7 +21,7 @@ from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom import is_dicom, read_images
 
 
-def told(case: Case, kind: str) -> list[Finding]:
+def stated(case: Case, kind: str) -> list[Finding]:
     return [finding for finding in case.findings if finding.id == kind]
 
 
@@ -61,7 +61,7 @@ def test_files_without_preamble_and_suffix_are_read(
     assert np.array_equal(found.ct.array, wanted.ct.array)
     assert found.plan_dose is not None and wanted.plan_dose is not None
     assert np.array_equal(found.plan_dose.array, wanted.plan_dose.array)
-    assert set(found.structures) == set(wanted.structures) and not told(found, "files-skipped")
+    assert set(found.structures) == set(wanted.structures) and not stated(found, "files-skipped")
 
 
 @pytest.mark.parametrize("pattern", ["slice*", "rs.dcm", "rd.dcm", "rp.dcm", "*"])
@@ -103,7 +103,7 @@ def test_a_skipped_file_is_named_with_the_reason(patient: Path, name: str) -> No
     content, reason = SKIPPED[name]
     (patient / "sub").mkdir()
     (patient / "sub" / name).write_bytes(content)
-    findings = told(read_case(patient), "files-skipped")
+    findings = stated(read_case(patient), "files-skipped")
     assert len(findings) == 1
     assert findings[0].severity == ("info" if name == "shot.png" else "warning")
     assert f"sub/{name}" in findings[0].message and re.search(reason, findings[0].message)
@@ -114,7 +114,7 @@ def test_notes_beside_the_files_are_not_worth_a_word(patient: Path) -> None:
     (patient / "LICENSE").write_text("MIT")
     (patient / "masks").mkdir()
     (patient / "masks" / "PTV.nii.gz").write_bytes(gzip.compress(b"an image, as it says"))
-    assert not told(read_case(patient), "files-skipped")
+    assert not stated(read_case(patient), "files-skipped")
 
 
 @pytest.mark.parametrize("missing", ["slice*", "r*.dcm"])
@@ -151,7 +151,7 @@ def test_linked_folders_are_followed_and_loops_end(patient: Path, tmp_path: Path
     (patient / "broken").symlink_to(tmp_path / "nothing")
     case = read_case(patient)
     assert case.grid.size[2] == 8 and case.plan_dose is not None
-    assert not told(case, "files-copied")
+    assert not stated(case, "files-copied")
     (tmp_path / "link").symlink_to(patient, target_is_directory=True)
     assert read_case(tmp_path / "link").plan_dose is not None
 
@@ -174,7 +174,7 @@ def test_a_scout_view_that_is_not_marked_is_left_out(patient: Path, name: str) -
     scout(patient, name, wanted.origin.ct_series_uid, size=48)
     case = read_case(patient)
     assert np.array_equal(case.ct.array, wanted.ct.array)
-    findings = told(case, "ct-scout-left-out")
+    findings = stated(case, "ct-scout-left-out")
     assert [finding.severity for finding in findings] == ["warning"]
     assert name in findings[0].message and "slice" not in findings[0].message.split(":")[0]
 

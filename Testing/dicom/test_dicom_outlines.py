@@ -25,14 +25,14 @@ def read_back(array: np.ndarray, grid: Grid = GRID) -> tuple[float, float, list[
     """Volume of a mask and of its contours as they are written, cc, and what the reader noticed."""
     loops = [np.round(points, 4) for _, points in outlines(Volume(array, grid))]
     back, findings = occupancy_of("X", loops, grid, Path("rs.dcm"))
-    told, written = (float(each.sum(dtype=float)) for each in (array, back.array))
+    stated, written = (float(each.sum(dtype=float)) for each in (array, back.array))
     voxel = grid.voxel_volume_cc
-    return told * voxel, written * voxel, [finding.id for finding in findings]
+    return stated * voxel, written * voxel, [finding.id for finding in findings]
 
 
 def kept(array: np.ndarray) -> bool:
-    told, written, _ = read_back(array)
-    return abs(written - told) <= max(0.01 * told, VOXEL_CC / 50)
+    stated, written, _ = read_back(array)
+    return abs(written - stated) <= max(0.01 * stated, VOXEL_CC / 50)
 
 
 def at(*places: tuple[int, int, int], value: float = 1.0) -> np.ndarray:
@@ -45,9 +45,9 @@ def at(*places: tuple[int, int, int], value: float = 1.0) -> np.ndarray:
 @pytest.mark.parametrize("value", [1.0, 0.5, 0.3, 0.05])
 @pytest.mark.parametrize("place", [(3, 10, 20), (0, 0, 0), (7, 29, 39), (3, 0, 20)])
 def test_a_single_voxel_keeps_its_volume(place: tuple[int, int, int], value: float) -> None:
-    told, written, findings = read_back(at(place, value=value))
-    assert told == pytest.approx(value * VOXEL_CC)
-    assert written == pytest.approx(told, rel=0.02) and not findings
+    stated, written, findings = read_back(at(place, value=value))
+    assert stated == pytest.approx(value * VOXEL_CC)
+    assert written == pytest.approx(stated, rel=0.02) and not findings
 
 
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
@@ -77,9 +77,9 @@ def test_a_ragged_mask_reads_back_without_crossing_itself(
 ) -> None:
     rng = np.random.default_rng(11)
     chosen = rng.choice(values[1:], GRID.shape) * (rng.random(GRID.shape) < share)
-    told, written, findings = read_back(chosen.astype(np.float32))
+    stated, written, findings = read_back(chosen.astype(np.float32))
     assert not findings
-    assert written == pytest.approx(told, rel=0.01)
+    assert written == pytest.approx(stated, rel=0.01)
 
 
 def test_pieces_far_apart_each_keep_their_own_volume() -> None:
@@ -122,9 +122,9 @@ def test_fine_masks_of_a_coarse_ct_keep_their_volume_or_say_which_does_not(
     assert "Broken has" in notes
     back = read_case(patient).structures
     for name, inside in masks.items():
-        told = np.count_nonzero(inside) * fine.voxel_volume_cc
+        stated = np.count_nonzero(inside) * fine.voxel_volume_cc
         written = float(back[name].array.sum()) * case.grid.voxel_volume_cc
-        close = abs(written - told) <= max(0.03 * told, case.grid.voxel_volume_cc / 2)
+        close = abs(written - stated) <= max(0.03 * stated, case.grid.voxel_volume_cc / 2)
         assert close == (name != "Broken"), name
 
 

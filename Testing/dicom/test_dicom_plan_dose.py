@@ -64,7 +64,7 @@ def part(planned: Dataset, kind: str, number: int) -> Dataset:
     return dataset
 
 
-def told(case: Case, kind: str) -> list[Finding]:
+def stated(case: Case, kind: str) -> list[Finding]:
     return [finding for finding in case.findings if finding.id == kind]
 
 
@@ -79,7 +79,7 @@ def test_a_dose_in_parts_is_whole_or_refused(patient: Path, kind: str, what: str
         save(patient / f"part{number}.dcm", part(planned, kind, number))
     whole = read_case(patient)
     assert whole.plan_dose is not None and whole.plan_dose.array == pytest.approx(30.0)
-    assert told(whole, "dose-summed") and not told(whole, "dose-parts-unknown")
+    assert stated(whole, "dose-summed") and not stated(whole, "dose-parts-unknown")
     (patient / "part1.dcm").rename(patient / "aside")
     with pytest.raises(CaseError, match=rf"doses of the {what} \[1\] are missing") as raised:
         read_case(patient / "part2.dcm")
@@ -96,7 +96,7 @@ def test_without_a_plan_nobody_knows_whether_parts_are_all(
         (patient / name).unlink()
     for number in range(1, count + 1):
         save(patient / f"part{number}.dcm", part(planned, kind, number))
-    findings = told(read_case(patient), "dose-parts-unknown")
+    findings = stated(read_case(patient), "dose-parts-unknown")
     assert [finding.severity for finding in findings] == ["warning"]
     assert f"{count} {kind.lower()} doses and no RTPLAN" in findings[0].message
 
@@ -121,7 +121,7 @@ def test_a_dose_of_two_plans_does_not_go_with_one_prescription(
         item(ReferencedSOPClassUID=RTPLAN, ReferencedSOPInstanceUID=boost.SOPInstanceUID)
     )
     save(patient / "rd.dcm", dataset)
-    findings = told(read_case(patient), "dose-of-several-plans")
+    findings = stated(read_case(patient), "dose-of-several-plans")
     assert [finding.severity for finding in findings] == ["warning"]
     assert "2 plans" in findings[0].message and "rp.dcm alone" in findings[0].message
 
@@ -135,7 +135,7 @@ def test_a_plan_that_is_one_of_two_says_so(patient: Path, relation: str, count: 
     other.RTPlanRelationship = relation
     planned.ReferencedRTPlanSequence = [other]
     save(patient / "rp.dcm", planned)
-    findings = told(read_case(patient), "dose-of-one-plan")
+    findings = stated(read_case(patient), "dose-of-one-plan")
     assert [finding.severity for finding in findings] == ["warning"] * count
 
 
@@ -147,11 +147,11 @@ def test_a_dose_that_does_not_say_of_what_it_is_is_told_of(
     dataset.DoseSummationType = summation
     save(patient / "rd.dcm", dataset)
     case = read_case(patient)
-    assert case.plan_dose is not None and told(case, "dose-summation-missing")
+    assert case.plan_dose is not None and stated(case, "dose-summation-missing")
 
 
 def test_effective_doses_and_plans_of_other_particles_are_called_so(patient: Path) -> None:
-    assert not told(read_case(patient), "plan-not-photons")
+    assert not stated(read_case(patient), "plan-not-photons")
     dataset = pydicom.dcmread(patient / "rd.dcm")
     dataset.DoseType = "EFFECTIVE"
     save(patient / "rd.dcm", dataset)
@@ -159,9 +159,9 @@ def test_effective_doses_and_plans_of_other_particles_are_called_so(patient: Pat
     planned.BeamSequence[0].RadiationType = "PROTON"
     save(patient / "rp.dcm", planned)
     case = read_case(patient)
-    assert [f.severity for f in told(case, "dose-effective")] == ["warning"]
-    assert "rp.dcm is a plan of protons" in told(case, "plan-not-photons")[0].message
+    assert [f.severity for f in stated(case, "dose-effective")] == ["warning"]
+    assert "rp.dcm is a plan of protons" in stated(case, "plan-not-photons")[0].message
     (patient / "rp.dcm").unlink()
     save(patient / "ion.dcm", base(ION_PLAN, "RTPLAN"))
     case = read_case(patient)
-    assert "ion.dcm is a plan of protons or ions" in told(case, "plan-not-photons")[0].message
+    assert "ion.dcm is a plan of protons or ions" in stated(case, "plan-not-photons")[0].message

@@ -98,7 +98,7 @@ def test_a_segment_beside_the_ct_is_left_out(segmented: tuple[Path, np.ndarray])
     far = edited(folder, "far.dcm", {0: "Couch", 1: "Table"}, shift=900.0)
     case = read_case(folder)
     assert set(case.structures) == {"PTV", "Blase – außen"}
-    told = {finding.structure for finding in case.findings if finding.id == "structure-left-out"}
-    assert told == {"Couch", "Table"}
+    stated = {finding.structure for finding in case.findings if finding.id == "structure-left-out"}
+    assert stated == {"Couch", "Table"}
     with pytest.raises(CaseError, match=r"far.dcm: Couch lies on .* does not overlap the CT"):
         read_case(far)

@@ -32,7 +32,7 @@ _FASTER = 10  # than a person, whose strokes and choices the panel waits for
 
 
 class LoopClock:
-    """An event loop that turns when it is told to."""
+    """An event loop that turns when it is reported to."""
 
     def __init__(self) -> None:
         self.timers: list[LoopTimer] = []

@@ -290,7 +290,7 @@ def test_a_launcher_is_killed_with_its_child(small_case: Case, launcher: Path) -
 
         def stop(share: float, stage: str) -> None:
             assert client.pid is not None
-            os.kill(client.pid, signal.SIGSTOP)  # deaf to the message: only force is left
+            os.kill(client.pid, signal.SIGSTOP)  # does not read the message: only force is left
             stopped.append(client.pid)
 
         with pytest.raises(PredictionCancelled):

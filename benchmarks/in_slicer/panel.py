@@ -98,7 +98,7 @@ def measure(size: tuple[int, int, int]) -> None:
         seconds = beat.until(lambda: panel.run is None)
         # Inputs were handed over before: the module's first step is to read the result.
         waiting = max(beat.gaps[: beat.before_steps], default=0.0)
-        told, grown = str(beat), _resident_mib() - before
+        stated, grown = str(beat), _resident_mib() - before
         shown = beat.until(lambda: not panel.is_showing_result)
         timings = panel.logic.shared.prediction(parameters.resultDose).seconds
         _say(
@@ -106,7 +106,7 @@ def measure(size: tuple[int, int, int]) -> None:
         )
         _say(f"  in the worker: {timings}; Slicer's memory grew by {grown:.0f} MiB")
         _say(f"  while the worker works: longest gap {1000 * waiting:.0f} ms")
-        _say(f"  with taking up the result: {told}")
+        _say(f"  with taking up the result: {stated}")
         _say(f"  showing: {beat}")
     started = time.perf_counter()
     parameters.goalTemplate = "prostate_78_39"

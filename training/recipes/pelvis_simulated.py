@@ -2,7 +2,7 @@
 
 The grid is a little finer than the plans' dose grid, for the fall of the dose at the PTV's edge,
 and so coarse that a crop holds a whole pelvis. Hardly any rotation: the nine fields keep their
-angles in the room when a patient turns.
+angles with respect to the treatment room when a patient turns.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each range stands beside what was published; "assumed" is said where no source was found.
 
-- Bladder: lognormal, median 190 cc. Mean 282 ± 145 cc (89 to 608) at the planning of men told to
+- Bladder: lognormal, median 190 cc. Mean 282 ± 145 cc (89 to 608) at the planning of men asked to
   fill it, DOI 10.1259/bjr/50048151; 112 ± 42 cc after voiding, and 184 to 757 cc by another
   protocol, Cramp, L. et al., J. Med. Radiat. Sci. 63 (2016) 179, DOI 10.1002/jmrs.162. The
   median lies between empty and full, as sites and protocols differ.

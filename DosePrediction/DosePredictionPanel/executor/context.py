@@ -108,7 +108,7 @@ class Context:
     Args:
         ports: what there is to work with.
         dispatch: where answers go.
-        watch: tells of the scene's events.
+        watch: speaks of the scene's events.
         timers: by name; also those that keep a call for the next turn.
         reader, shower: work in steps.
         prepared: the inputs read last.
@@ -169,7 +169,7 @@ class SceneExecutor:
             ACTIONS[type(effect)](self.context, effect)
         except (OSError, ValueError) as error:  # the library's: cause and remedy in the message
             self.context.dispatch(EffectFailed(str(error), traceback.format_exc()))
-        except Exception as error:  # told to the person with details to copy, never lost
+        except Exception as error:  # shown to the person with details to copy, never lost
             text = _("The panel could not go on: {error}. Copy the details for a report.")
             message = text.format(error=error or type(error).__name__)
             self.context.dispatch(EffectFailed(message, traceback.format_exc()))

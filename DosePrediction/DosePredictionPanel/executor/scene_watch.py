@@ -79,10 +79,10 @@ class SceneWatch(VTKObservationMixin):
                 self.addObserver(self._segmentation, event, self._segments_edited)
 
     def _telling(self, kind: type[Event]) -> Callable[[Any, Any], None]:
-        def tell(_caller: Any, _event: Any) -> None:
+        def state(_caller: Any, _event: Any) -> None:
             self._dispatch(kind())
 
-        return tell
+        return state
 
     def _segments_edited(self, _caller: Any, _event: Any) -> None:
         self._dispatch(SegmentsEdited())

@@ -202,7 +202,7 @@ class NodesListed(Event):
 
 @dataclass(frozen=True)
 class NodeAdded(Event):
-    """A volume or a segmentation came; what it is will be told by `NodesListed`."""
+    """A volume or a segmentation came; what it is will be said by `NodesListed`."""
 
 
 @dataclass(frozen=True)
@@ -381,7 +381,7 @@ class RunFailed(Event):
     Args:
         message: cause and remedy.
         details: to copy.
-        cancelled: whether it was told to stop.
+        cancelled: whether it was asked to stop.
     """
 
     token: int

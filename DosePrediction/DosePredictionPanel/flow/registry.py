@@ -41,6 +41,6 @@ def chain(state: PanelState, *steps: Callable[[PanelState], Outcome]) -> Outcome
 
 
 def next_token(state: PanelState) -> tuple[PanelState, int]:
-    """A token by which late answers are told from awaited ones."""
+    """A token by which late answers are distinguished from awaited ones."""
     token = state.serial + 1
     return replace(state, serial=token), token

@@ -57,7 +57,7 @@ _HIGHEST = 150.0  # limit of the range's widget, Gy or %
 
 
 def acted(state: PanelState) -> PanelState:
-    """The person does something: what there was to tell has been read."""
+    """The person does something: what there was to state has been read."""
     return replace(state, error=None, message=None)
 
 

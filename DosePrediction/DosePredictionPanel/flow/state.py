@@ -176,7 +176,7 @@ class TemplateFacts:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to tell: `info`, `warning` or `error`, with details to copy."""
+    """Something to state: `info`, `warning` or `error`, with details to copy."""
 
     text: str
     kind: str = "info"
@@ -350,7 +350,7 @@ class PanelState:
         showing: while it is being shown step by step.
         cases: CT's id → what was chosen for it.
         error: stays until the next action of the person.
-        message: the last thing to tell that is no error.
+        message: the last thing to state that is no error.
         export: what is being written in the worker, in words.
         tab: the table in front.
         serial: number of the last token.

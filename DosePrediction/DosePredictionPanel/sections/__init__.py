@@ -2,7 +2,7 @@
 
 A section named `Checks` has its widgets in `Resources/UI/Checks.ui` and the class `ChecksSection`
 in `sections/checks.py`, made with (`ui`, `dispatch`), which draws a state with `draw(state)` and
-tells with events what the person does.
+reports with events what the person does.
 """
 
 from __future__ import annotations

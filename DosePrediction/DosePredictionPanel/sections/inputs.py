@@ -48,7 +48,7 @@ class InputsSection:
         ui.prescriptionSpinBox.enabled = view.is_scalable
         if view.doses:
             ui.modelSelector.toolTip = view.card_details
-            # Without the fractions, which the card tells: a narrow panel cuts the beginning off.
+            # Without the fractions, which the card states: a narrow panel cuts the beginning off.
             own = _("{doses} (the model's)").format(doses=view.doses)
             ui.prescriptionSpinBox.specialValueText = own
             ui.prescriptionSpinBox.toolTip = view.prescription_tip

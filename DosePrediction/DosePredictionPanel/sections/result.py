@@ -96,10 +96,10 @@ class ResultSection:
             widget.toolTip = view.why_not or self._tips[name]
 
     def _telling(self, event: Event) -> Callable[[], None]:
-        def tell() -> None:
+        def state() -> None:
             self._dispatch(event)
 
-        return tell
+        return state
 
     def _copy(self) -> None:
         tables = self._shown.tables if self._shown is not None else {}

@@ -21,7 +21,7 @@ __all__ = ["StripChannel", "channels"]
 
 @dataclass(frozen=True)
 class StripChannel(Channel):
-    """0 or 1. Strips keep their angles in the room, so that a patient who turns gets new ones."""
+    """0 or 1. Angles are those of the treatment room: a patient who turns gets new strips."""
 
     angle: int = 0
 

@@ -47,7 +47,7 @@ class CtSeries:
 
     Args:
         slices: the instance behind each slice of the volume; None where one was interpolated.
-        patient_position: HFS, FFP …; empty when not told.
+        patient_position: HFS, FFP …; empty when not stated.
     """
 
     volume: Volume

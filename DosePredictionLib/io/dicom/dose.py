@@ -70,7 +70,7 @@ def read_rtdose(file: DicomFile) -> DicomDose:
     units = item.text("DoseUnits", "").upper()
     if units != "GY":
         raise CaseError(
-            f"{path} holds a dose in units of {units or '(nothing told)'}: only Gy can be used. "
+            f"{path} holds a dose in units of {units or '(not stated)'}: only Gy can be used. "
             "Export the absolute dose."
         )
     kind = item.text("DoseType", "PHYSICAL").upper()
@@ -221,7 +221,7 @@ def summed_doses(
 
     Args:
         doses: of one plan; one whole dose, or the doses of its beams, fraction groups or setups.
-        plan: tells which parts there must be; without it nobody knows, and a finding says so.
+        plan: states which parts there must be; without it nobody knows, and a finding says so.
 
     Raises:
         CaseError: several whole doses, parts that appear twice or are missing, or a summation
@@ -274,7 +274,7 @@ def _require_complete(doses: Sequence[DicomDose], plan: Plan | None) -> list[Fin
     """Refuse parts that are not one whole.
 
     Returns:
-        A warning where no plan tells which parts there are.
+        A warning where no plan states which parts there are.
     """
     folder = doses[0].file.path.parent
     kinds = {dose.summation for dose in doses}

@@ -231,8 +231,8 @@ class DicomFile:
     def label(self) -> str:
         """How a choice between files is put to a person."""
         names = ("StructureSetLabel", "RTPlanLabel", "SeriesDescription", "DoseSummationType")
-        told = [text for name in names if (text := self.item.text(name, ""))]
-        return f"{self.path.name} ({', '.join(told)})" if told else self.path.name
+        stated = [text for name in names if (text := self.item.text(name, ""))]
+        return f"{self.path.name} ({', '.join(stated)})" if stated else self.path.name
 
 
 def what_else(path: Path) -> str:

@@ -35,7 +35,7 @@ class Beam:
         leaves_mm: `(control point, bank, leaf pair)`; no pairs without a multileaf collimator.
         leaf_borders_mm: `(leaf pair + 1,)` across the leaves.
         leaves_along: X or Y, the direction in which leaves move; empty without them.
-        isocenter_mm: LPS; None when not told.
+        isocenter_mm: LPS; None when not stated.
     """
 
     number: int
@@ -62,7 +62,7 @@ class FractionGroup:
     """Fractions that are given alike.
 
     Args:
-        number: None when not told.
+        number: None when not stated.
         setups: numbers of the brachytherapy application setups in it.
     """
 

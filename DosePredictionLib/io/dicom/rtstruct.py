@@ -103,10 +103,10 @@ def _volume_findings(
     """Whether contours say what a mask does, by the way that they are read here."""
     back, _ = occupancy_of(name, loops, mask.grid, path)
     voxel_cc = mask.grid.voxel_volume_cc
-    told, written = (float(each.array.sum(dtype=np.float64)) * voxel_cc for each in (mask, back))
-    if abs(written - told) <= max(_VOLUME_KEPT * told, voxel_cc / 2):
+    stated, written = (float(each.array.sum(dtype=np.float64)) * voxel_cc for each in (mask, back))
+    if abs(written - stated) <= max(_VOLUME_KEPT * stated, voxel_cc / 2):
         return []
-    message = f"{name} has {told:.3f} cc as a mask and {written:.3f} cc as contours read back."
+    message = f"{name} has {stated:.3f} cc as a mask and {written:.3f} cc as contours read back."
     remedy = "Contours lie on the CT's slices: take a finer CT, or keep the mask."
     return [Finding("structure-volume-changed", "warning", message, remedy, name)]
 

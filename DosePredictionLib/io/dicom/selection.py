@@ -1,6 +1,6 @@
 """Which files of a folder belong together: one CT, its structures, the plan and its doses.
 
-Files are told apart by what they are, not by their names, and matched by what they refer to. A
+Files are distinguished by what they are, not by their names, and matched by what they refer to. A
 choice that only a person can make is refused with the files to choose from: naming one of them as
 the case settles it, since the rest follows from its references.
 """
@@ -167,12 +167,12 @@ def _opened(path: Path) -> tuple[list[DicomFile], list[Finding], str]:
             skipped[str(file.relative_to(folder))] = reason
     opened, copies = _without_copies(opened, path)
     findings = copies
-    told = ""
+    stated = ""
     if skipped:
-        told = " Skipped: " + _listed([f"{name} {reason}" for name, reason in skipped.items()])
+        stated = " Skipped: " + _listed([f"{name} {reason}" for name, reason in skipped.items()])
         odd = any(reason != NOT_DICOM for reason in skipped.values())
-        findings.append(Finding("files-skipped", "warning" if odd else "info", told.strip()))
-    return opened, findings, told
+        findings.append(Finding("files-skipped", "warning" if odd else "info", stated.strip()))
+    return opened, findings, stated
 
 
 def _without_copies(opened: list[DicomFile], named: Path) -> tuple[list[DicomFile], list[Finding]]:

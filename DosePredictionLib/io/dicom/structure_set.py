@@ -25,7 +25,7 @@ class Roi:
 
     Args:
         name: unique within its set.
-        kind: what the system takes it for (PTV, ORGAN, EXTERNAL …); empty when not told.
+        kind: what the system takes it for (PTV, ORGAN, EXTERNAL …); empty when not stated.
         loops: closed contours `(n, 3)`, LPS mm.
         is_region: false for points and lines, which no mask can come from.
         fault: why its contours cannot be read; empty when they can.
@@ -124,7 +124,7 @@ def _unique_name(name: str, number: int, rois: list[Roi], findings: list[Finding
 def _loops(
     name: str, contours: list[Item], findings: list[Finding]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Closed contours with an area; the others are told of."""
+    """Closed contours with an area; the others are findings."""
     loops = []
     skipped: dict[str, int] = {}
     for contour in contours:
