@@ -12,7 +12,7 @@ from ...findings import Finding
 from ...origin import DicomOrigin, Reference
 from ...structures.names import read_target
 from ...volume import Grid, Volume
-from ..doses import dose_gaps
+from ..dose_grids import dose_gaps
 from .contours import occupancy_of
 from .ct import CtSeries, read_ct
 from .dose import summed_doses

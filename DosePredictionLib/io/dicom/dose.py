@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import CaseError, GeometryError
 from ...findings import Finding
 from ...volume import Grid, Volume
-from ..doses import dose_on_grid
+from ..dose_grids import dose_on_grid
 from .files import RTDOSE, DicomFile, Item, open_dicom, quiet_parser
 from .pixels import stored_pixels
 from .plan import Plan
