@@ -71,7 +71,25 @@ def _parser() -> argparse.ArgumentParser:
             "prepare-clinical", help="turn DICOM patients into case folders without their names"
         )
     )
-    train = commands.add_parser("train", help="train a recipe on a cache or a folder of cases")
+    _add_train(commands.add_parser("train", help="train a recipe on a cache or a folder of cases"))
+    _add_evaluate(commands.add_parser("evaluate", help="score a model or a run on a cohort"))
+    export = commands.add_parser("export", help="turn a run into a model folder")
+    export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
+    export.add_argument("--name", required=True)
+    export.add_argument("--title", required=True)
+    export.add_argument("--output", type=Path, required=True, help="folder of model folders")
+    export.add_argument("--checkpoint", default="last.pt")
+    export.add_argument("--default", action="store_true", help="the protocol's default model")
+    export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
+    add_simulate(commands.add_parser("simulate", help="make simulated pelvis patients with plans"))
+    card = commands.add_parser("card", help="write a cohort's figures into a model's card")
+    card.add_argument("--model", type=Path, required=True)
+    card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
+    card.add_argument("--cases", required=True, help="what the cohort is, in words")
+    return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
     _add_recipe(train)
     train.add_argument(
         "--training", type=Path, required=True, help="cache, compact file or folder of cases"
@@ -97,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         help="less memory for more time: compute activations again in the backward pass",
     )
     train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
-    evaluate = commands.add_parser("evaluate", help="score a model or a run on a cohort")
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     subject = evaluate.add_mutually_exclusive_group(required=True)
     subject.add_argument("--model", type=Path, help="model folder")
     subject.add_argument("--run", type=Path, help="run folder, whose averaged weights are scored")
@@ -110,20 +130,6 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, metavar="FILE", help="write the JSON object")
     evaluate.add_argument("--device", default="cpu")
     evaluate.add_argument("--precision", default="fp32", help="of a model: fp32, bf16 or fp16")
-    export = commands.add_parser("export", help="turn a run into a model folder")
-    export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
-    export.add_argument("--name", required=True)
-    export.add_argument("--title", required=True)
-    export.add_argument("--output", type=Path, required=True, help="folder of model folders")
-    export.add_argument("--checkpoint", default="last.pt")
-    export.add_argument("--default", action="store_true", help="the protocol's default model")
-    export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
-    add_simulate(commands.add_parser("simulate", help="make simulated pelvis patients with plans"))
-    card = commands.add_parser("card", help="write a cohort's figures into a model's card")
-    card.add_argument("--model", type=Path, required=True)
-    card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
-    card.add_argument("--cases", required=True, help="what the cohort is, in words")
-    return parser
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

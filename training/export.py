@@ -35,7 +35,7 @@ from DosePredictionLib.schema import (
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .checkpoints import load_checkpoint
-from .config import model_prescription_gy, stored_config
+from .config import TrainingConfig, model_prescription_gy, stored_config
 from .loop import network_arguments
 
 __all__ = [
@@ -104,20 +104,6 @@ def export_run(
     if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
         raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
     protocol = StructureProtocol.load(config.protocol)
-    learned_gy = model_prescription_gy(config, protocol)
-    stated_gy = described.prescription_gy or learned_gy
-    if learned_gy and stated_gy != learned_gy:
-        raise ModelError(
-            f"data.json states the prescription {stated_gy}, but the run learned doses of "
-            f"{dict(learned_gy)} (prescription_gy of its recipe): state the same."
-        )
-    expectations = ModelExpectations(
-        spacing_mm_min=config.encoding.grid.spacing_mm_min,
-        spacing_mm_max=config.encoding.grid.spacing_mm_max,
-        prescription_gy=stated_gy,
-        fractions=described.fractions,
-        technique=described.technique,
-    )
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -125,7 +111,7 @@ def export_run(
         protocol=protocol.id,
         architecture=Architecture(config.network.architecture, network_arguments(config, protocol)),
         encoding=config.encoding,
-        expectations=expectations,
+        expectations=_expectations(config, protocol, described),
         weights_sha256="",
         training={
             **described.training,
@@ -141,6 +127,24 @@ def export_run(
         task=config.task,
     )
     return DoseModel.create(root / name, manifest, half_precision(state["average"]))
+
+
+def _expectations(
+    config: TrainingConfig, protocol: StructureProtocol, described: Described
+) -> ModelExpectations:
+    """The cases that the model is made for.
+
+    Where doses were scaled to one prescription in training, the model stands for that one, whatever
+    the cohort's own was.
+    """
+    grid = config.encoding.grid
+    return ModelExpectations(
+        spacing_mm_min=grid.spacing_mm_min,
+        spacing_mm_max=grid.spacing_mm_max,
+        prescription_gy=model_prescription_gy(config, protocol) or described.prescription_gy or {},
+        fractions=described.fractions,
+        technique=described.technique,
+    )
 
 
 def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
