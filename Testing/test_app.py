@@ -32,7 +32,7 @@ from DosePredictionLib.case import DOSE_MASK, Case
 from DosePredictionLib.errors import CaseError, MappingError
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.prediction import Prediction
+from DosePredictionLib.prediction import Output, Prediction
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.mapping import map_structures
 
@@ -48,10 +48,11 @@ def prediction_of(case: Case, model: DoseModel) -> Prediction:
     """The plan, 4 % hotter."""
     assert case.plan_dose is not None and case.prescription is not None
     mapping = map_structures(list(case.structures), model.protocol)
+    dose = case.plan_dose.with_array(case.plan_dose.array * np.float32(1.04))
     return Prediction(
         case=case,
         model=model,
-        dose=case.plan_dose.with_array(case.plan_dose.array * np.float32(1.04)),
+        outputs=(Output("dose", dose, "dose", "Gy"),),
         mapping=mapping,
         prescription=case.prescription,
         external=case.structures["Body"],
@@ -227,7 +228,7 @@ def test_without_a_protocol_there_are_gamma_and_a_report(tmp_path: Path, small: 
     [
         {"PTV": "PTV", "Bladder": "Heart", "Rectum": "Lung_L", "Marrow": "Breast_L"},
         {"PTV": "PTV_5000", "Bladder": "Lungs", "Rectum": "Esophagus", "Marrow": "Heart"},
-        {"PTV": "PTV", "Bladder": "Bladder.seg", "Rectum": "Rectum.seg"},
+        {"PTV": "PTV", "Bladder": "Segment one", "Rectum": "Segment two"},
     ],
     ids=["breast", "lung", "names that say nothing"],
 )
@@ -284,7 +285,8 @@ def test_a_dose_mask_in_a_folder_is_the_region_of_the_score(tmp_path: Path, smal
     assert record["dose_score_region"] == DOSE_MASK and DOSE_MASK not in record["structures"]
     assert record["dose_score_gy"] == pytest.approx(2.0, rel=1e-5)  # all voxels over half of them
     with pytest.raises(CaseError, match="two dose masks"):
-        replace(small, dose_mask=small.ct, structures={**small.structures, DOSE_MASK: small.ct})
+        mask = small.structures["Body"]
+        replace(small, dose_mask=mask, structures={**small.structures, DOSE_MASK: mask})
 
 
 # ---------------------------------------------------------------- strips, goals

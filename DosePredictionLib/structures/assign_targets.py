@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from .assignment import Assignment, listed, map_option
+from .assignment import AMBIGUOUS, Assignment, listed, map_option
 from .names import (
     TargetName,
     has_dose,
@@ -204,7 +204,7 @@ def _refuse_equal_pairings(work: Assignment, one: _Pairing, other: _Pairing) -> 
     names = sorted({target.name, others[0][1].name}) if others else [target.name]
     levels = sorted({f"{c.level_gy:g} Gy" for c in (channel, *(c for c, _ in others))})
     message = f"{listed(names)}: two assignments are equally near ({', '.join(levels)})."
-    work.refuse(channel, "mapping-ambiguous", message, f"Choose one: {' or '.join(options)}.")
+    work.refuse(channel, AMBIGUOUS, message, f"Choose one: {' or '.join(options)}.")
 
 
 def _assign_unnumbered(work: Assignment, targets: list[TargetName]) -> None:

@@ -12,9 +12,13 @@ from ..errors import MappingError
 from ..findings import Finding
 from .protocol import Channel, StructureProtocol
 
+AMBIGUOUS = "mapping-ambiguous"
+"""Id of the finding that two structures fit one channel equally."""
+
 _NAMES_IN_A_MESSAGE = 30
 
 __all__ = [
+    "AMBIGUOUS",
     "Assignment",
     "ChannelMatch",
     "StructureMapping",
@@ -122,7 +126,7 @@ class Assignment:
         """Two or more structures fit one channel equally."""
         options = " or ".join(map_option(channel.name, name) for name in names)
         message = f"{listed(names)} fit the channel {channel.name} equally ({why})."
-        self.refuse(channel, "mapping-ambiguous", message, f"Choose one: {options}.")
+        self.refuse(channel, AMBIGUOUS, message, f"Choose one: {options}.")
 
 
 def map_option(channel: str, name: str) -> str:

@@ -227,7 +227,7 @@ def bind(
     names, empty = list(case.structures), empty_structures(case)
     if protocol is None:
         try:
-            protocol = fitting_protocol(names, mapping, empty, required)
+            protocol = fitting_protocol(names, mapping, empty)
         except NoProtocolError as exception:
             message = f"Every structure stands for itself. {exception}"
             findings = (

@@ -13,12 +13,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 
 from ..errors import MappingError, NoProtocolError
 from ..findings import worst_first
 from .assign_organs import assign_by_hand, assign_by_name, leave_empty
 from .assign_targets import assign_targets
-from .assignment import Assignment, ChannelMatch, StructureMapping, listed, unknown_channel
+from .assignment import (
+    AMBIGUOUS,
+    Assignment,
+    ChannelMatch,
+    StructureMapping,
+    listed,
+    unknown_channel,
+)
 from .names import (
     best_fits,
     fit_name,
@@ -106,12 +114,19 @@ def fitting_protocol(
 ) -> StructureProtocol:
     """The protocol of which the case has most organs: targets alone determine no body site.
 
+    A protocol comes into question where two of the organs are there that it alone has, where the
+    case has nothing but its structures, or where a person maps channels: a target and a spinal cord
+    among other organs do not distinguish one body site from another. The one that fits best is
+    refused with the reason where it lacks a required structure or two fit one channel; no other
+    body site takes its place.
+
     Args:
         names, chosen, empty, required: as for `map_structures`.
 
     Raises:
-        NoProtocolError: no organ determines the body site, or as many of two protocols are there.
-        MappingError: the protocol that fits lacks a required structure, or two fit one channel.
+        NoProtocolError: no organ determines the body site, or those of two protocols equally, or
+            the protocol that fits lacks a required structure.
+        MappingError: two structures fit one channel, or the choice by hand does not suffice.
     """
     found: list[tuple[tuple[int, int], StructureProtocol, StructureMapping]] = []
     reasons: list[str] = []
@@ -121,16 +136,20 @@ def fitting_protocol(
         except MappingError as exception:  # a channel chosen by hand that it does not have
             reasons.append(f"{protocol.id}: {exception}")
             continue
-        organs = sum(channel.name in mapping.assigned for channel in protocol.organs)
-        # Of as many organs (a spinal cord is in every body), the channels' own names decide.
+        filled = {*mapping.assigned, *_tied(mapping)}
+        organs = filled & {channel.name for channel in protocol.organs}
+        only_its_own = set(names) - {*mapping.assigned.values(), *empty} == set()
+        if not chosen and not (organs and only_its_own) and len(organs & _own_organs(protocol)) < 2:
+            own = listed(sorted(_own_organs(protocol)))
+            reasons.append(f"{protocol.id}: fewer than two of its organs are there ({own}).")
+            continue
+        # Of as many organs, the channels' own names decide.
         exact = sum(channel == name for channel, name in mapping.assigned.items())
-        found.append(((organs, exact), protocol, mapping))
-        reasons.append(f"{protocol.id}: {_problems(mapping) or f'{organs} organs'}")
-    if not found:
-        raise MappingError(f"No protocol fits the structures. {' '.join(reasons)}")
-    most = max(fit for fit, _, _ in found)
+        found.append(((len(organs), exact), protocol, mapping))
+        reasons.append(f"{protocol.id}: {_problems(mapping) or f'{len(organs)} organs.'}")
+    most = max((fit for fit, _, _ in found), default=None)
     best = [entry for entry in found if entry[0] == most]
-    if len(best) > 1 or (most[0] == 0 and not chosen):
+    if len(best) != 1:
         raise NoProtocolError(
             "No protocol fits the structures, for they do not determine the body site. Name a "
             f"model or a protocol, or map structures by hand. {' '.join(reasons)}"
@@ -138,8 +157,26 @@ def fitting_protocol(
     _, protocol, mapping = best[0]
     problems = _problems(mapping)
     if problems:
-        raise MappingError(f"{protocol.title}: {problems}")
+        is_open = bool(chosen) or bool(_tied(mapping))  # a person can settle it
+        raise (MappingError if is_open else NoProtocolError)(f"{protocol.title}: {problems}")
     return protocol
+
+
+@cache
+def _own_organs(protocol: StructureProtocol) -> frozenset[str]:
+    """Organs that no other shipped protocol has."""
+    others = {
+        channel.tg263
+        for other in map(StructureProtocol.load, StructureProtocol.available())
+        if other.id != protocol.id
+        for channel in other.organs
+    }
+    return frozenset(organ.name for organ in protocol.organs if organ.tg263 not in others)
+
+
+def _tied(mapping: StructureMapping) -> set[str]:
+    """Channels that two structures fit equally."""
+    return {f.structure for f in mapping.findings if f.id == AMBIGUOUS and f.structure}
 
 
 def _problems(mapping: StructureMapping) -> str:
