@@ -25,10 +25,12 @@ class RunSettings:
     mapping: Mapping[str, str | None] = field(default_factory=dict)
 
     def differences(self, other: RunSettings) -> list[str]:
-        """Names of what the two do not share, for people."""
-        channels = [
-            _("channel {name}").format(name=name) for name in _unlike(self.mapping, other.mapping)
-        ]
+        """Names of what the two do not share, for people.
+
+        Without a mapping in one of them its segmentation is another one, which says it all.
+        """
+        unlike = _unlike(self.mapping, other.mapping) if self.mapping and other.mapping else []
+        channels = [_("channel {name}").format(name=name) for name in unlike]
         return [*_unlike(self.values, other.values), *channels]
 
     def uses(self, structure: str) -> bool:

@@ -192,7 +192,9 @@ def result_view(state: PanelState) -> ResultView:
         return ResultView(templates=templates, goals=goals)
     summary, why_not = result.summary, ""
     if not result.has_numbers:
-        text = _("{name} came with the scene. Predict again for tables and reports.")
+        text = _(
+            "{name} came with the scene, or from a script. Predict again for tables and reports."
+        )
         summary = why_not = text.format(name=result.name)
     return ResultView(
         run=result.run,

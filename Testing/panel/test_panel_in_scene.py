@@ -16,14 +16,18 @@ import pytest
 from support import ROOT, pelvis_case
 
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.worker.messages import PredictOptions
 
 slicer = pytest.importorskip("slicer")
 
+from DosePredictionPanel.blocking import predict_blocking  # noqa: E402
 from DosePredictionPanel.executor.context import ACTIONS  # noqa: E402
 from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
 from DosePredictionPanel.flow import effects as do  # noqa: E402
 from DosePredictionPanel.flow import events as on  # noqa: E402
+from DosePredictionPanel.prediction_run import RunInputs  # noqa: E402
 from DosePredictionPanel.services import Services  # noqa: E402
+from DosePredictionPanel.starting import ready_inputs, start_run  # noqa: E402
 from DosePredictionPanel.views import result_view, run_view, structures_view  # noqa: E402
 from scene.conftest import scene  # noqa: E402, F401 - a fixture
 from scene.nodes import nodes_of, volume_node  # noqa: E402
@@ -419,6 +423,40 @@ def test_structures_are_matched_by_name_and_by_hand(
     assert dict(bench.parameters.choices.corrections) == {"Bladder": ""}
     slicer.mrmlScene.RemoveNode(patient_a[1])
     assert structures_view(bench.state).rows == ()
+
+
+def run_inputs(nodes: tuple[Any, Any, Any], **more: Any) -> RunInputs:
+    options = PredictOptions(device="cpu")
+    return RunInputs(*nodes, model="random-pelvis", options=options, **more)
+
+
+def test_without_a_panel_a_script_waits_for_the_dose(bench: Bench, services: Services) -> None:
+    nodes = patient("A")
+    result = predict_blocking(ready_inputs(run_inputs(nodes), services), services, 60.0)
+    assert services.result(result.dose) is result
+    assert bench.state.result is None  # it is the script's
+    services.remove(result.dose)
+    assert not [name for name in node_names() if "predicted" in name]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_without_a_panel_a_deleted_input_is_a_sentence_too(
+    bench: Bench, services: Services, which: int
+) -> None:
+    nodes, errors = patient("A"), []
+    run = start_run(
+        run_inputs(nodes),
+        services,
+        on_finished=lambda result: errors.append("finished"),
+        on_progress=lambda share, stage: None,
+        on_error=lambda error, details: errors.append(str(error)),
+    )
+    bench.turn()
+    name = nodes[which].GetName()
+    slicer.mrmlScene.RemoveNode(nodes[which])
+    assert not run.is_running
+    assert len(errors) == 1
+    assert errors[0].startswith(f"{name} was removed from the scene")
 
 
 def test_only_nodes_that_a_selector_may_offer_are_watched(bench: Bench) -> None:

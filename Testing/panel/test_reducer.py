@@ -343,6 +343,11 @@ def test_an_update_compares_with_the_result_before(predicted: Driver) -> None:
     assert predicted.notices == []
 
 
+def test_a_segmentation_that_has_gone_is_named_without_its_channels(predicted: Driver) -> None:
+    predicted.remove("segA")
+    assert predicted.notices == ["Out of date, changed since this prediction: the segmentation."]
+
+
 @pytest.mark.parametrize(("names", "before"), [(("CT",), "doseA"), (("CT", "place of CT"), "")])
 def test_a_ct_that_was_moved_is_no_ct_to_compare_on(
     predicted: Driver, names: tuple[str, ...], before: str

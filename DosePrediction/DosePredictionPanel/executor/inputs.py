@@ -28,6 +28,7 @@ from ..flow.events import (
     SegmentsSeen,
 )
 from ..flow.state import Matching, Prepared
+from ..i18n import _
 from ..prepared import PreparedInputs, prepare_steps
 from ..steps import StepRunner
 from .context import Context, carries_out, node_of
@@ -120,6 +121,9 @@ def _read(context: Context, effect: ReadInputs) -> None:
         context.reader = None
         context.dispatch(ReadFailed(effect.token, str(error)))
 
+    if nodes[0] is None or nodes[1] is None:
+        failed(ValueError(_("The CT or the segmentation has gone. Choose another one.")))
+        return
     try:
         prepared = services.prepared(*nodes)
         if prepared is not None:

@@ -409,10 +409,6 @@ class PanelState:
         """The newest result of a CT."""
         return next((each for each in reversed(self.results) if ct and each.ct == ct), None)
 
-    def name_of(self, node: str) -> str:
-        """A node's name for a sentence."""
-        return next((each.name for each in self.nodes if each.id == node), node)
-
     def with_choices(self, **changes: object) -> PanelState:
         """Other choices; there must be some."""
         assert self.choices is not None
