@@ -23,6 +23,7 @@ from .processes import is_alive
 
 __all__ = [
     "PARTIAL",
+    "check_file_name",
     "file_set",
     "require_file_place",
     "sweep",
@@ -33,6 +34,8 @@ __all__ = [
 
 PARTIAL = ".partial-"
 """How the names of folders aside begin; whoever lists a folder passes over them."""
+
+_MOST_BYTES = 200  # file systems take 255; names aside and suffixes come on top
 
 
 @contextmanager
@@ -122,6 +125,35 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def check_file_name(
+    name: str, what: str, error: type[DosePredictionError] = DosePredictionError
+) -> str:
+    """The name, if a file or folder may be called so and lies where it is put.
+
+    Args:
+        what: what is named so, as the message begins: "the case", "a model".
+        error: what is raised.
+
+    Raises:
+        DosePredictionError: it is empty, `.` or `..`, holds a separator or a control character,
+            is no valid Unicode, or is longer than 200 bytes.
+    """
+    if name in ("", ".", ".."):
+        fault = "it names no file of its own"
+    elif "/" in name or "\\" in name:
+        fault = "it holds a separator of folders"
+    elif any(ord(character) < 32 or ord(character) == 127 for character in name):
+        fault = "it holds a control character"
+    elif any(0xD800 <= ord(character) < 0xE000 for character in name):
+        fault = "it is no valid Unicode"
+    elif len(name.encode()) > _MOST_BYTES:
+        fault = f"it is longer than {_MOST_BYTES} bytes"
+    else:
+        return name
+    shown = ascii(name if len(name) <= 80 else f"{name[:80]}…")
+    raise error(f"{shown} cannot name {what}: {fault}. Use letters, digits, '-' and '_'.")
 
 
 def require_file_place(path: Path) -> None:

@@ -87,7 +87,7 @@ else:
     from pathlib import Path
 
     def is_alive(pid: int) -> bool:
-        """Whether the process exists and is no zombie, which nobody may come to bury."""
+        """Whether the process exists and is no zombie, whose parent may never wait for it."""
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -120,21 +121,21 @@ def test_a_sound_case_has_no_findings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ct", "told"),
+    ("ct", "stated"),
     [
         (np.where(ellipse(), 130, 3).astype(np.int16), "8-bit"),
         (np.where(ellipse(), 1044, 24).astype(np.int16), "shifted"),
-        (np.full(GRID.shape, -1000, np.int16), "told apart"),
-        (np.where(ellipse(), 0.6, 0.0).astype(np.float32), "told apart"),
+        (np.full(GRID.shape, -1000, np.int16), "distinguished"),
+        (np.where(ellipse(), 0.6, 0.0).astype(np.float32), "distinguished"),
         (np.where(ellipse(), -500, -1000).astype(np.int16), "no tissue"),
     ],
     ids=["picture", "shifted", "constant", "scaled", "no tissue"],
 )
-def test_a_ct_that_is_not_hu_blocks(ct: NDArray, told: str) -> None:
+def test_a_ct_that_is_not_hu_blocks(ct: NDArray, stated: str) -> None:
     findings = check(case_of(ct))
     assert set(findings) == {"ct-not-hu"}
     assert findings["ct-not-hu"].severity == "blocking"
-    assert told in findings["ct-not-hu"].message
+    assert stated in findings["ct-not-hu"].message
 
 
 def test_padding_below_air_is_worth_knowing_and_no_more() -> None:
@@ -421,15 +422,44 @@ def test_a_full_size_ct_is_checked_in_two_seconds() -> None:
     assert [f.id for f in findings if f.severity != "info"] == ["spacing-out-of-range"]
 
 
+def test_a_whole_femur_in_a_head_is_told_with_its_size() -> None:
+    masks = structures()
+    assert "femur-not-head" not in check(case_of(masks=masks))
+    masks["FemurHead_L"] = np.zeros(GRID.shape, bool)
+    masks["FemurHead_L"][:, 20:34, 60:74] = True
+    finding = check(case_of(masks=masks))["femur-not-head"]
+    assert finding.structure == "FemurHead_L" and re.search(
+        r"\d+ cc and is \d+ mm", finding.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "blocks"),
+    [
+        (["PTV", "urinary_bladder", "colon", "femur_left", "femur_right"], True),
+        (["PTV70", "Bladder", "Rectum"], True),
+        (["PTV", "Bladder", "SpinalCord"], False),  # an organ of the model is there
+        (["PTV70", "Bladder"], False),  # one organ states little
+        (["PTV70", "Liver", "Heart"], False),
+    ],
+)
+def test_a_model_of_another_body_site_blocks(names: list[str], blocks: bool) -> None:
+    ball = structures()["PTV"]
+    case = case_of(masks={name: ball for name in names})
+    protocol = StructureProtocol.load("openkbp")
+    findings = check_case(bind(case, protocol, {"PTV70": names[0]}))
+    assert ("model-of-another-site" in {f.id for f in findings}) == blocks
+
+
 # --- After the prediction ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("factor", "told"), [(1.0, False), (0.7, True), (1.3, True)])
-def test_a_target_dose_far_from_the_prescription_is_told(factor: float, told: bool) -> None:
+@pytest.mark.parametrize(("factor", "stated"), [(1.0, False), (0.7, True), (1.3, True)])
+def test_a_target_dose_far_from_the_prescription_is_told(factor: float, stated: bool) -> None:
     case = case_of(prescription=Prescription({"PTV": 45.0}, 25))
     dose = Volume(np.full(case.grid.shape, 45.0 * factor, np.float32), case.grid)
     findings = check_prediction(bind(case, PELVIS), dose)
-    assert [f.id for f in findings] == (["target-dose-implausible"] if told else [])
+    assert [f.id for f in findings] == (["target-dose-implausible"] if stated else [])
     assert all("Gy" in f.message and f.remedy for f in findings)
 
 

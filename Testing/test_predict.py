@@ -21,6 +21,7 @@ from DosePredictionLib.inference.running import run_tiled, run_whole, tile_start
 from DosePredictionLib.models.dose_model import Architecture, DoseModel
 from DosePredictionLib.networks import build_network, fold_batch_norm
 from DosePredictionLib.structures.bound import bind
+from DosePredictionLib.tasks.dose_regression import final_dose
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +178,9 @@ def test_slabs_cover_everything_and_agree_away_from_their_ends(small_model: Dose
     network = fold_batch_norm(small_model.network())
     x = torch.rand(1, 14, 128, 16, 16)
     with torch.no_grad():
-        whole, tiled = run_whole(network, x), run_tiled(network, x, 64, 32)  # type: ignore[arg-type]
-        one_slab = run_tiled(network, x, 128, 32)  # type: ignore[arg-type]
+        whole = run_whole(network, x, final_dose)
+        tiled = run_tiled(network, x, 64, 32, final_dose)
+        one_slab = run_tiled(network, x, 128, 32, final_dose)
     assert torch.allclose(one_slab, whole, atol=1e-6)
     assert (tiled - whole).abs().mean() < 0.05 * whole.std()
 
@@ -187,7 +189,7 @@ def test_slabs_cover_everything_and_agree_away_from_their_ends(small_model: Dose
 def test_a_dose_that_is_not_finite_is_an_error(
     small_model: DoseModel, case: Case, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoilt(network: object, x: torch.Tensor, coarse: bool) -> torch.Tensor:
+    def spoilt(network: object, x: torch.Tensor, pick: object) -> torch.Tensor:
         dose = torch.zeros(x.shape[2:])
         dose[0, 0, 0] = value
         return dose
@@ -226,7 +228,9 @@ def test_slabs_carry_the_coarse_dose_along(small_model: DoseModel) -> None:
     network = fold_batch_norm(small_model.network())
     x = torch.rand(1, 14, 32, 16, 16)
     with torch.no_grad():
-        both = run_tiled(network, x, 64, 32, coarse=True)  # type: ignore[arg-type]
+        both = run_tiled(
+            network, x, 64, 32, lambda doses: torch.cat([doses.final[0], doses.coarse[0]])
+        )
         expected = network(x)
     assert torch.allclose(both[0], expected.final[0, 0], atol=1e-6)
     assert torch.allclose(both[1], expected.coarse[0, 0], atol=1e-6)

@@ -1,4 +1,4 @@
-"""The training loop: steps, moving average, validation, checkpoints."""
+"""The training loop of any task: steps, moving average, validation, checkpoints."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 from torch import distributed, nn
 from tqdm import tqdm
 
-from DosePredictionLib.encoding.encoder import network_channels
+from DosePredictionLib.encoding.encoder import EncodingSettings, network_channels
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.files import write_json
 from DosePredictionLib.inference.device import DTYPES
-from DosePredictionLib.losses import LossInput, WeightedSum
+from DosePredictionLib.inference.slicewise import over_volumes, volume_format
 from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
-from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.schema import from_json, read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.tasks.registry import task_class
+from DosePredictionLib.tasks.task import LabelledBatch
 
 from .checkpoints import load_checkpoint, save_checkpoint
-from .config import TrainingConfig, upgraded
+from .config import TrainingConfig, model_prescription_gy, upgraded
 from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
@@ -43,7 +45,7 @@ __all__ = ["Trainer", "network_arguments"]
 _PICTURED = 2  # validation patients whose pictures TensorBoard shows
 
 
-def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, int]:
+def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, Any]:
     """Arguments of the recipe's network class."""
     return network_channels(protocol, config.encoding) | config.network.arguments
 
@@ -62,7 +64,7 @@ class Trainer:
 
     Raises:
         DosePredictionError: the batch cannot be shared among the ranks, the precision is not to be
-            had on the device, or the run folder is another recipe's.
+            had on the device, the task is unknown, or the run folder is another recipe's.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Trainer:
         checkpoint_activations: bool = False,
     ) -> None:
         self.config, self.protocol, self.run, self.workers = config, protocol, run, workers
+        self.model_gy = model_prescription_gy(config, protocol)
         self.device = torch.device(device)
         _require_possible(config, self.device)
         torch.manual_seed(config.seed)
@@ -84,17 +87,19 @@ class Trainer:
         if checkpoint_activations:
             _checkpoint_activations(built)
         self.network: DoseNetwork = built.to(self.device)
-        self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.network.to(memory_format=self.network.memory_format)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
-        self._forward: nn.Module = self.network
+        self._forward: nn.Module = over_volumes(self.network)
         if distributed.is_initialized():
             # A 1³ kernel's strides are the same bytes either way.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-            self._forward = nn.parallel.DistributedDataParallel(self.network)
-        self.loss = WeightedSum(config.loss)
+            self._forward = nn.parallel.DistributedDataParallel(self._forward)
+        self.task = task_class(config.task, "The recipe")(protocol, config.encoding)
+        self.task.begin_training(config.loss, config.task_options)
+        self.task.to(self.device)
         self.optimizer = _optimizer(self.network, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.step, self.best_gy, self.stale = 0, math.inf, 0
+        self.step, self.best, self.stale = 0, math.inf, 0
         self._sums: dict[str, float] = {}
         self._waited_s, self._worked_s = 0.0, 0.0
         run.mkdir(parents=True, exist_ok=True)
@@ -127,13 +132,13 @@ class Trainer:
                 started = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - started
-                loss_gy = self.train_step(batch)
+                loss = self.train_step(batch)
                 self._waited_s += waited
                 self._worked_s += time.monotonic() - started - waited
                 bar.update()
                 bar.set_postfix(
-                    loss=f"{loss_gy:.2f} Gy",
-                    best=f"{self.best_gy:.2f} Gy",
+                    loss=f"{loss:.2f} {self.task.unit}".strip(),
+                    best=f"{self.best:.2f} {self.task.unit}".strip(),
                     waiting=f"{100 * self.waiting_share:.0f} %",
                 )
                 if self.step % self.config.validate_every == 0:
@@ -147,7 +152,7 @@ class Trainer:
         return self._waited_s / max(self._waited_s + self._worked_s, 1e-9)
 
     def train_step(self, batch: Batch) -> float:
-        """One optimizer step; the first term of the loss, in Gy.
+        """One optimizer step; the task's `headline` of the loss.
 
         Raises:
             FloatingPointError: the loss or its gradient is not finite; nothing was changed.
@@ -156,12 +161,11 @@ class Trainer:
         self._set_training_mode()
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)
-        x = batch.input.to(self.device, memory_format=torch.channels_last_3d, non_blocking=True)
+        labelled = self._on_device(batch)
         with self._autocast():
-            predicted = self._forward(x)
-        total, parts = self.loss(
-            self._loss_input(batch, x, predicted), progress=self.step / config.steps
-        )
+            total, parts = self.task.training_step(
+                self._forward, labelled, progress=self.step / config.steps
+            )
         self._require_finite(total, "loss", batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
@@ -177,24 +181,23 @@ class Trainer:
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._sums[f"{name}#"] = self._sums.get(f"{name}#", 0.0) + 1.0
-        return next(iter(parts.values())).item() * config.encoding.dose_scale_gy
+        return self.task.headline(parts)
 
     def validate(self, cases: Sequence[TrainingCase]) -> None:
         """Score the averaged weights on whole cases, log it, and save."""
         broadcast_module(self.average)  # batch norm's statistics are each rank's own till here
-        scale_gy = self.config.encoding.dose_scale_gy
         shown = {case.name for case in cases[:: this_share().ranks][:_PICTURED]}
 
         def show(case: TrainingCase, dose_gy: NDArray[np.float32]) -> None:
             if is_first() and case.name in shown:
                 self._show(case, dose_gy)
 
-        figures = validation_figures(self.average, cases, self.protocol, scale_gy, show)
+        figures = validation_figures(self.task, self.average, cases, self.model_gy, show)
         record = {"step": self.step, **self._means(), **figures}
-        mae_gy = figures["validation_mae_gy"]
-        better = mae_gy < self.best_gy
+        judged = next(iter(figures.values()))
+        better = judged < self.best
         self.stale = 0 if better else self.stale + 1
-        self.best_gy = min(mae_gy, self.best_gy)
+        self.best = min(judged, self.best)
         if is_first():
             self.log.write(record, {"waiting_share": self.waiting_share})
             tqdm.write(json.dumps(record | {"waiting_share": round(self.waiting_share, 3)}))
@@ -226,7 +229,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
-            "best_gy": self.best_gy,
+            "best_gy": self.best,  # as it was called when every task was of doses
             "stale": self.stale,
             "sums": self._sums,
             "random": torch.get_rng_state(),
@@ -251,7 +254,7 @@ class Trainer:
                 f"{path} is of {theirs}, this recipe trains {_architecture(self.config)}. "
                 "Choose another --output, or the recipe that made the run."
             ) from exception
-        self.step, self.best_gy = state["step"], state["best_gy"]
+        self.step, self.best = state["step"], state["best_gy"]
         self.scaler.load_state_dict(state.get("scaler", {}) or self.scaler.state_dict())
         self.stale, self._sums = state.get("stale", 0), dict(state.get("sums", {}))
         if "random" in state:
@@ -269,28 +272,23 @@ class Trainer:
             ) from exception
         self.average.load_state_dict(self.network.state_dict())
 
-    def _loss_input(self, batch: Batch, x: torch.Tensor, predicted: Any) -> LossInput:
-        channels = self.protocol.inputs
-        strips = 1 + len(channels)
-        masks = x[:, 1 : strips + len(self.config.encoding.strips.angles)] > 0.5
-        return LossInput(
-            prediction=predicted.final,
-            coarse=predicted.coarse,
-            reference=batch.dose.to(self.device, non_blocking=True),
-            region=batch.region.to(self.device, non_blocking=True),
-            structures=masks[:, : len(channels)],
-            names=[channel.name for channel in channels],
-            roles=[channel.role for channel in channels],
-            dose_scale_gy=self.config.encoding.dose_scale_gy,
-            strips=masks[:, len(channels) :],
-            spacing_mm=batch.spacing_mm,
+    def _on_device(self, batch: Batch) -> LabelledBatch:
+        """The batch where the network is, its labels beside it."""
+        layout = volume_format(self.network)
+        return LabelledBatch(
+            batch.input.to(self.device, memory_format=layout, non_blocking=True),
+            {
+                name: label.to(self.device, non_blocking=True)
+                for name, label in batch.labels.items()
+            },
+            batch.spacing_mm,
         )
 
     def _set_training_mode(self) -> None:
         self.network.train()
         if self.step >= self.config.freeze_norm_after * self.config.steps:
             for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm3d):
+                if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
                     module.eval()
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -387,6 +385,8 @@ def _write_config(path: Path, config: TrainingConfig) -> None:
     ours = to_json(config)
     if (path.parent / "last.pt").is_file() and path.is_file():
         theirs = upgraded(read_json(path))
+        if "encoding" in theirs:  # what it did not know yet had its default
+            theirs["encoding"] = to_json(from_json(EncodingSettings, theirs["encoding"]))
         changed = sorted(key for key, value in theirs.items() if ours.get(key) != value)
         if changed:
             raise DosePredictionError(

@@ -10,29 +10,48 @@ import torch
 from numpy.typing import NDArray
 
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.evaluation.scores import dose_score, dvh_score_terms
+from DosePredictionLib.encoding.prescription import prescription_factor
+from DosePredictionLib.inference.slicewise import over_volumes
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.networks import DoseNetwork
 from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.tasks.task import LabelledCase, Task
 from DosePredictionLib.volume import Grid, Volume
 
-from .data import TrainingCase, unpack_masks
+from .data import TrainingCase
 from .distributed import gathered, this_share
 
-__all__ = ["bound_case", "network_dose_gy", "scored_dose_gy", "validation_figures"]
+__all__ = ["bound_case", "labelled", "network_dose_gy", "scored_dose_gy", "validation_figures"]
 
 Show = Callable[[TrainingCase, NDArray[np.float32]], None]
 
 
+def labelled(case: TrainingCase, task: Task, model_gy: Mapping[str, float]) -> LabelledCase:
+    """A case with its labels apart from its input, as `Task.validate` takes it.
+
+    Args:
+        model_gy: what the model's dose stands for, target → Gy.
+    """
+    return LabelledCase(
+        input=case.input(),
+        bound=bound_case(case, task.protocol, {}),
+        prescription_factor=prescription_factor(case.prescription_gy, model_gy),
+    )
+
+
 @torch.no_grad()
 def network_dose_gy(
-    network: DoseNetwork, case: TrainingCase, scale_gy: float
+    task: Task, network: DoseNetwork, case: TrainingCase, model_gy: Mapping[str, float]
 ) -> NDArray[np.float32]:
-    """The network's dose `(z, y, x)`, Gy, as it comes."""
-    device = next(network.parameters()).device
-    masks = network.structure_channels + network.strip_channels
-    x = torch.from_numpy(case.input(masks))[None].to(device, memory_format=torch.channels_last_3d)
-    return network(x).final[0, 0].float().cpu().numpy() * np.float32(scale_gy)
+    """The network's dose `(z, y, x)`, Gy, as it comes, for the case's prescription.
+
+    Raises:
+        DosePredictionError: the task predicts none.
+    """
+    encoded = labelled(case, task, model_gy)
+    arrays = task.arrays_of(over_volumes(network), encoded.input)
+    return task.dose_gy(arrays, encoded.prescription_factor)
 
 
 def scored_dose_gy(dose_gy: NDArray[np.float32], case: TrainingCase) -> NDArray[np.float32]:
@@ -40,33 +59,39 @@ def scored_dose_gy(dose_gy: NDArray[np.float32], case: TrainingCase) -> NDArray[
     return np.clip(dose_gy, 0, None) * (case.region & case.body)
 
 
+@torch.no_grad()
 def validation_figures(
+    task: Task,
     network: DoseNetwork,
     cases: Sequence[TrainingCase],
-    protocol: StructureProtocol,
-    scale_gy: float,
+    model_gy: Mapping[str, float],
     show: Show | None = None,
 ) -> Mapping[str, float]:
-    """The dose score's mean over patients, and the pooled DVH score, Gy.
+    """The task's figures over all cases; without any value a figure is 0.
 
     Every rank takes each N-th case; all of them return the figures of all cases.
 
     Args:
-        show: called with every case of this rank and its dose, Gy.
+        model_gy: what the model's dose stands for, target → Gy.
+        show: called with every case of this rank and its dose, Gy, if the task has one.
     """
-    share = this_share()
+    share, volumes = this_share(), over_volumes(network)
     mine = []
     for index in range(share.rank, len(cases), share.ranks):
-        dose = scored_dose_gy(network_dose_gy(network, cases[index], scale_gy), cases[index])
-        mine.append((index, *_errors(dose, cases[index], protocol)))
-        if show is not None:
-            show(cases[index], dose)
-    every = sorted(record for records in gathered(mine) for record in records)
-    terms = [term for _, _, of_case in every for term in of_case]
-    return {
-        "validation_mae_gy": float(np.mean([mae for _, mae, _ in every])),
-        "validation_dvh_gy": float(np.mean(terms)) if terms else 0.0,
-    }
+        judged = task.validate(volumes, labelled(cases[index], task, model_gy))
+        mine.append((index, {name: list(values) for name, values in judged.terms.items()}))
+        if show is not None and judged.dose_gy is not None:
+            show(cases[index], judged.dose_gy)
+    every = sorted((record for records in gathered(mine) for record in records), key=_index)
+    pooled: dict[str, list[float]] = {}
+    for _, terms in every:
+        for name, values in terms.items():
+            pooled.setdefault(name, []).extend(values)
+    return {name: float(np.mean(each)) if each else 0.0 for name, each in pooled.items()}
+
+
+def _index(record: tuple[int, dict[str, list[float]]]) -> int:
+    return record[0]
 
 
 def bound_case(
@@ -78,8 +103,7 @@ def bound_case(
         prescription_gy: target → Gy; targets that the case lacks are left out.
     """
     grid = Grid(case.ct.shape[::-1], case.spacing_mm)
-    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
-    named = {channel.name: mask for channel, mask in zip(protocol.inputs, masks, strict=True)}
+    named = {c.name: mask for c, mask in zip(protocol.inputs, case.labels, strict=True)}
     if protocol.external is not None:
         named[protocol.external.name] = case.body
     structures = {name: Volume(mask, grid) for name, mask in named.items() if mask.any()}
@@ -94,22 +118,4 @@ def bound_case(
         Volume(case.region, grid) if has_dose_mask else None,
     )
     bound = bind(prepared, protocol, {name: name for name in structures})
-    return replace(bound, known_external=Volume(case.body, grid))
-
-
-def _errors(
-    dose: NDArray[np.float32], case: TrainingCase, protocol: StructureProtocol
-) -> tuple[float, list[float]]:
-    """The dose score in the case's region, and the errors of the scored endpoints."""
-    bound = bound_case(case, protocol, {})
-    predicted, plan = Volume(dose, bound.case.grid), Volume(case.dose_gy, bound.case.grid)
-    terms = dvh_score_terms(
-        predicted,
-        plan,
-        {name: structure.mask for name, structure in bound.structures.items()},
-        targets=bound.named("target"),
-        organs=bound.named("organ"),
-    )
-    score = dose_score(predicted, plan, bound.region)
-    assert score is not None
-    return score, list(terms.values())
+    return replace(bound, known_external=Mask(case.body, grid))

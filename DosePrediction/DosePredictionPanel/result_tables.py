@@ -28,7 +28,7 @@ _SCORES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: text, what hovering tells, and a goal's status if it is one."""
+    """A cell: text, what hovering shows, and a goal's status if it is one."""
 
     text: str
     tool_tip: str = ""

@@ -37,9 +37,9 @@ def installation() -> dict[str, Any]:
 
 
 def _with_torch() -> dict[str, Any]:
-    """What only torch can tell; why not, where it is missing or broken."""
+    """What only torch can state; why not, where it is missing or broken."""
     try:
-        return {**_memory(), **_devices(), "models": _models()}
+        return {**_memory(), **_devices(), "models": _models(), "models_skipped": _skipped()}
     except (ImportError, OSError) as exception:  # OSError: a library of torch's own is missing
         return {"torch": f"cannot be loaded: {exception}"}
 
@@ -78,6 +78,13 @@ def _models() -> list[dict[str, Any]]:
             state = str(exception)
         found.append({"name": model.manifest.name, "weights": state})
     return found
+
+
+def _skipped() -> list[str]:
+    """Why folders in the model path are not among the models."""
+    from ..models.manifest import installed_manifests
+
+    return [f"{finding.message} {finding.remedy}" for finding in installed_manifests().skipped]
 
 
 def _text(value: Any) -> str:

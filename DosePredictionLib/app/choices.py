@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ..case import Case, Prescription
 from ..errors import CaseError, MappingError
 from ..schema import read_json
-from ..structures.mapping import parse_map_option, read_mapping
+from ..structures.mapping_files import parse_map_option, read_mapping
 from ..structures.protocol import StructureProtocol
 
 if TYPE_CHECKING:

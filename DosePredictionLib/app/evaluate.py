@@ -13,10 +13,12 @@ from ..case import Case
 from ..errors import CaseError, DosePredictionError, GeometryError
 from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, summarize_cohort
 from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate, require_plausible_dose
+from ..evaluation.gamma import MAX_GAMMA
 from ..evaluation.scorecard import Scorecard
 from ..findings import Finding
 from ..io import case_name, read_case
-from ..io.doses import DOSE_GAP, read_dose
+from ..io.dose_grid import DOSE_GAP
+from ..io.doses import read_dose
 from ..processes import parallel_map, usable_cores
 from ..structures.bound import BoundCase, bind
 from ..structures.protocol import StructureProtocol
@@ -50,6 +52,7 @@ class EvaluationSettings:
         mapping: structures for channels.
         resample: whether a dose on another grid is resampled onto the structures'.
         gamma: criteria, as "3%/3mm".
+        max_gamma: where the search for gamma ends; above 1 it changes no pass rate.
         goals: what doses are judged by; "default": the shipped set for the case.
         scorecard: file of a plan scorecard.
     """
@@ -58,6 +61,7 @@ class EvaluationSettings:
     mapping: MappingChoice = field(default_factory=MappingChoice)
     resample: bool = True
     gamma: tuple[str, ...] = ()
+    max_gamma: float | None = MAX_GAMMA
     goals: GoalSet | Literal["default"] | None = "default"
     scorecard: Path | None = None
 
@@ -172,6 +176,7 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
         reference=reference,
         goals=settings.goals,
         gamma=settings.gamma,
+        max_gamma=settings.max_gamma,
         scorecard=None if settings.scorecard is None else Scorecard.read(settings.scorecard),
     )
     evaluation = evaluate(bound, prediction, parts)

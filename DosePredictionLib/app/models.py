@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
+from ..findings import Finding
 from ..resources import model_folders
 from ..schema import to_json
 from ..structures.protocol import StructureProtocol
@@ -23,6 +24,7 @@ __all__ = [
     "import_checkpoint",
     "list_models",
     "show_model",
+    "skipped_models",
     "verify_model",
 ]
 
@@ -105,6 +107,13 @@ def list_models() -> tuple[ListedModel, ...]:
     from ..models.dose_model import DoseModel
 
     return tuple(_listed(model) for model in DoseModel.installed())
+
+
+def skipped_models() -> tuple[Finding, ...]:
+    """Why folders in the model path are not among the models."""
+    from ..models.manifest import installed_manifests
+
+    return tuple(installed_manifests().skipped)
 
 
 def show_model(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options that programs share, as plain data: what `argparse` is to be told of each."""
+"""Options that programs share, as plain data: what `argparse` takes of each."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import DosePredictionError
 from ..files import file_set
 from ..io.nifti import PUBLISHED_PREDICTION
+from ..io.outputs import output_record, write_further
 from ..io.volumes import FORMATS, write_volume
 from ..prediction import Prediction
 from .output import goals_in_words, json_ready
@@ -36,7 +37,6 @@ RECORD = "prediction.json"
 _SUFFIXES = {**FORMATS, "rtdose": ".dcm"}
 _REPORT = "report.html"
 _DESCRIPTION = "PREDICTED dose in Gy - research only, not for clinical use"
-_SPREAD_DESCRIPTION = "Standard deviation of predicted doses in Gy - research only"
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ class PredictedCase:
             "prediction": str(self.folder / RECORD),
             "report": str(self.folder / _REPORT) if _REPORT in files else None,
             "spread": str(self.folder / spread) if spread else None,
+            "outputs": [
+                {**each, "file": str(self.folder / each["file"])} for each in summary["outputs"]
+            ],
             "model": summary["model"]["name"],
             "device": summary["device"],
             "precision": summary["precision"],
@@ -99,7 +102,9 @@ class PredictedCase:
             f"{record['seconds']:.1f} s",
             f"  dose    {record['dose']}",
         ]
-        lines += [f"  {key:<8}{record[key]}" for key in ("spread", "report") if record[key]]
+        lines += [f"  {each['key']:<8}{each['file']}" for each in record["outputs"][1:]]
+        if record["report"]:
+            lines.append(f"  report  {record['report']}")
         scores = record["scores"] or {}
         for key, label in (
             ("dose_score_gy", "dose score"),
@@ -136,10 +141,9 @@ def write_outputs(
     summary = prediction_summary(prediction, request.goals)
     with file_set(folder, earlier_files(folder)) as aside:
         _write_dose(aside / dose_name, prediction)
-        spread_name = None
-        if request.spread and prediction.spread is not None:
-            spread_name = "spread" + FORMATS.get(request.format, FORMATS["nifti"])
-            write_volume(aside / spread_name, prediction.spread, _SPREAD_DESCRIPTION)
+        suffix = FORMATS.get(request.format, FORMATS["nifti"])
+        further = write_further(aside, prediction, suffix, with_spread=request.spread)
+        spread_name = next((each["file"] for each in further if each["role"] == "spread"), None)
         if request.report:
             from ..report import write_report
 
@@ -152,6 +156,7 @@ def write_outputs(
         seconds["total"] = round(time.perf_counter() - started, 3)
         files = sorted([*(path.name for path in aside.iterdir()), RECORD])
         summary |= {"seconds": seconds, "dose": dose_name, "spread": spread_name, "files": files}
+        summary["outputs"] = [output_record(prediction.main, dose_name), *further]
         text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False, allow_nan=False)
         (aside / RECORD).write_text(text + "\n", encoding="utf-8")
     return PredictedCase(folder, summary, seconds)

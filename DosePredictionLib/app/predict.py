@@ -50,7 +50,7 @@ class PredictRequest:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told while the work goes on.
+    """Who hears while the work goes on.
 
     Args:
         progress: case, share done, and stage in words.

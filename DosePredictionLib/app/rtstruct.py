@@ -12,6 +12,8 @@ from ..case import Case
 from ..errors import CaseError
 from ..findings import Finding
 from ..io import case_name
+from ..mask import Mask
+from ..volume import Volume
 
 __all__ = ["RtstructRequest", "StructureSetFile", "write_structure_set"]
 
@@ -27,12 +29,14 @@ class RtstructRequest:
         masks: NIfTI or NRRD files, one a structure and named like it, or folders of them.
         output: the RTSTRUCT file.
         label: of the structure set.
+        labels: file with the names of the labels of label maps; None: as their headers say.
     """
 
     ct: Path
     masks: tuple[Path, ...]
     output: Path
     label: str = "Masks"
+    labels: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def write_structure_set(request: RtstructRequest) -> StructureSetFile:
     """
     from ..io.dicom import read_images
     from ..io.dicom.rtstruct import Equipment, write_rtstruct
-    from ..io.nifti import read_mask
+    from ..io.labels import read_labels
+    from ..io.nifti import add_structures, read_structures
 
     if not request.ct.exists():
         raise CaseError(f"There is no CT {request.ct}: no such file or folder.")
@@ -68,14 +73,17 @@ def write_structure_set(request: RtstructRequest) -> StructureSetFile:
     ct, origin = read_images(request.ct)
     findings = list(ct.findings)
     grid = ct.volume.grid
-    masks = {name: read_mask(file, grid, findings) for name, file in files.items()}
-    empty = [name for name, mask in masks.items() if not mask.array.any()]
+    labels = None if request.labels is None else read_labels(request.labels)
+    masks: dict[str, Volume] = {}
+    for file in files.values():
+        add_structures(masks, read_structures(file, grid, findings, labels), file)
+    empty = [name for name, mask in masks.items() if Mask.of(mask).is_empty]
     if empty:
         message = f"Structures without contours: {', '.join(empty)}."
         findings.append(Finding("structures-without-contours", "warning", message))
     equipment = Equipment("masks from files", __version__, _CONTRIBUTION)
     case = Case(case_name(request.ct), ct.volume, masks, origin=origin)
-    write_rtstruct(request.output, masks, case, equipment, request.label)
+    findings += write_rtstruct(request.output, masks, case, equipment, request.label)
     return StructureSetFile(request.output, tuple(masks), tuple(findings))
 
 

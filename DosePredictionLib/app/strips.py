@@ -71,7 +71,7 @@ def _strips(path: Path, request: StripsRequest) -> StripFiles:
     if not bound.targets:
         reasons = [f.message for f in bound.findings if f.id in ("no-protocol", "structure-empty")]
         raise CaseError(f"{case.name} has no target: map one by --map. {' '.join(reasons)}".strip())
-    inside = np.logical_or.reduce([target.array > 0.5 for target in bound.targets])
+    inside = np.logical_or.reduce([target.majority() for target in bound.targets])
     target = case.ct.with_array(inside)
     masks = tangent_strips(target, bound.external, STRIP_ANGLES, request.margin_mm)
     folder = path if request.output is None else request.output / case.name

@@ -115,6 +115,7 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
         prediction=prediction.dose,
         structures=structures,
         reference=prediction.case.plan_dose,
+        further=prediction.further,
         metadata={
             "model": manifest.name,
             "title": manifest.title,

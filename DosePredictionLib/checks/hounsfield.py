@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..findings import Finding
+from ..hounsfield import AIR_BELOW_HU
 from .thresholds import (
     DENSER_THAN_TISSUE_HU,
-    NO_AIR_ABOVE_HU,
     PADDING_HU,
     TISSUE_MUST_EXCEED_HU,
 )
@@ -22,7 +22,7 @@ def check_hounsfield(view: CaseView) -> list[Finding]:
     remedy = "Load the CT as HU (DICOM rescale slope and intercept applied), not a picture."
     seen = f"The CT's values run from {low:g} to {high:g}"
     if high - low < 100:
-        message = f"{seen}: nothing can be told apart, so they are not HU."
+        message = f"{seen}: no tissues can be distinguished, so they are not HU."
     elif low >= 0 and high <= 255:
         message = f"{seen}, those of an 8-bit picture, not HU: air is −1000 and fat −100 HU."
     elif low >= 0:
@@ -39,7 +39,7 @@ def _check_hu_details(view: CaseView) -> list[Finding]:
     """Air, padding and the density of the target, for a CT that holds HU."""
     low, high = view.hu_range
     findings = []
-    if low > NO_AIR_ABOVE_HU:
+    if low > AIR_BELOW_HU:
         message = f"The CT holds no air: its lowest value is {low:g} HU, its highest {high:g} HU."
         remedy = "Check that it holds HU and is not cut inside the patient."
         findings.append(Finding("ct-without-air", "warning", message, remedy))

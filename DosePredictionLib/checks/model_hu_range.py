@@ -19,7 +19,7 @@ def check_model_hu_range(view: CaseView) -> list[Finding]:
     expected = view.expected
     low, high = view.hu_range
     beyond_low = expected.hu_min is not None and low < expected.hu_min
-    # What exceeds metal's threshold, the rule on metal tells.
+    # What exceeds metal's threshold, the rule on metal states.
     beyond_high = expected.hu_max is not None and expected.hu_max < min(high, METAL_HU)
     if not (beyond_low or beyond_high):
         return []

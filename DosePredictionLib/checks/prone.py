@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..findings import Finding
-from .thresholds import (
-    NO_AIR_ABOVE_HU,
-)
+from ..hounsfield import AIR_BELOW_HU
 from .view import CaseView, grown, position, wide_rows
 
 __all__ = ["check_prone"]
@@ -21,7 +19,7 @@ def check_prone(view: CaseView) -> list[Finding]:
     if not patient.any():
         return []
     near = grown(patient, grid, 12.0)
-    sheets = wide_rows((view.densest_ct.array > NO_AIR_ABOVE_HU) & ~near, grid)
+    sheets = wide_rows((view.densest_ct.array > AIR_BELOW_HU) & ~near, grid)
     rows = np.arange(patient.shape[1])
     area = patient.sum(axis=2)
     planes = np.flatnonzero(area.sum(axis=1))

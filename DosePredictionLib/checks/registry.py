@@ -16,10 +16,13 @@ from ..models.expectations import ModelExpectations
 from ..structures.bound import BoundCase
 from ..volume import Volume
 from .anatomical_order import check_anatomical_order
+from .body_site import OTHER_SITE, check_body_site
 from .couch import check_couch
 from .ct_length import check_ct_length
+from .femoral_heads import check_femoral_heads
 from .gaps import check_gaps
 from .hounsfield import check_hounsfield
+from .left_out import MAPPED, check_left_out
 from .metal import check_metal
 from .model_delivery import check_model_delivery
 from .model_hu_range import check_model_hu_range
@@ -44,7 +47,7 @@ class Check:
         run: looks at a case and says what it noticed.
         findings: id of each finding that it may make → the severities that it may have.
         phase: before or after the inference.
-        needs_hu: left out when the CT holds no HU, for then the patient cannot be told from air.
+        needs_hu: left out when the CT holds no HU: then nothing separates the patient from air.
     """
 
     run: Callable[[CaseView], list[Finding]]
@@ -75,6 +78,9 @@ CHECKS: tuple[Check, ...] = (
             "external-missing": _INFO,
         },
     ),
+    Check(check_left_out, {MAPPED: ("blocking",)}),
+    Check(check_body_site, {OTHER_SITE: ("blocking",)}),
+    Check(check_femoral_heads, {"femur-not-head": _WARNING}),
     Check(check_gaps, {"structure-gaps": _WARNING}),
     Check(check_overlaps, {"structures-overlap": _WARNING}),
     Check(check_sides, {"left-right-swapped": _WARNING}),

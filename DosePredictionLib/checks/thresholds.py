@@ -10,12 +10,13 @@ __all__ = [
     "CT_BEYOND_TARGET_MM",
     "CUT_AREA_SHARE",
     "DENSER_THAN_TISSUE_HU",
+    "FEMORAL_HEAD_CC",
+    "FEMORAL_HEAD_MM",
     "MAY_OVERLAP",
     "METAL_CC",
     "METAL_CELL_MM",
     "METAL_HU",
     "MUCH_METAL_CC",
-    "NO_AIR_ABOVE_HU",
     "ORDER_MM",
     "OUTSIDE_ORGAN_SHARE",
     "OUTSIDE_TARGET_CC",
@@ -27,7 +28,6 @@ __all__ = [
     "SAME_SHARE",
     "SHEET_MM",
     "SIDE_MM",
-    "SKIN_HU",
     "SPACING_TOLERANCE",
     "TARGET_DOSE_SHARE",
     "TINY_VOXELS",
@@ -36,8 +36,6 @@ __all__ = [
 
 TINY_VOXELS = 10
 COARSE_MM = 4.0
-NO_AIR_ABOVE_HU = -700.0
-SKIN_HU = -300.0
 PADDING_HU = -1100.0  # below air and its noise: what scanners write outside the field of view
 TISSUE_MUST_EXCEED_HU = -200.0
 DENSER_THAN_TISSUE_HU = 800.0
@@ -61,6 +59,9 @@ PRESCRIPTION_SHARE = 0.15
 SPACING_TOLERANCE = 0.01
 TARGET_DOSE_SHARE = 0.2
 BEYOND_HU_CC = 1.0
+# Heads with part of the neck have 40 to 110 cc and reach down to the lesser trochanter at most.
+FEMORAL_HEAD_CC = 160.0
+FEMORAL_HEAD_MM = 110.0
 
 # Organs that share voxels by definition: marrow fills the femoral heads and surrounds the canal.
 MAY_OVERLAP = frozenset(

@@ -17,15 +17,17 @@ from scipy import ndimage
 from ..case import Case
 from ..errors import CaseError
 from ..external import derive_external
+from ..geometry import bounding_box
+from ..hounsfield import SKIN_HU
+from ..mask import to_binary
 from ..models.expectations import ModelExpectations
 from ..structures.bound import BoundCase
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import Channel, StructureProtocol
-from ..volume import Grid, Volume, to_binary
+from ..volume import Grid, Volume
 from .thresholds import (
     COARSE_MM,
     SHEET_MM,
-    SKIN_HU,
 )
 
 __all__ = [
@@ -192,18 +194,10 @@ class CaseView:
 
 def region_of(channel: Channel, name: str, volume: Volume) -> Region | None:
     """The structure in its box; None when it is all-zero."""
-    array = volume.array
-    planes = np.flatnonzero(array.any(axis=(1, 2)))
-    if planes.size == 0:
+    box = bounding_box(volume.array)
+    if box is None:
         return None
-    z = slice(int(planes[0]), int(planes[-1]) + 1)
-    shadow = np.asarray(array[z].any(axis=0))
-    rows, columns = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
-    box = (z, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    mask = array[box]
-    if mask.dtype != bool:
-        mask = to_binary(mask)
-    return Region(channel, name, box, mask, volume.grid)
+    return Region(channel, name, box, to_binary(volume.array[box]), volume.grid)
 
 
 def thinned(volume: Volume, keep_highest_along_y: bool = False) -> Volume:

@@ -21,6 +21,7 @@ from ..app.options import GOALS_OPTION, MAPPING_OPTIONS
 from ..app.output import Output, goals_in_words
 from ..errors import DosePredictionError
 from ..evaluation.cohort import SCORE_LABELS, describe_cohort, write_csv
+from ..evaluation.gamma import MAX_GAMMA
 from .options import add_json_option, add_options
 from .several import note_failure
 
@@ -41,6 +42,12 @@ def add_parser(commands: Any) -> None:
         default=[],
         metavar="3%/3mm",
         help="gamma criterion (repeatable)",
+    )
+    parser.add_argument(
+        "--max-gamma",
+        type=float,
+        default=MAX_GAMMA,
+        help="where the search ends (default %(default)s)",
     )
     add_options(parser, GOALS_OPTION)
     parser.add_argument("--scorecard", type=Path, help="a Varian plan scorecard (JSON) to score")
@@ -65,6 +72,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
         mapping=MappingChoice.parse(call.map, call.mapping),
         resample=not call.no_resample,
         gamma=tuple(call.gamma),
+        max_gamma=call.max_gamma,
         goals=chosen_goals(call.goals),
         scorecard=call.scorecard,
     )

@@ -14,6 +14,7 @@ from ..app.models import (
     import_checkpoint,
     list_models,
     show_model,
+    skipped_models,
     verify_model,
 )
 from ..app.output import Output
@@ -70,8 +71,14 @@ def _list(call: argparse.Namespace, output: Output) -> int:
         f"{'default' if model.default else '':<8} {model.path}"
         for model in models
     ]
-    records = [model.as_json() for model in models]
-    output.result({"models": records}, "\n".join(lines) or "No models are installed.")
+    lines = lines or ["No models are installed."]
+    skipped = skipped_models()
+    lines += [f"{finding.severity}: {finding.message} {finding.remedy}" for finding in skipped]
+    content = {
+        "models": [model.as_json() for model in models],
+        "skipped": [finding.as_json() for finding in skipped],
+    }
+    output.result(content, "\n".join(lines))
     return 0
 
 

@@ -22,7 +22,11 @@ def add_parser(commands: Any) -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="NIfTI or NRRD files, one a structure and named like it, or folders of them",
+        help="NIfTI, NRRD or MetaImage files, or folders of them: one a structure and named like "
+        "it, or segmentations and label maps with names",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="names of a label map's labels (JSON, CSV, txt)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the RTSTRUCT")
     parser.add_argument("--label", default="Masks", help="label of the structure set")
@@ -32,7 +36,7 @@ def add_parser(commands: Any) -> None:
 
 def run(call: argparse.Namespace, output: Output) -> int:
     """Write the structure set."""
-    request = RtstructRequest(call.ct, tuple(call.masks), call.output, call.label)
+    request = RtstructRequest(call.ct, tuple(call.masks), call.output, call.label, call.labels)
     written = write_structure_set(request)
     output.findings(written.findings)
     output.result(written.as_json(), f"{written.path}: {', '.join(written.structures)}")

@@ -5,7 +5,8 @@ is the part that receives at least d. Dose between voxel centers is interpolated
 surface lies inside the voxels that it cuts (`cells`). Of a binary mask whole voxels count; only
 its lowest and highest dose are sought on a smoothed surface (`surface`). A structure of more than
 300,000 voxels is counted by dose instead (`large`). Only the structure's box is looked at. Doses
-and occupancies on different grids are refused, never resampled here.
+and occupancies on different grids are refused, never resampled here. Dust belongs to no structure,
+and no sliver of a voxel carries its lowest or highest dose (`mask`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
+from ..geometry import bounding_box
+from ..mask import weights_of
 from ..volume import Volume
-from .arrays import as_array, bounding_box, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, require_finite, require_same_grid, voxel_mm
 from .curve import VolumeCurve, curve_of_cells
 from .large import LARGE_VOXELS, CountedDose, counted_dose
 from .sampling import Cells, structure_cells
@@ -204,6 +207,8 @@ class DvhRegion:
             self._occupancy = _checked_mask(array[self._box], name)
             self._is_large = np.count_nonzero(self._occupancy) > LARGE_VOXELS
             self._surface = None if self._is_large else estimated_occupancy(self._occupancy)
+            if not self._occupancy.any():  # nothing but dust
+                self._box = None
 
     def dvh(self, dose: Volume) -> Dvh:
         """The DVH in a dose on the mask's grid. See `dvh`."""
@@ -316,7 +321,7 @@ def _checked_mask(mask: NDArray, name: str) -> NDArray:
             f"{name or 'The mask'} holds values from {low:g} to {high:g}: a mask is boolean, or an "
             "occupancy from 0 to 1."
         )
-    return mask.astype(np.float32) if low >= 0 and high <= 1 else np.clip(mask, 0.0, 1.0)
+    return weights_of(mask.astype(np.float32, copy=False))
 
 
 def _size_and_dose_findings(name: str, voxels: float, highest_gy: float) -> tuple[Finding, ...]:

@@ -14,6 +14,7 @@ from ..volume import Volume
 from .arrays import require_same_grid
 from .cohort import summarize_cohort
 from .dvh import Dvh, DvhRegion, checked_dose
+from .gamma import MAX_GAMMA, gamma_pass_rates
 from .goals import Goal, GoalSet
 from .result import ENDPOINTS, Evaluation
 from .score_parts import ALL_SCORES, QUICK_SCORES, SCORES, Scored, structure_errors
@@ -63,6 +64,7 @@ class EvaluationParts:
         goals: what the doses are held against; "default": the shipped set for the protocol and the
             prescription, if there is one; None: nothing.
         gamma: criteria, as "3%/3mm".
+        max_gamma: where the search for gamma ends; None: nowhere.
         scorecard: a plan scorecard.
         known: of the same case and plan, where it is known already.
     """
@@ -71,6 +73,7 @@ class EvaluationParts:
     scores: frozenset[str] = ALL_SCORES
     goals: GoalSet | Iterable[Goal] | Literal["default"] | None = None
     gamma: tuple[str, ...] = ()
+    max_gamma: float | None = MAX_GAMMA
     scorecard: Scorecard | None = None
     known: PlanCurves | None = None
 
@@ -143,7 +146,7 @@ def evaluate_steps(
         names=bound.resolver,
         scores=scores,
         errors=errors,
-        gamma=_gamma(reference, dose, parts.gamma),
+        gamma=_gamma(reference, dose, parts),
         scorecard=_scorecard(parts.scorecard, bound, predicted, body[0]),
     )
     return result.judged(_goals(parts, bound))
@@ -206,12 +209,10 @@ def _goals(parts: EvaluationParts, bound: BoundCase) -> GoalSet | Iterable[Goal]
     return GoalSet.default(bound.protocol.id, bound.prescriptions_gy)
 
 
-def _gamma(reference: Volume | None, dose: Volume, criteria: tuple[str, ...]) -> dict[str, Any]:
-    if reference is None or not criteria:
+def _gamma(reference: Volume | None, dose: Volume, parts: EvaluationParts) -> dict[str, Any]:
+    if reference is None or not parts.gamma:
         return {}
-    from .gamma import gamma_pass_rates  # the one part that computes with torch
-
-    return gamma_pass_rates(reference, dose, list(criteria))
+    return gamma_pass_rates(reference, dose, list(parts.gamma), max_gamma=parts.max_gamma)
 
 
 def _scorecard(

@@ -106,7 +106,7 @@ def _extremes(
 
 
 def _inside(occupancy: NDArray) -> NDArray[np.bool_]:
-    return occupancy if occupancy.dtype == bool else occupancy > 0
+    return occupancy.astype(bool, copy=False)
 
 
 def _some(found: list[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ..geometry import bounding_box
 from ..structures.bound import BoundCase
 from ..volume import Volume
-from .arrays import as_mask, bounding_box
+from .arrays import as_mask
 from .dvh import Dvh
 from .indices import pelvic_endpoints, pelvic_score_terms
 from .scores import (

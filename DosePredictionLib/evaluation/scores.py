@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import DosePredictionError
+from ..geometry import bounding_box
 from ..volume import Volume
-from .arrays import as_array, as_mask, bounding_box, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, as_mask, require_finite, require_same_grid, voxel_mm
 
 __all__ = [
     "ORGAN_ENDPOINTS",

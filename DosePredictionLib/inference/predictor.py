@@ -1,9 +1,10 @@
-"""From a case and a model to a dose: device, precision, fallbacks, progress, cancel."""
+"""From a case and a model to a prediction: device, precision, fallbacks, progress, cancel."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,19 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..case import Case, Prescription
-from ..checks.registry import check_case
-from ..encoding.encoder import EncodedCase, EncodingSettings, decode, encode, mirrored_channels
+from ..checks.registry import check_case, check_prediction
+from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
+from ..mask import majority
 from ..models.dose_model import DoseModel
 from ..networks import DoseNetwork, fold_batch_norm
-from ..prediction import Prediction
-from ..structures.bound import bind, empty_structures
+from ..prediction import OutputRole, Prediction
+from ..structures.bound import BoundCase, bind, empty_structures
 from ..structures.mapping import fitting_protocol
-from ..structures.protocol import StructureProtocol
+from ..tasks.registry import task_class, task_entry
+from ..tasks.task import Combined, Decoded, Decoding, Passes, Pick
 from ..volume import Volume
 from .device import (
     DTYPES,
@@ -33,7 +36,8 @@ from .device import (
     resolve_precision,
 )
 from .ensemble import RunningSpread
-from .running import Cancelled, Progress, run_tiled, run_whole, tile_starts, watched
+from .running import Cancelled, Progress, Watch, run_tiled, run_whole, tile_starts
+from .slicewise import SLICES_AT_ONCE, volume_format
 
 __all__ = ["Inference", "Predictor", "default_model", "predict"]
 
@@ -41,17 +45,30 @@ _TILE, _OVERLAP = 64, 32
 
 
 class Inference(NamedTuple):
-    """The network's output in units of the dose scale, and how it was computed.
+    """What the task's networks gave on the model's grid, and how it was computed.
 
-    `output` is `(z, y, x)`, or with the coarse dose `(2, z, y, x)`: final, coarse. `spread` is the
-    standard deviation of an ensemble's networks, likewise.
+    `arrays` are those of `Task.predict` by name, over all networks, the most important one first.
     """
 
-    output: NDArray[np.float32]
+    arrays: Mapping[str, Combined]
     device: str
     precision: str
     fallbacks: tuple[str, ...]
-    spread: NDArray[np.float32] | None = None
+
+    @property
+    def output(self) -> NDArray[np.float32]:
+        """The first array `(…, z, y, x)`, the mean over all networks."""
+        return next(iter(self.arrays.values())).mean
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """What one run of the networks is asked for."""
+
+    progress: Progress | None = None
+    cancelled: Cancelled | None = None
+    keep: frozenset[OutputRole] = frozenset()
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,7 @@ class Predictor:
         precision: `auto` (bfloat16 where the hardware has it), `fp32` (TF32 off), `bf16`, `fp16`.
 
     Raises:
-        ModelError: the model is missing or damaged.
+        ModelError: the model is missing or damaged, or of a task that this version does not know.
         PredictionError: the device or the precision is not to be had.
     """
 
@@ -84,11 +101,17 @@ class Predictor:
         self.device = resolve_device(device)
         self.precision = resolve_precision(precision, self.device)
         manifest = self.model.manifest
-        order = mirrored_channels(self.model.protocol, manifest.encoding)
-        self._mirrored = order if manifest.mirror else None
+        of = f"The model {manifest.name}"
+        self._required = task_entry(manifest.task, of).required(self.model.protocol)
+        self.task = task_class(manifest.task, of)(self.model.protocol, manifest.encoding)
+        self._mirrored: list[int] | None = None
+        if manifest.mirror:
+            self._mirrored = mirrored_channels(self.model.protocol, manifest.encoding)
         self._placed: tuple[tuple[torch.device, Precision], list[DoseNetwork]] | None = None
         networks = self._networks(_Attempt(self.device, self.precision, tiled=False))
         self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)
+        self._divisor = math.lcm(*(network.divisor for network in networks))
+        self._is_slicewise = all(network.dimensions == 2 for network in networks)
 
     def predict(
         self,
@@ -101,8 +124,10 @@ class Predictor:
         strip_margin_mm: float | None = None,
         keep_coarse: bool = False,
         keep_strips: bool = False,
+        keep: Collection[OutputRole] = (),
+        seed: int = 0,
     ) -> Prediction:
-        """Predict the dose of a case.
+        """Predict a case: its dose, or whatever the model's task gives.
 
         Args:
             mapping: channel → structure where the automatic choice is overruled; None leaves a
@@ -113,12 +138,15 @@ class Predictor:
             cancelled: asked between layers; true ends the work.
             strip_margin_mm: margin of the strips instead of the model's own; strip masks that came
                 with the case are ignored then.
-            keep_coarse: return the coarse dose, too.
+            keep_coarse: short for the role `coarse dose` in `keep`.
             keep_strips: return the strip masks that the network received, too.
+            keep: roles of outputs that are only given when they are asked for.
+            seed: of whatever the task draws.
 
         Raises:
             MappingError: structures and channels do not fit.
-            PredictionError: a check blocks, the dose is not finite, or memory runs out for good.
+            PredictionError: a check blocks, an output is not finite or cannot be kept, or memory
+                runs out for good.
             PredictionCancelled: `cancelled()` returned true.
         """
         clock = _Clock()
@@ -126,82 +154,93 @@ class Predictor:
         if prescription is not None:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
-        manifest, protocol = self.model.manifest, self.model.protocol
-        bound = bind(case, protocol, mapping, prescription, protocol.required)
-        assert bound.mapping is not None
-        findings = [*bound.findings, *check_case(bound, manifest.expectations)]
-        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
-        findings += told
-        encoded = encode(
-            bound,
-            settings,
-            DoseNetwork.divisor,
-            recompute_strips or strip_margin_mm is not None,
-        )
-        findings += encoded.findings
-        _refuse_blocking(case.name, findings)
+        bound = bind(case, self.model.protocol, mapping, prescription, self._required)
+        encoded, findings = self._encoded(bound, recompute_strips, strip_margin_mm)
         clock.lap("encode")
-        inference = self.infer(encoded.input, report, cancelled, keep_coarse)
-        if not np.all(np.isfinite(inference.output)):
-            raise PredictionError(
-                f"The dose of {case.name} holds NaN or infinite values (precision "
-                f"{inference.precision}); nothing was written. Try --precision fp32."
-            )
+        asked: list[OutputRole] = [*keep, "coarse dose"] if keep_coarse else [*keep]
+        wanted = frozenset(asked)
+        inference = self._infer(encoded.input, _Request(report, cancelled, wanted, seed))
+        _require_finite(case.name, inference)
         clock.lap("inference")
-        scale, target, scaling = _prescription_scale(bound.prescription, self.model)
-        findings += scaling
-        unit_gy = np.float32(manifest.encoding.dose_scale_gy * scale)
-
-        def decoded(output: NDArray[np.float32], stage: int = 0) -> Volume:
-            return decode((output[stage] if keep_coarse else output) * unit_gy, encoded, case)
-
-        dose = decoded(inference.output)
-        coarse = decoded(inference.output, 1) if keep_coarse else None
-        spread = None if inference.spread is None else decoded(inference.spread)
-        strips = _strips(encoded, case, protocol, settings) if keep_strips else None
+        decoding = Decoding(bound, encoded, self.model.manifest.expectations, wanted)
+        decoded = self.task.decode(inference.arrays, decoding)
+        findings += [*decoded.findings, *_checked(bound, decoded)]
+        strips = self._strips(encoded, case) if keep_strips else None
         clock.lap("decode")
+        assert bound.mapping is not None
         return Prediction(
             case=case,
             model=self.model,
-            dose=dose,
+            outputs=decoded.outputs,
             mapping=bound.mapping,
-            prescription=target,
+            prescription=decoded.prescription,
             external=encoded.external,
             findings=tuple(worst_first(_unique(findings))),
             fallbacks=inference.fallbacks,
             device=inference.device,
             precision=inference.precision,
             seconds=clock.seconds(),
-            coarse=coarse,
             strips=strips,
-            spread=spread,
         )
+
+    def _encoded(
+        self, bound: BoundCase, recompute_strips: bool, strip_margin_mm: float | None
+    ) -> tuple[EncodedCase, list[Finding]]:
+        """The case as the networks see it, and what was noticed on the way.
+
+        Raises:
+            PredictionError: a check blocks.
+        """
+        manifest = self.model.manifest
+        findings = [*self.model.findings, *bound.findings]
+        findings += check_case(bound, manifest.expectations)
+        settings, stated = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        findings += stated
+        recompute = recompute_strips or strip_margin_mm is not None
+        encoded = encode(bound, settings, self._divisor, recompute)
+        findings += encoded.findings
+        _refuse_blocking(bound.case.name, findings)
+        return encoded, findings
+
+    def _strips(self, encoded: EncodedCase, case: Case) -> dict[int, Volume]:
+        """The strip masks that the network received, on the case's grid."""
+        angles = self.model.manifest.encoding.strips.angles
+        masks = majority(encoded.input[encoded.channels.indices("strips")])
+        return {
+            angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
+            for angle, mask in zip(angles, masks, strict=True)
+        }
 
     def infer(
         self,
         encoded: NDArray[np.float32],
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
-        coarse: bool = False,
+        keep: Collection[OutputRole] = (),
+        seed: int = 0,
     ) -> Inference:
-        """Run the network; steps down when memory runs out.
+        """Run the networks; steps down when memory runs out.
 
         Args:
             encoded: the network's input `(channel, z, y, x)`.
-            coarse: return the coarse dose, too.
+            keep: roles of outputs that are only given when they are asked for.
+            seed: of whatever the task draws.
 
         Raises:
             MemoryExhaustedError: memory runs out for good.
             PredictionCancelled: `cancelled()` returned true.
         """
+        return self._infer(encoded, _Request(progress, cancelled, frozenset(keep), seed))
+
+    def _infer(self, encoded: NDArray[np.float32], request: _Request) -> Inference:
         fallbacks: list[str] = []
-        for attempt in self._attempts(encoded[0].size):
+        for attempt in self._attempts(encoded.shape[1:]):
             if attempt.fallback:
                 fallbacks.append(attempt.fallback)
             try:
-                doses = self._run(encoded, attempt, progress, cancelled, coarse)
+                arrays = self._run(encoded, attempt, request)
                 device, precision = str(attempt.device), attempt.precision
-                return Inference(doses.mean, device, precision, tuple(fallbacks), doses.spread)
+                return Inference(arrays, device, precision, tuple(fallbacks))
             except (MemoryError, RuntimeError) as exception:
                 if not _is_out_of_memory(exception):
                     raise
@@ -214,54 +253,62 @@ class Predictor:
             fallbacks,
         )
 
-    def _attempts(self, voxels: int) -> list[_Attempt]:
-        """What to try, in order: as asked, less precision, tiles, then the CPU."""
+    def _attempts(self, shape: tuple[int, ...]) -> list[_Attempt]:
+        """What to try, in order: as asked, less precision, tiles, then the CPU.
+
+        Args:
+            shape: of the volume, (z, y, x).
+        """
         device, precision = self.device, self.precision
         attempts = [_Attempt(device, precision, tiled=False)]
         if device.type == "cuda" and precision == "fp32":
             precision = resolve_precision("auto", device)
             text = f"{device} ran out of memory in fp32; {precision} instead"
             attempts.append(_Attempt(device, precision, False, text))
-        text = f"{device} ran out of memory; slabs of {_TILE} slices that overlap by {_OVERLAP}"
+        pieces = f"slabs of {_TILE} slices that overlap by {_OVERLAP}"
+        together = shape[0]
+        if self._is_slicewise:
+            pieces, together = "one slice after the other", min(shape[0], SLICES_AT_ONCE)
+        text = f"{device} ran out of memory; {pieces}"
         attempts.append(_Attempt(device, precision, True, text))
         if device.type == "cuda":
             on_cpu = resolve_precision("auto", torch.device("cpu"))
-            text = f"{device} ran out of memory even in slabs; the CPU in {on_cpu} instead"
+            text = f"{device} ran out of memory even so; the CPU in {on_cpu} instead"
             attempts.append(_Attempt(torch.device("cpu"), on_cpu, False, text))
-        elif _exceeds_memory(voxels * self._bytes_per_voxel, precision):
+        elif _exceeds_memory(together * shape[1] * shape[2] * self._bytes_per_voxel, precision):
             # Linux would not refuse the memory but end the process: step down beforehand.
-            text = (
-                f"the memory left would not do; slabs of {_TILE} slices overlapping by {_OVERLAP}"
-            )
+            text = f"the memory left would not do; {pieces}"
             attempts = [_Attempt(device, precision, True, text)]
         return attempts
 
     def _run(
-        self,
-        encoded: NDArray[np.float32],
-        attempt: _Attempt,
-        progress: Progress | None,
-        cancelled: Cancelled | None,
-        coarse: bool,
-    ) -> RunningSpread:
+        self, encoded: NDArray[np.float32], attempt: _Attempt, request: _Request
+    ) -> dict[str, Combined]:
+        """The task's arrays, from every network of the model; one network's are held at a time."""
         networks = self._networks(attempt)
+        self.task.to(attempt.device, DTYPES[attempt.precision])
+        layout = volume_format(networks[0])
         x = torch.from_numpy(encoded)[None]
-        x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=torch.channels_last_3d)
-        run: Callable[[DoseNetwork, Tensor, bool], Tensor] = run_whole
+        x = x.to(attempt.device, DTYPES[attempt.precision], memory_format=layout)
         slices = x.shape[2]
-        if attempt.tiled:
-            run, slices = _run_tiled, _tiled_slices(slices)
-        voxels = slices * x.shape[3] * x.shape[4] * (2 if self._mirrored else 1)
-        doses = RunningSpread()
+        if attempt.tiled and not self._is_slicewise:
+            slices = _tiled_slices(slices)
+        passes = Passes(
+            run=_run_tiled if attempt.tiled else _run_whole,
+            mirrored=self._mirrored,
+            keep=request.keep,
+            generator=torch.Generator(attempt.device).manual_seed(request.seed),
+        )
+        found: dict[str, RunningSpread] = {}
         for index, network in enumerate(networks):
-            watch = watched(network, voxels, _part(progress, index, len(networks)), cancelled)
-            with torch.inference_mode(), _plain_float32(), watch:
-                dose = run(network, x, coarse)
-                if self._mirrored:
-                    mirrored = x[:, self._mirrored].flip(-1)
-                    dose = (dose + run(network, mirrored, coarse).flip(-1)) / 2
-                doses.add(dose.cpu().numpy())
-        return doses
+            part = _part(request.progress, index, len(networks))
+            watch = Watch(slices * x.shape[3] * x.shape[4], part, request.cancelled)
+            with torch.inference_mode(), _plain_float32():
+                arrays = self.task.predict(network, x, replace(passes, watch=watch))
+                for name, values in arrays.items():
+                    found.setdefault(name, RunningSpread()).add(values.cpu().numpy())
+                del arrays
+        return {name: Combined(each.mean, each.spread) for name, each in found.items()}
 
     def _networks(self, attempt: _Attempt) -> list[DoseNetwork]:
         """The folded networks as an attempt wants them; kept for the next."""
@@ -272,7 +319,7 @@ class Predictor:
             for member in self.model.members:
                 network = fold_batch_norm(self.model.network(member))
                 network.to(attempt.device, DTYPES[attempt.precision])
-                network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+                network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
                 networks.append(network)
             self._placed = (key, networks)
         return self._placed[1]
@@ -351,44 +398,25 @@ def _with_strip_margin(
     return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
 
 
-def _strips(
-    encoded: EncodedCase, case: Case, protocol: StructureProtocol, settings: EncodingSettings
-) -> dict[int, Volume]:
-    """The strip masks that the network received, on the case's grid."""
-    angles = settings.strips.angles
-    first = 1 + len(protocol.inputs)
-    masks = encoded.input[first : first + len(angles)] > 0
-    return {
-        angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
-        for angle, mask in zip(angles, masks, strict=True)
-    }
+def _checked(bound: BoundCase, decoded: Decoded) -> list[Finding]:
+    """What the checks after a prediction find in its dose, if it has one."""
+    judged = replace(bound, prescription=decoded.prescription)
+    doses = [output.volume for output in decoded.outputs if output.role == "dose"]
+    return [finding for dose in doses for finding in check_prediction(judged, dose)]
 
 
-def _prescription_scale(
-    prescription: Prescription | None, model: DoseModel
-) -> tuple[float, Prescription, list[Finding]]:
-    """By what a single-level model's dose is scaled, the prescription that results, and why."""
-    expected = model.manifest.expectations
-    own = Prescription(expected.prescription_gy, expected.fractions)
-    if prescription is None:
-        message = f"The case has no prescription; the model's own is used ({_levels(own)})."
-        return 1.0, own, [Finding("prescription-of-model", "info", message)]
-    if len(own.target_gy) > 1:
-        return 1.0, prescription, []
-    factor = prescription.highest_gy / own.highest_gy
-    if abs(factor - 1) < 1e-6:
-        return 1.0, prescription, []
-    finding = Finding(
-        "dose-scaled",
-        "info",
-        f"The dose is scaled by {factor:.3f}: from the model's {own.highest_gy:g} Gy to the "
-        f"case's {prescription.highest_gy:g} Gy.",
-    )
-    return factor, prescription, [finding]
+def _require_finite(case: str, inference: Inference) -> None:
+    """Refuse NaN and infinity in any array.
 
-
-def _levels(prescription: Prescription) -> str:
-    return ", ".join(f"{name} {gy:g} Gy" for name, gy in prescription.target_gy.items())
+    Raises:
+        PredictionError: names the array.
+    """
+    for name, combined in inference.arrays.items():
+        if not np.all(np.isfinite(combined.mean)):
+            raise PredictionError(
+                f"The {name} of {case} holds NaN or infinite values (precision "
+                f"{inference.precision}); nothing was written. Try --precision fp32."
+            )
 
 
 def _unique(findings: list[Finding]) -> list[Finding]:
@@ -408,8 +436,12 @@ def _exceeds_memory(float32_bytes: int, precision: Precision) -> bool:
     return available is not None and needed > available
 
 
-def _run_tiled(network: DoseNetwork, x: Tensor, coarse: bool) -> Tensor:
-    return run_tiled(network, x, _TILE, _OVERLAP, coarse)
+def _run_whole(network: nn.Module, x: Tensor, pick: Pick) -> Tensor:
+    return run_whole(network, x, pick)
+
+
+def _run_tiled(network: nn.Module, x: Tensor, pick: Pick) -> Tensor:
+    return run_tiled(network, x, _TILE, _OVERLAP, pick)
 
 
 def _tiled_slices(depth: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -10,6 +10,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 __all__ = ["fold_batch_norm"]
 
 Network = TypeVar("Network", bound=nn.Module)
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def fold_batch_norm(network: Network) -> Network:
@@ -20,14 +22,13 @@ def fold_batch_norm(network: Network) -> Network:
     rounding.
     """
     for module in network.modules():
-        previous: tuple[str, nn.Conv3d | nn.ConvTranspose3d] | None = None
+        previous: tuple[str, Any] | None = None
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm3d) and previous is not None:
+            if isinstance(child, (nn.BatchNorm2d, nn.BatchNorm3d)) and previous is not None:
                 convolution_name, convolution = previous
-                transposed = isinstance(convolution, nn.ConvTranspose3d)
+                transposed = isinstance(convolution, (nn.ConvTranspose2d, nn.ConvTranspose3d))
                 fused = fuse_conv_bn_eval(convolution, child, transpose=transposed)
                 setattr(module, convolution_name, fused)
                 setattr(module, name, nn.Identity())
-            convolutions = (nn.Conv3d, nn.ConvTranspose3d)
-            previous = (name, child) if isinstance(child, convolutions) else None
+            previous = (name, child) if isinstance(child, _CONVOLUTIONS) else None
     return network

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 from ..case import Case
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
+from ..prediction import Output
 from ..structures.protocol import Role
 from ..volume import Volume
 
@@ -83,9 +84,11 @@ class ReportInput:
         reference: the plan's dose in Gy on the case's grid, if there is a plan.
         metadata: model, device, timings, findings, prescription.
         evaluation: what `evaluate` says of one case; any key may be missing or None.
+        further: what was predicted beside the dose, each shown in one slice.
 
     Raises:
-        GeometryError: a dose or a mask lies on another grid than the case. Nothing is resampled.
+        GeometryError: a dose, an output or a mask lies on another grid than the case. Nothing is
+            resampled.
         CaseError: a structure appears twice.
     """
 
@@ -95,6 +98,7 @@ class ReportInput:
     reference: Volume | None = None
     metadata: Metadata = field(default_factory=Metadata)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    further: Sequence[Output] = ()
 
     def __post_init__(self) -> None:
         structures = tuple(ReportStructure(*structure) for structure in self.structures)
@@ -102,6 +106,7 @@ class ReportInput:
         object.__setattr__(self, "evaluation", self.evaluation or {})
         volumes = [("The prediction", self.prediction), ("The plan dose", self.reference)]
         volumes += [(structure.label, structure.mask) for structure in structures]
+        volumes += [(f"The output {output.key}", output.volume) for output in self.further]
         for label, volume in volumes:
             if volume is not None and not volume.grid.matches(self.case.grid):
                 raise GeometryError(

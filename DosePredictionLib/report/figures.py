@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from ..prediction import Output
 from .content import ReportInput
 from .dvh_chart import (
     Ink,
@@ -32,9 +33,9 @@ from .dvh_chart import (
     structure_dvhs,
 )
 from .palette import DIFFERENCE_MAP, DOSE_MAP, WASH_OPACITY, bar_map
-from .slices import Layer, Scales, SliceView, draw_panel, layers, slice_views
+from .slices import Layer, Scales, SliceView, draw_output, draw_panel, layers, slice_views
 
-__all__ = ["dvh_figure", "dvh_svg", "panel_png", "slices_figure", "write_figures"]
+__all__ = ["dvh_figure", "dvh_svg", "output_png", "panel_png", "slices_figure", "write_figures"]
 
 _PAPER_DPI = 300
 _PAPER_WIDTH = 7.2  # inches, two columns of a journal
@@ -143,11 +144,20 @@ def dvh_figure(report: ReportInput, curves: Sequence[StructureDvh]) -> Figure:
 
 def panel_png(view: SliceView, layer: Layer, scales: Scales) -> bytes:
     """One panel as a small PNG, for a screen of high density at a third of a page's width."""
+    return _png(view, lambda axes, points: draw_panel(axes, view, layer, scales, points))
+
+
+def output_png(view: SliceView, output: Output, scales: Scales) -> bytes:
+    """One output over a slice, as `panel_png`."""
+    return _png(view, lambda axes, points: draw_output(axes, view, output, scales, points))
+
+
+def _png(view: SliceView, draw: Callable[[Axes, float], None]) -> bytes:
     width = 3.4
     height = width * view.frame_mm[1] / view.frame_mm[0]
     figure = Figure(figsize=(width, height), dpi=_PANEL_PIXELS / width, facecolor="black")
     canvas = FigureCanvasAgg(figure)
-    draw_panel(_axes(figure, 0, 0, width, height), view, layer, scales, 72 * width)
+    draw(_axes(figure, 0, 0, width, height), 72 * width)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     return _small_png(picture)

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.colors import Colormap, to_hex
 
 from .content import ReportInput
 from .dvh_chart import structure_dvhs
-from .figures import dvh_svg, panel_png
+from .figures import dvh_svg, output_png, panel_png
 from .palette import (
     DARK_SURFACE,
     DIFFERENCE_MAP,
@@ -118,6 +119,7 @@ def _render(report: ReportInput) -> str:
         swatches=_swatches(report),
         tiles=headline_tiles(report, curves),
         rows_of_panels=[(_heading(view), _panels(report, view, scales)) for view in views],
+        further=_further(report, views, scales),
         bars=_bars(report, scales),
         oblique=number(oblique) if oblique else "",
         charts=_charts(report, curves),
@@ -164,19 +166,41 @@ def _heading(view: SliceView) -> tuple[str, str]:
 def _panels(report: ReportInput, view: SliceView, scales: Scales) -> list[_Panel]:
     panels = []
     for layer in layers(report):
-        png = panel_png(view, layer, scales)
         words = _LAYER_WORDS[layer]
-        width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
-        panels.append(
-            _Panel(
-                source="data:image/png;base64," + base64.b64encode(png).decode("ascii"),
-                alt=_alt(view, layer, words),
-                caption=words[0].upper() + words[1:],
-                width=width,
-                height=height,
-            )
-        )
+        alt, caption = _alt(view, layer, words), words[0].upper() + words[1:]
+        panels.append(_panel(panel_png(view, layer, scales), alt, caption))
     return panels
+
+
+def _panel(png: bytes, alt: str, caption: str) -> _Panel:
+    return _Panel(
+        source="data:image/png;base64," + base64.b64encode(png).decode("ascii"),
+        alt=alt,
+        caption=caption,
+        width=int.from_bytes(png[16:20], "big"),
+        height=int.from_bytes(png[20:24], "big"),
+    )
+
+
+def _further(
+    report: ReportInput, views: Sequence[SliceView], scales: Scales
+) -> tuple[str, list[_Panel]]:
+    """Where the slice lies, and every output beside the dose in it."""
+    view = views[0]
+    where = f"{view.plane.name} slice at {view.plane.position}"
+    panels = []
+    for output in report.further:
+        words = clean(output.label)
+        voxels = output.volume.array
+        if output.role == "segment":
+            volume_cc = np.count_nonzero(voxels) * output.volume.grid.voxel_volume_cc
+            amount = f"{number(volume_cc)} cc"
+        else:
+            unit = " Gy" if output.unit == "Gy" else ""
+            amount = f"{number(voxels.min(), 2)} to {number(voxels.max(), 2)}{unit}"
+        caption = f"{words[0].upper()}{words[1:]}: {amount}"
+        panels.append(_panel(output_png(view, output, scales), f"{words}, {where}", caption))
+    return where, panels
 
 
 def _alt(view: SliceView, layer: Layer, words: str) -> str:

@@ -13,12 +13,15 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..mask import majority
+from ..prediction import Output
 from ..structures.protocol import Role
 from .content import ReportInput, ReportStructure
 from .palette import DARK_SURFACE, difference_wash, dose_wash, readable_on, safe_color
 from .planes import Plane, choose_planes, target_order
+from .wording import clean
 
-__all__ = ["Layer", "Scales", "SliceView", "draw_panel", "layers", "slice_views"]
+__all__ = ["Layer", "Scales", "SliceView", "draw_output", "draw_panel", "layers", "slice_views"]
 
 Layer = Literal["prediction", "reference", "difference", "structures"]
 
@@ -158,7 +161,7 @@ def _depth(structure: ReportStructure, rank: dict[str, int]) -> int:
 
 def _outline(mask: NDArray, spacing_mm: tuple[float, float]) -> tuple[NDArray[np.float64], ...]:
     occupancy = mask.astype(np.float32)
-    if not (occupancy >= 0.5).any():
+    if not majority(occupancy).any():
         return ()
     # A rim of zeros closes contours at the picture's edge.
     rimmed = np.pad(occupancy, 1)
@@ -199,19 +202,8 @@ def draw_panel(
         points_per_width: the panel's width in points, by which type and lines are sized.
     """
     unit = points_per_width / 260.0
-    width, height = view.size_mm
-    extent = (0.0, width, height, 0.0)
-    low, high = _CT_WINDOW_HU
     # Bright bone would outshine the bright ends of the difference's colors.
-    dimming = 1.7 if layer == "difference" else 1.0
-    axes.imshow(
-        view.ct_hu,
-        cmap="gray",
-        vmin=low,
-        vmax=low + dimming * (high - low),
-        extent=extent,
-        interpolation="bicubic",
-    )
+    extent = _draw_ct(axes, view, dimming=1.7 if layer == "difference" else 1.0)
     dose = _shown(view, layer)
     if dose is not None:
         fine, step = _finer(dose, view.plane.spacing_mm)
@@ -228,7 +220,55 @@ def draw_panel(
     _frame(axes, view)
     if layer in ("difference", "structures"):  # the others carry the isodoses' labels
         _tag_structures(axes, view, unit)
-    _annotate(axes, view, layer, unit)
+    _annotate(axes, view, _TITLES[layer], unit, is_predicted=layer != "structures")
+
+
+def draw_output(
+    axes: Axes, view: SliceView, output: Output, scales: Scales, points_per_width: float
+) -> None:
+    """Draw an output over a slice: a dose as the predicted one, others from zero to their highest.
+
+    Args:
+        axes: empty; becomes a black panel without ticks.
+        view: the slice.
+        output: on the case's grid.
+        scales: of the doses.
+        points_per_width: the panel's width in points, by which type and lines are sized.
+    """
+    unit = points_per_width / 260.0
+    extent = _draw_ct(axes, view)
+    picture = view.plane.cut(output.volume).astype(np.float32)
+    fine, step = _finer(picture, view.plane.spacing_mm)
+    high = scales.dose_high_gy
+    if not output.is_dose_like:
+        high = 1.0 if output.unit != "Gy" else max(float(output.volume.array.max()), 1.0)
+    axes.imshow(dose_wash(fine, high), extent=extent, interpolation="bilinear")
+    if output.is_dose_like:
+        _draw_isodoses(axes, fine, step, scales, unit)
+    for contour in view.contours:
+        _draw_contour(axes, contour, unit * 0.75)
+    _frame(axes, view)
+    title = clean(output.label)
+    title = title[0].upper() + title[1:]
+    _annotate(axes, view, title, unit, is_predicted=True)
+
+
+def _draw_ct(
+    axes: Axes, view: SliceView, dimming: float = 1.0
+) -> tuple[float, float, float, float]:
+    """Draw the CT; where it lies: left, right, bottom, top, in mm."""
+    width, height = view.size_mm
+    extent = (0.0, width, height, 0.0)
+    low, high = _CT_WINDOW_HU
+    axes.imshow(
+        view.ct_hu,
+        cmap="gray",
+        vmin=low,
+        vmax=low + dimming * (high - low),
+        extent=extent,
+        interpolation="bicubic",
+    )
+    return extent
 
 
 def _shown(view: SliceView, layer: Layer) -> NDArray | None:
@@ -306,7 +346,7 @@ def _tag_structures(axes: Axes, view: SliceView, unit: float) -> None:
         _text(axes, x, y, number, 7.5 * unit, contour.color, "center", "center")
 
 
-def _annotate(axes: Axes, view: SliceView, layer: Layer, unit: float) -> None:
+def _annotate(axes: Axes, view: SliceView, title: str, unit: float, is_predicted: bool) -> None:
     """What the panel shows, orientation, scale and what it must not be used for."""
     size = 8.5 * unit
     left, right, top, bottom = view.plane.letters
@@ -315,8 +355,8 @@ def _annotate(axes: Axes, view: SliceView, layer: Layer, unit: float) -> None:
     _text(axes, 0.982, 0.5, right, size, "white", "right", "center", **inside)
     _text(axes, 0.5, 0.98, top, size, "white", "center", "top", **inside)
     _text(axes, 0.5, 0.022, bottom, size, "white", "center", "bottom", **inside)
-    _text(axes, 0.022, 0.975, _TITLES[layer], size, "white", "left", "top", **inside)
-    if layer != "structures":
+    _text(axes, 0.022, 0.975, title, size, "white", "left", "top", **inside)
+    if is_predicted:
         note = "Research only"
         _text(axes, 0.98, 0.03, note, 5.5 * unit, "#d0d0d0", "right", "bottom", **inside)
     width, height = view.frame_mm

@@ -1,7 +1,8 @@
 """3D Slicer's scene: nodes become a `Case`, a `Prediction` becomes nodes. Knows no Qt.
 
-The only room that imports `slicer` or `vtk`. Whatever takes long is a generator of steps, one node
-or one segment per `next()`, so that a window can draw in between; `finish` runs one to its end.
+The only package that imports `slicer` or `vtk`. Whatever takes long is a generator of steps, one
+node or one segment per `next()`, so that a window can draw in between; `finish` runs one to its
+end.
 
 | file | holds |
 |---|---|

@@ -195,13 +195,13 @@ class _Work:
 
 def _progress(case: str, output: Output) -> Callable[[float, str], None]:
     """Progress as lines on stderr, one a stage or a tenth of the work."""
-    told: tuple[str, int] = ("", -1)
+    stated: tuple[str, int] = ("", -1)
 
     def progress(share: float, stage: str) -> None:
-        nonlocal told
+        nonlocal stated
         state = (stage, int(share / _REPORT_EVERY))
-        if state != told:
-            told = state
+        if state != stated:
+            stated = state
             output.note(f"{case}: {100 * share:3.0f} % {stage}")
 
     return progress

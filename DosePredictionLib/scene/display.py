@@ -12,6 +12,7 @@ import slicer
 from ..errors import CaseError
 from .colors import LEVELS, fill_level_table
 from .hierarchy import place_below
+from .images import follows_dose
 from .isodoses import isodose_surfaces, set_up_isodose_model
 from .restore import borrow_display, hide_fill
 from .results import SceneResult
@@ -84,9 +85,7 @@ def display_steps(result: SceneResult, settings: DisplaySettings) -> Steps[None]
     volume = _volume(result, nodes, settings.layer)
     low_gy, high_gy = _range_gy(result, settings)
     plan = result.plan if settings.layer == "plan" else None
-    displays = [nodes["dose-display"]]
-    if "coarse-display" in nodes:
-        displays.append(nodes["coarse-display"])
+    displays = [nodes["dose-display"], *(node for node in nodes.values() if follows_dose(node))]
     if plan is not None:
         displays.append(borrow_display(nodes["dose"], plan))
     for display in displays:

@@ -111,7 +111,7 @@ def _parent_role(role: str) -> str | None:
         return "chart"
     if role == "isodoses":
         return "dose"
-    return None if role.endswith("colors") else ""
+    return None if role == "colors" or role.endswith("-colors") else ""
 
 
 def _dicom_uid_name() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +13,24 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ..mask import majority
 from ..volume import Grid, slabs
 from .geometry import LPS_FROM_RAS, array_of_image, vtk_matrix
 from .runs import Draft
 
 __all__ = [
+    "Appearance",
     "Placement",
     "empty_image",
     "filled_in_slabs",
-    "strip_draft",
-    "strip_labelmap",
+    "follows_dose",
+    "labelmap_of",
+    "segmentation_draft",
     "volume_drafts",
 ]
 
-_STRIP_COLORS = ((0.35, 0.7, 0.9), (0.9, 0.6, 0.0), (0.0, 0.6, 0.5), (0.8, 0.5, 0.7))
+_FOLLOWS_DOSE = "DosePrediction.FollowsDose"
+_SEGMENT_COLORS = ((0.35, 0.7, 0.9), (0.9, 0.6, 0.0), (0.0, 0.6, 0.5), (0.8, 0.5, 0.7))
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class Placement:
     def in_world(cls, grid: Grid) -> Placement:
         """A grid in LPS mm of the world."""
         return cls(LPS_FROM_RAS @ grid.index_to_world, None)
+
+
+def follows_dose(display: Any) -> bool:
+    """Whether a display takes the range that is chosen for the dose's colors."""
+    return display.GetAttribute(_FOLLOWS_DOSE) is not None
 
 
 def empty_image(shape: tuple[int, ...]) -> Any:
@@ -65,40 +75,50 @@ def filled_in_slabs(image: Any, array: NDArray, minus: NDArray | None = None) ->
         yield
 
 
-def volume_drafts(
-    role: str,
-    name: str,
-    image: Any,
-    placement: Placement,
-    colors: str,
-    window: tuple[float, float],
-    is_dose: bool = False,
-) -> list[Draft]:
-    """A volume and its display.
+@dataclass(frozen=True)
+class Appearance:
+    """How a volume is drawn.
 
     Args:
-        colors: role of the color table.
         window: values of the first and the last color; a dose is not drawn below the first.
+        colors: role of the color table.
         is_dose: whether SlicerRT may take it for a dose: Gy and never negative.
+        is_in_gray: whether its values are in Gy.
+        follows_dose: whether its colors take the range that is chosen for the dose's.
     """
+
+    window: tuple[float, float]
+    colors: str = "colors"
+    is_dose: bool = False
+    is_in_gray: bool = True
+    follows_dose: bool = False
+
+
+def volume_drafts(
+    role: str, name: str, image: Any, placement: Placement, appearance: Appearance
+) -> list[Draft]:
+    """A volume and its display."""
+    window = appearance.window
 
     def fill_display(node: Any, nodes: Mapping[str, Any]) -> None:
         node.SetAutoWindowLevel(False)
-        node.SetAndObserveColorNodeID(nodes[colors].GetID())
+        node.SetAndObserveColorNodeID(nodes[appearance.colors].GetID())
         node.SetWindowLevelMinMax(*window)
         node.SetAutoThreshold(False)
         node.SetLowerThreshold(window[0])
         node.SetUpperThreshold(float(np.finfo(np.float32).max))
-        node.SetApplyThreshold(colors == "colors")
+        node.SetApplyThreshold(appearance.colors == "colors")
+        if appearance.follows_dose:
+            node.SetAttribute(_FOLLOWS_DOSE, "1")
 
     def fill_volume(node: Any, nodes: Mapping[str, Any]) -> None:
         node.SetIJKToRASMatrix(vtk_matrix(placement.index_to_ras))
         node.SetAndObserveTransformNodeID(placement.transform_id)
         node.SetAndObserveImageData(image)
         node.SetAndObserveDisplayNodeID(nodes[f"{role}-display"].GetID())
-        if is_dose:
+        if appearance.is_dose:
             node.SetAttribute("DicomRtImport.DoseVolume", "1")
-        if role != "gamma":
+        if appearance.is_in_gray:
             units = slicer.vtkCodedEntry()
             units.SetValueSchemeMeaning("Gy", "UCUM", "Gray")
             node.SetVoxelValueUnits(units)
@@ -109,18 +129,28 @@ def volume_drafts(
     ]
 
 
-def strip_labelmap(mask: NDArray, placement: Placement) -> Any:
-    """A strip's mask `(z, y, x)` as a labelmap."""
+def labelmap_of(mask: NDArray, placement: Placement) -> Any:
+    """A mask `(z, y, x)` as a labelmap."""
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*mask.shape[::-1])
-    values = (mask > 0).astype(np.uint8).ravel()
+    values = majority(mask).astype(np.uint8).ravel()
     image.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
     image.SetImageToWorldMatrix(vtk_matrix(placement.index_to_ras))
     return image
 
 
-def strip_draft(name: str, labelmaps: Mapping[int, Any], placement: Placement, ct: Any) -> Draft:
-    """The tangent strips as a segmentation, hidden until it is looked at."""
+def segmentation_draft(
+    role: str,
+    name: str,
+    labelmaps: Mapping[tuple[str, str], Any],
+    placement: Placement,
+    ct: Any,
+) -> Draft:
+    """Masks as a segmentation, hidden until it is looked at.
+
+    Args:
+        labelmaps: ID and name of a segment → its labelmap.
+    """
 
     def fill(node: Any, nodes: Mapping[str, Any]) -> None:
         is_new = node.GetDisplayNode() is None
@@ -130,9 +160,8 @@ def strip_draft(name: str, labelmaps: Mapping[int, Any], placement: Placement, c
         if is_new:
             node.CreateDefaultDisplayNodes()
             node.GetDisplayNode().SetVisibility(False)
-        for (angle, labelmap), color in zip(labelmaps.items(), _STRIP_COLORS, strict=False):
-            node.AddSegmentFromBinaryLabelmapRepresentation(
-                labelmap, f"Strip {angle}°", color, f"strip_{angle:03d}"
-            )
+        colors = itertools.cycle(_SEGMENT_COLORS)
+        for ((segment_id, label), labelmap), color in zip(labelmaps.items(), colors, strict=False):
+            node.AddSegmentFromBinaryLabelmapRepresentation(labelmap, label, color, segment_id)
 
-    return Draft("strips", "vtkMRMLSegmentationNode", name, fill)
+    return Draft(role, "vtkMRMLSegmentationNode", name, fill)

@@ -11,6 +11,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..case import DOSE_MASK, Case
+from ..mask import to_binary
 from ..volume import Volume
 from .geometry import LPS_FROM_RAS, vtk_matrix
 
@@ -61,7 +62,7 @@ def _add_volume(volume: Volume, name: str) -> Any:
 def _labelmap(mask: Volume) -> Any:
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*mask.grid.size)
-    inside = mask.array if mask.array.dtype == bool else mask.array > 0.5
+    inside = to_binary(mask.array)
     image.GetPointData().SetScalars(numpy_to_vtk(_flat(inside.astype(np.uint8)), deep=True))
     image.SetImageToWorldMatrix(_index_to_ras(mask))
     return image

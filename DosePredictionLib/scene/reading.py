@@ -11,7 +11,7 @@ import numpy as np
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
-from ..io.doses import DOSE_GAP, uncovered
+from ..io.dose_grid import DOSE_GAP, uncovered
 from ..volume import Grid, Volume
 from .changes import Fingerprint, contents
 from .geometry import (

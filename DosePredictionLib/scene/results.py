@@ -16,7 +16,7 @@ from ..errors import CaseError
 from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 from ..evaluation.goals import GoalSet
 from ..evaluation.result import Evaluation, GoalResults
-from ..prediction import Prediction
+from ..prediction import Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
@@ -24,11 +24,12 @@ from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_t
 from .geometry import array_of_image, index_to_ras
 from .hierarchy import place_in_study, remove_study, study_above
 from .images import (
+    Appearance,
     Placement,
     empty_image,
     filled_in_slabs,
-    strip_draft,
-    strip_labelmap,
+    labelmap_of,
+    segmentation_draft,
     volume_drafts,
 )
 from .reading import SceneCase, SegmentInfo
@@ -50,6 +51,10 @@ from .tables import change_drafts, curve_drafts, goal_draft, score_draft
 __all__ = ["SceneResult", "add_result", "remove_result", "result_steps", "set_goals"]
 
 _SMALLEST_RANGE_GY = 1.0
+_DIFFERENCES = {
+    "difference": "prediction − plan",
+    "change": "change of the predicted dose",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +64,9 @@ class SceneResult:
     Args:
         run: id of the run, on every node as the attribute `DosePrediction.Run`.
         nodes: role (attribute `DosePrediction.Role`) → node that the run made: `dose`,
-            `difference`, `coarse`, `spread`, `gamma`, `change`, `strips`, `metrics`, `goals`,
-            `scores`, `change-metrics`, `change-goals`, `chart`; for each structure `dvh:<key>`,
+            `difference`, `gamma`, `change`, `strips`, `segments`, `metrics`, `goals`, `scores`,
+            `change-metrics`, `change-goals`, `chart`; `<output's role>:<key>` for each further
+            output but segments, blanks as hyphens; for each structure `dvh:<key>`,
             `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`; displays and color tables.
         name: of the case.
         protocol, mapping: of the model and the run.
@@ -125,30 +131,23 @@ def result_steps(
 
     Raises:
         CaseError: the CT or the segmentation has left the scene.
+        PredictionError: the prediction holds no dose.
     """
     work = _Result(prediction, source)
     if measures is None:
         measures = yield from work.measure()
     measures = measures.judged(goals)
-    volumes = {
-        "dose": prediction.dose,
-        "coarse": prediction.coarse,
-        "spread": prediction.spread,
-        "gamma": gamma,
-    }
-    for role, volume in volumes.items():
-        if volume is not None:
-            yield from work.add_volume(role, volume.array)
+    dose_gy = prediction.dose.array
+    yield from work.add_outputs()
+    if gamma is not None:
+        yield from work.add_gamma(gamma.array)
     if work.plan_volume is not None:
-        yield from work.add_volume("difference", prediction.dose.array, work.plan_volume.array)
+        yield from work.add_difference("difference", dose_gy, work.plan_volume.array)
     if before is not None:
         earlier = _voxels_before(before, work.placement)
-        yield from work.add_volume("change", prediction.dose.array, earlier)
-    labelmaps = {}
-    for angle, mask in (prediction.strips or {}).items():
-        labelmaps[angle] = strip_labelmap(mask.array, work.placement)
-        yield work.step(f"Preparing strip {angle}°")
-    work.add_tables(measures, labelmaps, before)
+        yield from work.add_difference("change", dose_gy, earlier)
+    yield from work.add_strips()
+    work.add_tables(measures, before)
     yield work.step("Preparing the tables")
     result = work.enter(measures)
     yield work.step("Done")
@@ -210,6 +209,7 @@ class _Result:
         self._plan = self._plan_node()
         self._name = prediction.case.name
         self._drafts: list[Draft] = []
+        self._segmentations: list[Draft] = []
         self._done = 0
         grid = prediction.dose.grid
         self.placement = (
@@ -235,50 +235,85 @@ class _Result:
         curves = len(self._prediction.case.structures)
         return Step(label, self._done, max(self._done, curves + 4))
 
-    def add_volume(self, role: str, array: NDArray, minus: NDArray | None = None) -> Iterator[Step]:
+    def add_outputs(self) -> Iterator[Step]:
+        """Prepare every output: segments in one segmentation, the others as volumes."""
+        main = self._prediction.main
+        labelmaps = {}
+        for output in self._prediction.outputs:
+            if output.role == "segment":
+                name = output.structure or output.label
+                mask = output.volume.array > 0
+                labelmaps[output.key, name] = labelmap_of(mask, self.placement)
+                yield self.step(f"Preparing {output.label}")
+                continue
+            role = "dose" if output is main else f"{output.role.replace(' ', '-')}:{output.key}"
+            appearance = self._appearance(output, output is main)
+            yield from self._add_volume(role, output.label, output.volume.array, appearance)
+        if labelmaps:
+            name = f"{self._name}: predicted segments"
+            self._segmentations.append(
+                segmentation_draft("segments", name, labelmaps, self.placement, self._ct)
+            )
+
+    def add_gamma(self, array: NDArray) -> Iterator[Step]:
+        """Prepare the gamma index of the prediction against the plan."""
+        appearance = Appearance(_from_zero(array, _SMALLEST_RANGE_GY), is_in_gray=False)
+        yield from self._add_volume("gamma", "gamma, prediction against plan", array, appearance)
+
+    def add_difference(self, role: str, array: NDArray, minus: NDArray) -> Iterator[Step]:
+        """Prepare a difference of two doses, Gy."""
+        reach = 0.1 * self._prediction.prescription.highest_gy
+        appearance = Appearance((-reach, reach), "difference-colors")
+        yield from self._add_volume(role, _DIFFERENCES[role], array, appearance, minus)
+
+    def add_strips(self) -> Iterator[Step]:
+        """Prepare the strips that the network received, if they were kept."""
+        labelmaps = {}
+        for angle, mask in (self._prediction.strips or {}).items():
+            segment = (f"strip_{angle:03d}", f"Strip {angle}°")
+            labelmaps[segment] = labelmap_of(mask.array, self.placement)
+            yield self.step(f"Preparing strip {angle}°")
+        if labelmaps:
+            name = f"{self._name}: tangent strips"
+            self._segmentations.append(
+                segmentation_draft("strips", name, labelmaps, self.placement, self._ct)
+            )
+
+    def _appearance(self, output: Output, is_main: bool) -> Appearance:
+        """How an output is drawn: a dose between the isodose levels, others from zero."""
+        if output.is_dose_like:
+            highest_gy = self._prediction.prescription.highest_gy
+            window = (LEVELS[0][0] * highest_gy / 100, LEVELS[-1][0] * highest_gy / 100)
+            return Appearance(window, is_dose=is_main, follows_dose=not is_main)
+        if output.unit == "probability":
+            return Appearance((0.0, 1.0), is_in_gray=False)
+        return Appearance(_from_zero(output.volume.array, _SMALLEST_RANGE_GY))
+
+    def _add_volume(
+        self,
+        role: str,
+        label: str,
+        array: NDArray,
+        appearance: Appearance,
+        minus: NDArray | None = None,
+    ) -> Iterator[Step]:
         """Prepare one volume, or a difference; the slow part of it is done here."""
-        names = {
-            "dose": "predicted dose",
-            "coarse": "coarse dose",
-            "spread": "spread of the prediction",
-            "gamma": "gamma, prediction against plan",
-            "difference": "prediction − plan",
-            "change": "change of the predicted dose",
-        }
-        highest_gy = self._prediction.prescription.highest_gy
-        window = (LEVELS[0][0] * highest_gy / 100, LEVELS[-1][0] * highest_gy / 100)
-        colors = "colors"
-        if role in ("difference", "change"):
-            reach = 0.1 * highest_gy
-            window, colors = (-reach, reach), "difference-colors"
-        elif role in ("spread", "gamma"):
-            window = (0.0, max(float(np.nanmax(array)), _SMALLEST_RANGE_GY))
         image = empty_image(array.shape)
         for _ in filled_in_slabs(image, array, minus):
             yield Step(f"Preparing {role}", self._done, self._done + 1)
-        self._drafts += volume_drafts(
-            role,
-            f"{self._name}: {names[role]}",
-            image,
-            self.placement,
-            colors,
-            window,
-            is_dose=role == "dose",
-        )
+        name = f"{self._name}: {label}"
+        self._drafts += volume_drafts(role, name, image, self.placement, appearance)
 
     def add_tables(
         self,
         measures: Evaluation,
-        labelmaps: Mapping[int, Any],
         before: SceneResult | None,
     ) -> None:
-        """Prepare color tables, DVHs, goals, scores, and the strips' segmentation."""
+        """Prepare color tables, DVHs, goals and scores, in their place among what is ready."""
         segments = self._segments(measures)
         drafts = [*self._color_drafts(), *self._drafts]
         drafts += curve_drafts(self._name, measures, segments, self._segmentation, self._plan)
-        if labelmaps:
-            name = f"{self._name}: tangent strips"
-            drafts.append(strip_draft(name, labelmaps, self.placement, self._ct))
+        drafts += self._segmentations
         if measures.goals is not None:
             drafts.append(goal_draft(self._name, measures.goals, measures.planned_goals))
         if measures.scores is not None:
@@ -355,6 +390,11 @@ class _Result:
                 "there is no place for the dose. Load it again and predict anew."
             )
         return node
+
+
+def _from_zero(array: NDArray, smallest: float) -> tuple[float, float]:
+    """A window from 0 to the highest value, at least to `smallest`."""
+    return 0.0, max(float(np.nanmax(array)), smallest)
 
 
 def _voxels_before(before: SceneResult, placement: Placement) -> NDArray:

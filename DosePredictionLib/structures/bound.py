@@ -13,12 +13,11 @@ from functools import cached_property
 from typing import Literal
 
 from ..case import Case, Prescription
-from ..errors import MappingError
+from ..errors import MappingError, NoProtocolError
 from ..external import derive_external
-from ..findings import Finding
-from ..volume import Volume, to_binary
+from ..findings import LEFT_OUT, Finding
+from ..mask import Mask
 from .mapping import (
-    AMBIGUOUS,
     StructureMapping,
     find_structure,
     fitting_protocol,
@@ -56,7 +55,7 @@ class BoundStructure:
 
     name: str
     source: str
-    mask: Volume
+    mask: Mask
     channel: Channel | None
 
     @property
@@ -117,7 +116,7 @@ class BoundCase:
     mapping: StructureMapping | None
     prescription: Prescription | None
     findings: tuple[Finding, ...]
-    known_external: Volume | None = None
+    known_external: Mask | None = None
 
     @cached_property
     def structures(self) -> dict[str, BoundStructure]:
@@ -125,7 +124,7 @@ class BoundCase:
 
         All-zero structures are left out.
         """
-        masks = {name: mask for name, mask in self.case.structures.items() if mask.array.any()}
+        masks = {name: mask for name, mask in self.case.structures.items() if not mask.is_empty}
         bound: dict[str, BoundStructure] = {}
         assigned = {} if self.mapping is None else self.mapping.assigned
         for channel in () if self.protocol is None else self.protocol.channels:
@@ -139,7 +138,7 @@ class BoundCase:
                 bound[name] = BoundStructure(name, name, mask, None)
         return bound
 
-    def mask(self, channel: str) -> Volume | None:
+    def mask(self, channel: str) -> Mask | None:
         """The mask in a channel; None where it is empty."""
         found = self.structures.get(channel)
         return None if found is None or found.channel is None else found.mask
@@ -149,12 +148,12 @@ class BoundCase:
         return [name for name, structure in self.structures.items() if structure.role == role]
 
     @property
-    def targets(self) -> list[Volume]:
+    def targets(self) -> list[Mask]:
         """Masks of the targets."""
         return [self.structures[name].mask for name in self.named("target")]
 
     @cached_property
-    def external(self) -> Volume:
+    def external(self) -> Mask:
         """The body, boolean: the mapped external contour, or one derived from the CT."""
         if self.known_external is not None:
             return self.known_external
@@ -162,7 +161,7 @@ class BoundCase:
         if drawn is None:
             return derive_external(self.case.ct)
         mask = self.structures[drawn].mask
-        return mask.with_array(to_binary(mask.array))
+        return Mask(mask.binary(), mask.grid)
 
     @cached_property
     def external_name(self) -> str | None:
@@ -177,7 +176,7 @@ class BoundCase:
         return None
 
     @property
-    def region(self) -> Volume:
+    def region(self) -> Mask:
         """Where the dose score counts: the case's possible-dose mask, or the body."""
         return self.external if self.case.dose_mask is None else self.case.dose_mask
 
@@ -228,22 +227,20 @@ def bind(
     names, empty = list(case.structures), empty_structures(case)
     if protocol is None:
         try:
-            protocol = fitting_protocol(names, mapping, empty)
-        except MappingError as exception:
-            if mapping or _fits_but_for_ties(names, empty):
-                raise
+            protocol = fitting_protocol(names, mapping, empty, required)
+        except NoProtocolError as exception:
             message = f"Every structure stands for itself. {exception}"
             findings = (
                 *case.findings,
                 Finding("no-protocol", "warning", message, _NO_PROTOCOL),
             )
             return BoundCase(case, None, None, prescription or case.prescription, findings)
-    return _bound(
-        case,
-        protocol,
-        map_structures(names, protocol, mapping, empty, required),
-        prescription,
-    )
+    try:
+        mapped = map_structures(names, protocol, mapping, empty, required)
+    except MappingError as exception:
+        left_out = [finding.message for finding in case.findings if finding.id == LEFT_OUT]
+        raise MappingError(" ".join([str(exception), *left_out])) from exception
+    return _bound(case, protocol, mapped, prescription)
 
 
 def propose_binding(
@@ -266,17 +263,7 @@ def propose_binding(
 
 def empty_structures(case: Case) -> list[str]:
     """Structures without a voxel."""
-    return [name for name, mask in case.structures.items() if not mask.array.any()]
-
-
-def _fits_but_for_ties(names: list[str], empty: list[str]) -> bool:
-    """Whether some protocol fits as soon as a person chooses between equal structures."""
-    for protocol in map(StructureProtocol.load, StructureProtocol.available()):
-        findings = propose_mapping(names, protocol, None, empty).findings
-        blocking = {finding.id for finding in findings if finding.severity == "blocking"}
-        if blocking == {AMBIGUOUS}:
-            return True
-    return False
+    return [name for name, mask in case.structures.items() if mask.is_empty]
 
 
 def _bound(

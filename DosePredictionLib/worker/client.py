@@ -39,10 +39,16 @@ class WorkerClient:
         interpreter: the Python that runs it; None: `launch.find_interpreter()`.
         grace_seconds: how long a cancelled prediction may take to stop before the worker and all
             its children are killed.
+        script: what is started in place of the worker's own module; see `launch.worker_launch`.
     """
 
-    def __init__(self, interpreter: Path | None = None, grace_seconds: float = 5.0) -> None:
-        self._interpreter = interpreter
+    def __init__(
+        self,
+        interpreter: Path | None = None,
+        grace_seconds: float = 5.0,
+        script: Path | None = None,
+    ) -> None:
+        self._interpreter, self._script = interpreter, script
         self._grace_seconds = grace_seconds
         self._scratch: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -155,7 +161,7 @@ class WorkerClient:
         if self._process is not None and self._process.poll() is None:
             return
         self._forget()
-        launch = worker_launch(self._interpreter, self._scratch)
+        launch = worker_launch(self._interpreter, self._scratch, self._script)
         try:
             process = subprocess.Popen(
                 [launch.program, *launch.arguments],
@@ -255,7 +261,7 @@ class WorkerClient:
 
 
 def _carry(name: str, stream: IO[bytes], arrived: queue.SimpleQueue[tuple[str, bytes]]) -> None:
-    """Carry what comes from a pipe into the queue; empty bytes tell its end."""
+    """Carry what comes from a pipe into the queue; empty bytes state its end."""
     with stream:
         while data := stream.read(65536):
             arrived.put((name, data))

@@ -33,7 +33,7 @@ from ..errors import CaseError, GeometryError, WorkerError
 from ..evaluation.result import Evaluation
 from ..findings import Finding
 from ..models.manifest import ModelFolder, read_manifest
-from ..prediction import Prediction
+from ..prediction import Output, OutputRole, OutputUnit, Prediction
 from ..schema import from_json, read_json, to_json
 from ..structures.mapping import StructureMapping
 from ..volume import Grid, Volume, slabs
@@ -53,12 +53,12 @@ SCRATCH_PREFIX = "dose-prediction-"
 """How folders begin that a client makes for one session and that the worker may clear away."""
 
 _CASE, _PREDICTION = "case.json", "prediction.json"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class _Array:
-    """An array in the folder; `packed` tells a boolean mask of eight voxels a byte."""
+    """An array in the folder; `packed` states a boolean mask of eight voxels a byte."""
 
     file: str
     packed: bool = False
@@ -79,14 +79,23 @@ class _CaseRecord:
 
 
 @dataclass(frozen=True)
+class _OutputRecord:
+    key: str
+    array: _Array
+    role: OutputRole
+    unit: OutputUnit
+    structure: str | None
+    level: float | None
+    member: int | None
+
+
+@dataclass(frozen=True)
 class _PredictionRecord:
     version: int
     grid: Grid
     model_folder: str
-    dose: _Array
+    outputs: tuple[_OutputRecord, ...]
     external: _Array
-    coarse: _Array | None
-    spread: _Array | None
     strips: dict[str, _Array]
     mapping: StructureMapping
     prescription: Prescription
@@ -253,17 +262,14 @@ def write_prediction(
     with _folder_aside(folder) as aside:
         if measures is not None:
             write_measures(aside, measures)
-        arrays = _ArrayWriter(aside, prediction.dose.grid)
-        coarse, spread = prediction.coarse, prediction.spread
+        arrays = _ArrayWriter(aside, prediction.grid)
         strips = prediction.strips or {}
         record = _PredictionRecord(
             version=_VERSION,
-            grid=prediction.dose.grid,
+            grid=prediction.grid,
             model_folder=str(prediction.model.folder),
-            dose=arrays.write("dose", prediction.dose.array),
+            outputs=tuple(_written(arrays, output) for output in prediction.outputs),
             external=arrays.write("external", prediction.external.array),
-            coarse=None if coarse is None else arrays.write("coarse", coarse.array),
-            spread=None if spread is None else arrays.write("spread", spread.array),
             strips={str(a): arrays.write(f"strip_{a:03d}", m.array) for a, m in strips.items()},
             mapping=prediction.mapping,
             prescription=prediction.prescription,
@@ -284,7 +290,8 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
 
     Raises:
         CaseError: an array is missing or truncated.
-        WorkerError: there is no prediction, or it is of another version.
+        WorkerError: there is no prediction, it is of another version, or an output's role is none.
+        PredictionError: two outputs have one key, or a key is no safe name.
         ModelError: the model's folder has gone.
     """
     record = _read_record(_PredictionRecord, folder / _PREDICTION)
@@ -293,7 +300,7 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
     return Prediction(
         case=case,
         model=ModelFolder(model_folder, read_manifest(model_folder)),
-        dose=arrays.read(record.dose),
+        outputs=tuple(_read(arrays, output) for output in record.outputs),
         mapping=record.mapping,
         prescription=record.prescription,
         external=arrays.read(record.external),
@@ -302,9 +309,31 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
         device=record.device,
         precision=record.precision,
         seconds=record.seconds,
-        coarse=arrays.read_optional(record.coarse),
-        spread=arrays.read_optional(record.spread),
         strips={int(a): arrays.read(array) for a, array in record.strips.items()} or None,
+    )
+
+
+def _written(arrays: _ArrayWriter, output: Output) -> _OutputRecord:
+    return _OutputRecord(
+        key=output.key,
+        array=arrays.write(f"output_{output.key}", output.volume.array),
+        role=output.role,
+        unit=output.unit,
+        structure=output.structure,
+        level=output.level,
+        member=output.member,
+    )
+
+
+def _read(arrays: _ArrayReader, record: _OutputRecord) -> Output:
+    return Output(
+        record.key,
+        arrays.read(record.array),
+        record.role,
+        record.unit,
+        record.structure,
+        record.level,
+        record.member,
     )
 
 
@@ -375,7 +404,7 @@ def _added(before: Mapping[str, float], own: Mapping[str, float]) -> dict[str, f
 
 def _as_bool(mask: NDArray) -> NDArray:
     """Integer masks as boolean; boolean ones and occupancies as they are."""
-    return mask if mask.dtype.kind in "bf" else mask != 0
+    return mask if mask.dtype.kind in "bf" else mask.astype(bool)
 
 
 def _write_record(path: Path, record: _CaseRecord | _PredictionRecord) -> None:

@@ -57,19 +57,24 @@ class Launch:
     environment: Mapping[str, str]
 
 
-def worker_launch(interpreter: Path | None = None, scratch: Path | None = None) -> Launch:
+def worker_launch(
+    interpreter: Path | None = None, scratch: Path | None = None, script: Path | None = None
+) -> Launch:
     """How to start a worker that ends with this process.
 
     Args:
         interpreter: None: `find_interpreter()`.
         scratch: folder of `exchange.new_scratch` that the worker clears away if this process dies
             before it could.
+        script: started in place of `-m DosePredictionLib.worker`; it ends in `worker.__main__.main`
+            after it has prepared what that needs.
 
     Raises:
         WorkerError: no interpreter is found.
     """
     program = interpreter or find_interpreter()
-    arguments = ["-m", "DosePredictionLib.worker", "--parent", str(os.getpid())]
+    start = ["-m", "DosePredictionLib.worker"] if script is None else [str(script)]
+    arguments = [*start, "--parent", str(os.getpid())]
     if scratch is not None:
         arguments += ["--scratch", str(scratch)]
     return Launch(str(program), tuple(arguments), worker_environment(os.environ))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ..case import Prescription
 from ..errors import WorkerError
 from ..findings import Finding
+from ..prediction import OutputRole
 from ..schema import from_json, to_json
 
 __all__ = [
@@ -40,7 +41,7 @@ __all__ = [
     "encode_message",
 ]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,20 @@ class PredictOptions:
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         recompute_strips: ignore strip masks that came with the case.
         strip_margin_mm: margin of the strips instead of the model's own; None: the model's.
-        keep_coarse: return the coarse dose of the first stage, too.
+        keep: roles of outputs that are only given when they are asked for, as the coarse dose.
         keep_strips: return the strip masks that the network received, too.
         measure: compute DVHs and scores, too (`measured.read_measures`).
+        seed: of whatever the model's task draws.
     """
 
     device: str = "auto"
     precision: str = "auto"
     recompute_strips: bool = False
     strip_margin_mm: float | None = None
-    keep_coarse: bool = False
+    keep: tuple[OutputRole, ...] = ()
     keep_strips: bool = False
     measure: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ class Worker:
             where = f" ({exception.filename})" if exception.filename else ""
             message = f"{exception.strerror or exception}{where}. Nothing was written."
             reply = _failure(job, WorkerError(message))
-        except Exception as exception:  # a defect: the client shows it, the worker lives on
+        except Exception as exception:  # a defect: the client shows it, the worker goes on
             message = f"The prediction failed unexpectedly: {type(exception).__name__}: {exception}"
             reply = _failure(job, WorkerError(" ".join(message.split())))
         self._reply(reply)
@@ -198,8 +198,9 @@ class Worker:
             progress=report,
             cancelled=job.cancelled.is_set,
             strip_margin_mm=options.strip_margin_mm,
-            keep_coarse=options.keep_coarse,
             keep_strips=options.keep_strips,
+            keep=options.keep,
+            seed=options.seed,
         )
         measures = None
         if options.measure:

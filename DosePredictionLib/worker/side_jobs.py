@@ -62,7 +62,7 @@ def write_report(request: WriteReport) -> Result:
 def _manifest(model: str) -> ModelManifest:
     if Path(model).is_absolute():
         return read_manifest(Path(model))
-    for _folder, manifest in installed_manifests():
-        if manifest.name == model:
-            return manifest
+    for installed in installed_manifests().models:
+        if installed.manifest.name == model:
+            return installed.manifest
     raise ModelError(f"The model {model} is not installed any more. Choose another one.")

@@ -36,11 +36,11 @@ SAMPLES = Path(__file__).parents[2] / "Resources" / "SampleData"
 
 @pytest.fixture
 def record(scene):
-    room = scene((16, 16, 16))
-    reference = room.volume(50 - 0.5 * np.abs(room.z))
+    space = scene((16, 16, 16))
+    reference = space.volume(50 - 0.5 * np.abs(space.z))
     prediction = reference.with_array(reference.array + 1.0)
-    structures = {"PTV": room.ball(8.0), "Rectum": room.ball(5.0, (6, 0, 4))}
-    everywhere = room.volume(np.ones((16, 16, 16), bool))
+    structures = {"PTV": space.ball(8.0), "Rectum": space.ball(5.0, (6, 0, 4))}
+    everywhere = space.volume(np.ones((16, 16, 16), bool))
     case = Case("ball", everywhere, structures, reference, Prescription({"PTV": 50.0}))
     bound = replace(bind(case, StructureProtocol.load("pelvis")), known_external=everywhere)
     goals = [parse_goal("PTV", "Dmean >= 40 Gy"), parse_goal("Bowel", "Dmax < 3 Gy")]

@@ -15,6 +15,7 @@ from support import OBLIQUE, pelvis_case
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, GeometryError
 from DosePredictionLib.findings import Finding
+from DosePredictionLib.prediction import Output
 from DosePredictionLib.report import ReportInput, ReportStructure, write_figures, write_report
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
@@ -314,3 +315,28 @@ def test_figures_for_a_paper_are_png_of_300_dpi(tmp_path: Path) -> None:
         with Image.open(path) as picture:
             assert picture.info["dpi"] == pytest.approx((300, 300), abs=1)
             assert picture.width >= 2000
+
+
+def test_further_outputs_are_shown_with_their_unit_and_hostile_names_as_text(
+    tmp_path: Path,
+) -> None:
+    case = small_case()
+    assert case.plan_dose is not None
+    dose = case.plan_dose
+    mask = case.structures["Bladder"]
+    further = (
+        Output("spread", dose.with_array(dose.array / 20), "spread", "Gy"),
+        Output("chance", mask.with_array(mask.array * 0.5), "probability", "probability"),
+        Output("found", mask, "segment", "none", structure=HOSTILE),
+    )
+    path = write_report(report_of(case, further=further), tmp_path / "report.html")
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert "<script" not in text
+    assert f"Spread of the prediction: 0.00 to {dose.array.max() / 20:.2f} Gy" in page.text
+    assert "Probability: 0.00 to 0.50" in page.text
+    volume_cc = mask.array.sum() * case.grid.voxel_volume_cc
+    assert "Segment <script>alert(1)</script>" in page.text and f"{volume_cc:.1f} cc" in page.text
+    elsewhere = Volume(mask.array, replace(case.grid, origin=(9.0, 9.0, 9.0)))
+    with pytest.raises(GeometryError, match="The output found lies on"):
+        report_of(case, further=(Output("found", elsewhere, "segment", "none"),))

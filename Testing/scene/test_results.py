@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from DosePredictionLib.errors import CaseError
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.prediction import Output
 from DosePredictionLib.scene import (
     DisplaySettings,
     add_result,
@@ -244,8 +244,13 @@ def test_removal_leaves_the_scene_as_it_was(inputs: Any, pelvis_model: DoseModel
 
     source = case_from_nodes(*inputs)
     strips = {angle: source.case.structures["PTV"] for angle in (0, 45, 90, 135)}
-    prediction = prediction_of(source.case, pelvis_model, strips=strips)
-    prediction = replace(prediction, coarse=prediction.dose, spread=prediction.dose)
+    dose = source.case.plan_dose
+    further = (
+        Output("coarse", dose, "coarse dose", "Gy"),
+        Output("spread", dose, "spread", "Gy"),
+        Output("hot", dose.with_array(dose.array > 40), "segment", "none", structure="hot spot"),
+    )
+    prediction = prediction_of(source.case, pelvis_model, further=further, strips=strips)
     result = add_result(prediction, source, goals=GoalSet.load("pelvis_nodal_45_50"))
     for layer in ("prediction", "plan", "difference"):
         apply_display(result, DisplaySettings(layer=layer, isodoses=True, unit="%"))

@@ -16,7 +16,7 @@ from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.findings import Finding
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import ModelFolder
-from DosePredictionLib.prediction import Prediction
+from DosePredictionLib.prediction import Output, Prediction
 from DosePredictionLib.structures.mapping import map_structures
 from DosePredictionLib.volume import Grid, Volume
 from DosePredictionLib.worker.exchange import (
@@ -126,7 +126,11 @@ def full_prediction(case: Case, model: DoseModel) -> Prediction:
     return Prediction(
         case=case,
         model=model,
-        dose=dose,
+        outputs=(
+            Output("dose", dose, "dose", "Gy"),
+            Output("coarse", dose.with_array(dose.array * 2), "coarse dose", "Gy"),
+            Output("spread", dose.with_array(dose.array / 9), "spread", "Gy"),
+        ),
         mapping=map_structures([n for n in case.structures if "/" not in n], model.protocol),
         prescription=Prescription({"PTV": 45.0}),
         external=body,
@@ -135,8 +139,6 @@ def full_prediction(case: Case, model: DoseModel) -> Prediction:
         device="cpu",
         precision="fp32",
         seconds={"inference": 1.5, "total": 2.0},
-        coarse=dose.with_array(dose.array * 2),
-        spread=dose.with_array(dose.array / 9),
         strips={0: body, 135: case.structures["PTV"]},
     )
 
@@ -155,7 +157,7 @@ def test_a_prediction_comes_back_as_it_went(tmp_path: Path, pelvis_model: DoseMo
     assert back.seconds == {"read": 0.5, "inference": 1.5, "total": 2.5}
     for name in ("mapping", "prescription", "findings", "fallbacks", "device", "precision"):
         assert getattr(back, name) == getattr(prediction, name)
-    plain = replace(prediction, coarse=None, spread=None, strips=None)
+    plain = replace(prediction, outputs=prediction.outputs[:1], strips=None)
     write_prediction(tmp_path / "q", plain)
     assert read_prediction(tmp_path / "q", case).coarse is None
     assert read_prediction(tmp_path / "q", case).spread is None

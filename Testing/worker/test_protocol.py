@@ -41,7 +41,7 @@ REQUESTS = [
         model="pelvis",
         mapping={"PTV": ODD, "Bladder": None},
         prescription=Prescription({"PTV": 50.4}, 28),
-        options=PredictOptions("cpu", "bf16", True, 5.0, True, True),
+        options=PredictOptions("cpu", "bf16", True, 5.0, ("coarse dose", "sample"), True, True, 7),
     ),
     Cancel("1"),
     Ping(),

@@ -158,7 +158,7 @@ def test_the_numbers_come_along_when_they_are_asked_for(
 def test_coarse_dose_and_strips_come_back_when_they_are_asked_for(
     worker: WorkerClient, small_case: Case
 ) -> None:
-    options = PredictOptions(keep_coarse=True, keep_strips=True)
+    options = PredictOptions(keep=("coarse dose",), keep_strips=True)
     prediction = worker.predict(small_case, options=options)
     assert prediction.coarse is not None and prediction.coarse.array.max() > 20
     assert prediction.strips is not None and set(prediction.strips) == {0, 45, 90, 135}
@@ -290,7 +290,7 @@ def test_a_launcher_is_killed_with_its_child(small_case: Case, launcher: Path) -
 
         def stop(share: float, stage: str) -> None:
             assert client.pid is not None
-            os.kill(client.pid, signal.SIGSTOP)  # deaf to the message: only force is left
+            os.kill(client.pid, signal.SIGSTOP)  # does not read the message: only force is left
             stopped.append(client.pid)
 
         with pytest.raises(PredictionCancelled):

@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -28,7 +28,16 @@ from DosePredictionLib.case import Case
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.files import whole_folder, write_json
 from DosePredictionLib.io.nifti import write_case_folder
-from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.schema import (
+    FreeText,
+    Length,
+    Name,
+    Range,
+    from_json,
+    read_json,
+    to_json,
+    validated,
+)
 
 from .phantom import phantom_grid, simulate_anatomy
 from .planning import Planner, PlanQuality, plan_quality, require_planner
@@ -45,7 +54,11 @@ _SPLITS: tuple[Split, ...] = ("test", "training", "training", "validation", "tra
 ) * 3
 
 
+_Seconds = Annotated[float, Range(0, 1e7)]
+
+
 @dataclass(frozen=True)
+@validated
 class Record:
     """How one case came about.
 
@@ -57,13 +70,13 @@ class Record:
         anatomy_seconds, plan_seconds: wall time, the last attempt's.
     """
 
-    name: str
+    name: Name
     split: Split
     patient: Patient
     quality: PlanQuality
-    thrown_away: tuple[str, ...]
-    anatomy_seconds: float
-    plan_seconds: float
+    thrown_away: Annotated[tuple[FreeText, ...], Length(0, 100)]
+    anatomy_seconds: _Seconds
+    plan_seconds: _Seconds
 
 
 def split_of(index: int) -> Split:
