@@ -83,7 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt_on_termination() -> None:
-    """Make a polite kill clean up like Ctrl-C; only the main thread may install handlers."""
+    """Make a polite kill clean up like Ctrl-C; only the main thread may install handlers.
+
+    A signal that the caller ignores (`nohup`, a background job) stays ignored, as Python does with
+    Ctrl-C.
+    """
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+        return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -14,6 +14,7 @@ from ..processes import usable_cores
 __all__ = [
     "Precision",
     "available_memory_bytes",
+    "fastest_precision",
     "has_hardware_bf16",
     "resolve_device",
     "resolve_precision",
@@ -47,21 +48,31 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def resolve_precision(precision: str, device: torch.device) -> Precision:
+def resolve_precision(
+    precision: str, device: torch.device, keeps_dose_in_16_bits: bool = True
+) -> Precision:
     """`auto` becomes the fastest precision that the device has in hardware.
+
+    Args:
+        keeps_dose_in_16_bits: what the network states; where it is false, `auto` becomes fp32.
 
     Raises:
         PredictionError: the precision is unknown.
     """
     if precision == "auto":
-        if device.type == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        return "bf16" if has_hardware_bf16() else "fp32"
+        return fastest_precision(device) if keeps_dose_in_16_bits else "fp32"
     if precision not in DTYPES:
         raise PredictionError(f"Precision {precision!r} is none of auto, fp32, bf16, fp16.")
     if precision == "fp16" and device.type == "cpu":
         raise PredictionError("Precision fp16 needs a GPU; on a CPU use auto, fp32 or bf16.")
     return precision  # type: ignore[return-value]
+
+
+def fastest_precision(device: torch.device) -> Precision:
+    """The fastest precision that a device has in hardware."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if has_hardware_bf16() else "fp32"
 
 
 def has_hardware_bf16() -> bool:

@@ -21,7 +21,7 @@ from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
 from ..mask import majority
 from ..models.dose_model import DoseModel
-from ..networks import DoseNetwork, fold_batch_norm
+from ..networks import ARCHITECTURES, DoseNetwork, cast_network, fold_batch_norm
 from ..prediction import OutputRole, Prediction
 from ..structures.bound import BoundCase, bind, empty_structures
 from ..structures.mapping import fitting_protocol
@@ -87,7 +87,8 @@ class Predictor:
     Args:
         model: a model, its name, or the path of its folder.
         device: `auto`, `cpu`, `cuda` or `cuda:n`.
-        precision: `auto` (bfloat16 where the hardware has it), `fp32` (TF32 off), `bf16`, `fp16`.
+        precision: `auto` (16 bits where the hardware has them and the network keeps its dose),
+            `fp32` (TF32 off), `bf16`, `fp16`.
 
     Raises:
         ModelError: the model is missing or damaged, or of a task that this version does not know.
@@ -99,7 +100,8 @@ class Predictor:
     ) -> None:
         self.model = model if isinstance(model, DoseModel) else DoseModel.load(model)
         self.device = resolve_device(device)
-        self.precision = resolve_precision(precision, self.device)
+        self._keeps_dose = _keeps_dose_in_16_bits(self.model)
+        self.precision = resolve_precision(precision, self.device, self._keeps_dose)
         manifest = self.model.manifest
         of = f"The model {manifest.name}"
         self._required = task_entry(manifest.task, of).required(self.model.protocol)
@@ -272,7 +274,7 @@ class Predictor:
         text = f"{device} ran out of memory; {pieces}"
         attempts.append(_Attempt(device, precision, True, text))
         if device.type == "cuda":
-            on_cpu = resolve_precision("auto", torch.device("cpu"))
+            on_cpu = resolve_precision("auto", torch.device("cpu"), self._keeps_dose)
             text = f"{device} ran out of memory even so; the CPU in {on_cpu} instead"
             attempts.append(_Attempt(torch.device("cpu"), on_cpu, False, text))
         elif _exceeds_memory(together * shape[1] * shape[2] * self._bytes_per_voxel, precision):
@@ -318,11 +320,18 @@ class Predictor:
             networks = []
             for member in self.model.members:
                 network = fold_batch_norm(self.model.network(member))
-                network.to(attempt.device, DTYPES[attempt.precision])
+                cast_network(network, DTYPES[attempt.precision]).to(attempt.device)
                 network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
                 networks.append(network)
             self._placed = (key, networks)
         return self._placed[1]
+
+
+def _keeps_dose_in_16_bits(model: DoseModel) -> bool:
+    """Whether all of a model's networks do; an unknown architecture is refused when it is built."""
+    own = model.manifest.architecture
+    known = [ARCHITECTURES.get((member.architecture or own).name) for member in model.members]
+    return all(each is not None and each.config.keeps_dose_in_16_bits for each in known)
 
 
 def _part(progress: Progress | None, index: int, count: int) -> Progress | None:

@@ -22,6 +22,7 @@ __all__ = [
     "TwoStageNetwork",
     "UNet3D",
     "build_network",
+    "cast_network",
     "fold_batch_norm",
     "network_config",
     "parameter_count",
@@ -35,6 +36,7 @@ _HOME = {
     "TwoStageDose": "dose_network",
     "TwoStageNetwork": "two_stage",
     "UNet3D": "unet3d",
+    "cast_network": "casting",
     "fold_batch_norm": "folding",
 }
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .cascade import CascadeNetwork
+    from .casting import cast_network
     from .dose_network import DoseNetwork, TwoStageDose
     from .folding import fold_batch_norm
     from .mednext import MedNextNetwork

@@ -47,6 +47,9 @@ class NetworkConfig:
     smallest_edge: ClassVar[int] = 16
     """Edge of the smallest cube that passes in inference."""
 
+    keeps_dose_in_16_bits: ClassVar[bool] = False
+    """Whether `cast_network` was measured to keep its mean dose: `auto` may choose 16 bits."""
+
     dimensions: ClassVar[int] = 3
     """Spatial axes of the input: 3 for volumes, 2 for slices."""
 
@@ -70,6 +73,8 @@ class TwoStageConfig(NetworkConfig):
     stage1_filters: _Filters = 8
     stage2_filters: _Filters = 16
     checkpoint_activations: bool = False
+
+    keeps_dose_in_16_bits: ClassVar[bool] = True  # docs/results.md
 
 
 @dataclass(frozen=True)

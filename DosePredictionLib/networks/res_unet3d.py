@@ -67,5 +67,5 @@ class ResUNet3D(EncoderDecoder3D):
         self.dec2 = ResidualBlock(4 * f, 2 * f)
         self.up1 = nn.ConvTranspose3d(2 * f, f, kernel_size=2, stride=2)
         self.dec1 = ResidualBlock(2 * f, f)
-        self.out_conv = PointwiseConv3d(f, out_channels)
+        self.out_conv = PointwiseConv3d(f, out_channels, float32_output=True)
         self.pool = nn.MaxPool3d(2)

@@ -37,5 +37,5 @@ class TwoStageNetwork(DoseNetwork):
         # An empty slice is left out: it would only cost a copy.
         more = [x[:, derived:]] if self.derived_channels else []
         coarse = self.stage1(x[:, :strips], *more)
-        final = self.stage2(x[:, :strips], coarse, x[:, strips:derived], *more)
+        final = self.stage2(x[:, :strips], coarse.to(x.dtype), x[:, strips:derived], *more)
         return TwoStageDose(coarse, final)

@@ -59,5 +59,5 @@ class UNet3D(EncoderDecoder3D):
         self.dec2 = convolution_block(4 * f, 2 * f)
         self.up1 = up_block(2 * f, f)
         self.dec1 = convolution_block(2 * f, f)
-        self.out_conv = PointwiseConv3d(f, out_channels)
+        self.out_conv = PointwiseConv3d(f, out_channels, float32_output=True)
         self.pool = nn.MaxPool3d(2)
