@@ -1,9 +1,12 @@
-"""The dose of a good plan, as the mean of what such plans reach."""
+"""The dose of a good plan, as the mean of what such plans reach.
+
+Losses and scores are imported where training needs them: prediction starts sooner and smaller.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +17,7 @@ from ..case import Prescription
 from ..checks.preflight import ModelExpectations
 from ..encoding.encoder import decode
 from ..errors import PredictionError
-from ..evaluation.scores import dvh_score_terms
 from ..findings import Finding
-from ..losses import LossInput, LossTerm, WeightedLoss, WeightedSum
 from ..networks import TwoStageDose
 from ..prediction import Output
 from ..volume import Volume
@@ -30,6 +31,9 @@ from .task import (
     Task,
     Validated,
 )
+
+if TYPE_CHECKING:
+    from ..losses import LossTerm, WeightedLoss
 
 __all__ = ["DoseRegression", "final_dose", "prescription_scale"]
 
@@ -98,6 +102,8 @@ class DoseRegression(Task):
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
         """Make the weighted sum of the recipe's terms."""
+        from ..losses import WeightedSum
+
         super().begin_training(terms, options)
         self._loss = WeightedSum(terms)
 
@@ -105,6 +111,8 @@ class DoseRegression(Task):
         self, network: nn.Module, batch: LabelledBatch, progress: float
     ) -> WeightedLoss:
         """The weighted sum of the recipe's losses."""
+        from ..losses import LossInput
+
         predicted: TwoStageDose = network(batch.input)
         labels, channels = batch.labels, self.protocol.inputs
         judged = LossInput(
@@ -128,6 +136,8 @@ class DoseRegression(Task):
 
     def validate(self, network: nn.Module, case: LabelledCase) -> Validated:
         """Mean absolute error in the dose region, and those of the scored DVH endpoints, Gy."""
+        from ..evaluation.scores import dvh_score_terms
+
         labels, inputs = case.labels, self.protocol.inputs
         dose_gy = self.dose_gy(self.arrays_of(network, case.input))
         dose_gy = np.clip(dose_gy, 0, None) * (labels["region"] & labels["body"])
