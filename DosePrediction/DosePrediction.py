@@ -1,4 +1,4 @@
-"""The DosePrediction module of 3D Slicer: metadata, panel, logic and self test.
+"""The DosePrediction module of 3D Slicer: metadata, panel and logic.
 
 The panel's sections and whatever needs Qt lie in `DosePredictionPanel`, nodes in
 `DosePredictionLib.scene`, the process that predicts in `DosePredictionLib.worker`. Nothing of the
@@ -8,7 +8,6 @@ library is imported before it is needed: loading the module costs Slicer's start
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.evaluation.dvh import Dvh
-    from DosePredictionLib.prediction import Prediction
     from DosePredictionLib.scene import SceneResult
 
 _STATEMENT = _("Research software, not a medical device; not for clinical use.")
@@ -73,11 +71,9 @@ class DosePredictionWidget(ScriptedLoadableModuleWidget):
         from DosePredictionPanel.panel import Panel
 
         ScriptedLoadableModuleWidget.setup(self)
-        widget = slicer.util.loadUI(self.resourcePath("UI/DosePrediction.ui"))
-        self.layout.addWidget(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
         self.logic = DosePredictionLogic()
-        self.panel = Panel(slicer.util.childWidgetVariables(widget), self.logic)
+        self.panel = Panel(self.logic, Path(self.resourcePath("UI")))
+        self.layout.addWidget(self.panel.widget)
 
     def enter(self) -> None:
         """The person opens the module."""
@@ -116,7 +112,9 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         """
         from DosePredictionPanel.parameters import DosePredictionParameterNode
 
-        return DosePredictionParameterNode(super().getParameterNode())
+        wrapper: Any = DosePredictionParameterNode  # the decorator gives it another constructor
+        parameters: DosePredictionParameterNode = wrapper(super().getParameterNode())
+        return parameters
 
     def predict(
         self,
@@ -156,11 +154,12 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> dose = logic.predict(ct, segmentation, mapping={"Brainstem": "Hirnstamm"}, timeout=600)
         """
         from DosePredictionPanel.blocking import predict_blocking
+        from DosePredictionPanel.starting import ready_inputs
 
         inputs = self._inputs(
             ctNode, segmentationNode, modelName, mapping, prescription, planDoseNode, options, goals
         )
-        result = predict_blocking(inputs, self.shared, timeout)
+        result = predict_blocking(ready_inputs(inputs, self.shared), self.shared, timeout)
         dose = result.nodes["dose"]
         if outputDoseNode is not None and outputDoseNode is not dose:
             outputDoseNode.CopyContent(dose)
@@ -197,7 +196,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> run = logic.predictAsync(ct, segmentation, onFinished=lambda dose: print(dose))
         >>> run.cancel()
         """
-        from DosePredictionPanel.prediction_run import Callbacks, PredictionRun
+        from DosePredictionPanel.starting import start_run
 
         inputs = self._inputs(
             ctNode,
@@ -210,20 +209,18 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             goals,
             before,
         )
-        shared = self.shared
 
-        def finished(prepared: Any, output: Path, result: SceneResult) -> None:
-            shared.keep_prepared(prepared)
-            shared.keep_result(result, prepared, output)
+        def finished(result: SceneResult) -> None:
             if onFinished is not None:
-                onFinished(result.nodes["dose"])
+                onFinished(result.dose)
 
-        callbacks = Callbacks(
-            progress=onProgress or (lambda share, stage: None),
-            finished=finished,
-            error=onError or (lambda error, details: None),
+        return start_run(
+            inputs,
+            self.shared,
+            on_finished=finished,
+            on_progress=onProgress or (lambda share, stage: None),
+            on_error=onError or (lambda error, details: None),
         )
-        return PredictionRun(inputs, shared.worker, shared.scratch, callbacks).start()
 
     def result(self, doseNode: Any) -> SceneResult | None:
         """Nodes, DVHs, goals and scores of a dose that was predicted in this session.
@@ -272,42 +269,27 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         >>> goals = logic.goals(plan, segmentation, "head_neck_70_35", {"PTV70": 70.0})
         >>> [goal["goal"] for goal in goals if goal["status"] == "not_met"]
         """
-        from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
-        from DosePredictionLib.structures.mapping import find_structure, fitting_protocol
+        from DosePredictionLib.case import Prescription
+        from DosePredictionLib.evaluation.goals import GoalSet
+        from DosePredictionLib.scene import evaluate_nodes
 
-        curves = self.dvh(doseNode, segmentationNode)
-        names = list(curves)
-        protocol = fitting_protocol(names)
-        external = protocol.external.name if protocol.external else ""
-        body = find_structure(external, names, protocol) if external else None
-        return evaluate_goals(
-            GoalSet.load(template),
-            curves,
-            resolve=lambda name: find_structure(name, names, protocol),
-            prescriptions_gy=prescription,
-            body=curves[body] if body else None,
-        )
+        levels = Prescription(dict(prescription)) if prescription else None
+        evaluation = evaluate_nodes(doseNode, segmentationNode, GoalSet.load(template), levels)
+        return [dict(goal) for goal in evaluation.goals or ()]
 
     def scores(self, doseNode: Any) -> Mapping[str, Any] | None:
         """How far a predicted dose is from the plan's; None without a plan.
 
         >>> logic.scores(dose)["dose_score_gy"]
         """
-        result = self._result_or_raise(doseNode)
-        return result.measures.evaluation
+        return self.shared.result_or_raise(doseNode).measures.scores
 
     def setGoals(self, doseNode: Any, template: str) -> SceneResult:
         """Hold a predicted dose against another goal template.
 
         >>> logic.setGoals(dose, "head_neck_70_35").goals[0]["status"]
         """
-        from DosePredictionLib.evaluation.goals import GoalSet
-        from DosePredictionLib.scene import set_goals
-
-        goals = GoalSet.load(template) if template else None
-        result = set_goals(self._result_or_raise(doseNode), goals)
-        self.shared.replace_result(result)
-        return result
+        return self.shared.set_goals(doseNode, template)
 
     def exportDose(self, doseNode: Any, path: str | Path) -> Path:
         """Write a dose as NIfTI, NRRD or RTDOSE (`.dcm`), by the suffix.
@@ -317,22 +299,14 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> logic.exportDose(dose, "dose.nii.gz")
         """
-        from DosePredictionLib.scene import write_dose, write_result_rtdose
-
-        path = Path(path)
-        if path.suffix != ".dcm":
-            return write_dose(doseNode, path)
-        result = self._result_or_raise(doseNode)
-        return write_result_rtdose(result, self._prediction_or_raise(doseNode), path)
+        return self.shared.write_dose(doseNode, Path(path))
 
     def exportTables(self, doseNode: Any, folder: str | Path) -> list[Path]:
         """Write metrics, goals and scores as CSV.
 
         >>> logic.exportTables(dose, "tables")
         """
-        from DosePredictionLib.scene import write_tables
-
-        return write_tables(self._result_or_raise(doseNode), Path(folder))
+        return self.shared.write_tables(doseNode, Path(folder))
 
     def exportReport(self, doseNode: Any, path: str | Path) -> Path:
         """Write the report, one HTML file that stands by itself.
@@ -341,8 +315,9 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         """
         from DosePredictionLib.scene import write_result_report
 
-        result = self._result_or_raise(doseNode)
-        return write_result_report(result, self._prediction_or_raise(doseNode), Path(path))
+        result = self.shared.result_or_raise(doseNode)
+        prediction = self.shared.prediction_or_raise(doseNode)
+        return write_result_report(result, prediction, Path(path))
 
     def exportReportAsync(
         self, doseNode: Any, path: str | Path, onDone: Callable[[str], None]
@@ -358,15 +333,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> logic.removeResult(dose)
         """
-        from DosePredictionLib.scene import remove_result
-
-        run = doseNode.GetAttribute("DosePrediction.Run")
-        if not run:
-            raise ValueError(
-                _("{name} was not made by a prediction.").format(name=doseNode.GetName())
-            )
-        self.shared.forget_result(doseNode.GetID())
-        remove_result(run)
+        self.shared.remove(doseNode)
 
     def loadSample(self, name: str = "DosePredictionHeadNeck") -> SampleNodes:
         """Put a shipped case into the scene: CT, segmentation and plan dose.
@@ -397,13 +364,11 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         before: SceneResult | None = None,
     ) -> RunInputs:
         """Checked arguments of a prediction."""
-        from DosePredictionPanel.arguments import as_mapping, as_prescription, require_no_blocking
+        from DosePredictionPanel.arguments import as_mapping, as_prescription
         from DosePredictionPanel.prediction_run import RunInputs
 
         from DosePredictionLib.evaluation.goals import GoalSet
-        from DosePredictionLib.scene import input_findings
 
-        require_no_blocking(input_findings(ct, segmentation, plan_dose))
         return RunInputs(
             ct=ct,
             segmentation=segmentation,
@@ -414,7 +379,6 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             options=options,
             goals=GoalSet.load(goals) if goals else None,
             before=before,
-            prepared=self.shared.prepared(ct, segmentation, plan_dose),
         )
 
     def _mapping(
@@ -433,171 +397,16 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         protocol = protocol_of(model) if model else fitting_protocol(names, chosen)
         return map_structures(names, protocol, chosen)
 
-    def _result_or_raise(self, dose: Any) -> SceneResult:
-        result = self.shared.result(dose)
-        if result is None:
-            raise ValueError(
-                _("{name} was not predicted in this session. Predict it again.").format(
-                    name=dose.GetName() if dose is not None else "None"
-                )
-            )
-        return result
-
-    def _prediction_or_raise(self, dose: Any) -> Prediction:
-        prediction = self.shared.prediction(dose)
-        if prediction is None:
-            raise ValueError(_("The prediction's files are gone. Predict again."))
-        return prediction
-
 
 class DosePredictionTest(ScriptedLoadableModuleTest):
-    """Predicts a shipped case for real, in the worker, and takes it out again.
+    """What Slicer's test runners look for; the tests lie in `DosePredictionPanel.self_test`.
 
     Run by Slicer's generic test runner, `slicer.selfTests["DosePrediction"]()` or the Reload and
     Test button; needs torch in Slicer's Python.
     """
 
-    def setUp(self) -> None:
-        """An empty scene."""
-        slicer.mrmlScene.Clear()
-        self.logic = DosePredictionLogic()
-
     def runTest(self) -> None:
         """All tests, each in a scene of its own."""
-        for name in (
-            "test_samples_are_offered",
-            "test_arguments_that_cannot_be_predicted",
-            "test_predict_again_and_remove",
-            "test_cancel_leaves_the_scene",
-            "test_panel",
-        ):
-            self.setUp()
-            self.delayDisplay(name)
-            getattr(self, name)()
-        self.logic.stopWorker()
+        from DosePredictionPanel.self_test import SelfTest
 
-    def test_samples_are_offered(self) -> None:
-        """The Sample Data module knows the shipped cases and loads them from the disk."""
-        import SampleData
-        from DosePredictionPanel.sample_data import SAMPLES
-
-        for name in SAMPLES:
-            source = SampleData.SampleDataLogic().sourceForSampleName(name)
-            nodes = source.customDownloader(source)
-            self.assertTrue(nodes[0].IsA("vtkMRMLScalarVolumeNode"), name)
-
-    def test_arguments_that_cannot_be_predicted(self) -> None:
-        """Refused with a cause, before anything is read."""
-        with self.assertRaisesRegex(ValueError, "CT"):
-            self.logic.predict(None, None)
-        ct, segmentation, _plan = self.logic.loadSample()
-        with self.assertRaisesRegex(ValueError, "no model"):
-            self.logic.predict(ct, segmentation, modelName="there is none")
-        with self.assertRaises(ValueError):
-            self.logic.predict(ct, segmentation, mapping={"PTV70": "no such segment"})
-
-    def test_predict_again_and_remove(self) -> None:
-        """Dose, tables and goals; the same nodes for a second run; none after removal."""
-        ct, segmentation, plan = self.logic.loadSample()
-        nodes_before = self._node_ids()
-        dose = self.logic.predict(
-            ct, segmentation, planDoseNode=plan, goals="head_neck_70_35", timeout=600
-        )
-        self.assertEqual(dose.GetImageData().GetDimensions(), ct.GetImageData().GetDimensions())
-        highest = float(slicer.util.arrayFromVolume(dose).max())
-        self.assertGreater(highest, 60.0)
-        self.assertLess(highest, 90.0)
-        result = self.logic.result(dose)
-        self.assertGreater(result.measures.predicted["PTV70"].mean_gy, 60.0)
-        self.assertLess(self.logic.scores(dose)["dose_score_gy"], 6.0)
-        self.assertTrue(result.goals)
-        nodes_after = self._node_ids()
-        again = self.logic.predict(ct, segmentation, planDoseNode=plan, goals="head_neck_70_35")
-        self.assertIs(again, dose)
-        self.assertEqual(self._node_ids(), nodes_after)
-        self.logic.removeResult(again)
-        self.assertEqual(self._node_ids(), nodes_before)
-
-    def test_cancel_leaves_the_scene(self) -> None:
-        """A cancelled prediction adds nothing; the next one works."""
-        ct, segmentation, _plan = self.logic.loadSample()
-        nodes_before = self._node_ids()
-        errors: list[Exception] = []
-        run = self.logic.predictAsync(
-            ct, segmentation, onError=lambda error, details: errors.append(error)
-        )
-        run.cancel()
-        self._wait(lambda: bool(errors))
-        self.assertEqual(type(errors[0]).__name__, "PredictionCancelled")
-        self.assertEqual(self._node_ids(), nodes_before)
-
-    def test_panel(self) -> None:
-        """Apply in the panel, a contour changed afterwards, Update, and removal."""
-        panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
-        ct, segmentation, plan = self.logic.loadSample()
-        panel.enter()
-        parameters = panel.parameters
-        parameters.ctVolume, parameters.segmentation = ct, segmentation
-        parameters.planDose = plan
-        self._wait(lambda: panel.ui.applyButton.enabled)
-        self.assertEqual(panel.ui.structuresTable.rowCount, 11)
-        panel.ui.applyButton.click()
-        self.assertEqual(panel.ui.applyButton.text, _("Cancel"))
-        self._wait(lambda: panel.run is None, seconds=600)
-        dose = parameters.resultDose
-        self.assertIsNotNone(dose, panel.ui.noticeLabel.text)
-        parameters.showIsodoses = True  # while the result is still being shown
-        self._wait(lambda: not panel.is_showing_result)
-        isodoses = slicer.util.getNode(f"{dose.GetName()}_IsodoseLevels")
-        self.assertGreater(isodoses.GetPolyData().GetNumberOfPoints(), 0)
-        self.assertEqual(isodoses.GetDisplayNode().GetSliceIntersectionOpacity(), 1.0)
-        self.assertGreater(panel.ui.goalsTable.rowCount, 0)
-        self.assertGreater(panel.ui.scoresTable.rowCount, 0)
-        parameters.opacity = 0.25
-        self.assertAlmostEqual(panel.ui.opacitySlider.value, 0.25)
-        self._shrink(segmentation, "Brainstem", ct)
-        self._wait(lambda: panel.ui.applyButton.text == _("Update"))
-        self._wait(lambda: panel.ui.applyButton.enabled)
-        self.assertIn("Brainstem", panel.ui.noticeLabel.text)
-        panel.ui.applyButton.click()
-        self._wait(lambda: panel.run is None, seconds=600)
-        self._wait(lambda: not panel.is_showing_result)
-        self.assertGreater(panel.ui.changeTable.rowCount, 0)
-        self.assertEqual(panel.ui.applyButton.text, _("Apply"))
-        panel.ui.removeButton.click()
-        self.assertIsNone(parameters.resultDose)
-        self.assertEqual([n for n in self._node_names() if "redict" in n], [])
-
-    def _node_ids(self) -> set[str]:
-        """Ids of the nodes that a person would save; the hierarchy's own comes on demand."""
-        scene = slicer.mrmlScene
-        nodes = [scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes())]
-        return {
-            node.GetID()
-            for node in nodes
-            if node.GetSaveWithScene() and not node.IsA("vtkMRMLSubjectHierarchyNode")
-        }
-
-    def _node_names(self) -> list[str]:
-        scene = slicer.mrmlScene
-        return [
-            scene.GetNthNode(number).GetName() or ""
-            for number in range(scene.GetNumberOfNodes())
-            if scene.GetNthNode(number).IsA("vtkMRMLVolumeNode")
-        ]
-
-    def _wait(self, condition: Callable[[], bool], seconds: float = 120) -> None:
-        """Let Slicer work until something is so."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > deadline:
-                self.fail(f"Nothing came of it within {seconds:g} s.")
-            slicer.app.processEvents()
-
-    def _shrink(self, segmentation: Any, name: str, ct: Any) -> None:
-        """Take the upper half of a segment away."""
-        id = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
-        array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, id, ct)
-        slices = array.any(axis=(1, 2)).nonzero()[0]
-        array[slices[len(slices) // 2] :] = 0
-        slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, id, ct)
+        SelfTest().runTest()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
 from .errors import CaseError, GeometryError
 from .findings import Finding
+from .mask import Mask
 from .origin import DicomOrigin
 from .volume import Grid, Volume
 
-__all__ = ["Case", "Prescription"]
+__all__ = ["DOSE_MASK", "Case", "Prescription"]
+
+DOSE_MASK = "possible_dose_mask"
+"""Name of the structure that says where a dose may be, whatever file, ROI or segment it is."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,40 @@ class Prescription:
         return max(self.target_gy.values())
 
 
+_Given = TypeVar("_Given")
+_Kept = TypeVar("_Kept")
+
+
+class _Masks(Generic[_Given, _Kept]):
+    """A field of `Case` that takes volumes and keeps them as masks."""
+
+    def __init__(self, default: Any = MISSING) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, case: None, owner: type) -> Any: ...
+    @overload
+    def __get__(self, case: Case, owner: type) -> _Kept: ...
+    def __get__(self, case: Case | None, owner: type) -> Any:
+        if case is not None:
+            return case.__dict__[self._name]
+        if self._default is MISSING:
+            raise AttributeError(self._name)  # how `dataclass` learns that the field is required
+        return self._default
+
+    def __set__(self, case: Case, given: _Given) -> None:
+        kept: Any = given
+        if isinstance(given, Mapping):
+            label = "Structure {}" if self._name == "structures" else "Strip {}°"
+            kept = {key: _as_mask(case.name, label.format(key), v) for key, v in given.items()}
+        elif given is not None:
+            kept = _as_mask(case.name, "The dose mask", given)
+        case.__dict__[self._name] = kept
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """Everything known of one patient's plan, on the CT's grid.
@@ -52,31 +91,35 @@ class Case:
     Args:
         name: how the case is called in outputs (the folder's name, the npz's stem).
         ct: Hounsfield units.
-        structures: name as the clinic typed it → mask; bool, or occupancy in 0…1 as float.
+        structures: name as the clinic typed it → mask; volumes (bool, or occupancy in 0…1 as
+            float) become masks.
         plan_dose: the plan's dose, Gy.
         prescription: dose per target and fractions.
-        dose_mask: where a dose may be non-zero, when the data set tells (scoring only, and
-            zeroing of the output; never a network input).
+        dose_mask: where a dose may be non-zero, when the data set states (scoring only, and
+            zeroing of the output; never a network input). A structure called `DOSE_MASK` becomes
+            it, so that every reader gives the same case.
         strips: tangent strip masks that came with the case, angle in degrees → mask.
         findings: what was noticed while the case was read.
         origin: what a result in DICOM must name, when the case came from there.
 
     Raises:
         GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
-        CaseError: NaN or infinite voxels, an empty set of structures, or an occupancy outside 0…1.
+        CaseError: NaN or infinite voxels, an empty set of structures, an occupancy outside 0…1, or
+            two dose masks.
     """
 
     name: str
     ct: Volume
-    structures: Mapping[str, Volume]
+    structures: _Masks[Mapping[str, Volume], Mapping[str, Mask]] = _Masks()
     plan_dose: Volume | None = None
     prescription: Prescription | None = None
-    dose_mask: Volume | None = None
-    strips: Mapping[int, Volume] | None = None
+    dose_mask: _Masks[Volume | None, Mask | None] = _Masks(None)
+    strips: _Masks[Mapping[int, Volume] | None, Mapping[int, Mask] | None] = _Masks(None)
     findings: tuple[Finding, ...] = field(default=())
     origin: DicomOrigin | None = None
 
     def __post_init__(self) -> None:
+        self._take_dose_mask()
         if min(self.ct.grid.size) < 2:
             raise GeometryError(
                 f"The CT of {self.name} has {self.ct.grid}: a volume needs at least two voxels "
@@ -91,12 +134,25 @@ class Case:
                     f"{label} of {self.name} lies on {volume.grid}, the CT on {self.ct.grid}. "
                     "Resample it to the CT's grid first."
                 )
-            _require_finite(self.name, label, volume)
-        for structure, volume in self.structures.items():
-            _require_occupancy(self.name, structure, volume)
+        if self.plan_dose is not None:
+            _require_finite(self.name, "The plan dose", self.plan_dose)
+
+    def _take_dose_mask(self) -> None:
+        """Make the structure that is called like it the dose mask."""
+        named = [name for name in self.structures if name.lower() == DOSE_MASK]
+        if not named:
+            return
+        if len(named) > 1 or self.dose_mask is not None:
+            raise CaseError(f"{self.name} has two dose masks ({DOSE_MASK}): remove one.")
+        others = {name: mask for name, mask in self.structures.items() if name not in named}
+        mask = self.structures[named[0]]
+        object.__setattr__(self, "structures", others)
+        if not mask.is_empty:  # all-zero, it says nothing
+            object.__setattr__(self, "dose_mask", Mask(mask.binary(), mask.grid))
 
     def _other_volumes(self) -> list[tuple[str, Volume]]:
-        volumes = [(f"Structure {name}", volume) for name, volume in self.structures.items()]
+        volumes: list[tuple[str, Volume]] = []
+        volumes += [(f"Structure {name}", volume) for name, volume in self.structures.items()]
         volumes += [(f"Strip {angle}°", volume) for angle, volume in (self.strips or {}).items()]
         optional = (("The plan dose", self.plan_dose), ("The dose mask", self.dose_mask))
         return volumes + [(label, volume) for label, volume in optional if volume is not None]
@@ -115,12 +171,10 @@ def _require_finite(case: str, label: str, volume: Volume) -> None:
         )
 
 
-def _require_occupancy(case: str, structure: str, volume: Volume) -> None:
-    if volume.array.dtype == bool:
-        return
-    low, high = float(volume.array.min()), float(volume.array.max())
-    if low < -1e-6 or high > 1 + 1e-6:
-        raise CaseError(
-            f"Structure {structure} of {case} holds values from {low:g} to {high:g}: a mask is "
-            "boolean, or an occupancy from 0 to 1."
-        )
+def _as_mask(case: str, label: str, volume: Any) -> Mask:
+    if isinstance(volume, Mask):
+        return volume
+    try:
+        return Mask.of(volume)
+    except CaseError as exception:
+        raise CaseError(f"{label} of {case}{str(exception).removeprefix('A mask')}") from exception

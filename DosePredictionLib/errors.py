@@ -11,6 +11,7 @@ __all__ = [
     "MappingError",
     "MemoryExhaustedError",
     "ModelError",
+    "NoProtocolError",
     "PredictionCancelled",
     "PredictionError",
     "WorkerError",
@@ -38,6 +39,10 @@ class CaseError(DosePredictionError):
 
 class MappingError(DosePredictionError):
     """Structures that cannot be assigned to the channels of a protocol."""
+
+
+class NoProtocolError(MappingError):
+    """The structures do not state which protocol, and so which body site, a case belongs to."""
 
 
 class ModelError(DosePredictionError):

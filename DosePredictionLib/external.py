@@ -6,16 +6,17 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import CaseError
+from .hounsfield import SKIN_HU
+from .mask import Mask
 from .volume import Volume
 
 __all__ = ["derive_external"]
 
-_SKIN_HU = -300.0
 _WORKING_SPACING_MM = 3.0
 _SHEET_THICKNESS_MM = 9.0
 
 
-def derive_external(ct: Volume, skin_hu: float = _SKIN_HU) -> Volume:
+def derive_external(ct: Volume, skin_hu: float = SKIN_HU) -> Mask:
     """The patient's outline: tissue by threshold, couch and straps removed, holes filled.
 
     Works on a grid thinned to about 3 mm in plane; thin sheets (couch top, masks) are opened away
@@ -26,7 +27,7 @@ def derive_external(ct: Volume, skin_hu: float = _SKIN_HU) -> Volume:
         skin_hu: threshold between air and skin.
 
     Returns:
-        A boolean volume on the CT's grid.
+        A boolean mask on the CT's grid.
 
     Raises:
         CaseError: nothing above the threshold.
@@ -54,4 +55,4 @@ def derive_external(ct: Volume, skin_hu: float = _SKIN_HU) -> Volume:
         body[index] = ndimage.binary_fill_holes(body[index])
     full = body.repeat(step_y, axis=1).repeat(step_x, axis=2)
     full = full[:, : lps.array.shape[1], : lps.array.shape[2]]
-    return Volume(full, lps.grid).resampled_to(ct.grid, "nearest")
+    return Mask(full, lps.grid).resampled_to(ct.grid, "nearest")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Finding", "Severity", "worst_first"]
+__all__ = ["LEFT_OUT", "Finding", "Severity", "worst_first"]
 
 Severity = Literal["info", "warning", "blocking"]
+
+LEFT_OUT = "structure-left-out"
+"""Id of the finding that a structure of the files is not in the case, and why."""
 
 _ORDER = {"blocking": 0, "warning": 1, "info": 2}
 

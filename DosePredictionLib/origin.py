@@ -30,7 +30,7 @@ class DicomOrigin:
         ct_slices: one for each slice of the case's CT in array order; None where it was filled in.
         structure_set, plan: what the structures and the plan were read from.
         roi_numbers: structure → its number in the structure set.
-        patient_position: HFS, FFP …; empty when not told.
+        patient_position: HFS, FFP …; empty when not stated.
     """
 
     patient: Mapping[str, str] = field(repr=False)

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from .case import Case, Prescription
 from .errors import PredictionError
 from .findings import Finding
+from .mask import Mask
 from .models.manifest import ModelFolder
 from .structures.bound import BoundCase
 from .structures.mapping import StructureMapping
@@ -247,5 +248,5 @@ class Prediction:
             mapping=self.mapping,
             prescription=self.prescription,
             findings=self.findings,
-            known_external=self.external,
+            known_external=Mask.of(self.external),
         )

@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, sparse
 
 from .errors import GeometryError
+from .geometry import bounding_box
 
-__all__ = ["Grid", "Interpolation", "Volume", "slabs", "to_binary"]
+__all__ = ["Grid", "Interpolation", "Volume", "box_weights", "slabs"]
 
 Interpolation = Literal["linear", "nearest", "occupancy"]
 """How values are carried to another grid.
@@ -263,16 +264,6 @@ class Volume:
         return _resample_obliquely(source, grid, interpolation, outside)
 
 
-def to_binary(occupancy: NDArray) -> NDArray[np.bool_]:
-    """Occupancy of at least one half; a structure too small for that keeps its fullest voxels."""
-    if occupancy.dtype == bool:
-        return occupancy
-    highest = float(occupancy.max(initial=0.0))
-    if highest <= 0:
-        return np.zeros(occupancy.shape, dtype=bool)
-    return occupancy >= min(0.5, highest / 2)
-
-
 def _resample_separably(
     source: Volume, grid: Grid, interpolation: Interpolation, outside: float
 ) -> Volume:
@@ -296,7 +287,7 @@ def _resample_separably(
             inside.append(np.flatnonzero(valid))
         result[np.ix_(*inside)] = array[np.ix_(*index)]
     else:
-        weights = _box_weights if interpolation == "occupancy" else _linear_weights
+        weights = box_weights if interpolation == "occupancy" else _linear_weights
         result = _apply_along_axes(array, lps_grid, starts, steps, weights, outside)
     return _ordered_like(Volume(result, lps_grid), grid)
 
@@ -314,7 +305,7 @@ def _apply_along_axes(
     Only the block of source voxels that differ from `outside` is touched: masks are mostly empty.
     """
     result = np.full(grid.shape, outside, dtype=np.float32)
-    box = _bounding_box(array != outside)
+    box = bounding_box(array != outside)
     if box is None:
         return result
     block = array[box].astype(np.float32)
@@ -359,7 +350,7 @@ def _linear_weights(source: int, target: int, start: float, step: float) -> spar
     of the interpolant, which keeps noise and small calcifications from aliasing.
     """
     if step > 1.0 + 1e-6:
-        return _box_weights(source, target, start, step)
+        return box_weights(source, target, start, step)
     position = start + step * np.arange(target)
     inside = (position > -0.5) & (position < source - 0.5)
     rows = np.flatnonzero(inside)
@@ -375,8 +366,17 @@ def _linear_weights(source: int, target: int, start: float, step: float) -> spar
     )
 
 
-def _box_weights(source: int, target: int, start: float, step: float) -> sparse.csr_array:
-    """Share of each source voxel in the interval of each target voxel."""
+def box_weights(source: int, target: int, start: float, step: float) -> sparse.csr_array:
+    """Share of each source voxel in the interval of each target voxel: `occupancy` along one axis.
+
+    Args:
+        source, target: voxels along the axis.
+        start: position of the first target voxel's center, in source voxels.
+        step: target voxel over source voxel.
+
+    Returns:
+        `(target, source)`.
+    """
     low = start + step * (np.arange(target) - 0.5)
     first = np.floor(low + 0.5).astype(int)
     reach = int(np.ceil(step)) + 1
@@ -396,18 +396,6 @@ def _weight_matrix(
     matrix = sparse.coo_array((values.astype(np.float32), (rows, columns)), shape=shape).tocsr()
     matrix.eliminate_zeros()
     return matrix
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """Slices of the smallest block that holds every true voxel; None when there is none."""
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        occupied = np.flatnonzero(mask.any(axis=others))
-        if occupied.size == 0:
-            return None
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    return (box[0], box[1], box[2])
 
 
 def _ordered_like(volume: Volume, grid: Grid) -> Volume:

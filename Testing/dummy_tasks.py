@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from DosePredictionLib.encoding.encoder import decode, network_channels
 from DosePredictionLib.losses import LossInput, WeightedLoss, mae
 from DosePredictionLib.models.dose_model import Architecture, DoseModel
-from DosePredictionLib.networks import ARCHITECTURES, DoseNetwork, TwoStageDose
+from DosePredictionLib.networks import DoseNetwork, TwoStageDose, build_network
+from DosePredictionLib.networks.configs import ARCHITECTURES, NetworkConfig, Registered
 from DosePredictionLib.prediction import Output
 from DosePredictionLib.tasks.dose_regression import DoseRegression, prescription_scale
 from DosePredictionLib.tasks.registry import TASKS, TaskEntry, required_by_protocol
@@ -39,16 +40,20 @@ STEPS = 40  # passes of a sample
 STEP_SECONDS = 0.05
 
 
+@dataclass(frozen=True)
+class SlicesConfig(NetworkConfig):
+    """Small slices."""
+
+    divisor: ClassVar[int] = 4
+    smallest_edge: ClassVar[int] = 4
+    dimensions: ClassVar[int] = 2
+
+
 class TinySlices(DoseNetwork):
     """A dose of each slice by itself."""
 
-    dimensions = 2
-    divisor = 4
-    smallest_edge = 4
-    memory_format = torch.channels_last
-
-    def __init__(self, structure_channels: int, strip_channels: int = 4, **_: Any) -> None:
-        super().__init__(structure_channels, strip_channels)
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
         self.layers = nn.Sequential(
             nn.Conv2d(self.input_channels, 4, 3, padding=1, bias=False),
             nn.BatchNorm2d(4),
@@ -61,11 +66,19 @@ class TinySlices(DoseNetwork):
         return TwoStageDose(None, self.layers(x))
 
 
+@dataclass(frozen=True)
+class BandsConfig(NetworkConfig):
+    """Small volumes."""
+
+    divisor: ClassVar[int] = 4
+    smallest_edge: ClassVar[int] = 4
+
+
 class TinyBands(DoseNetwork):
     """Three channels: dose, half width of its band, and the logarithm of the bladder's odds."""
 
-    def __init__(self, structure_channels: int, strip_channels: int = 4, **_: Any) -> None:
-        super().__init__(structure_channels, strip_channels)
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
         self.layers = nn.Sequential(
             nn.Conv3d(self.input_channels, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 1)
         )
@@ -131,7 +144,8 @@ class Bands(Task):
         """`teacher`: whether a frozen network of random weights takes part."""
         if options.get("teacher"):
             torch.manual_seed(0)
-            self.frozen["teacher"] = TinyBands(**network_channels(self.protocol, self.encoding))
+            channels = network_channels(self.protocol, self.encoding)
+            self.frozen["teacher"] = build_network("tiny_bands", channels)
 
     def training_step(
         self, network: nn.Module, batch: LabelledBatch, progress: float
@@ -156,7 +170,9 @@ class Bands(Task):
 
     def validate(self, network: nn.Module, case: LabelledCase) -> Validated:
         dose = self.arrays_of(network, case.input)["dose"] * self.encoding.dose_scale_gy
-        return Validated({"error_gy": [float(np.abs(dose - case.labels["dose"]).mean())]})
+        return Validated(
+            {"error_gy": [float(np.abs(dose - case.bound.case.plan_dose.array).mean())]}
+        )
 
 
 def _three(predicted: Tensor) -> Tensor:
@@ -164,14 +180,15 @@ def _three(predicted: Tensor) -> Tensor:
 
 
 REGISTERED = {
-    "slice_dose": (TaskEntry(f"{__name__}:SliceDose"), "tiny_slices", TinySlices),
+    "slice_dose": (TaskEntry(f"{__name__}:SliceDose"), "tiny_slices", SlicesConfig, "TinySlices"),
     "bands": (
         TaskEntry(
             f"{__name__}:Bands",
             required=lambda protocol: (*required_by_protocol(protocol), "Marrow"),
         ),
         "tiny_bands",
-        TinyBands,
+        BandsConfig,
+        "TinyBands",
     ),
 }
 """Task → its entry, and its network by name."""
@@ -179,26 +196,26 @@ REGISTERED = {
 
 def register() -> None:
     """Make this process know the tasks, as an entry each in the product would."""
-    for name, (entry, architecture, network) in REGISTERED.items():
+    for name, (entry, architecture, config, network) in REGISTERED.items():
         TASKS[name] = entry
-        ARCHITECTURES[architecture] = network  # type: ignore[index]
+        ARCHITECTURES[architecture] = Registered(config, __name__, network)  # type: ignore[index]
 
 
 def unregister() -> None:
     """Forget them again."""
-    for name, (_, architecture, _) in REGISTERED.items():
+    for name, (_, architecture, _, _) in REGISTERED.items():
         TASKS.pop(name, None)
         ARCHITECTURES.pop(architecture, None)  # type: ignore[attr-defined]
 
 
 def dummy_model(root: Path, task: str, like: DoseModel, seed: int = 3) -> DoseModel:
     """A model folder of a task, on a grid of 48×48×32 voxels, with random weights."""
-    _, architecture, network = REGISTERED[task]
+    _, architecture, _, _ = REGISTERED[task]
     grid = replace(like.manifest.encoding.grid, size=(48, 48, 32))
     encoding = replace(like.manifest.encoding, grid=grid)
     arguments = network_channels(like.protocol, encoding)
     torch.manual_seed(seed)
-    made = network(**arguments)
+    made = build_network(architecture, arguments)
     if isinstance(made, TinyBands):
         nn.init.constant_(made.layers[2].bias, 0.5)  # a dose that is not all zero
     else:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import nibabel
 import numpy as np
 import torch
 
 from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.io.openkbp import EDGE
 from DosePredictionLib.networks import TwoStageNetwork
+from DosePredictionLib.networks.configs import TwoStageConfig
 from DosePredictionLib.volume import Grid, Volume
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,10 +126,65 @@ def write_case_folder(
     return folder
 
 
+def csv_folder(folder: Path, changes: dict[str, str] | None = None) -> Path:
+    """A tiny patient in the published sparse form."""
+    folder.mkdir()
+    center = np.ravel_multi_index((60, 61, 62), (EDGE,) * 3)
+    rows = {
+        "ct": f",data\n{center},1064.0\n{center + 1},1000.0\n",
+        "PTV70": f",data\n{center},\n",
+        "LeftParotid": f",data\n{center + 1},\n",
+        "dose": f",data\n{center},70.5\n",
+        "possible_dose_mask": f",data\n{center},\n{center + 1},\n",
+        "voxel_dimensions": "3.9\n3.8\n2.5\n",
+    }
+    for name, text in {**rows, **(changes or {})}.items():
+        (folder / f"{name}.csv").write_text(text)
+    return folder
+
+
+def write_segmentation(
+    path: Path, array: np.ndarray, grid: Grid, header: Mapping[str, str] = MappingProxyType({})
+) -> Path:
+    """A `.seg.nrrd` as Slicer writes it: `(z, y, x)` or `(z, y, x, layer)`, with its keys."""
+    layers = array.ndim == 4
+    vectors = [
+        "(" + ",".join(f"{v * s:g}" for v in np.asarray(grid.direction)[:, axis]) + ")"
+        for axis, s in enumerate(grid.spacing)
+    ]
+    sizes = " ".join(str(n) for n in reversed(array.shape))
+    lines = [
+        "NRRD0004",
+        "type: unsigned char",
+        f"dimension: {array.ndim}",
+        "space: left-posterior-superior",
+        f"sizes: {sizes}",
+        "space directions: " + " ".join((["none"] if layers else []) + vectors),
+        "kinds: " + ("list " if layers else "") + "domain domain domain",
+        "encoding: gzip",
+        "space origin: (" + ",".join(f"{o:g}" for o in grid.origin) + ")",
+        *(f"{key}:={value}" for key, value in header.items()),
+    ]
+    path.write_bytes("\n".join(lines).encode() + b"\n\n" + gzip.compress(array.tobytes()))
+    return path
+
+
+def segment_keys(*segments: tuple[str, int, int]) -> dict[str, str]:
+    keys = {"Segmentation_ContainedRepresentationNames": "Binary labelmap|"}
+    for index, (name, value, layer) in enumerate(segments):
+        keys |= {
+            f"Segment{index}_Name": name,
+            f"Segment{index}_ID": f"Segment_{index}",
+            f"Segment{index}_LabelValue": str(value),
+            f"Segment{index}_Layer": str(layer),
+        }
+    return keys
+
+
 def random_network(structures: int = 9, filters: tuple = (2, 2), seed: int = 1) -> TwoStageNetwork:
     """A two-stage network with random weights and batch norm statistics, in eval mode."""
     torch.manual_seed(seed)
-    network = TwoStageNetwork(structures, 4, *filters)
+    network = TwoStageNetwork(TwoStageConfig(structures, 4, 0, *filters))
     for name, buffer in network.named_buffers():
         if name.endswith("running_mean"):
             buffer.normal_(0, 0.1)

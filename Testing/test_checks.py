@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,11 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import ROOT
 
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.checks.preflight import ModelExpectations, check_case
+from DosePredictionLib.checks.registry import CHECKS, check_case, check_prediction
 from DosePredictionLib.findings import Finding
+from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.schema import from_json
+from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.mapping import ChannelMatch, StructureMapping, map_structures
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
@@ -84,6 +88,11 @@ def case_of(
     return Case("case", Volume(scan() if ct is None else ct, grid), volumes, None, prescription)
 
 
+def bound_by(case: Case, mapping: StructureMapping) -> BoundCase:
+    """A case bound by a mapping that `bind` would not have made."""
+    return BoundCase(case, PELVIS, mapping, case.prescription, case.findings)
+
+
 def check(
     case: Case,
     protocol: StructureProtocol = PELVIS,
@@ -91,8 +100,7 @@ def check(
     chosen: Mapping[str, str | None] | None = None,
 ) -> dict[str, Finding]:
     """Findings by id; that each has words and a sane place is checked on the way."""
-    mapping = map_structures(list(case.structures), protocol, chosen)
-    findings = check_case(case, protocol, mapping, expectations)
+    findings = check_case(bind(case, protocol, chosen, required=protocol.required), expectations)
     low, high = case.grid.bounds_mm()
     for finding in findings:
         assert finding.message.endswith((".", "?"))
@@ -113,21 +121,21 @@ def test_a_sound_case_has_no_findings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ct", "told"),
+    ("ct", "stated"),
     [
         (np.where(ellipse(), 130, 3).astype(np.int16), "8-bit"),
         (np.where(ellipse(), 1044, 24).astype(np.int16), "shifted"),
-        (np.full(GRID.shape, -1000, np.int16), "told apart"),
-        (np.where(ellipse(), 0.6, 0.0).astype(np.float32), "told apart"),
+        (np.full(GRID.shape, -1000, np.int16), "distinguished"),
+        (np.where(ellipse(), 0.6, 0.0).astype(np.float32), "distinguished"),
         (np.where(ellipse(), -500, -1000).astype(np.int16), "no tissue"),
     ],
     ids=["picture", "shifted", "constant", "scaled", "no tissue"],
 )
-def test_a_ct_that_is_not_hu_blocks(ct: NDArray, told: str) -> None:
+def test_a_ct_that_is_not_hu_blocks(ct: NDArray, stated: str) -> None:
     findings = check(case_of(ct))
     assert set(findings) == {"ct-not-hu"}
     assert findings["ct-not-hu"].severity == "blocking"
-    assert told in findings["ct-not-hu"].message
+    assert stated in findings["ct-not-hu"].message
 
 
 def test_padding_below_air_is_worth_knowing_and_no_more() -> None:
@@ -172,7 +180,7 @@ def test_empty_structures_block_where_they_are_required() -> None:
     masks["FemurHead_L"] = np.zeros(GRID.shape, bool)
     case = case_of(masks=masks)
     mapping = map_structures(list(case.structures), PELVIS)
-    empty = [f for f in check_case(case, PELVIS, mapping) if f.id == "structure-empty"]
+    empty = [f for f in check_case(bound_by(case, mapping)) if f.id == "structure-empty"]
     assert [(f.structure, f.severity) for f in empty] == [
         ("Rectum", "blocking"),
         ("FemurHead_L", "warning"),
@@ -183,15 +191,15 @@ def test_missing_structures_are_told_once() -> None:
     case = case_of()
     mapping = map_structures(list(case.structures), PELVIS)
     assert "structure-missing" in {f.id for f in mapping.findings}
-    assert "structure-missing" not in {f.id for f in check_case(case, PELVIS, mapping)}
+    assert "structure-missing" not in {f.id for f in check_case(bound_by(case, mapping))}
     silent = StructureMapping("pelvis", mapping.matches)
-    assert "structure-missing" in {f.id for f in check_case(case, PELVIS, silent)}
+    assert "structure-missing" in {f.id for f in check_case(bound_by(case, silent))}
 
 
 def test_a_mapping_without_a_required_structure_blocks() -> None:
     case = case_of()
     matches = tuple(ChannelMatch(c.name, None, "") for c in PELVIS.channels)
-    findings = check_case(case, PELVIS, StructureMapping("pelvis", matches))
+    findings = check_case(bound_by(case, StructureMapping("pelvis", matches)))
     blocking = {f.structure for f in findings if f.severity == "blocking"}
     assert blocking == {"PTV", "Bladder", "Rectum", "Body"}
 
@@ -407,8 +415,58 @@ def test_a_full_size_ct_is_checked_in_two_seconds() -> None:
     ct = np.full(grid.shape, -1000, np.int16)
     ct[:, 150:360, 90:420] = 20
     case = case_of(ct, masks, grid=grid)
-    mapping = map_structures(list(masks), PELVIS)
+    bound = bind(case, PELVIS, required=PELVIS.required)
     start = time.process_time()
-    findings = check_case(case, PELVIS, mapping, CARD)
+    findings = check_case(bound, CARD)
     assert time.process_time() - start < 2.0
     assert [f.id for f in findings if f.severity != "info"] == ["spacing-out-of-range"]
+
+
+def test_a_whole_femur_in_a_head_is_told_with_its_size() -> None:
+    masks = structures()
+    assert "femur-not-head" not in check(case_of(masks=masks))
+    masks["FemurHead_L"] = np.zeros(GRID.shape, bool)
+    masks["FemurHead_L"][:, 20:34, 60:74] = True
+    finding = check(case_of(masks=masks))["femur-not-head"]
+    assert finding.structure == "FemurHead_L" and re.search(
+        r"\d+ cc and is \d+ mm", finding.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "blocks"),
+    [
+        (["PTV", "urinary_bladder", "colon", "femur_left", "femur_right"], True),
+        (["PTV70", "Bladder", "Rectum"], True),
+        (["PTV", "Bladder", "SpinalCord"], False),  # an organ of the model is there
+        (["PTV70", "Bladder"], False),  # one organ states little
+        (["PTV70", "Liver", "Heart"], False),
+    ],
+)
+def test_a_model_of_another_body_site_blocks(names: list[str], blocks: bool) -> None:
+    ball = structures()["PTV"]
+    case = case_of(masks={name: ball for name in names})
+    protocol = StructureProtocol.load("openkbp")
+    findings = check_case(bind(case, protocol, {"PTV70": names[0]}))
+    assert ("model-of-another-site" in {f.id for f in findings}) == blocks
+
+
+# --- After the prediction ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "stated"), [(1.0, False), (0.7, True), (1.3, True)])
+def test_a_target_dose_far_from_the_prescription_is_told(factor: float, stated: bool) -> None:
+    case = case_of(prescription=Prescription({"PTV": 45.0}, 25))
+    dose = Volume(np.full(case.grid.shape, 45.0 * factor, np.float32), case.grid)
+    findings = check_prediction(bind(case, PELVIS), dose)
+    assert [f.id for f in findings] == (["target-dose-implausible"] if stated else [])
+    assert all("Gy" in f.message and f.remedy for f in findings)
+
+
+def test_no_check_finds_what_the_table_does_not_list() -> None:
+    listed = [id for check in CHECKS for id in check.findings]
+    assert len(set(listed)) == len(listed)
+    files = {path.stem for path in (ROOT / "DosePredictionLib/checks").glob("*.py")}
+    assert {check.run.__name__.removeprefix("check_") for check in CHECKS} == (
+        files - {"__init__", "registry", "thresholds", "view"}
+    )

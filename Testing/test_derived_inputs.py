@@ -11,7 +11,10 @@ import pytest
 import torch
 from support import OPENKBP_SAMPLE, mirrored_case, pelvis_case
 
-from DosePredictionLib.encoding.derived import DerivedInputs, derived_channels, signed_distance_mm
+from DosePredictionLib.case import Case
+from DosePredictionLib.encoding.channels.base import Source
+from DosePredictionLib.encoding.channels.registry import model_channels
+from DosePredictionLib.encoding.derived import DerivedInputs
 from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,
@@ -20,12 +23,13 @@ from DosePredictionLib.encoding.encoder import (
     network_channels,
 )
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.geometry import signed_distance_mm
 from DosePredictionLib.io import read_case
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.schema import from_json, to_json
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
-from DosePredictionLib.volume import Grid
+from DosePredictionLib.volume import Grid, Volume
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")
@@ -37,6 +41,14 @@ PLAIN = EncodingSettings(
 
 def encoded(case, protocol, settings):
     return encode(bind(case, protocol), settings)
+
+
+def derived_of(masks, spacing_mm, derived):
+    """Derived channels of pelvis masks alone, as training makes them."""
+    channels = model_channels(PELVIS, replace(PLAIN, derived=derived))
+    body = np.ones(masks.shape[1:], dtype=bool)
+    source = Source(PELVIS, channels.settings, spacing_mm, masks, body)
+    return np.stack([channels.channels[i].computed(source) for i in channels.indices("derived")])
 
 
 def test_distances_are_signed_and_anisotropic():
@@ -61,8 +73,8 @@ def test_distances_are_the_same_without_simpleitk(monkeypatch):
 def test_an_empty_structure_is_far_away_and_a_full_one_all_around():
     empty = np.zeros((9, 2, 2, 2), dtype=np.float32)
     settings = DerivedInputs(distances="targets")
-    assert (derived_channels(empty, (1, 1, 1), PELVIS, settings, 52.0) == 1).all()
-    assert (derived_channels(empty + 1, (1, 1, 1), PELVIS, settings, 52.0) == -1).all()
+    assert (derived_of(empty, (1, 1, 1), settings) == 1).all()
+    assert (derived_of(empty + 1, (1, 1, 1), settings) == -1).all()
 
 
 def test_without_them_the_input_is_what_it_was():
@@ -123,18 +135,22 @@ def test_the_settings_travel_in_the_manifest_and_old_manifests_have_none():
 
 
 def test_refined_distances_know_where_in_a_voxel_an_edge_lies() -> None:
-    settings = DerivedInputs(distances="targets", distance_clip_mm=100.0, refinement=2)
-    fine = np.zeros((16, 16, 16), dtype=bool)
-    fine[:, :, 5:] = True  # the edge lies at x = 10 mm, in the middle of a voxel of 4 mm
-    coarse = np.zeros((len(PELVIS.inputs), 8, 8, 8), dtype=np.float32)
-    coarse[0, :, :, 3:] = 1
-    fine_masks = {index: fine for index in settings.mapped(PELVIS)}
-    distance = derived_channels(coarse, (4, 4, 4), PELVIS, settings, 52.0, fine_masks)[0] * 100
+    derived = DerivedInputs(distances="targets", distance_clip_mm=100.0, refinement=2)
+    fine = Grid((16, 16, 16), (2.0, 2.0, 2.0), (1.0, 1.0, 1.0))
+    mask = np.zeros(fine.shape, dtype=bool)
+    mask[:, :, 5:] = True  # the edge lies at x = 10 mm, in the middle of a voxel of 4 mm
+    ct = np.zeros(fine.shape, dtype=np.int16)
+    body = Volume(np.ones(fine.shape, dtype=bool), fine)
+    case = Case("edge", Volume(ct, fine), {"PTV": Volume(mask, fine), "Body": body})
+    grid = GridSettings("fixed-spacing", spacing_mm=(4.0, 4.0, 4.0))
+    result = encode(bind(case, PELVIS), EncodingSettings(grid, derived=derived), divisor=8)
+    assert result.grid.matches(Grid((8, 8, 8), (4.0, 4.0, 4.0), (2.0, 2.0, 2.0)))
+    distance = result.input[-1] * 100
     centers = 2.0 + 4 * np.arange(8)
     np.testing.assert_allclose(distance[4, 4], 10.0 - centers, atol=1.01)
     assert abs(distance[4, 4, 2]) < 1e-5
     with pytest.raises(DosePredictionError, match="compact file"):
-        derived_channels(coarse, (4, 4, 4), PELVIS, settings, 52.0)
+        derived_of(result.input[1:10], (4, 4, 4), derived)
 
 
 def test_a_refined_grid_fills_the_same_box() -> None:

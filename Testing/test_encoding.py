@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import centered_grid, ct_of, ellipsoid, pelvis_case
+from support import OPENKBP_SAMPLE, centered_grid, ct_of, ellipsoid, pelvis_case
 
 from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,
@@ -14,9 +15,12 @@ from DosePredictionLib.encoding.encoder import (
     encode,
 )
 from DosePredictionLib.encoding.strips import strip_masks, tangent_strips
+from DosePredictionLib.io import read_case
+from DosePredictionLib.mask import to_binary
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
-from DosePredictionLib.volume import Volume, to_binary
+from DosePredictionLib.volume import Volume
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")
@@ -177,6 +181,63 @@ def test_a_target_that_does_not_fit_the_grid_blocks() -> None:
     result = encoded(case, replace(AS_IS, grid=small))
     (finding,) = [f for f in result.findings if f.severity == "blocking"]
     assert finding.id == "target-outside-model-grid"
+
+
+def cropped_in_z(case: Case, below_mm: float, above_mm: float) -> Case:
+    """The case with a CT that ends this far below and above its targets."""
+    bound = bind(case, HEAD_AND_NECK)
+    planes = np.flatnonzero(np.any([t.array.any(axis=(1, 2)) for t in bound.targets], axis=0))
+    step = case.grid.spacing[2]
+    first = max(0, int(planes[0] - round(below_mm / step)))
+    last = min(case.grid.size[2], int(planes[-1] + 1 + round(above_mm / step)))
+    grid = case.grid.cropped((0, 0, first), (*case.grid.size[:2], last - first))
+
+    def cut(volume: Volume | None) -> Volume | None:
+        return None if volume is None else Volume(volume.array[first:last], grid)
+
+    return replace(
+        case,
+        ct=cut(case.ct),
+        structures={name: cut(mask) for name, mask in case.structures.items()},
+        plan_dose=cut(case.plan_dose),
+        dose_mask=cut(case.dose_mask),
+    )
+
+
+@pytest.mark.parametrize("beyond_mm", [0.0, 5.0, 15.0])
+def test_where_the_ct_ends_is_a_warning_and_no_refusal(beyond_mm: float) -> None:
+    settings = DoseModel.load("openkbp-two-stage").manifest.encoding
+    whole = read_case(OPENKBP_SAMPLE)
+    for below, above in ((beyond_mm, beyond_mm), (beyond_mm, 500), (500, beyond_mm)):
+        case = cropped_in_z(whole, below, above)
+        bound = bind(case, HEAD_AND_NECK)
+        result = encode(bound, settings)
+        findings = [*result.findings, *check_case(bound)]
+        assert not [f.message for f in findings if f.severity == "blocking"]
+        (end,) = [f for f in result.findings if f.id == "target-near-end-of-data"]
+        assert end.severity == "warning" and end.message.startswith("The CT ends")
+        inside = sum(t.array.sum() for t in bound.targets)
+        assert result.input[1:4].sum() == inside  # the whole target is seen
+
+
+def test_a_body_contour_that_ends_before_the_ct_is_a_warning() -> None:
+    """The native grid follows the external contour, which may end above and below the target."""
+    case = pelvis_case((64, 60, 56), (4.0, 5.0, 5.0))
+    for beyond in (8, 1, 0, -2):
+        planes = np.flatnonzero(case.structures["PTV"].array.any(axis=(1, 2)))
+        body = case.structures["Body"].array.copy()
+        body[: planes[0] - beyond] = False
+        body[planes[-1] + 1 + beyond :] = False
+        short = replace(case, structures={**case.structures, "Body": Volume(body, case.grid)})
+        for settings in (NATIVE, FIXED, replace(NATIVE, grid=replace(NATIVE.grid, reach_mm=30.0))):
+            result = encoded(short, settings)
+            assert not [f for f in result.findings if f.severity == "blocking"]
+            found = [f for f in result.findings if f.id == "target-near-end-of-data"]
+            assert [f.message[:13] for f in found] == ["The body ends"] * (beyond < 4)
+    within = replace(NATIVE, grid=replace(NATIVE.grid, reach_mm=12.0))
+    cut = encode(bind(case, PELVIS), within, divisor=1)
+    (blocking,) = [f for f in cut.findings if f.severity == "blocking"]
+    assert blocking.id == "target-outside-model-grid"  # the model's own limit
 
 
 def test_a_structure_smaller_than_half_a_voxel_is_not_lost() -> None:

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from support import pelvis_case, write_case_folder, write_nifti
 
-from DosePredictionLib.app.summary import goal_resolver, scored_structures
 from DosePredictionLib.case import Case
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.evaluation.goals import GoalSet
-from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 
@@ -33,7 +32,7 @@ def goals_file(path: Path, *goals: dict) -> Path:
     return path
 
 
-def test_the_shipped_set_that_suits_is_judged_unless_told_otherwise(run, case_folder, shifted):
+def test_the_shipped_set_for_the_case_is_judged_unless_another_is_chosen(run, case_folder, shifted):
     call = ("evaluate", "--case", case_folder, "--prediction", shifted)
     code, result, _ = run(*call)
     assert code == 0 and result["goal_set"] == "pelvis_nodal_45_50"
@@ -83,9 +82,7 @@ def test_goals_bind_to_the_structure_that_they_name_not_to_the_channel():
     bowel = case.structures.pop("Small_Intestine")
     case.structures.update(Bowel_Bag=bowel, ROI_7=case.structures.pop("Rectum"))
     chosen = {"Small_Intestine": "Bowel_Bag", "Rectum": "ROI_7"}
-    mapping = map_structures(list(case.structures), protocol, chosen)
-    named = scored_structures(case, protocol, mapping)
-    resolve = goal_resolver(named, protocol, mapping)
+    resolve = bind(case, protocol, chosen).resolve
     assert resolve("Bowel_Bag") == "Small_Intestine"
     assert resolve("Small_Intestine") is None
     assert resolve("rectum") == "Rectum" == resolve("ROI_7")
@@ -169,12 +166,12 @@ def test_two_models_are_compared_by_patient(run, tmp_path, case):
     assert len({row["case"] for row in csv.DictReader((tmp_path / "all.csv").open())}) == 6
 
 
-def test_templates_suit_distinct_prescriptions():
+def test_templates_are_for_distinct_prescriptions():
     chosen = {
-        gy: GoalSet.suiting("pelvis", {"PTV": gy}).id for gy in (45.0, 46.0, 50.4, 60.0, 78.0)
+        gy: GoalSet.default("pelvis", {"PTV": gy}).id for gy in (45.0, 46.0, 50.4, 60.0, 78.0)
     }
     assert chosen[45.0] == chosen[46.0] == chosen[50.4] == "pelvis_nodal_45_50"
     assert chosen[60.0] == "prostate_60_20" and chosen[78.0] == "prostate_78_39"
-    assert GoalSet.suiting("openkbp", {"PTV70": 70.0, "PTV56": 56.0}).id == "head_neck_70_35"
-    assert GoalSet.suiting("pelvis", {"PTV": 20.0}) is None
-    assert GoalSet.suiting("pelvis", {}) is None
+    assert GoalSet.default("openkbp", {"PTV70": 70.0, "PTV56": 56.0}).id == "head_neck_70_35"
+    assert GoalSet.default("pelvis", {"PTV": 20.0}) is None
+    assert GoalSet.default("pelvis", {}) is None

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from DosePredictionLib.errors import MappingError
+from DosePredictionLib.errors import MappingError, NoProtocolError
 from DosePredictionLib.structures.mapping import (
     StructureMapping,
     find_structure,
+    fitting_protocol,
     map_structures,
-    parse_map_option,
     propose_mapping,
+)
+from DosePredictionLib.structures.mapping_files import (
+    parse_map_option,
     read_mapping,
     write_mapping,
 )
@@ -181,8 +184,8 @@ def test_related_structure_is_told_of_and_mapping_it_by_hand_warns() -> None:
     names = [*PELVIC_BASE, "Bowel_Bag"]
     mapping = map_structures(names, PELVIS)
     assert mapping.structure("Small_Intestine") is None
-    told = next(f for f in mapping.findings if f.structure == "Small_Intestine")
-    assert "--map Small_Intestine=Bowel_Bag" in told.remedy
+    stated = next(f for f in mapping.findings if f.structure == "Small_Intestine")
+    assert "--map Small_Intestine=Bowel_Bag" in stated.remedy
     by_hand = map_structures(names, PELVIS, {"Small_Intestine": "Bowel_Bag"})
     assert by_hand.structure("Small_Intestine") == "Bowel_Bag"
     assert ids(by_hand, "warning") == ["mapped-related"]
@@ -256,15 +259,15 @@ def test_what_is_mapped_by_hand_is_not_mapped_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told"),
+    ("chosen", "stated"),
     [
         ({"Rektum": "Rectum"}, "Nearest: Rectum"),
         ({"Rectum": "Rectm"}, "Nearest: Rectum"),
         ({"Rectum": "Bladder", "Marrow": "Bladder"}, "more than one channel"),
     ],
 )
-def test_impossible_choices_are_refused(chosen: dict[str, str | None], told: str) -> None:
-    with pytest.raises(MappingError, match=told):
+def test_impossible_choices_are_refused(chosen: dict[str, str | None], stated: str) -> None:
+    with pytest.raises(MappingError, match=stated):
         map_structures(PELVIC_BASE, PELVIS, chosen)
 
 
@@ -338,9 +341,9 @@ def test_one_target_protocol_takes_the_highest_and_names_the_others(
 ) -> None:
     mapping = map_structures([*names, "Bladder", "Rectum", "Body"], PELVIS)
     assert mapping.structure("PTV") == winner
-    told = next(f for f in mapping.findings if f.id == "target-not-used")
-    assert told.severity == "warning"
-    assert all(name in told.message for name in names)
+    stated = next(f for f in mapping.findings if f.id == "target-not-used")
+    assert stated.severity == "warning"
+    assert all(name in stated.message for name in names)
 
 
 @pytest.mark.parametrize("names", [["PTV1", "PTV2"], ["PTV_4500", "PTV_nodes"], ["PTV A", "PTV B"]])
@@ -411,9 +414,9 @@ def test_mapping_file_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "stated"),
     [
-        ("{", "not valid JSON"),
+        ("{", "no valid JSON"),
         ("[]", "must hold"),
         ('{"protocol": "pelvis"}', "must hold"),
         ('{"protocol": "openkbp", "channels": {}}', "takes 'pelvis'"),
@@ -423,10 +426,10 @@ def test_mapping_file_round_trip(tmp_path: Path) -> None:
         ('{"protocol": "pelvis", "channels": []}', "must be an object"),
     ],
 )
-def test_bad_mapping_files_are_refused(tmp_path: Path, content: str, told: str) -> None:
+def test_bad_mapping_files_are_refused(tmp_path: Path, content: str, stated: str) -> None:
     path = tmp_path / "mapping.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(MappingError, match=told) as caught:
+    with pytest.raises(MappingError, match=stated) as caught:
         read_mapping(path, PELVIS)
     assert str(path) in str(caught.value)
 
@@ -442,3 +445,59 @@ def test_missing_and_unwritable_mapping_files(tmp_path: Path) -> None:
 def test_unknown_channel_of_a_mapping_is_an_error() -> None:
     with pytest.raises(MappingError, match="no channel"):
         map_structures(PELVIC_BASE, PELVIS).structure("Liver")
+
+
+# --- What a message proposes, and the body site -------------------------------------------------
+
+TOTAL_SEGMENTATOR = (
+    "urinary_bladder prostate sacrum hip_left hip_right femur_left femur_right colon"
+)
+
+
+@pytest.mark.parametrize("name", ["Breast", "sacrum", "Borders", "Heart", "Lung_R", "Bolus"])
+def test_another_organ_is_never_proposed_for_a_missing_one(name: str) -> None:
+    for missing in ("Rectum", "Bladder"):
+        names = [other for other in (*PELVIC_BASE, name) if other != missing]
+        with pytest.raises(MappingError) as caught:
+            map_structures(names, PELVIS)
+        assert f"={name}" not in str(caught.value) and f"Nearest: {name}" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Rectm", "Recctum", "rectum_opt_3mm"])
+def test_a_misspelling_and_a_longer_name_are_proposed(name: str) -> None:
+    names = [other for other in PELVIC_BASE if other != "Rectum"] + [name]
+    with pytest.raises(MappingError, match=f"Nearest: {name}"):
+        map_structures(names, PELVIS)
+
+
+def test_an_empty_structure_is_never_proposed() -> None:
+    names = [other for other in PELVIC_BASE if other != "Rectum"] + ["Rectm"]
+    with pytest.raises(MappingError) as caught:
+        map_structures(names, PELVIS, empty=["Rectm"])
+    assert "Nearest" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["PTV", "PTV70", "PTV_45Gy"])
+def test_the_organs_tell_the_body_site_whatever_the_target_is_called(target: str) -> None:
+    names = [target, *TOTAL_SEGMENTATOR.split()]
+    assert fitting_protocol(names, required=()).id == "pelvis"
+    with pytest.raises(MappingError, match="Rectum"):  # not: the head-and-neck model instead
+        fitting_protocol(names)
+
+
+@pytest.mark.parametrize("names", [["PTV"], ["PTV70"], ["PTV1", "SpinalCord"], ["PTV", "Liver"]])
+def test_structures_that_tell_no_body_site_are_refused(names: list[str]) -> None:
+    with pytest.raises(NoProtocolError, match="body site"):
+        fitting_protocol(names)
+
+
+def test_a_channel_mapped_by_hand_tells_the_protocol() -> None:
+    assert fitting_protocol(["target", "cord"], {"PTV70": "target"}).id == "openkbp"
+
+
+@pytest.mark.parametrize(
+    ("names", "protocol"),
+    [(["PTV70", "SpinalCord"], "openkbp"), (["PTV", "Body", "SpinalCord"], "pelvis")],
+)
+def test_of_as_many_organs_the_channels_own_names_decide(names: list[str], protocol: str) -> None:
+    assert fitting_protocol(names, required=()).id == protocol

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
 import pytest
 import torch
 import torch.nn.functional as F
-from support import random_network
+from support import ROOT, random_network
 
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.losses import PUBLISHED_PELVIS, LossInput, WeightedSum
+from DosePredictionLib.models.manifest import Architecture
 from DosePredictionLib.networks import (
     ARCHITECTURES,
     DoseNetwork,
@@ -16,8 +22,12 @@ from DosePredictionLib.networks import (
     fold_batch_norm,
     parameter_count,
 )
+from DosePredictionLib.networks.configs import NetworkConfig, Registered, TwoStageConfig
+from DosePredictionLib.networks.dose_network import TwoStageDose
 from DosePredictionLib.networks.pointwise import PointwiseConv3d
+from DosePredictionLib.schema import Range, validated
 from DosePredictionLib.structures.protocol import StructureProtocol
+from training.config import NetworkConfig as NetworkRecipe
 
 PELVIS = StructureProtocol.load("pelvis")
 Weights = dict[str, torch.Tensor]
@@ -75,13 +85,13 @@ def reference_dose(w: Weights, x: torch.Tensor, structures: int) -> tuple:
 
 
 def test_published_parameter_counts() -> None:
-    network = TwoStageNetwork(structure_channels=9)
+    network = TwoStageNetwork(TwoStageConfig(9))
     assert parameter_count(network.stage1) == 1_414_569
     assert parameter_count(network.stage2) == 5_741_185
 
 
 def test_published_key_names() -> None:
-    keys = set(TwoStageNetwork(9).state_dict())
+    keys = set(TwoStageNetwork(TwoStageConfig(9)).state_dict())
     expected = {
         "stage1.enc1.0.weight",
         "stage1.enc1.4.running_var",
@@ -264,7 +274,7 @@ def test_training_keeps_at_most_so_many_bytes_a_voxel(
     precision: str, checkpointed: bool, limit: int
 ) -> None:
     """Measured at two sizes, and carried in proportion to 64×256×256, batch 2."""
-    network = TwoStageNetwork(9, checkpoint_activations=checkpointed)
+    network = TwoStageNetwork(TwoStageConfig(9, checkpoint_activations=checkpointed))
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     sizes = ((16, 16, 16), (16, 16, 32))
     small_size, large_size = (saved_bytes(network, size, precision) for size in sizes)
@@ -276,5 +286,99 @@ def test_training_keeps_at_most_so_many_bytes_a_voxel(
 def test_an_unknown_architecture_is_named_with_those_there_are() -> None:
     with pytest.raises(ModelError, match="two_stage"):
         build_network("transformer", {})
-    with pytest.raises(ModelError, match="unexpected"):
+    with pytest.raises(ModelError, match=r"unknown entries.*depth"):
         build_network("two_stage", {"structure_channels": 9, "depth": 3})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "names"),
+    [
+        ("two_stage", {"stage1_filters": 0.1}, "stage1_filters"),
+        ("two_stage", {"stage1_filters": "ddim"}, "stage1_filters"),
+        ("two_stage", {"stage1_filters": True}, "stage1_filters"),
+        ("cascade", {"stage2_filters": 0}, "stage2_filters"),
+        ("cascade", {"stage2_filters": 10**9}, "stage2_filters"),
+        ("cascade", {"checkpoint_activations": 1}, "checkpoint_activations"),
+        ("mednext", {"kernel": 4}, r"kernel must be odd"),
+        ("mednext", {"blocks": -1}, "blocks"),
+        ("mednext", {"structure_channels": float("nan")}, "structure_channels"),
+        ("two_stage", {"structure_channels": None}, "structure_channels"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_by_name(
+    architecture: str, arguments: dict, names: str
+) -> None:
+    with pytest.raises(ModelError, match=rf"^Architecture {architecture}\.{names}"):
+        build_network(architecture, {"structure_channels": 9, **arguments})
+
+
+def test_a_network_is_built_from_its_configuration_or_its_fields() -> None:
+    config = TwoStageConfig(3, stage1_filters=2, stage2_filters=2)
+    fields = {"structure_channels": 3, "stage1_filters": 2, "stage2_filters": 2}
+    torch.manual_seed(0)
+    built = build_network("two_stage", config).state_dict()
+    torch.manual_seed(0)
+    for name, value in build_network("two_stage", fields).state_dict().items():
+        assert torch.equal(value, built[name])
+    with pytest.raises(ModelError, match="mednext"):  # which has no stages
+        build_network("mednext", config)
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_the_instance_states_what_its_input_must_be(architecture: str) -> None:
+    network = small(architecture)
+    config = ARCHITECTURES[architecture].config
+    assert isinstance(network.config, config)
+    assert (network.divisor, network.dimensions) == (16, 3)
+    assert network.smallest_edge == config.smallest_edge
+    assert network.memory_format is torch.channels_last_3d
+    network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
+
+
+class Slices(DoseNetwork):
+    """A network on slices, registered by a test alone."""
+
+    def __init__(self, config: SlicesConfig) -> None:
+        super().__init__(config)
+        self.conv = torch.nn.Conv2d(config.input_channels, 1, config.kernel, padding="same")
+
+    def forward(self, x: torch.Tensor) -> TwoStageDose:
+        return TwoStageDose(None, self.conv(x))
+
+
+@dataclass(frozen=True)
+@validated
+class SlicesConfig(NetworkConfig):
+    kernel: Annotated[int, Range(1, 9)] = 3
+    divisor: ClassVar[int] = 8
+    dimensions: ClassVar[int] = 2
+
+
+def test_a_new_architecture_is_a_file_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        ARCHITECTURES,  # type: ignore[arg-type]
+        "slices",
+        Registered(SlicesConfig, __name__, "Slices"),
+    )
+    network = build_network("slices", {"structure_channels": 2, "kernel": 5})
+    assert (network.divisor, network.dimensions) == (8, 2)
+    assert network.memory_format is torch.channels_last
+    x = torch.rand(1, network.input_channels, 16, 24).to(memory_format=network.memory_format)
+    assert network(x).final.shape == (1, 1, 16, 24)
+    assert Architecture("slices", {"structure_channels": 2}).config == SlicesConfig(2)
+    with pytest.raises(ModelError, match=r"slices\.kernel"):
+        Architecture("slices", {"structure_channels": 2, "kernel": 99})
+    recipe = NetworkRecipe(architecture="slices", options={"kernel": 7})
+    assert recipe.arguments == {"kernel": 7}
+
+
+def test_configurations_and_manifests_need_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from DosePredictionLib.networks.configs import network_config\n"
+        "from DosePredictionLib.models.manifest import installed_manifests\n"
+        "network_config('cascade', {'structure_channels': 9})\n"
+        "assert len(installed_manifests().models) >= 2\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ import pytest
 from support import (
     OPENKBP_SAMPLE,
     PELVIS_SAMPLE,
+    csv_folder,
     pelvis_case,
     write_case_folder,
     write_nifti,
@@ -203,23 +204,6 @@ def test_something_that_is_no_case_is_refused(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- OpenKBP
-
-
-def csv_folder(folder: Path, changes: dict[str, str] | None = None) -> Path:
-    """A tiny patient in the published sparse form."""
-    folder.mkdir()
-    center = np.ravel_multi_index((60, 61, 62), (EDGE,) * 3)
-    rows = {
-        "ct": f",data\n{center},1064.0\n{center + 1},1000.0\n",
-        "PTV70": f",data\n{center},\n",
-        "LeftParotid": f",data\n{center + 1},\n",
-        "dose": f",data\n{center},70.5\n",
-        "possible_dose_mask": f",data\n{center},\n{center + 1},\n",
-        "voxel_dimensions": "3.9\n3.8\n2.5\n",
-    }
-    for name, text in {**rows, **(changes or {})}.items():
-        (folder / f"{name}.csv").write_text(text)
-    return folder
 
 
 def test_the_sparse_form_worked_by_hand(tmp_path: Path) -> None:

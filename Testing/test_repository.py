@@ -1,4 +1,4 @@
-"""The repository itself: lists against the tree, boundaries between rooms, sizes."""
+"""The repository itself: lists against the tree, boundaries between packages, sizes."""
 
 from __future__ import annotations
 

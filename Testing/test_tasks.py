@@ -30,7 +30,7 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.inference.slicewise import over_volumes
 from DosePredictionLib.io.volumes import read_volume
 from DosePredictionLib.models.combine import combine_models
-from DosePredictionLib.models.dose_model import DoseModel, write_manifest
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.prediction import Prediction
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -314,11 +314,11 @@ def test_a_task_that_this_version_does_not_know_is_one_line_everywhere(
     import DosePredictionLib
 
     copy = dummy_model(tmp_path, "bands", models["bands"])
-    unknown = replace(copy, manifest=replace(copy.manifest, name="later", task="telepathy"))
-    write_manifest(copy.folder, unknown.manifest)
+    written = copy.folder / "model.json"
+    written.write_text(written.read_text().replace('"task": "bands"', '"task": "telepathy"'))
     rule = f"'telepathy', which version {DosePredictionLib.__version__} of DosePrediction"
     with pytest.raises(ModelError, match="telepathy") as here:
-        Predictor(unknown, "cpu", "fp32")
+        Predictor(str(copy.folder), "cpu", "fp32")
     with pytest.raises(ModelError, match="telepathy") as there:
         worker.predict(small_case, str(copy.folder))
     folder = write_case_folder(tmp_path / "patient", small_case)

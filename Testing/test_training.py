@@ -1,4 +1,4 @@
-"""Training on the library's own rooms: data, augmentation, the loop, export."""
+"""Training on the library's own packages: data, augmentation, the loop, export."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from training.continuing import start_from_model
-from training.data import TrainingCase, load_cases, unpack_masks
+from training.data import TrainingCase, cut, load_cases, unpack_masks
 from training.export import export_run, fill_card
 from training.loop import Trainer
 from training.recipes.openkbp_two_stage import recipe as openkbp_recipe
-from training.sampling import cut, training_batches
+from training.sampling import training_batches
 from training.schedule import learning_rate_factor
 
 PELVIS = StructureProtocol.load("pelvis")
@@ -247,7 +247,7 @@ def _goes_on_from(model: DoseModel, folder: Path) -> None:
 
 
 def test_training_needs_nothing_but_torch_numpy_and_scipy() -> None:
-    """The trainer's rooms load on a machine that has no medical package."""
+    """The trainer's modules load on a machine that has no medical package."""
     blocked = ["nibabel", "SimpleITK", "pydicom", "matplotlib", "jinja2", "monai", "pandas"]
     code = (
         "import sys\n"

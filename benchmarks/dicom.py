@@ -28,6 +28,7 @@ from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom.contours import occupancy_of
 from DosePredictionLib.io.dicom.files import CT, RTSTRUCT, DicomFile, open_dicom
 from DosePredictionLib.io.dicom.structure_set import read_structure_set
+from DosePredictionLib.mask import majority
 
 _FOLDER = Path(__file__).parent.parent / "Resources" / "SampleData" / "eclipse_rando_prostate_dicom"
 _SLICES, _STRUCTURES, _EDGE = 200, 20, 512
@@ -78,7 +79,7 @@ def _compare_rasterizing(folder: Path) -> None:
             ]
             _say(
                 f"  {name:<16}{volumes[0]:9.1f} cc, {volumes[1]:9.1f} cc there  "
-                f"Dice {_dice(masks[name] > 0.5, theirs):.4f}"
+                f"Dice {_dice(majority(masks[name]), theirs):.4f}"
             )
 
 
@@ -117,7 +118,7 @@ def _dcmrtstruct2nii(names: list[str], structures: Path, folder: Path) -> tuple[
         return {name: convert(contours[name]["sequence"], image, 0, 1) for name in names}
 
     seconds, masks = _timed(masks_of, 3)
-    arrays = {name: SimpleITK.GetArrayFromImage(mask) > 0 for name, mask in masks.items()}
+    arrays = {name: SimpleITK.GetArrayFromImage(mask).astype(bool) for name, mask in masks.items()}
     return seconds, arrays
 
 

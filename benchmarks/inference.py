@@ -35,10 +35,11 @@ def checkpoint(folder: Path) -> Path:
     import torch
 
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
 
     torch.manual_seed(0)
     path = folder / "checkpoint.pt"
-    torch.save({"model": TwoStageNetwork(9).state_dict()}, path)
+    torch.save({"model": TwoStageNetwork(TwoStageConfig(9)).state_dict()}, path)
     return path
 
 
@@ -47,9 +48,10 @@ def plain(folder: Path, device: str) -> dict:
     import torch
 
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    network = TwoStageNetwork(9).eval()
+    network = TwoStageNetwork(TwoStageConfig(9)).eval()
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     network.load_state_dict(state["model"])
     network = network.to(device)

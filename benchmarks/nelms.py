@@ -157,7 +157,7 @@ def render(known: Known, spacing_mm: float, shift_mm: Array) -> Rendered:
     occupancy = binary.astype(float)
     near = np.abs(depth) < 0.9 * spacing_mm
     # A low-discrepancy sequence: 1000 different positions along every axis, flat ends included.
-    ratios = 1.2207440846057596 ** -np.arange(1, 4)  # of the plastic constant's kin in 3D
+    ratios = 1.2207440846057596 ** -np.arange(1, 4)  # of the plastic constant, for three dimensions
     dx, dy, dz = (((0.5 + np.outer(np.arange(_SUBSAMPLES), ratios)) % 1.0 - 0.5) * spacing_mm).T
     places = np.argwhere(near)
     for rows in np.array_split(places, max(1, len(places) // 4000)):
@@ -250,7 +250,7 @@ def measure(setting: Setting) -> tuple[Array, Array]:
         axis = np.array([0.0, 0.0, 1.0]) if trial % 2 else rng.normal(size=3)
         axis /= np.linalg.norm(axis)
         if setting.mask == "binary" and setting.shape in ("cylinder", "cone"):
-            # A flat end along the grid lies anywhere in a voxel: no mask tells where.
+            # A flat end along the grid lies anywhere in a voxel: no mask states where.
             axis = rng.normal(size=3)
             axis /= np.linalg.norm(axis)
         known = _known(setting, axis)

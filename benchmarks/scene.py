@@ -20,7 +20,7 @@ import numpy as np
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.evaluation.goals import GoalSet
-from DosePredictionLib.models.manifest import ModelFolder, installed_manifests
+from DosePredictionLib.models.manifest import installed_manifests
 from DosePredictionLib.prediction import Output, Prediction
 from DosePredictionLib.structures.mapping import map_structures
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -134,7 +134,7 @@ def _prediction(case: Case) -> Prediction:
     dose = case.ct.with_array(case.plan_dose.array * np.float32(1.02))
     return Prediction(
         case=case,
-        model=next(ModelFolder(*m) for m in installed_manifests() if m[1].protocol == protocol.id),
+        model=next(m for m in installed_manifests().models if m.manifest.protocol == protocol.id),
         outputs=(Output("dose", dose, "dose", "Gy"),),
         mapping=map_structures(list(case.structures), protocol),
         prescription=case.prescription,

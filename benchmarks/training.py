@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 
+from DosePredictionLib.mask import majority
+
 PHASES = ("forward", "loss", "strip SSIM", "backward", "metrics")
 _BATCH = 2
 _TUNED = {
@@ -80,21 +82,22 @@ def published(shape: tuple[int, int, int], device: str, steps: int) -> dict:
     import torch
 
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
 
     from .published_loop import loss_of, metrics_of, strip_ssim_of
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
-    network = TwoStageNetwork(9).to(device)
+    network = TwoStageNetwork(TwoStageConfig(9)).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-5)
     x, plan = patients(shape, device)
     clock, losses = Clock(device), []
     for _ in range(steps + 1):
         clock.start()
-        target, body = (x[:, 1:2] > 0.5).float(), (x[:, 9:10] > 0.5).float()
-        organs = [(x[:, i : i + 1] > 0.5).float() for i in range(2, 9)]
-        strips = (x[:, 10:] > 0.5).float()
+        target, body = majority(x[:, 1:2]).float(), majority(x[:, 9:10]).float()
+        organs = [majority(x[:, i : i + 1]).float() for i in range(2, 9)]
+        strips = majority(x[:, 10:]).float()
         optimizer.zero_grad(set_to_none=True)
         coarse, final = network(x)
         clock.lap("forward")
@@ -117,12 +120,13 @@ def ours(shape: tuple[int, int, int], device: str, steps: int) -> dict:
 
     from DosePredictionLib.losses import PUBLISHED_PELVIS, LossInput, WeightedSum
     from DosePredictionLib.networks import TwoStageNetwork
+    from DosePredictionLib.networks.configs import TwoStageConfig
     from DosePredictionLib.structures.protocol import StructureProtocol
 
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
     channels = StructureProtocol.load("pelvis").inputs
-    network = TwoStageNetwork(9).to(device)
+    network = TwoStageNetwork(TwoStageConfig(9)).to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-5, fused=True)
     weighted = WeightedSum(PUBLISHED_PELVIS)
@@ -130,7 +134,7 @@ def ours(shape: tuple[int, int, int], device: str, steps: int) -> dict:
     clock, losses = Clock(device), []
     for _ in range(steps + 1):
         clock.start()
-        masks = x[:, 1:] > 0.5
+        masks = majority(x[:, 1:])
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
             coarse, final = network(x.to(memory_format=torch.channels_last_3d))

@@ -12,13 +12,15 @@ from pathlib import Path
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.inference.allocator import keep_freed_memory
-from DosePredictionLib.inference.device import usable_cores
+from DosePredictionLib.inference.device import resolve_device
+from DosePredictionLib.processes import usable_cores
 from DosePredictionLib.structures.protocol import StructureProtocol
 
+from .arguments import COUNT, MINUTES, WORKERS, WORKERS_OR_NONE, Parser, field_of, within
 from .clinical import add_arguments as add_clinical_arguments
 from .clinical import run as prepare_clinical
 from .config import TrainingConfig
-from .data import TrainingCase
+from .data import TrainingCase, require_one_prescription
 from .simulation.command import add_arguments as add_simulate
 from .simulation.command import run as run_simulate
 
@@ -49,13 +51,13 @@ def resolved_config(arguments: argparse.Namespace) -> TrainingConfig:
     if getattr(arguments, "continue_from", None):
         rate = config.learning_rate * _CONTINUED_RATE
         config = replace(config, learning_rate=rate, warm_up=_CONTINUED_WARM_UP)
-    if getattr(arguments, "steps", None):
+    if getattr(arguments, "steps", None) is not None:
         config = replace(config, steps=arguments.steps)
     return overridden(config, arguments.set)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = Parser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     prepare = commands.add_parser("prepare", help="encode a folder of cases into a cache")
     _add_recipe(prepare)
@@ -63,43 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     made = prepare.add_mutually_exclusive_group(required=True)
     made.add_argument("--output", type=Path, help="cache folder")
     made.add_argument("--compact", type=Path, metavar="FILE", help="one small file instead")
-    prepare.add_argument("--workers", type=int, default=usable_cores())
+    prepare.add_argument("--workers", type=within(WORKERS), default=usable_cores())
     add_clinical_arguments(
         commands.add_parser(
             "prepare-clinical", help="turn DICOM patients into case folders without their names"
         )
     )
-    train = commands.add_parser("train", help="train a recipe on a cache or a folder of cases")
-    _add_recipe(train)
-    train.add_argument(
-        "--training", type=Path, required=True, help="cache, compact file or folder of cases"
-    )
-    train.add_argument("--validation", type=Path, required=True, help="likewise")
-    train.add_argument("--output", type=Path, required=True, help="run folder")
-    train.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
-    train.add_argument("--validate-on", type=int, default=None, help="only the first N cases")
-    train.add_argument("--time-limit", type=float, default=float("inf"), help="minutes")
-    train.add_argument("--device", default="cpu")
-    train.add_argument("--workers", type=int, default=0, help="processes that prepare batches")
-    train.add_argument(
-        "--checkpoint-activations",
-        action="store_true",
-        help="less memory for more time: compute activations again in the backward pass",
-    )
-    train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
-    evaluate = commands.add_parser("evaluate", help="score a model or a run on a cohort")
-    subject = evaluate.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--model", type=Path, help="model folder")
-    subject.add_argument("--run", type=Path, help="run folder, whose averaged weights are scored")
-    evaluate.add_argument("--checkpoint", default="last.pt", help="of the run")
-    evaluate.add_argument(
-        "--cases", type=Path, required=True, help="cache, compact file or folder of cases"
-    )
-    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write every number as a table")
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
-    evaluate.add_argument("--output", type=Path, metavar="FILE", help="write the JSON object")
-    evaluate.add_argument("--device", default="cpu")
-    evaluate.add_argument("--precision", default="fp32", help="of a model: fp32, bf16 or fp16")
+    _add_train(commands.add_parser("train", help="train a recipe on a cache or a folder of cases"))
+    _add_evaluate(commands.add_parser("evaluate", help="score a model or a run on a cohort"))
     export = commands.add_parser("export", help="turn a run into a model folder")
     export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
     export.add_argument("--name", required=True)
@@ -114,6 +87,49 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
     card.add_argument("--cases", required=True, help="what the cohort is, in words")
     return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    _add_recipe(train)
+    train.add_argument(
+        "--training", type=Path, required=True, help="cache, compact file or folder of cases"
+    )
+    train.add_argument("--validation", type=Path, required=True, help="likewise")
+    train.add_argument("--output", type=Path, required=True, help="run folder")
+    train.add_argument(
+        "--steps",
+        type=field_of(TrainingConfig, "steps"),
+        help="optimizer steps (default: the recipe's)",
+    )
+    train.add_argument(
+        "--validate-on", type=within(COUNT), default=None, help="only the first N cases"
+    )
+    train.add_argument("--time-limit", type=within(MINUTES), default=float("inf"), help="minutes")
+    train.add_argument("--device", default="cpu")
+    train.add_argument(
+        "--workers", type=within(WORKERS_OR_NONE), default=0, help="processes that prepare batches"
+    )
+    train.add_argument(
+        "--checkpoint-activations",
+        action="store_true",
+        help="less memory for more time: compute activations again in the backward pass",
+    )
+    train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    subject = evaluate.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--model", type=Path, help="model folder")
+    subject.add_argument("--run", type=Path, help="run folder, whose averaged weights are scored")
+    evaluate.add_argument("--checkpoint", default="last.pt", help="of the run")
+    evaluate.add_argument(
+        "--cases", type=Path, required=True, help="cache, compact file or folder of cases"
+    )
+    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write every number as a table")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--output", type=Path, metavar="FILE", help="write the JSON object")
+    evaluate.add_argument("--device", default="cpu")
+    evaluate.add_argument("--precision", default="fp32", help="of a model: fp32, bf16 or fp16")
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +161,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from DosePredictionLib.cli.output import Output, json_ready
+    from DosePredictionLib.app.output import Output, json_ready
     from DosePredictionLib.evaluation.cohort import (
         describe_cohort,
         structure_errors,
@@ -158,7 +174,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from .distributed import is_first, ranks_joined
     from .evaluation import of_model, of_run, records_of
 
-    with ranks_joined(arguments.device) as device:
+    with ranks_joined(str(resolve_device(arguments.device))) as device:
         if arguments.model:
             model = DoseModel.load(arguments.model)
             candidate = of_model(model, str(device), arguments.precision)
@@ -197,13 +213,12 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _card(arguments: argparse.Namespace) -> int:
     from DosePredictionLib.models.dose_model import DoseModel
-    from DosePredictionLib.schema import read_json
 
-    from .export import fill_card
+    from .export import fill_card, read_evaluated
 
-    figures = read_json(arguments.evaluation)
+    evaluated = read_evaluated(arguments.evaluation)
     model = DoseModel.load(arguments.model)
-    fill_card(model, figures["summary"], figures["cases"], arguments.cases)
+    fill_card(model, evaluated.summary, evaluated.cases, arguments.cases)
     sys.stdout.write(f"Filled in the card of {arguments.model}.\n")
     return 0
 
@@ -242,10 +257,11 @@ def _train(arguments: argparse.Namespace) -> int:
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
-    with ranks_joined(arguments.device) as device:
+    with ranks_joined(str(resolve_device(arguments.device))) as device:
         validation = _cases(arguments.validation, protocol, config.encoding)
         training = _cases(arguments.training, protocol, config.encoding)
         _require_apart(training, validation)
+        require_one_prescription([*training, *validation], config, protocol)
         trainer = Trainer(
             config,
             protocol,
@@ -270,7 +286,6 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         The exit code, as of `dose-prediction`: 2 wrong call, 3 some failed.
     """
     keep_freed_memory()
-    arguments = _parser().parse_args(arguments_given)
     commands = {
         "prepare": _prepare,
         "prepare-clinical": prepare_clinical,
@@ -281,6 +296,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         "simulate": run_simulate,
     }
     try:
+        arguments = _parser().parse_args(arguments_given)
         return commands[arguments.command](arguments)
     except (DosePredictionError, FloatingPointError) as exception:
         sys.stderr.write(f"{exception}\n")

@@ -15,13 +15,40 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from DosePredictionLib.encoding.channels.registry import ModelChannels
+from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .config import AugmentationConfig
 
-__all__ = ["Spatial", "draw_dropped", "draw_spatial", "moved_in_plane", "strips_of", "vary_ct"]
+__all__ = [
+    "Crop",
+    "Spatial",
+    "draw_dropped",
+    "draw_spatial",
+    "moved_in_plane",
+    "varied_crop",
+    "vary_ct",
+]
 
-_EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing, as in `DosePredictionLib.encoding.strips`
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """A block of a case on the CPU, `(channel, z, y, x)`.
+
+    Args:
+        input: float32.
+        dose: in units of the dose scale.
+        region: where the dose is scored, 0 or 1.
+        body: bool.
+        spacing_mm: (x, y, z).
+    """
+
+    input: Tensor
+    dose: Tensor
+    region: Tensor
+    body: Tensor
+    spacing_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -83,37 +110,46 @@ def moved_in_plane(
     return moved.reshape(volumes.shape)
 
 
-def strips_of(
-    target: Tensor,
-    body: Tensor,
-    angles: Sequence[int],
-    spacing_mm: Sequence[float],
-    margin_mm: float = 0.0,
-) -> Tensor:
-    """`DosePredictionLib.encoding.strips.strip_masks` on tensors: bool `(angle, z, y, x)`.
-
-    Strips keep their angles in the room when a patient turns, so that a turned crop needs new ones.
+def varied_crop(
+    crop: Crop, channels: ModelChannels, motion: Spatial | None, dropped: Sequence[int]
+) -> Crop:
+    """A crop after a motion and without some structures; every channel as it states of itself.
 
     Args:
-        target, body: bool `(z, y, x)`.
-        angles: degrees.
-        spacing_mm: (x, y, z).
-        margin_mm: added at both ends.
+        crop: channels that are recomputed may hold anything.
+        motion: None: none.
+        dropped: indices of the protocol's inputs.
     """
-    height, width = target.shape[1:]
-    x = torch.arange(width, device=target.device, dtype=torch.float64) * spacing_mm[0]
-    y = torch.arange(height, device=target.device, dtype=torch.float64) * spacing_mm[1]
-    tolerance = margin_mm + _EDGE_TOLERANCE * min(spacing_mm[0], spacing_mm[1])
-    masks = []
-    for angle in angles:
-        radians = math.radians(angle)
-        along = math.cos(radians) * x[None, :] + math.sin(radians) * y[:, None]
-        low = torch.where(target, along, math.inf).amin((1, 2)) - tolerance
-        high = torch.where(target, along, -math.inf).amax((1, 2)) + tolerance
-        masks.append((along >= low[:, None, None]) & (along <= high[:, None, None]) & body)
-    return torch.stack(masks)
+    inputs = channels.protocol.inputs
+    remade = set(channels.stored_as("recomputed"))
+    if motion is not None:
+        crop = _moved(crop, channels, motion)
+    for index in dropped:
+        for channel in channels.of_structure(inputs[index].name):
+            crop.input[channel] = channels.channels[channel].padding
+    if motion is not None or any(inputs[index].role == "target" for index in dropped):
+        remade |= {i for i, each in enumerate(channels.channels) if each.motion == "remade"}
+    x, body = crop.input.numpy(), crop.body[0].numpy()
+    channels.remake(sorted(remade), x, body, crop.spacing_mm)
+    return crop
 
 
-def vary_ct(ct: Tensor, shift: float, noise: Tensor) -> Tensor:
-    """Add a shift and noise to a CT scaled to 0…1; air outside the patient, exactly 0, stays."""
-    return torch.where(ct > 0, (ct + noise + shift).clamp(0, 1), torch.zeros_like(ct))
+def _moved(crop: Crop, channels: ModelChannels, motion: Spatial) -> Crop:
+    """What a motion does to all but the channels that are made anew after it."""
+
+    def moved(values: Tensor, mode: str) -> Tensor:
+        return moved_in_plane(values, motion, crop.spacing_mm, mode)
+
+    x = crop.input.clone()
+    for motion_kind, mode in (("linear", "bilinear"), ("nearest", "nearest")):
+        indices = [i for i, each in enumerate(channels.channels) if each.motion == motion_kind]
+        padding = x.new_tensor([channels.channels[i].padding for i in indices])[:, None, None, None]
+        x[indices] = moved(x[indices] - padding, mode) + padding
+    region = moved(crop.region, "nearest")
+    body = majority(moved(crop.body.float(), "nearest"))
+    return Crop(x, moved(crop.dose, "bilinear"), region, body, crop.spacing_mm)
+
+
+def vary_ct(ct: Tensor, shift: float, noise: Tensor, air: float = 0.0) -> Tensor:
+    """Add a shift and noise to a CT scaled to 0…1; what is exactly `air`, the outside, stays."""
+    return torch.where(ct != air, (ct + noise + shift).clamp(0, 1), ct)

@@ -1,7 +1,7 @@
 """Prepared cases on disk, memory-mapped when training reads them.
 
     cache.json                what made it: version, protocol, encoding; and the refused cases
-    cases/<name>/case.json    name and spacing
+    cases/<name>/case.json    name, spacing and prescription
     cases/<name>/*.npy        the arrays of a `TrainingCase`
 
 A case folder appears whole or not at all, so that an interrupted `prepare` goes on where it was.
@@ -9,6 +9,7 @@ A case folder appears whole or not at all, so that an interrupted `prepare` goes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,10 +23,11 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.io import case_name
-from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.schema import from_json, read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .data import TrainingCase, case_paths
@@ -40,15 +42,14 @@ __all__ = [
     "named_paths",
     "open_cache",
     "prepare",
-    "read_learnable",
     "require_ours",
 ]
 
 T = TypeVar("T")
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2  # 1 kept every mask as bits, and no prescription
 HEADER = "cache.json"
-_ARRAYS = ("ct", "mask_bits", "dose_gy", "region", "body", "derived")
+_ARRAYS = ("mask_bits", "float32", "float16", "dose_gy", "region", "body")
 
 
 @dataclass(frozen=True)
@@ -133,48 +134,43 @@ def open_cache(
     folders = sorted(path for path in (cache / "cases").iterdir() if not path.name.startswith("."))
     if not folders:
         raise CaseError(f"The cache {cache} holds no case; {HEADER} says why.")
-    return [_open_case(folder) for folder in folders]
-
-
-def read_learnable(
-    path: Path, protocol: StructureProtocol, settings: EncodingSettings
-) -> TrainingCase:
-    """Read and encode a case.
-
-    Raises:
-        CaseError: it cannot be learned from.
-    """
-    case = TrainingCase.read(path, protocol, settings)
-    if not np.isfinite(case.dose_gy).all():
-        raise CaseError(f"{path}: the plan dose holds NaN or infinite values.")
-    if not case.region.any():
-        raise CaseError(f"{path}: the region in which dose is learned is empty.")
-    return case
+    channels = model_channels(protocol, settings)
+    return [_open_case(folder, channels) for folder in folders]
 
 
 def _prepare_case(
     path: Path, folder: Path, protocol: StructureProtocol, settings: EncodingSettings
 ) -> None:
     """Write `folder/<name>`, whole or not at all."""
-    case = read_learnable(path, protocol, settings)
+    case = TrainingCase.read(path, protocol, settings)
     aside = folder / f".{case_name(path)}.{os.getpid()}.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         for name in _ARRAYS:
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(case, name)))
-        about = {"name": case.name, "spacing_mm": case.spacing_mm}
+        about = {
+            "name": case.name,
+            "spacing_mm": case.spacing_mm,
+            "prescription_gy": case.prescription_gy,
+        }
         (aside / "case.json").write_text(json.dumps(about), encoding="utf-8")
         aside.replace(folder / case_name(path))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _open_case(folder: Path) -> TrainingCase:
+def _open_case(folder: Path, channels: ModelChannels) -> TrainingCase:
     about = read_json(folder / "case.json")
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
     x, y, z = about["spacing_mm"]
-    return TrainingCase(name=about["name"], spacing_mm=(x, y, z), **arrays)
+    return TrainingCase(
+        name=about["name"],
+        spacing_mm=(x, y, z),
+        prescription_gy=about["prescription_gy"],
+        channels=channels,
+        **arrays,
+    )
 
 
 def header(protocol: StructureProtocol, settings: EncodingSettings) -> dict[str, Any]:
@@ -207,8 +203,18 @@ def require_ours(
     Raises:
         DosePredictionError: names what differs.
     """
+    version = theirs.get("version")
+    if version != CACHE_VERSION:
+        raise DosePredictionError(
+            f"The cache {cache} has the layout of version {version}, this one reads "
+            f"{CACHE_VERSION}: its cases were encoded by other rules. Prepare it anew into another "
+            "folder (python -m training prepare)."
+        )
+    stored = dict(theirs)
+    with contextlib.suppress(DosePredictionError):  # what it did not know yet had its default
+        stored["encoding"] = to_json(from_json(EncodingSettings, theirs.get("encoding")))
     for key, value in header(protocol, settings).items():
-        if theirs.get(key) != value:
+        if stored.get(key) != value:
             raise DosePredictionError(
                 f"The cache {cache} was made with another {key} ({theirs.get(key)}) than asked "
                 f"for ({value}). Prepare it anew into another folder."

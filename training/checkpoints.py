@@ -45,8 +45,9 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as exception:
+        reason = (str(exception) or type(exception).__name__).splitlines()[0]
         raise DosePredictionError(
-            f"{path} is no checkpoint of this trainer: {str(exception).splitlines()[0]}."
+            f"{path} is no checkpoint of this trainer: {reason}."
         ) from exception
     return state
 

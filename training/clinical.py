@@ -9,17 +9,16 @@ reads, with `plan.npz` and a QA sheet beside its volumes. Both go on where they 
         ct.nii.gz, <channel>.nii.gz, dose_plan.nii.gz, case.json
         plan.npz               signed distances, prescription, constraint vector, beams
         qa.png                 slices with contours and dose
-      refused.csv              folder and reason of those that were not prepared
+      refused.csv              pseudonym and reason of those that were not prepared
+
+The key of the hashes lies elsewhere: `~/.dose-prediction/clinical.key`, or where `--key` says.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
-import hmac
 import json
-import secrets
 import shutil
 import sys
 import tempfile
@@ -29,23 +28,36 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from tqdm import tqdm
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
-from DosePredictionLib.inference.device import usable_cores
+from DosePredictionLib.geometry import signed_distance_mm
 from DosePredictionLib.io.nifti import write_case_folder
-from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.mask import Mask
+from DosePredictionLib.processes import usable_cores
+from DosePredictionLib.schema import (
+    FreeText,
+    Length,
+    Name,
+    Range,
+    from_json,
+    read_json,
+    to_json,
+    validated,
+)
 from DosePredictionLib.structures.mapping import propose_mapping
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Volume
+
+from .arguments import WORKERS, within
+from .pseudonyms import identifier, read_key, without_identity
 
 if TYPE_CHECKING:  # pydicom is not there where a cache is trained on
     from DosePredictionLib.io.dicom.plan import Plan
@@ -63,14 +75,13 @@ __all__ = [
 ]
 
 DISTANCE_LIMIT_MM = 50.0
-_HASH_DIGITS = 12
 _PLAN_DIGITS = 6
-_KEY_BYTES = 32
 _QA_DPI = 110
 _QA_WORDS = {"Prediction": "Plan dose", "Predicted dose": "Plan dose, for training only."}
 
 
 @dataclass(frozen=True)
+@validated
 class CohortNames:
     """Which channel each structure name of a cohort means; corrected by a person.
 
@@ -81,10 +92,10 @@ class CohortNames:
         reasons: name → why this channel was proposed.
     """
 
-    protocol: str
-    channels: dict[str, str | None]
-    patients: dict[str, int] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    protocol: Annotated[str, Length(1, 4096)]
+    channels: dict[FreeText, Name | None]
+    patients: dict[FreeText, Annotated[int, Range(0, 1_000_000)]] = field(default_factory=dict)
+    reasons: dict[FreeText, FreeText] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,8 +157,8 @@ def propose_names(
         seen = meanings.get(name, Counter())
         channels[name] = next(iter(seen)) if len(seen) == 1 else None
         if len(seen) > 1:
-            told = ", ".join(f"{channel} in {count}" for channel, count in seen.most_common())
-            reasons[name] = f"not clear: {told} patients"
+            stated = ", ".join(f"{channel} in {count}" for channel, count in seen.most_common())
+            reasons[name] = f"not clear: {stated} patients"
         elif not seen:
             reasons[name] = "fits no channel"
     return CohortNames(protocol.id, channels, dict(patients), reasons), refused
@@ -170,8 +181,8 @@ def prepare_cohort(
     """Write the case folder of every patient that is not there yet.
 
     Returns:
-        Identifiers of those prepared, now or before, and folder → reason of those refused, which
-        also stands in `refused.csv`.
+        Identifiers of those prepared, now or before, and folder → reason of those refused.
+        `refused.csv` has the reasons, with pseudonyms in place of folders, files and patients.
     """
     settings.output.mkdir(parents=True, exist_ok=True)
     prepared: list[str] = []
@@ -184,52 +195,46 @@ def prepare_cohort(
             prepared.append(name)
     with (settings.output / "refused.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["folder", "reason"])
-        table.writerows(sorted(refused.items()))
+        table.writerow(["pseudonym", "reason"])
+        table.writerows(sorted(_pseudonymous(refused, settings.key)))
     return sorted(prepared), refused
 
 
-def identifier(key: bytes, *parts: str, digits: int = _HASH_DIGITS) -> str:
-    """A name that tells nothing without the key: HMAC-SHA-256 (RFC 2104), shortened."""
-    return hmac.new(key, "\0".join(parts).encode(), hashlib.sha256).hexdigest()[:digits]
+def _pseudonymous(refused: dict[str, str], key: bytes) -> Iterable[tuple[str, str]]:
+    for folder, reason in refused.items():
+        pseudonym = _pseudonym(key, folder)
+        yield pseudonym, without_identity(reason, Path(folder), pseudonym)
+
+
+def _pseudonym(key: bytes, folder: str) -> str:
+    """What `refused.csv` calls a folder: its patient may not be known."""
+    return identifier(key, "folder", Path(folder).name)
 
 
 def signed_distance(mask: Volume) -> NDArray[np.float16]:
     """Distance to the surface, negative inside, clipped at ±50 mm and scaled to ±1, `(z, y, x)`.
 
-    Computed on the block that lies within reach; 1 everywhere for an empty structure.
+    1 everywhere for an empty structure. The image's edge is no surface, but a structure may leave
+    the image there.
     """
-    inside = mask.array > 0.5
-    result = np.ones(inside.shape, dtype=np.float16)
-    spacing = mask.grid.spacing[::-1]
-    box = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        occupied = np.flatnonzero(inside.any(axis=others))
-        if occupied.size == 0:
-            return result
-        reach = int(np.ceil(DISTANCE_LIMIT_MM / spacing[axis])) + 1
-        box.append(slice(max(int(occupied[0]) - reach, 0), int(occupied[-1]) + 1 + reach))
-    block = inside[tuple(box)]
-    # Half a voxel on either side of the surface: between a voxel inside and one outside lies 0.
-    half = min(spacing) / 2
-    outer = ndimage.distance_transform_edt(~block, spacing) - half
-    # The image's edge is no surface, but a structure may leave the image there.
-    inner = ndimage.distance_transform_edt(block, spacing) - half
-    distance = np.where(block, -inner, outer) / DISTANCE_LIMIT_MM
-    result[tuple(box)] = np.clip(distance, -1, 1).astype(np.float16)
-    return result
+    inside = Mask.of(mask).majority()
+    distance = signed_distance_mm(inside, mask.grid.spacing, DISTANCE_LIMIT_MM)
+    return (distance / np.float32(DISTANCE_LIMIT_MM)).astype(np.float16)
 
 
 def _prepare(folder: Path, settings: CohortSettings) -> str:
     """Write one case folder, whole or not at all; its identifier."""
     from DosePredictionLib.io.dicom import read_dicom
+    from DosePredictionLib.io.dicom.dose import UNCERTAIN_DOSE
 
     found = read_dicom(folder)
     case = found.case
     assert case.origin is not None
     if case.plan_dose is None or case.prescription is None:
         raise CaseError(f"{folder} has no plan dose or no prescription to learn from.")
+    doubt = next((finding for finding in case.findings if finding.id in UNCERTAIN_DOSE), None)
+    if doubt is not None:
+        raise CaseError(f"{folder} has no dose to learn from: {doubt.message}")
     plan_uids = [
         each.instance_uid for each in (case.origin.structure_set, case.origin.plan) if each
     ]
@@ -371,6 +376,9 @@ def _in_parallel(
                 yield pending[done], done.result(), ""
             except (DosePredictionError, OSError) as exception:
                 yield pending[done], None, " ".join(str(exception).split())
+            except Exception as exception:  # one patient's fault is not the others'
+                reason = " ".join(str(exception).split())
+                yield pending[done], None, f"{type(exception).__name__}: {reason}"
 
 
 # --- The command --------------------------------------------------------------------------------
@@ -382,9 +390,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of case folders")
     parser.add_argument("--protocol", default="pelvis", help="id of the protocol")
     parser.add_argument("--names", type=Path, help="file of names (default: OUTPUT/names.json)")
-    parser.add_argument("--key", type=Path, help="secret key (default: OUTPUT/.key, made if none)")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        help="secret key (default: ~/.dose-prediction/clinical.key, made if none)",
+    )
     parser.add_argument("--goals", help="goal set of the constraint vector")
-    parser.add_argument("--workers", type=int, default=usable_cores())
+    parser.add_argument("--workers", type=within(WORKERS), default=usable_cores())
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -408,18 +420,12 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         names = from_json(CohortNames, read_json(path, CaseError), str(path), CaseError)
         goals = GoalSet.load(arguments.goals) if arguments.goals else None
-        key = _key(arguments.key or arguments.output / ".key")
+        key = read_key(arguments.key, arguments.output)
         settings = CohortSettings(arguments.output, names, key, goals)
         prepared, refused = prepare_cohort(folders, settings, arguments.workers)
         sys.stdout.write(f"{len(prepared)} of {len(folders)} prepared in {arguments.output}.\n")
+        for folder in sorted(refused):
+            sys.stderr.write(f"{_pseudonym(key, folder)} in refused.csv is {folder}\n")
     for folder, reason in sorted(refused.items()):
         sys.stderr.write(f"refused: {folder}: {reason}\n")
     return 3 if refused else 0
-
-
-def _key(path: Path) -> bytes:
-    """The secret key; made, readable by its owner alone, when there is none."""
-    if not path.is_file():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
-    return path.read_bytes().strip()

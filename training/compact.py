@@ -9,7 +9,7 @@ file is a zip of arrays, compressed by LZMA, which `numpy.load` reads:
     <name>/ct.npy       the region's voxels, in steps from the lower end of the CT window
     <name>/dose.npy     uint8 (2, z, y, x), low and high bytes of the dose's third differences
     <name>/masks.npy    packed bits of region, body and the mask channels, (mask, z, y, x)
-    <name>/shape.npy, <name>/spacing_mm.npy
+    <name>/shape.npy, <name>/spacing_mm.npy, <name>/prescription_gy.npy (NaN: none)
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,20 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from DosePredictionLib.encoding.derived import derived_channels
+from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
-from DosePredictionLib.networks import DoseNetwork
+from DosePredictionLib.networks.configs import NetworkConfig
 from DosePredictionLib.structures.protocol import StructureProtocol
 
-from .cache import HEADER, Prepared, each_case, header, named_paths, read_learnable, require_ours
-from .data import DOSE_STEP_GY, TrainingCase, unpack_masks
-from .sampling import cut
+from .cache import HEADER, Prepared, each_case, header, named_paths, require_ours
+from .data import DOSE_STEP_GY, TrainingCase, cut
 
 __all__ = ["open_compact", "pack", "unpack", "write_compact"]
 
 _CT_STEP_HU = 8.0
-_ARRAYS = ("ct", "dose", "masks", "shape", "spacing_mm")
+_ARRAYS = ("ct", "dose", "masks", "shape", "spacing_mm", "prescription_gy")
 
 Packed = dict[str, NDArray[Any]]
 
@@ -55,8 +55,10 @@ def write_compact(
     A case that cannot be read or learned from is refused and listed; the others go on.
 
     Raises:
-        DosePredictionError: two cases share a name.
+        DosePredictionError: two cases share a name, or the encoding has channels that cannot be
+            made from masks.
     """
+    _require_packable(model_channels(protocol, settings))
     work = partial(_packed, protocol=protocol, settings=settings)
     names: list[str] = []
     refused: dict[str, str] = {}
@@ -92,11 +94,13 @@ def open_compact(
             theirs = json.loads(archive.read(HEADER))
             names = sorted({name.split("/")[0] for name in archive.namelist() if "/" in name})
         require_ours(file, theirs, protocol, settings)
+        channels = model_channels(protocol, settings)
+        _require_packable(channels)
         if not names:
             raise CaseError(f"{file} holds no case; its {HEADER} says why.")
         with np.load(file) as arrays:
             return [
-                unpack(name, {k: arrays[f"{name}/{k}"] for k in _ARRAYS}, protocol, settings)
+                unpack(name, {k: arrays[f"{name}/{k}"] for k in _ARRAYS}, channels)
                 for name in tqdm(names, unit="case", desc="unpack", disable=None)
             ]
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as exception:
@@ -105,11 +109,11 @@ def open_compact(
         ) from exception
 
 
-def pack(case: TrainingCase, settings: EncodingSettings) -> Packed:
+def pack(case: TrainingCase) -> Packed:
     """What the file keeps of a case."""
     box = case.region_box
     region, bits = case.region[box], case.mask_bits[box]
-    levels = _ct_levels(settings)
+    levels = _ct_levels(case.channels.settings)
     ct = np.round(case.ct[box][region] * levels).astype(np.min_scalar_type(levels))
     masks = [(bits >> np.uint32(bit)) & np.uint32(1) for bit in range(int(bits.max()).bit_length())]
     return {
@@ -118,12 +122,11 @@ def pack(case: TrainingCase, settings: EncodingSettings) -> Packed:
         "masks": np.packbits(np.stack([region, case.body[box], *masks]).astype(bool)),
         "shape": np.array(region.shape),
         "spacing_mm": np.array(case.spacing_mm),
+        "prescription_gy": np.array(case.prescription_gy or np.nan),
     }
 
 
-def unpack(
-    name: str, packed: Packed, protocol: StructureProtocol, settings: EncodingSettings
-) -> TrainingCase:
+def unpack(name: str, packed: Packed, channels: ModelChannels) -> TrainingCase:
     """The case again, in a grid of multiples of what the networks divide by."""
     shape = tuple(int(edge) for edge in packed["shape"])
     x, y, z = (float(mm) for mm in packed["spacing_mm"])
@@ -134,19 +137,54 @@ def unpack(
     bits = np.zeros(shape, dtype=np.uint32)
     for bit, mask in enumerate(planes[2:]):
         bits |= mask.astype(np.uint32) << np.uint32(bit)
-    ct = np.zeros(shape, dtype=np.float32)
-    ct[region] = packed["ct"] / np.float32(_ct_levels(settings))
+    (ct_index,) = channels.indices("ct")
+    ct = np.full(shape, channels.channels[ct_index].padding, dtype=np.float32)
+    ct[region] = packed["ct"] / np.float32(_ct_levels(channels.settings))
     dose_gy = (_sums(packed["dose"]) * DOSE_STEP_GY).astype(np.float32)
-    size = [-(-edge // DoseNetwork.divisor) * DoseNetwork.divisor for edge in shape]
+    size = [-(-edge // NetworkConfig.divisor) * NetworkConfig.divisor for edge in shape]
     start = [(edge - whole) // 2 for edge, whole in zip(shape, size, strict=True)]
-    ct, bits, dose_gy, region, body = (
-        cut(each, start, size) for each in (ct, bits, dose_gy, region, body)
+    bits, dose_gy, region, body = (cut(a, start, size) for a in (bits, dose_gy, region, body))
+    gy = float(packed["prescription_gy"])
+    case = TrainingCase(
+        name=name,
+        mask_bits=bits,
+        float32=np.zeros((len(channels.stored_as("float32")), *size), np.float32),
+        float16=np.zeros((len(channels.stored_as("float16")), *size), np.float16),
+        dose_gy=dose_gy,
+        region=region,
+        body=body,
+        spacing_mm=(x, y, z),
+        prescription_gy=None if math.isnan(gy) else gy,
+        channels=channels,
     )
-    masks = unpack_masks(bits, len(protocol.inputs))
-    derived = derived_channels(
-        masks, (x, y, z), protocol, settings.derived, settings.dose_scale_gy
-    ).astype(np.float16)
-    return TrainingCase(name, ct, bits, dose_gy, region, body, (x, y, z), derived)
+    values = case.stored_block((0, 0, 0), size)
+    values[ct_index] = cut(ct, start, size, channels.channels[ct_index].padding)
+    kept = {ct_index, *channels.stored_as("bits"), *channels.stored_as("recomputed")}
+    made = [index for index in range(len(channels)) if index not in kept]
+    channels.remake(made, values, body, (x, y, z))
+    return replace(
+        case,
+        float32=values[channels.stored_as("float32")],
+        float16=values[channels.stored_as("float16")].astype(np.float16),
+    )
+
+
+def _require_packable(channels: ModelChannels) -> None:
+    """Refuse channels of which the file could not hold, or make from masks, what training needs.
+
+    Raises:
+        DosePredictionError: names them.
+    """
+    lost = [
+        channel.name
+        for channel in channels.channels
+        if channel.group != "ct" and channel.storage != "bits" and not channel.from_masks
+    ]
+    if lost:
+        raise DosePredictionError(
+            f"A compact file keeps the CT and binary masks; {', '.join(lost)} cannot be made from "
+            "them. Train on a cache instead (prepare --output)."
+        )
 
 
 def _ct_levels(settings: EncodingSettings) -> int:
@@ -179,7 +217,7 @@ def _sums(differences: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 def _packed(path: Path, protocol: StructureProtocol, settings: EncodingSettings) -> Packed:
     """Read and pack one case; runs in a worker."""
-    return pack(read_learnable(path, protocol, settings), settings)
+    return pack(TrainingCase.read(path, protocol, settings))
 
 
 def _write_case(archive: zipfile.ZipFile, name: str, packed: Packed) -> None:

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.losses import LossTerm
-from DosePredictionLib.schema import from_json, read_json
+from DosePredictionLib.networks.configs import ARCHITECTURES, network_config
+from DosePredictionLib.networks.configs import NetworkConfig as Channels
+from DosePredictionLib.ranges import DoseGy, Seed
+from DosePredictionLib.schema import (
+    FieldError,
+    Length,
+    Name,
+    Range,
+    Share,
+    from_json,
+    read_json,
+    validated,
+)
+from DosePredictionLib.structures.protocol import StructureProtocol
 
-__all__ = ["AugmentationConfig", "NetworkConfig", "TrainingConfig", "stored_config", "upgraded"]
+__all__ = [
+    "AugmentationConfig",
+    "NetworkConfig",
+    "TrainingConfig",
+    "model_prescription_gy",
+    "stored_config",
+    "upgraded",
+]
+
+
+_Filters = Annotated[int, Range(1, 512)]
+_Voxels = Annotated[int, Range(1, 1024)]
+_Steps = Annotated[int, Range(1, 10_000_000)]
+_Hu = Annotated[float, Range(0, 1000)]
+_Decay = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclass(frozen=True)
+@validated
 class NetworkConfig:
     """Which network is trained.
 
@@ -23,24 +51,31 @@ class NetworkConfig:
         stage1_filters, stage2_filters: filters of the first level of each stage, for the
             architectures of two stages.
         architecture: key of `networks.ARCHITECTURES`.
-        options: further arguments of the network's class.
+        options: further fields of the architecture's configuration.
     """
 
-    stage1_filters: int = 8
-    stage2_filters: int = 16
-    architecture: str = "two_stage"
-    options: dict[str, int] = field(default_factory=dict)
+    stage1_filters: _Filters = 8
+    stage2_filters: _Filters = 16
+    architecture: Name = "two_stage"
+    options: dict[Name, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        channels = sorted({each.name for each in fields(Channels)} & set(self.options))
+        if channels:
+            raise FieldError("options", f"must leave {channels} to the encoding.")
+        network_config(self.architecture, {"structure_channels": 1, **self.arguments})
 
     @property
-    def arguments(self) -> dict[str, int]:
-        """Arguments of the network's class, beside its channels."""
-        if self.architecture == "mednext":
-            return dict(self.options)
+    def arguments(self) -> dict[str, Any]:
+        """Fields of the architecture's configuration, beside its channels."""
         filters = {"stage1_filters": self.stage1_filters, "stage2_filters": self.stage2_filters}
-        return filters | self.options
+        entry = ARCHITECTURES.get(self.architecture)
+        known = {each.name for each in fields(entry.config)} if entry else set()
+        return {name: value for name, value in filters.items() if name in known} | self.options
 
 
 @dataclass(frozen=True)
+@validated
 class AugmentationConfig:
     """How far training crops are varied.
 
@@ -54,24 +89,25 @@ class AugmentationConfig:
         drop_structures: channel → probability that a crop lacks it, as cases without that contour.
     """
 
-    flip_probability: float = 0.5
-    ct_noise_hu: float = 10.0
-    ct_shift_hu: float = 10.0
-    spatial_probability: float = 0.0
-    rotation_degrees: float = 20.0
-    scale: float = 0.1
-    shift_mm: float = 10.0
-    drop_structures: dict[str, float] = field(default_factory=dict)
+    flip_probability: Share = 0.5
+    ct_noise_hu: _Hu = 10.0
+    ct_shift_hu: _Hu = 10.0
+    spatial_probability: Share = 0.0
+    rotation_degrees: Annotated[float, Range(0, 180)] = 20.0
+    scale: Annotated[float, Range(0, 1, below=True)] = 0.1
+    shift_mm: Annotated[float, Range(0, 500)] = 10.0
+    drop_structures: dict[Name, Share] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
+@validated
 class TrainingConfig:
     """Everything that shapes the weights.
 
     Args:
         protocol: id of the structure protocol.
         encoding: how cases become tensors; travels into the model's manifest.
-        crop: (z, y, x) voxels of a training crop, multiples of 16.
+        crop: (z, y, x) voxels of a training crop, multiples of what the network divides by.
         batch_size: crops per step, over all ranks together.
         steps: optimizer steps; the cosine ends there.
         learning_rate: peak of AdamW's rate.
@@ -88,32 +124,60 @@ class TrainingConfig:
         seed: of weights, order and augmentation.
         precision: of the forward pass; `fp16` scales the loss, and needs a GPU.
         deterministic: refuse algorithms whose result differs from run to run.
+        prescription_gy: target → Gy that a model of one level stands for: plans of another
+            prescription are scaled to it, as prediction scales back. Empty: the levels of the
+            protocol's targets; where there are none either, all cases must share one prescription.
         task: what the network learns: a name of `DosePredictionLib.tasks.registry.TASKS`.
         task_options: values of the task itself, as the folder of a frozen model that it needs.
     """
 
-    protocol: str
+    protocol: Annotated[str, Length(1, 4096)]
     encoding: EncodingSettings
-    crop: tuple[int, int, int] = (64, 64, 96)
-    batch_size: int = 2
-    steps: int = 2000
-    learning_rate: float = 1e-3
-    warm_up: float = 0.03
-    weight_decay: float = 1e-4
-    gradient_clip: float = 1.0
-    ema: float = 0.995
-    ema_start: float | None = None
-    freeze_norm_after: float = 0.6
-    loss: tuple[LossTerm, ...] = (LossTerm("mae", 1.0), LossTerm("mae", 0.5, stage="coarse"))
+    crop: tuple[_Voxels, _Voxels, _Voxels] = (64, 64, 96)
+    batch_size: Annotated[int, Range(1, 4096)] = 2
+    steps: _Steps = 2000
+    learning_rate: Annotated[float, Range(0, 10, above=True)] = 1e-3
+    warm_up: Share = 0.03
+    weight_decay: Annotated[float, Range(0, 10)] = 1e-4
+    gradient_clip: Annotated[float, Range(0, 1e6, above=True)] = 1.0
+    ema: _Decay = 0.995
+    ema_start: _Decay | None = None
+    freeze_norm_after: Share = 0.6
+    loss: Annotated[tuple[LossTerm, ...], Length(1, 50)] = (
+        LossTerm("mae", 1.0),
+        LossTerm("mae", 0.5, stage="coarse"),
+    )
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    validate_every: int = 200
-    patience: int = 0
-    seed: int = 20261121
+    validate_every: _Steps = 200
+    patience: Annotated[int, Range(0, 1_000_000)] = 0
+    seed: Seed = 20261121
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    task: str = "dose_regression"
+    prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] = field(default_factory=dict)
+
+    task: Name = "dose_regression"
     task_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        built = ARCHITECTURES[self.network.architecture].config
+        if any(edge % built.divisor or edge < built.smallest_edge for edge in self.crop):
+            raise FieldError(
+                "crop",
+                f"must be multiples of {built.divisor} and at least {built.smallest_edge}, which "
+                f"the architecture {self.network.architecture} needs; got {list(self.crop)}.",
+            )
+        names = [term.name for term in self.loss]
+        if len(set(names)) < len(names):
+            raise FieldError("loss", f"must have terms of different names; got {names}.")
+
+
+def model_prescription_gy(
+    config: TrainingConfig, protocol: StructureProtocol
+) -> Mapping[str, float]:
+    """What the model's dose stands for, target → Gy; empty where nothing says it."""
+    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    return config.prescription_gy or levels
 
 
 def stored_config(run: Path) -> TrainingConfig:
@@ -122,8 +186,11 @@ def stored_config(run: Path) -> TrainingConfig:
     Raises:
         ModelError: it is missing or malformed.
     """
-    stored = upgraded(read_json(run / "config.json", ModelError))
-    return from_json(TrainingConfig, stored, "config.json", ModelError)
+    path = run / "config.json"
+    stored = read_json(path, ModelError)
+    if isinstance(stored, Mapping):
+        stored = upgraded(stored)
+    return from_json(TrainingConfig, stored, str(path), ModelError)
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import ModelManifest
+from DosePredictionLib.networks.configs import network_config
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -15,7 +17,7 @@ from .loop import Trainer, network_arguments
 
 __all__ = ["start_from_model"]
 
-_OF_TRAINING_ALONE = {"checkpoint_activations": 0}
+_OF_TRAINING_ALONE = {"checkpoint_activations": False}
 
 
 def start_from_model(trainer: Trainer, folder: Path) -> None:
@@ -53,8 +55,9 @@ def _differences(
         names = manifest.architecture.name, config.network.architecture
         found.append("it is a {}, the recipe trains a {}".format(*names))
         return found
-    theirs = manifest.architecture.arguments | _OF_TRAINING_ALONE
-    ours = network_arguments(config, protocol) | _OF_TRAINING_ALONE
+    built = network_config(config.network.architecture, network_arguments(config, protocol))
+    theirs = asdict(manifest.architecture.config) | _OF_TRAINING_ALONE
+    ours = asdict(built) | _OF_TRAINING_ALONE
     for name in sorted(theirs | ours):
         if theirs.get(name) != ours.get(name):
             found.append(f"its {name} is {theirs.get(name)}, the recipe's {ours.get(name)}")

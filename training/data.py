@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,39 +12,61 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from DosePredictionLib.encoding.encoder import EncodingSettings, encode
-from DosePredictionLib.errors import CaseError
+from DosePredictionLib.checks.registry import check_case
+from DosePredictionLib.encoding.channels.registry import ModelChannels
+from DosePredictionLib.encoding.encoder import EncodedCase, EncodingSettings, encode
+from DosePredictionLib.errors import CaseError, DosePredictionError
+from DosePredictionLib.findings import Finding, worst_first
+from DosePredictionLib.geometry import Box, bounding_box
 from DosePredictionLib.io import read_case
-from DosePredictionLib.structures.bound import bind
+from DosePredictionLib.mask import to_binary
+from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 
-__all__ = ["DOSE_STEP_GY", "TrainingCase", "case_paths", "load_cases", "unpack_masks"]
+from .config import TrainingConfig, model_prescription_gy
+
+__all__ = [
+    "DOSE_STEP_GY",
+    "TrainingCase",
+    "case_paths",
+    "cut",
+    "load_cases",
+    "require_one_prescription",
+    "unpack_masks",
+]
 
 DOSE_STEP_GY = 0.05  # finer than any score reads a dose
+_MOST_BITS = 32
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingCase:
     """One encoded patient, small enough that a cohort stays in memory.
 
+    Channels are kept as each states (`Channel.storage`).
+
     Args:
-        ct: float32 `(z, y, x)`, scaled as the encoding does.
-        mask_bits: uint32 `(z, y, x)`, bit i for the i-th mask channel (structures, then strips).
-        dose_gy: float32 `(z, y, x)`.
+        mask_bits: uint32 `(z, y, x)`: bit i for the protocol's i-th input, the binary mask that
+            losses and scores see; then one for each further channel that is kept as bits.
+        float32, float16: the channels that are kept so, `(channel, z, y, x)`.
+        dose_gy: float32 `(z, y, x)`, the plan's.
         region: where the dose is scored: the case's dose mask, else the body.
         body: the external contour.
         spacing_mm: (x, y, z).
-        derived: float16 `(channel, z, y, x)`, what the encoding computes from the masks.
+        prescription_gy: the case's, of its highest target; None: it has none.
+        channels: what the channels are.
     """
 
     name: str
-    ct: NDArray[np.float32]
     mask_bits: NDArray[np.uint32]
+    float32: NDArray[np.float32]
+    float16: NDArray[np.float16]
     dose_gy: NDArray[np.float32]
     region: NDArray[np.bool_]
     body: NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
-    derived: NDArray[np.float16]
+    prescription_gy: float | None
+    channels: ModelChannels
 
     @classmethod
     def read(
@@ -52,26 +75,53 @@ class TrainingCase:
         """Read and encode a case exactly as prediction does.
 
         Raises:
-            CaseError: the case has no plan dose.
+            CaseError: the case has no plan dose, prediction would refuse it (the message is the
+                finding's), or there is nothing in it to learn from.
         """
         case = read_case(path)
         if case.plan_dose is None:
             raise CaseError(f"{path} has no plan dose to learn from.")
-        required = [channel.name for channel in protocol.channels if channel.required]
-        encoded = encode(bind(case, protocol, required=required), settings)
-        bits = np.zeros(encoded.grid.shape, dtype=np.uint32)
-        masks = len(protocol.inputs) + len(settings.strips.angles)
-        for index, mask in enumerate(encoded.input[1 : 1 + masks]):
-            bits |= (mask > 0.5).astype(np.uint32) << np.uint32(index)
+        bound = bind(case, protocol, required=protocol.required)
+        encoded = encode(bound, settings)
+        _refuse_blocking(path, [*bound.findings, *check_case(bound), *encoded.findings])
+        return cls._of(path, bound, encoded)
+
+    @classmethod
+    def _of(cls, path: Path, bound: BoundCase, encoded: EncodedCase) -> TrainingCase:
+        case, channels = bound.case, encoded.channels
+        assert case.plan_dose is not None
         region = encoded.body
         if case.dose_mask is not None:
-            region = case.dose_mask.resampled_to(encoded.grid, "nearest").array > 0
-        dose = case.plan_dose.resampled_to(encoded.grid, "linear").array.astype(np.float32)
-        derived = encoded.input[1 + masks :].astype(np.float16)
+            region = case.dose_mask.resampled_to(encoded.grid, "nearest").touched()
+        dose_gy = case.plan_dose.resampled_to(encoded.grid, "linear").array.astype(np.float32)
+        if not np.isfinite(dose_gy).all():
+            raise CaseError(f"{path}: the plan dose holds NaN or infinite values.")
+        if not region.any():
+            raise CaseError(f"{path}: the region in which dose is learned is empty.")
         x, y, z = (float(mm) for mm in encoded.grid.spacing)
         return cls(
-            case.name, encoded.input[0], bits, dose, region, encoded.body, (x, y, z), derived
+            name=case.name,
+            mask_bits=packed_masks(encoded.input, channels),
+            float32=encoded.input[channels.stored_as("float32")],
+            float16=encoded.input[channels.stored_as("float16")].astype(np.float16),
+            dose_gy=dose_gy,
+            region=region,
+            body=encoded.body,
+            spacing_mm=(x, y, z),
+            prescription_gy=None if bound.prescription is None else bound.prescription.highest_gy,
+            channels=channels,
         )
+
+    @property
+    def ct(self) -> NDArray[np.float32]:
+        """The CT channel `(z, y, x)`, scaled as the encoding does."""
+        (index,) = self.channels.indices("ct")
+        return self.float32[self.channels.stored_as("float32").index(index)]
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """Binary masks of the protocol's inputs `(channel, z, y, x)`."""
+        return unpack_masks(self.mask_bits, len(self.channels.protocol.inputs)).astype(bool)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,18 +134,73 @@ class TrainingCase:
         dose_gy = self.dose_gy[self.region_box] * self.region[self.region_box]
         return np.round(np.clip(dose_gy / DOSE_STEP_GY, 0, 2**16 - 1)).astype(np.uint16)
 
-    def input(self, masks: int) -> NDArray[np.float32]:
-        """The network's input `(channel, z, y, x)`: CT, that many masks, derived channels."""
-        unpacked = unpack_masks(self.mask_bits, masks)
-        return np.concatenate([self.ct[None], unpacked, self.derived.astype(np.float32)])
+    def input(self) -> NDArray[np.float32]:
+        """The network's input `(channel, z, y, x)`."""
+        x = self.stored_block((0, 0, 0), self.body.shape)
+        remade = self.channels.stored_as("recomputed")
+        self.channels.remake(remade, x, np.asarray(self.body), self.spacing_mm)
+        return x
+
+    def stored_block(self, start: Sequence[int], size: Sequence[int]) -> NDArray[np.float32]:
+        """A block of the input `(channel, z, y, x)`, padded as each channel states.
+
+        Channels that are recomputed are left as their padding.
+
+        Args:
+            start: its first voxel (z, y, x); it may reach beyond the case.
+        """
+        channels = self.channels
+        x = np.empty((len(channels), *size), dtype=np.float32)
+        for index, channel in enumerate(channels.channels):
+            x[index] = channel.padding
+        bits = cut(self.mask_bits, start, size)
+        for index, bit in bit_of_channel(channels).items():
+            x[index] = (bits >> np.uint32(bit)) & np.uint32(1)
+        for storage, kept in (("float32", self.float32), ("float16", self.float16)):
+            for array, index in zip(kept, channels.stored_as(storage), strict=True):  # type: ignore[arg-type]
+                x[index] = cut(array, start, size, channels.channels[index].padding)
+        return x
 
     @cached_property
-    def region_box(self) -> tuple[slice, slice, slice]:
+    def region_box(self) -> Box:
         """The smallest block that holds the region."""
-        axes = ((1, 2), (0, 2), (0, 1))
-        ranges = [np.flatnonzero(self.region.any(axis=axis)) for axis in axes]
-        z, y, x = (slice(int(r[0]), int(r[-1]) + 1) for r in ranges)
-        return (z, y, x)
+        box = bounding_box(self.region)
+        assert box is not None
+        return box
+
+
+def bit_of_channel(channels: ModelChannels) -> dict[int, int]:
+    """Index of each channel that is kept as bits → its bit.
+
+    Raises:
+        DosePredictionError: there are more than fit.
+    """
+    names = [channel.name for channel in channels.protocol.inputs]
+    bits: dict[int, int] = {}
+    count = len(names)
+    for index in channels.stored_as("bits"):
+        structure = channels.channels[index]
+        if structure.group == "structures":
+            bits[index] = names.index(structure.name)
+        else:
+            bits[index] = count
+            count += 1
+    if count > _MOST_BITS:
+        raise DosePredictionError(
+            f"Training keeps at most {_MOST_BITS} masks; structures and strips are {count}."
+        )
+    return bits
+
+
+def packed_masks(x: NDArray[np.float32], channels: ModelChannels) -> NDArray[np.uint32]:
+    """`TrainingCase.mask_bits` of an input."""
+    bits = np.zeros(x.shape[1:], dtype=np.uint32)
+    for bit, mask in enumerate(x[channels.structures]):
+        bits |= to_binary(mask).astype(np.uint32) << np.uint32(bit)
+    for index, bit in bit_of_channel(channels).items():
+        if channels.channels[index].group != "structures":
+            bits |= to_binary(x[index]).astype(np.uint32) << np.uint32(bit)
+    return bits
 
 
 def case_paths(folder: Path) -> list[Path]:
@@ -116,14 +221,58 @@ def case_paths(folder: Path) -> list[Path]:
 def load_cases(
     folder: Path, protocol: StructureProtocol, settings: EncodingSettings, workers: int = 2
 ) -> list[TrainingCase]:
-    """Every case of a folder, encoded in parallel, sorted by name."""
+    """Every case of a folder, encoded in parallel, sorted by name.
+
+    Raises:
+        CaseError: as `TrainingCase.read`, for the first case that is refused.
+    """
     paths = case_paths(folder)
     count = len(paths)
     with ProcessPoolExecutor(workers) as pool:
         return list(pool.map(TrainingCase.read, paths, [protocol] * count, [settings] * count))
 
 
+def require_one_prescription(
+    cases: Sequence[TrainingCase], config: TrainingConfig, protocol: StructureProtocol
+) -> None:
+    """Refuse plans of different prescriptions where nothing says what the model's is.
+
+    Raises:
+        DosePredictionError: names the prescriptions and the setting.
+    """
+    found = sorted({case.prescription_gy for case in cases if case.prescription_gy is not None})
+    if len(found) > 1 and not model_prescription_gy(config, protocol):
+        raise DosePredictionError(
+            f"The plans are of {', '.join(f'{gy:g}' for gy in found[:-1])} and {found[-1]:g} Gy, "
+            "and nothing says which the model's dose is to stand for: set prescription_gy in the "
+            f"recipe, e.g. --set 'prescription_gy={{\"{protocol.targets[0].name}\": 45}}'."
+        )
+
+
 def unpack_masks(bits: NDArray[np.uint32], channels: int) -> NDArray[np.float32]:
     """Mask channels `(channel, z, y, x)` from their bits."""
     shifts = np.arange(channels, dtype=np.uint32).reshape(-1, 1, 1, 1)
     return ((bits[None] >> shifts) & 1).astype(np.float32)
+
+
+def cut(array: NDArray, start: Sequence[int], size: Sequence[int], padding: float = 0.0) -> NDArray:
+    """A block of an array; `padding` where it reaches beyond."""
+    result = np.full(size, padding, dtype=array.dtype)
+    source, target = [], []
+    for first, extent, length in zip(start, size, array.shape, strict=True):
+        low, high = max(first, 0), min(first + extent, length)
+        source.append(slice(low, high))
+        target.append(slice(low - first, high - first))
+    result[tuple(target)] = array[tuple(source)]
+    return result
+
+
+def _refuse_blocking(path: Path, findings: Sequence[Finding]) -> None:
+    """Refuse what prediction refuses: a dose that it could not learn to predict.
+
+    Raises:
+        CaseError: a finding blocks.
+    """
+    first = next(iter(worst_first(tuple(findings))), None)
+    if first is not None and first.severity == "blocking":
+        raise CaseError(f"{path} cannot be learned from: {first.message} {first.remedy}".strip())

@@ -17,21 +17,22 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from DosePredictionLib.encoding.encoder import EncodingSettings
+from DosePredictionLib.encoding.prescription import prescription_factor
 from DosePredictionLib.errors import DosePredictionError
-from DosePredictionLib.evaluation.evaluate import evaluate_case
+from DosePredictionLib.evaluation.evaluate import evaluate
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.tasks.registry import task_class
-from DosePredictionLib.volume import Grid, Volume
+from DosePredictionLib.volume import Volume
 
 from .checkpoints import load_checkpoint
-from .config import stored_config
-from .data import TrainingCase, unpack_masks
+from .config import model_prescription_gy, stored_config
+from .data import TrainingCase
 from .distributed import gathered, is_first, this_share
 from .loop import network_arguments
-from .validation import labelled, network_dose_gy, scored_dose_gy
+from .validation import bound_case, labelled, network_dose_gy, scored_dose_gy
 
 __all__ = ["Candidate", "of_model", "of_run", "record_of", "records_of"]
 
@@ -56,13 +57,14 @@ class Candidate:
 def of_model(model: DoseModel, device: str, precision: str) -> Candidate:
     """A model folder, with its mirroring and all its networks."""
     predictor, encoding = Predictor(model, device, precision), model.manifest.encoding
-    task = predictor.task
+    task, levels_gy = predictor.task, model.manifest.expectations.prescription_gy
 
     def predict(case: TrainingCase) -> NDArray[np.float32]:
-        arrays = predictor.infer(labelled(case, task).input).arrays
-        return task.dose_gy({name: combined.mean for name, combined in arrays.items()})
+        encoded = labelled(case, task, levels_gy)
+        arrays = predictor.infer(encoded.input).arrays
+        doses = {name: combined.mean for name, combined in arrays.items()}
+        return task.dose_gy(doses, encoded.prescription_factor)
 
-    levels_gy = model.manifest.expectations.prescription_gy
     return Candidate(model.protocol, encoding, levels_gy, predict)
 
 
@@ -80,9 +82,12 @@ def of_run(run: Path, checkpoint: str, device: torch.device) -> Candidate:
     network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
     network.to(device, memory_format=network.memory_format).eval()  # type: ignore[call-overload]
     task = task_class(config.task, f"The run {run}")(protocol, config.encoding)
-    levels_gy = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
+    levels_gy = model_prescription_gy(config, protocol)
     return Candidate(
-        protocol, config.encoding, levels_gy, lambda case: network_dose_gy(task, network, case)
+        protocol,
+        config.encoding,
+        levels_gy,
+        lambda case: network_dose_gy(task, network, case, levels_gy),
     )
 
 
@@ -98,24 +103,9 @@ def records_of(candidate: Candidate, cases: Sequence[TrainingCase]) -> list[dict
 
 def record_of(candidate: Candidate, case: TrainingCase) -> dict[str, Any]:
     """What `dose-prediction evaluate` says of a case, without goals and gamma."""
-    protocol = candidate.protocol
-    grid = Grid(case.ct.shape[::-1], case.spacing_mm)
-    masks = unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
-    named = {channel.name: mask for channel, mask in zip(protocol.inputs, masks, strict=True)}
-    if protocol.external is not None:
-        named[protocol.external.name] = case.body
-    structures = {name: Volume(mask, grid) for name, mask in named.items() if mask.any()}
-    masked = not np.array_equal(case.region, case.body)
-    scores = evaluate_case(
-        Volume(scored_dose_gy(candidate.predict(case), case), grid),
-        Volume(case.dose_gy, grid),
-        structures,
-        targets=[channel.name for channel in protocol.targets],
-        organs=[channel.name for channel in protocol.organs],
-        body=Volume(case.body, grid),
-        prescriptions_gy={
-            name: gy for name, gy in candidate.prescription_gy.items() if name in structures
-        },
-        dose_mask=Volume(case.region, grid) if masked else None,
-    )
-    return {"case": case.name, "protocol": protocol.id, **scores, "gamma": {}}
+    factor = prescription_factor(case.prescription_gy, candidate.prescription_gy)
+    prescriptions_gy = {name: gy * factor for name, gy in candidate.prescription_gy.items()}
+    bound = bound_case(case, candidate.protocol, prescriptions_gy)
+    dose_gy = scored_dose_gy(candidate.predict(case), case)
+    evaluation = evaluate(bound, Volume(dose_gy, bound.case.grid))
+    return {"case": case.name, **evaluation.as_json()}

@@ -2,33 +2,74 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 import DosePredictionLib
-from DosePredictionLib.checks.preflight import ModelExpectations
 from DosePredictionLib.errors import ModelError
+from DosePredictionLib.files import write_json
 from DosePredictionLib.models.dose_model import (
     SCHEMA_VERSION,
     Architecture,
     DoseModel,
     ModelManifest,
 )
-from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.models.expectations import ModelExpectations
+from DosePredictionLib.models.manifest import MANIFEST_FILE, SCHEMA_MINOR, check_model_name
+from DosePredictionLib.ranges import DoseGy, Fractions
+from DosePredictionLib.schema import (
+    FreeText,
+    Length,
+    Name,
+    Range,
+    from_json,
+    read_json,
+    to_json,
+    validated,
+)
 from DosePredictionLib.structures.protocol import StructureProtocol
 
-from .config import stored_config
+from .checkpoints import load_checkpoint
+from .config import TrainingConfig, model_prescription_gy, stored_config
 from .loop import network_arguments
 
-__all__ = ["CARD_FIGURES", "export_run", "fill_card"]
+__all__ = [
+    "CARD_FIGURES",
+    "Described",
+    "Evaluated",
+    "ScoredCase",
+    "export_run",
+    "fill_card",
+    "read_evaluated",
+]
+
+ErrorGy = Annotated[float, Range(0, 1000)]
 
 CARD_FIGURES = ("dose_score_gy", "dvh_score_gy", "mae_body_gy", "mae_above_5gy_gy", "ssim")
+
+
+@dataclass(frozen=True)
+@validated
+class Described:
+    """What `data.json` in a run folder says for the card.
+
+    Args:
+        training: data and its citation, hardware and whatever else the card is to say.
+        licence: of the weights.
+        prescription_gy: target channel → Gy; empty: the levels of the protocol's targets.
+        fractions, technique: of the plans that were learned.
+    """
+
+    training: dict[str, Any]
+    licence: FreeText
+    prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] | None = None
+    fractions: Fractions | None = None
+    technique: Name | None = None
 
 
 def export_run(
@@ -53,20 +94,16 @@ def export_run(
     Raises:
         ModelError: the run is incomplete, or the model folder exists.
     """
+    check_model_name(name)
     config = stored_config(run)
-    described = read_json(run / "data.json", ModelError)
+    path = run / "data.json"
+    described = from_json(Described, read_json(path, ModelError), str(path), ModelError)
     if not (run / checkpoint).is_file():
         raise ModelError(f"{run} holds no checkpoint {checkpoint}.")
-    state = torch.load(run / checkpoint, map_location="cpu", weights_only=True)
+    state = load_checkpoint(run / checkpoint, torch.device("cpu"))
+    if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
+        raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
     protocol = StructureProtocol.load(config.protocol)
-    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
-    expectations = ModelExpectations(
-        spacing_mm_min=config.encoding.grid.spacing_mm_min,
-        spacing_mm_max=config.encoding.grid.spacing_mm_max,
-        prescription_gy=described.get("prescription_gy") or levels,
-        fractions=described.get("fractions"),
-        technique=described.get("technique"),
-    )
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -74,17 +111,17 @@ def export_run(
         protocol=protocol.id,
         architecture=Architecture(config.network.architecture, network_arguments(config, protocol)),
         encoding=config.encoding,
-        expectations=expectations,
+        expectations=_expectations(config, protocol, described),
         weights_sha256="",
         training={
-            **described["training"],
+            **described.training,
             "steps": state["step"],
             "samples_seen": state["step"] * config.batch_size,
             "config": to_json(config),
             "code_version": DosePredictionLib.__version__,
             "torch": torch.__version__,
         },
-        licence=described["licence"],
+        licence=described.licence,
         default=default,
         mirror=mirror,
         task=config.task,
@@ -92,28 +129,73 @@ def export_run(
     return DoseModel.create(root / name, manifest, half_precision(state["average"]))
 
 
+def _expectations(
+    config: TrainingConfig, protocol: StructureProtocol, described: Described
+) -> ModelExpectations:
+    """The cases that the model is made for.
+
+    Where doses were scaled to one prescription in training, the model stands for that one, whatever
+    the cohort's own was.
+    """
+    grid = config.encoding.grid
+    return ModelExpectations(
+        spacing_mm_min=grid.spacing_mm_min,
+        spacing_mm_max=grid.spacing_mm_max,
+        prescription_gy=model_prescription_gy(config, protocol) or described.prescription_gy or {},
+        fractions=described.fractions,
+        technique=described.technique,
+    )
+
+
 def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convolutions in float16; norms and biases, few but wide in range, stay float32."""
     return {name: value.half() if value.dim() > 1 else value for name, value in weights.items()}
 
 
+@dataclass(frozen=True)
+@validated
+class ScoredCase:
+    """What a card needs of a case's scores; None: not defined."""
+
+    case: Name
+    dose_score_gy: ErrorGy | None = None
+    dvh_score_gy: ErrorGy | None = None
+
+
+@dataclass(frozen=True)
+@validated
+class Evaluated:
+    """What a card needs of the object that `evaluate --cohort --json` prints."""
+
+    summary: dict[str, Any]
+    cases: Annotated[tuple[ScoredCase, ...], Length(1, 100_000)]
+
+
+def read_evaluated(path: Path) -> Evaluated:
+    """A cohort's figures from a file.
+
+    Raises:
+        ModelError: it cannot be read, or is no evaluation of a cohort.
+    """
+    return from_json(Evaluated, read_json(path, ModelError), str(path), ModelError, ignored=[])
+
+
 def fill_card(
     model: DoseModel,
     summary: Mapping[str, Any],
-    cases: Sequence[Mapping[str, Any]],
+    cases: Sequence[ScoredCase],
     description: str,
 ) -> DoseModel:
     """Write a cohort's figures, as `evaluate --cohort --json` printed them, into the card."""
     figures = {key: summary[key] for key in CARD_FIGURES if key in summary}
     per_case = {
-        case["case"]: {key: round(case[key], 4) for key in ("dose_score_gy", "dvh_score_gy")}
+        case.case: {
+            "dose_score_gy": case.dose_score_gy and round(case.dose_score_gy, 4),
+            "dvh_score_gy": case.dvh_score_gy and round(case.dvh_score_gy, 4),
+        }
         for case in cases
     }
     validation = {"cases": description, **figures, "per_case": per_case}
-    manifest = replace(model.manifest, validation=validation)
-    path = model.folder / "model.json"
-    partial = path.with_suffix(".partial")
-    text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    manifest = replace(model.manifest, validation=validation, schema_minor=SCHEMA_MINOR)
+    write_json(model.folder / MANIFEST_FILE, to_json(manifest))
     return replace(model, manifest=manifest)

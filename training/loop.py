@@ -18,19 +18,20 @@ from numpy.typing import NDArray
 from torch import distributed, nn
 from tqdm import tqdm
 
-from DosePredictionLib.encoding.encoder import network_channels
+from DosePredictionLib.encoding.encoder import EncodingSettings, network_channels
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.files import write_json
 from DosePredictionLib.inference.device import DTYPES
 from DosePredictionLib.inference.slicewise import over_volumes, volume_format
 from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.networks.encoder_decoder import EncoderDecoder3D
-from DosePredictionLib.schema import read_json, to_json
+from DosePredictionLib.schema import from_json, read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.tasks.registry import task_class
 from DosePredictionLib.tasks.task import LabelledBatch
 
 from .checkpoints import load_checkpoint, save_checkpoint
-from .config import TrainingConfig, upgraded
+from .config import TrainingConfig, model_prescription_gy, upgraded
 from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
@@ -44,7 +45,7 @@ __all__ = ["Trainer", "network_arguments"]
 _PICTURED = 2  # validation patients whose pictures TensorBoard shows
 
 
-def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, int]:
+def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, Any]:
     """Arguments of the recipe's network class."""
     return network_channels(protocol, config.encoding) | config.network.arguments
 
@@ -76,6 +77,7 @@ class Trainer:
         checkpoint_activations: bool = False,
     ) -> None:
         self.config, self.protocol, self.run, self.workers = config, protocol, run, workers
+        self.model_gy = model_prescription_gy(config, protocol)
         self.device = torch.device(device)
         _require_possible(config, self.device)
         torch.manual_seed(config.seed)
@@ -85,7 +87,7 @@ class Trainer:
         if checkpoint_activations:
             _checkpoint_activations(built)
         self.network: DoseNetwork = built.to(self.device)
-        self.network.to(memory_format=built.memory_format)  # type: ignore[call-overload]
+        self.network.to(memory_format=self.network.memory_format)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
         self._forward: nn.Module = over_volumes(self.network)
         if distributed.is_initialized():
@@ -190,7 +192,7 @@ class Trainer:
             if is_first() and case.name in shown:
                 self._show(case, dose_gy)
 
-        figures = validation_figures(self.task, self.average, cases, show)
+        figures = validation_figures(self.task, self.average, cases, self.model_gy, show)
         record = {"step": self.step, **self._means(), **figures}
         judged = next(iter(figures.values()))
         better = judged < self.best
@@ -383,12 +385,12 @@ def _write_config(path: Path, config: TrainingConfig) -> None:
     ours = to_json(config)
     if (path.parent / "last.pt").is_file() and path.is_file():
         theirs = upgraded(read_json(path))
+        if "encoding" in theirs:  # what it did not know yet had its default
+            theirs["encoding"] = to_json(from_json(EncodingSettings, theirs["encoding"]))
         changed = sorted(key for key, value in theirs.items() if ours.get(key) != value)
         if changed:
             raise DosePredictionError(
                 f"{path.parent} holds a run with other values of {', '.join(changed)}. Choose "
                 "another --output, or give the same recipe and --set to go on with it."
             )
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(ours, indent=2), encoding="utf-8")
-    partial.replace(path)
+    write_json(path, ours)

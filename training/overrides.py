@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from DosePredictionLib.errors import DosePredictionError
-from DosePredictionLib.schema import from_json, to_json
+from DosePredictionLib.schema import from_json, parse_json, to_json
 
 __all__ = ["overridden"]
 
@@ -22,7 +21,8 @@ def overridden(config: T, assignments: Sequence[str]) -> T:
     A value is JSON (`3e-4`, `true`, `[64, 96, 96]`), else text.
 
     Raises:
-        DosePredictionError: no such name (the nearest ones are named), or the wrong type.
+        DosePredictionError: no such name (the nearest ones are named), the wrong type, or
+            beyond its range.
     """
     tree = to_json(config)
     for assignment in assignments:
@@ -53,6 +53,6 @@ def _require(config: Any, node: Any, name: str, dotted: str) -> None:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text)
+    except ValueError:
         return text

@@ -16,7 +16,7 @@ from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
-from .data import TrainingCase, unpack_masks
+from .data import TrainingCase
 
 __all__ = ["dvh_picture", "png", "slices_picture"]
 
@@ -105,7 +105,7 @@ def png(picture: Picture) -> bytes:
 
 
 def _masks(case: TrainingCase, protocol: StructureProtocol) -> NDArray[np.bool_]:
-    return unpack_masks(case.mask_bits, len(protocol.inputs)) > 0.5
+    return case.labels
 
 
 def _widened(box: slice, length: int) -> slice:

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from DosePredictionLib.encoding.encoder import mirrored_channels
+from DosePredictionLib.encoding.channels.registry import model_channels
+from DosePredictionLib.encoding.prescription import prescription_factor
+from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 
-from .augmentation import Spatial, draw_dropped, draw_spatial, moved_in_plane, strips_of, vary_ct
-from .config import TrainingConfig
-from .data import TrainingCase, unpack_masks
+from .augmentation import Crop, draw_dropped, draw_spatial, varied_crop, vary_ct
+from .config import TrainingConfig, model_prescription_gy
+from .data import TrainingCase, cut
 
-__all__ = ["Batch", "Share", "cut", "random_start", "training_batches"]
+__all__ = ["Batch", "Samples", "Share", "random_start", "training_batches"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Samples(Dataset[Sample]):
         self, cases: Sequence[TrainingCase], config: TrainingConfig, protocol: StructureProtocol
     ) -> None:
         self.cases, self.config, self.protocol = cases, config, protocol
-        self.mirrored = mirrored_channels(protocol, config.encoding)
+        self.channels = model_channels(protocol, config.encoding)
+        self.model_gy = model_prescription_gy(config, protocol)
 
     def __getitem__(self, number: int) -> Sample:
         """The crop of that number, whatever was asked for before."""
@@ -94,63 +96,37 @@ class Samples(Dataset[Sample]):
         flip = rng.random() < policy.flip_probability
         motion = draw_spatial(policy, rng)
         dropped = draw_dropped(policy, self.protocol, rng)
-        x, dose, region, body = self._crop(case, start)
-        x[0] = vary_ct(x[0], shift, torch.from_numpy(noise.astype(np.float32)))
-        if motion is not None:
-            x, dose, region = self._moved(x, dose, region, body, motion, case.spacing_mm)
-        x[[1 + index for index in dropped]] = 0
+        crop = self._crop(case, start)
+        for index in self.channels.indices("ct"):
+            air = self.channels.channels[index].padding
+            varied = torch.from_numpy(noise.astype(np.float32))
+            crop.input[index] = vary_ct(crop.input[index], shift, varied, air)
+        crop = varied_crop(crop, self.channels, motion, dropped)
+        x, dose, region = crop.input, crop.dose, crop.region
         if flip:
-            x, dose, region = x[self.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
+            x, dose, region = x[self.channels.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
         return Sample(x, self._labels(x, dose, region), case.spacing_mm, case.name)
 
     def _labels(self, x: Tensor, dose: Tensor, region: Tensor) -> dict[str, Tensor]:
         """What is learned from a crop whose input is `x`, each `(channel, z, y, x)`."""
-        strips = 1 + len(self.protocol.inputs)
-        masks = x[1 : strips + len(self.config.encoding.strips.angles)] > 0.5
         return {
             "dose": dose,
             "region": region,
-            "structures": masks[: strips - 1],
-            "strips": masks[strips - 1 :],
+            "structures": majority(x[self.channels.indices("structures")]),
+            "strips": majority(x[self.channels.indices("strips")]),
         }
 
-    def _crop(self, case: TrainingCase, start: Sequence[int]) -> tuple[Tensor, ...]:
-        """Input, dose, region and body of a block, `(channel, z, y, x)`."""
-        crop, settings = self.config.crop, self.config.encoding
-        masks = len(self.protocol.inputs) + len(settings.strips.angles)
-        derived = [cut(each, start, crop).astype(np.float32) for each in case.derived]
-        unpacked = unpack_masks(cut(case.mask_bits, start, crop), masks)
-        x = np.concatenate([cut(case.ct, start, crop)[None], unpacked, *(d[None] for d in derived)])
-        dose = cut(case.dose_gy, start, crop) / np.float32(settings.dose_scale_gy)
-        region = cut(case.region, start, crop).astype(np.float32)
-        body = cut(case.body, start, crop)
-        return (
-            torch.from_numpy(x),
-            torch.from_numpy(dose)[None],
-            torch.from_numpy(region)[None],
-            torch.from_numpy(body)[None],
+    def _crop(self, case: TrainingCase, start: Sequence[int]) -> Crop:
+        size, factor = self.config.crop, prescription_factor(case.prescription_gy, self.model_gy)
+        unit_gy = np.float32(self.config.encoding.dose_scale_gy * factor)
+        arrays = (
+            cut(case.dose_gy, start, size) / unit_gy,
+            cut(case.region, start, size).astype(np.float32),
+            cut(case.body, start, size),
         )
-
-    def _moved(
-        self,
-        x: Tensor,
-        dose: Tensor,
-        region: Tensor,
-        body: Tensor,
-        motion: Spatial,
-        spacing_mm: tuple[float, float, float],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A crop turned, scaled and shifted in plane, with strips of the target as it then lies."""
-        structures, strips = len(self.protocol.inputs), self.config.encoding.strips
-        after = 1 + structures + len(strips.angles)
-        smooth = moved_in_plane(torch.cat([x[:1], x[after:], dose]), motion, spacing_mm)
-        masks = torch.cat([x[1 : 1 + structures], region, body.float()])
-        masks = moved_in_plane(masks, motion, spacing_mm, "nearest")
-        roles = [channel.role == "target" for channel in self.protocol.inputs]
-        target = (masks[:structures][torch.tensor(roles)] > 0.5).any(0)
-        made = strips_of(target, masks[-1] > 0.5, strips.angles, spacing_mm, strips.margin_mm)
-        stacked = torch.cat([smooth[:1], masks[:structures], made.float(), smooth[1:-1]])
-        return stacked, smooth[-1:], masks[-2:-1]
+        dose, region, body = (torch.from_numpy(each)[None] for each in arrays)
+        x = torch.from_numpy(case.stored_block(start, size))
+        return Crop(x, dose, region, body, case.spacing_mm)
 
 
 def training_batches(
@@ -204,15 +180,3 @@ def random_start(
         low, high = sorted((box.start, box.stop - extent))
         start.append(int(rng.integers(low, high + 1)))
     return start
-
-
-def cut(array: NDArray, start: Sequence[int], size: Sequence[int]) -> NDArray:
-    """A block of an array; zeros where it reaches beyond."""
-    result = np.zeros(size, dtype=array.dtype)
-    source, target = [], []
-    for first, extent, length in zip(start, size, array.shape, strict=True):
-        low, high = max(first, 0), min(first + extent, length)
-        source.append(slice(low, high))
-        target.append(slice(low - first, high - first))
-    result[tuple(target)] = array[tuple(source)]
-    return result

@@ -1,5 +1,13 @@
-"""The panel of the DosePrediction module: what it shows (plain Python) and the Qt side of it.
+"""The panel of the DosePrediction module.
 
-`apply_state`, `corrections`, `finding_rows`, `freshness`, `model_card`, `structure_rows` and
-`result_tables` need neither Qt nor a scene. Nothing here imports torch.
+| package or module | holds | needs |
+|---|---|---|
+| `flow/` | the state and what is decided: `reduce(state, event) -> (state, effects)` | nothing |
+| `views.py` and the modules that it uses | what each section shows | nothing |
+| `executor/` | carries out effects | a scene |
+| `services.py`, `prediction_run.py`, `prepared.py` | the worker's requests, results | a scene |
+| `sections/` | widgets that draw a state, one module and one `.ui` each | Qt |
+| `panel.py`, `parameter_binding.py`, `worker_process.py`, `qt_*.py` | the rest of Qt | Qt |
+
+Nothing here imports torch.
 """

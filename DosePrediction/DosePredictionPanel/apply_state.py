@@ -20,7 +20,7 @@ class Situation:
         reading: whether the inputs are being read or checked just now.
         blocking: messages of the checks that stop a prediction.
         running: whether a prediction runs.
-        cancelling: whether it has been told to stop.
+        cancelling: whether it has been asked to stop.
         outdated: whether the inputs have changed since the result shown.
     """
 

@@ -28,7 +28,7 @@ def manifest_of(model: str) -> ModelManifest:
 
     if (Path(model) / MANIFEST_FILE).is_file():
         return read_manifest(Path(model))
-    manifests = {manifest.name: manifest for _folder, manifest in installed_manifests()}
+    manifests = {m.manifest.name: m.manifest for m in installed_manifests().models}
     if model not in manifests:
         raise ModelError(
             _("There is no model {name}; installed are {names}.").format(
@@ -54,7 +54,7 @@ def as_mapping(
         MappingError: the file cannot be read, or is given without a model.
     """
     from DosePredictionLib.errors import MappingError
-    from DosePredictionLib.structures.mapping import read_mapping
+    from DosePredictionLib.structures.mapping_files import read_mapping
 
     if mapping is None:
         return {}

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from .i18n import _
 from .prediction_run import RunInputs, export_steps, predict_request
 from .prepared import prepare_steps
+from .services import KeptResult, Services
 
 if TYPE_CHECKING:
     from DosePredictionLib.scene import SceneResult
-
-    from .services import Services
 
 __all__ = ["predict_blocking"]
 
@@ -22,9 +21,9 @@ def predict_blocking(
     """Read, predict and add the result; on any failure the scene is untouched.
 
     Raises:
-        DosePredictionError: as the worker tells it.
+        DosePredictionError: as the worker reports it.
         WorkerTimeoutError: the time ran out; the worker was ended.
-        KeyboardInterrupt: the prediction was told to stop.
+        KeyboardInterrupt: the prediction was asked to stop.
     """
     from DosePredictionLib.errors import WorkerTimeoutError
     from DosePredictionLib.scene import finish
@@ -59,5 +58,5 @@ def predict_blocking(
     if isinstance(answers[0], Failure):
         raise as_exception(answers[0])
     result = finish(export_steps(inputs, prepared, output))
-    shared.keep_result(result, prepared, output)
+    shared.keep_result(KeptResult(result, prepared, output))
     return result

@@ -8,7 +8,7 @@ from typing import Any
 import qt
 from slicer.parameterNodeWrapper import GuiConnector
 
-__all__ = ["ComboDataConnector", "ResizeWatch", "WheelGuard", "fill_combo"]
+__all__ = ["ComboDataConnector", "ResizeWatch", "WheelGuard", "fill_combo", "guard_wheel"]
 
 
 class ComboDataConnector(GuiConnector):
@@ -96,3 +96,10 @@ class WheelGuard(qt.QObject):
             return False
         event.ignore()
         return True
+
+
+def guard_wheel(*widgets: qt.QWidget) -> WheelGuard:
+    """A guard on these widgets, to be kept as long as they."""
+    guard = WheelGuard()
+    guard.guard(list(widgets))
+    return guard

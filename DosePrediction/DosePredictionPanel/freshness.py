@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .i18n import _
 
@@ -36,13 +36,18 @@ class RunSettings:
         return structure in self.mapping.values()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Freshness:
-    """The inputs and settings as they are now against those of the result."""
+    """The inputs and settings as they are now against those of the result.
+
+    Args:
+        result, now: settings of each; None without a result, or while nothing is known.
+        inputs: names of inputs that differ from the result's.
+    """
 
     result: RunSettings | None = None
     now: RunSettings | None = None
-    _edited: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -50,14 +55,14 @@ class Freshness:
         if self.result is None:
             return ()
         settings = [] if self.now is None else self.result.differences(self.now)
-        return tuple(dict.fromkeys([*self._edited, *settings]))
+        return tuple(dict.fromkeys([*self.inputs, *settings]))
 
     @property
     def is_outdated(self) -> bool:
         """Whether something changed since the result."""
         return bool(self.reasons)
 
-    def edited(self, names: Sequence[str], structures: Sequence[str]) -> None:
+    def edited(self, names: Sequence[str], structures: Sequence[str]) -> Freshness:
         """Compared with the result's inputs, this differs; an edit undone is in it no more.
 
         Args:
@@ -65,22 +70,11 @@ class Freshness:
             structures: all segments' names; of those, only what fills a channel counts.
         """
         used = self.result
-        self._edited = tuple(
-            name for name in names if name not in structures or (used and used.uses(name))
-        )
-
-    def completed(self, settings: RunSettings) -> None:
-        """A prediction with these settings is complete and shown."""
-        self.result = settings
-        self._edited = ()
-
-    def removed(self) -> None:
-        """The result is gone."""
-        self.result = None
-        self._edited = ()
+        inputs = (name for name in names if name not in structures or (used and used.uses(name)))
+        return replace(self, inputs=tuple(inputs))
 
     def notice(self) -> str:
-        """What to tell the person; empty when the result is current or there is none."""
+        """What to say; empty when the result is current or there is none."""
         names = self.reasons
         if not names:
             return ""

@@ -14,7 +14,7 @@ from .i18n import _
 from .installation_view import InstallationReport, read_report
 from .worker_process import as_bytes
 
-__all__ = ["SlicerInstaller", "installation_report", "missing_packages"]
+__all__ = ["SlicerInstallation", "SlicerInstaller", "installation_report", "missing_packages"]
 
 
 def missing_packages() -> str:
@@ -22,6 +22,35 @@ def missing_packages() -> str:
     from DosePredictionLib.installation import missing
 
     return ", ".join(requirement.package for requirement in missing())
+
+
+class SlicerInstallation:
+    """The panel's `Installer`: looks at Slicer's Python and the worker's."""
+
+    def __init__(self) -> None:
+        self._process: Any = None
+
+    def missing(self) -> str:
+        """What is missing, in words; empty: nothing."""
+        return missing_packages()
+
+    def install(self) -> None:
+        """Install it."""
+        from DosePredictionLib.installation import install
+
+        install(SlicerInstaller())
+
+    def report(self, done: Callable[[str, dict[str, str]], None]) -> None:
+        """Call back with the report and the devices.
+
+        Raises:
+            WorkerError: no interpreter is found.
+        """
+
+        def reported(report: InstallationReport) -> None:
+            done(report.text, dict(report.devices))
+
+        self._process = installation_report(reported)
 
 
 class SlicerInstaller:

@@ -29,7 +29,7 @@ def read_report(output: str, errors: str = "") -> InstallationReport:
 
     An output that is no report is shown as it is, with what went to stderr.
     """
-    from DosePredictionLib.cli.check import report_text
+    from DosePredictionLib.app.check import report_text
 
     devices = {"auto": _("Automatic"), "cpu": _("CPU")}
     try:

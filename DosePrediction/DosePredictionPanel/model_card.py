@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .flow.state import ModelFacts
 from .i18n import _
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "doses_text",
     "installed_models",
     "model_card",
+    "model_facts",
     "prescription_text",
 ]
 
@@ -39,16 +41,18 @@ class Card:
 
 
 def installed_models() -> InstalledModels:
-    """The models to choose from; a damaged manifest is told, not raised."""
+    """The models to choose from; a damaged manifest is shown, not raised."""
     from DosePredictionLib.errors import DosePredictionError
     from DosePredictionLib.models.manifest import installed_manifests
 
     try:
-        manifests = [manifest for _folder, manifest in installed_manifests()]
+        models, skipped = installed_manifests()
     except DosePredictionError as error:
         return InstalledModels({}, str(error))
+    manifests = [model.manifest for model in models]
     ordered = sorted(manifests, key=lambda manifest: (not manifest.default, manifest.title))
-    return InstalledModels({manifest.name: manifest for manifest in ordered})
+    problem = " ".join(finding.message for finding in skipped)
+    return InstalledModels({manifest.name: manifest for manifest in ordered}, problem)
 
 
 def model_card(manifest: ModelManifest) -> Card:
@@ -68,6 +72,22 @@ def model_card(manifest: ModelManifest) -> Card:
         _("Weights"): f"SHA-256 {manifest.weights_sha256[:12]}…",
     }
     return Card(_rich(lines), _rich({**lines, **further}))
+
+
+def model_facts(manifest: ModelManifest) -> ModelFacts:
+    """What the panel decides by, and what it shows of a model."""
+    card, levels = model_card(manifest), manifest.expectations.prescription_gy
+    return ModelFacts(
+        name=manifest.name,
+        title=manifest.title,
+        protocol=manifest.protocol,
+        is_default=manifest.default,
+        highest_gy=max(levels.values(), default=0.0),
+        has_levels=len(levels) > 1,
+        doses=doses_text(manifest),
+        card=card.summary,
+        card_details=card.details,
+    )
 
 
 def doses_text(manifest: ModelManifest) -> str:

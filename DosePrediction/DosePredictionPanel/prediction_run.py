@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer
 from slicer.util import VTKObservationMixin
 
+from .clock import Clock
+from .flow.derived import removed_sentence
 from .i18n import _
 from .prepared import PreparedInputs, Scratch, prepare_steps
 from .steps import StepRunner
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from DosePredictionLib.scene import SceneResult, Step
     from DosePredictionLib.worker.messages import PredictOptions, Reply
 
-    from .worker_process import WorkerProcess
+    from .services import Worker
 
 __all__ = ["Callbacks", "PredictionRun", "RunInputs", "export_steps", "predict_request"]
 
@@ -57,7 +58,7 @@ class RunInputs:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Whom to tell: share done and stage; inputs, the worker's folder and the result; the error
+    """Whom to state: share done and stage; inputs, the worker's folder and the result; the error
     and details to copy."""
 
     progress: Callable[[float, str], None]
@@ -93,9 +94,10 @@ def export_steps(
     yield Step(_("reading the dose"), 0, 1)
     measures = read_measures(output)
     yield Step(_("reading the DVHs"), 0, 1)
-    steps = result_steps(
-        prediction, source, measures=measures, goals=inputs.goals, before=inputs.before
-    )
+    before = inputs.before
+    if before is not None and before.dose.GetScene() is None:
+        before = None  # removed meanwhile: the prediction is worth having without the comparison
+    steps = result_steps(prediction, source, measures=measures, goals=inputs.goals, before=before)
     return (yield from steps)
 
 
@@ -103,13 +105,20 @@ class PredictionRun(VTKObservationMixin):
     """Reads, predicts and adds the result; `cancel` at any time leaves the scene as it is."""
 
     def __init__(
-        self, inputs: RunInputs, worker: WorkerProcess, scratch: Scratch, callbacks: Callbacks
+        self,
+        inputs: RunInputs,
+        worker: Worker,
+        scratch: Scratch,
+        clock: Clock,
+        callbacks: Callbacks,
     ) -> None:
         VTKObservationMixin.__init__(self)
         self.inputs = inputs
         self.is_running = True
         self.is_cancelling = False
         self._worker, self._scratch, self._callbacks = worker, scratch, callbacks
+        self._clock = clock
+        self._first_turn = clock.timer(self._guarded_predict)
         self._prepared = inputs.prepared
         self._output: Path | None = None
         self._runner: StepRunner | None = None
@@ -120,7 +129,7 @@ class PredictionRun(VTKObservationMixin):
         self.addObserver(scene, scene.NodeRemovedEvent, self._node_removed)
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closed)
         if self._prepared is not None:
-            qt.QTimer.singleShot(0, self._guarded_predict)
+            self._first_turn.start()
             return self
         inputs = self.inputs
         steps = prepare_steps(
@@ -200,25 +209,25 @@ class PredictionRun(VTKObservationMixin):
             self._runner = None
             done(value)
 
-        self._runner = StepRunner(steps, on_step, on_done, self._fail).start()
+        self._runner = StepRunner(steps, self._clock, on_step, on_done, self._fail).start()
+
+    def abort(self, message: str) -> None:
+        """An input went away: stop without waiting for the worker; `error` gets the message."""
+        from DosePredictionLib.errors import CaseError
+
+        if self.is_running and self._output is not None:
+            self._worker.cancel(self._output.name)
+        self._fail(CaseError(message))
 
     def _node_removed(self, _scene: Any, _event: Any) -> None:
-        for node in (self.inputs.ct, self.inputs.segmentation):
-            if node.GetScene() is None:
-                self._abort(_("{name} was removed from the scene").format(name=node.GetName()))
+        inputs = self.inputs
+        for node in (inputs.ct, inputs.segmentation, inputs.plan_dose):
+            if node is not None and node.GetScene() is None:
+                self.abort(removed_sentence(node.GetName()))
                 return
 
     def _scene_closed(self, _scene: Any, _event: Any) -> None:
-        self._abort(_("The scene was closed"))
-
-    def _abort(self, what: str) -> None:
-        """An input went away: stop without waiting for the worker."""
-        from DosePredictionLib.errors import CaseError
-
-        if self._output is not None:
-            self._worker.cancel(self._output.name)
-        text = _("{what} while the prediction ran; it was stopped, nothing was added.")
-        self._fail(CaseError(text.format(what=what)))
+        self.abort(_("The scene was closed while the prediction ran; it was stopped."))
 
     def _fail(self, error: Exception, details: str = "") -> None:
         if not self.is_running:
@@ -230,6 +239,7 @@ class PredictionRun(VTKObservationMixin):
 
     def _end(self) -> None:
         self.is_running = False
+        self._first_turn.stop()
         self.removeObservers()
         if self._runner is not None:
             self._runner.stop()

@@ -74,6 +74,8 @@ def prepare_steps(
     for number, (name, mask) in enumerate(case.structures.items(), start=2):
         writer.structure(name, mask.array)
         yield Step(_("handing over {name}").format(name=name), number, total)
+    if case.dose_mask is not None:
+        writer.dose_mask(case.dose_mask.array)
     if case.plan_dose is not None:
         for _nothing in writer.plan_dose(case.plan_dose.array):
             yield Step(_("handing over the plan dose"), total - 1, total)

@@ -28,7 +28,7 @@ _SCORES = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: text, what hovering tells, and a goal's status if it is one."""
+    """A cell: text, what hovering shows, and a goal's status if it is one."""
 
     text: str
     tool_tip: str = ""
@@ -86,15 +86,23 @@ def dvh_table(
 
 
 def scores_table(evaluation: Mapping[str, Any] | None) -> Table:
-    """How far the prediction is from the plan; empty without a plan dose."""
+    """How far the prediction is from the plan; empty without a plan dose.
+
+    The dose score is named with the region that it is over.
+    """
     from DosePredictionLib.report.wording import number
 
     headers = (_("Score"), _("Value"))
-    rows = [
-        (Cell(_(label)), Cell(number(evaluation[key], 3 if key == "ssim" else 2)))
-        for key, label in _SCORES
-        if evaluation is not None and evaluation.get(key) is not None
-    ]
+    scores = evaluation or {}
+    region = str(scores.get("dose_score_region") or "").replace("_", " ")
+    rows = []
+    for key, label in _SCORES:
+        if scores.get(key) is None:
+            continue
+        is_over = region and key == "dose_score_gy"
+        over = _(" (over {region})").format(region=region) if is_over else ""
+        digits = 3 if key == "ssim" else 2
+        rows.append((Cell(_(label) + over), Cell(number(scores[key], digits))))
     return Table(headers, tuple(rows))
 
 

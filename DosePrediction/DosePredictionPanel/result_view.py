@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .flow.state import TemplateFacts
 from .i18n import _
 from .result_tables import Table, change_table, dvh_table, goals_table, scores_table
 
 if TYPE_CHECKING:
     from DosePredictionLib.scene import SceneResult
 
-__all__ = ["default_goals", "goal_titles", "result_summary", "result_tables"]
-
-_DEFAULT_GOALS = {"openkbp": "head_neck_70_35", "pelvis": "pelvis_nodal_45_50"}
+__all__ = ["result_summary", "result_tables", "template_facts"]
 
 
-def goal_titles() -> dict[str, str]:
-    """Id → title of the shipped goal templates, and "" for none."""
+def template_facts() -> tuple[TemplateFacts, ...]:
+    """The shipped goal templates, and what each is written for."""
     from DosePredictionLib.evaluation.goals import GoalSet
 
-    titles = {name: GoalSet.load(name).title for name in GoalSet.available()}
-    return {"": _("None"), **titles}
-
-
-def default_goals(protocol: str) -> str:
-    """The template that a protocol's models go with; empty when there is none."""
-    return _DEFAULT_GOALS.get(protocol, "")
+    facts = []
+    for name in GoalSet.available():
+        goals = GoalSet.load(name)
+        low_gy, high_gy = goals.prescription_gy or (None, None)
+        facts.append(TemplateFacts(name, goals.title, goals.protocol, low_gy, high_gy))
+    return tuple(facts)
 
 
 def result_summary(result: SceneResult) -> str:
@@ -36,9 +34,9 @@ def result_summary(result: SceneResult) -> str:
     text = _("{name}: highest dose {highest} Gy, {count} structures.").format(
         name=result.name, highest=number(body.max_gy), count=len(result.measures.predicted)
     )
-    if result.measures.evaluation is None:
+    if result.measures.scores is None:
         return text
-    error = number(result.measures.evaluation.get("mae_body_gy"), 2)
+    error = number(result.measures.scores.get("mae_body_gy"), 2)
     against = _("Against the plan: {error} Gy mean error in the body.")
     return f"{text} {against.format(error=error)}"
 
@@ -58,7 +56,7 @@ def result_tables(result: SceneResult, before: SceneResult | None = None) -> dic
     return {
         "goals": goals,
         "dvh": dvh_table(result.measures.predicted, result.measures.planned, labels),
-        "scores": scores_table(result.measures.evaluation),
+        "scores": scores_table(result.measures.scores),
         "change": change_table(before.measures.predicted, result.measures.predicted)
         if before
         else empty,

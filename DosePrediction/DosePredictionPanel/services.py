@@ -5,41 +5,81 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import slicer
-
+from .clock import Clock
 from .i18n import _
 from .prepared import PreparedInputs, Scratch
-from .worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from DosePredictionLib.prediction import Prediction
     from DosePredictionLib.scene import SceneResult
 
-__all__ = ["Services", "services"]
+__all__ = ["KeptResult", "Services", "Worker", "services"]
+
+
+class Worker(Protocol):
+    """A process that predicts; Qt's is `worker_process.WorkerProcess`."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is up or coming up."""
+
+    def send(self, request: Any, on_reply: Callable[[Any], None]) -> None:
+        """Send a request that has an `id`; `on_reply` gets every reply to it.
+
+        Raises:
+            WorkerError: the worker cannot be started.
+        """
+
+    def cancel(self, id: str) -> None:
+        """Ask the worker to stop; one that does not within a few seconds is ended."""
+
+    def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Wait without an event loop; false when the time ran out."""
+
+    def stop(self, wait: bool = False) -> None:
+        """Ask the worker to end, and let it. What waits fails."""
+
+    def kill(self) -> None:
+        """End the worker and its children at once; what waits fails."""
+
+
+class KeptResult(NamedTuple):
+    """A result and what it came from: the inputs, the worker's folder, and the one before it."""
+
+    result: SceneResult
+    prepared: PreparedInputs
+    output: Path
+    before: SceneResult | None = None
 
 
 class Services:
-    """One worker for the panel, the console and scripts alike."""
+    """One worker for the panel, the console and scripts alike.
 
-    def __init__(self) -> None:
+    Args:
+        make_worker: called with the folder of the exchanged cases.
+        clock: of the event loop.
+    """
+
+    def __init__(self, make_worker: Callable[[Path], Worker], clock: Clock) -> None:
         self.scratch = Scratch()
+        self.clock = clock
+        self._make_worker = make_worker
         self._numbers = itertools.count(1)
-        self._worker: WorkerProcess | None = None
+        self._worker: Worker | None = None
         self._prepared: PreparedInputs | None = None
-        self._results: dict[str, tuple[SceneResult, PreparedInputs, Path]] = {}
-        slicer.app.connect("aboutToQuit()", self.close)
+        self._results: dict[str, KeptResult] = {}
 
     @property
-    def worker(self) -> WorkerProcess:
+    def worker(self) -> Worker:
         """The worker; its process starts with the first request.
 
         Raises:
             WorkerError: there is no temporary folder to exchange cases in.
         """
         if self._worker is None:
-            self._worker = WorkerProcess(self.scratch.root)
+            self._worker = self._make_worker(self.scratch.root)
         return self._worker
 
     def stop_worker(self) -> None:
@@ -67,45 +107,108 @@ class Services:
         if last is not None and last is not prepared and last not in self._used():
             self.scratch.discard([last.folder])
 
-    def keep_result(self, result: SceneResult, prepared: PreparedInputs, output: Path) -> None:
+    def keep_result(self, kept: KeptResult) -> None:
         """Remember a result by its dose node; the one it replaces is forgotten."""
-        id = result.nodes["dose"].GetID()
+        id = kept.result.nodes["dose"].GetID()
         self.forget_result(id)
-        self._results[id] = (result, prepared, output)
+        self._results[id] = kept
 
     def replace_result(self, result: SceneResult) -> None:
         """The same run with other tables."""
         id = result.nodes["dose"].GetID()
-        _old, prepared, output = self._results[id]
-        self._results[id] = (result, prepared, output)
+        self._results[id] = self._results[id]._replace(result=result)
 
     def forget_result(self, dose_id: str) -> None:
         """Forget a result; its nodes are not touched."""
         if dose_id not in self._results:
             return
-        _result, prepared, output = self._results.pop(dose_id)
-        self.scratch.discard([output])
-        if prepared is not self._prepared and prepared not in self._used():
-            self.scratch.discard([prepared.folder])
+        gone = self._results.pop(dose_id)
+        self.scratch.discard([gone.output])
+        if gone.prepared is not self._prepared and gone.prepared not in self._used():
+            self.scratch.discard([gone.prepared.folder])
+
+    def kept(self, dose: Any) -> KeptResult | None:
+        """The result that a dose node belongs to, if it was made in this session."""
+        return self._results.get(dose.GetID()) if dose is not None else None
 
     def result(self, dose: Any) -> SceneResult | None:
-        """The result that a dose node belongs to, if it was made in this session."""
-        kept = self._results.get(dose.GetID()) if dose is not None else None
-        return kept[0] if kept else None
+        """Nodes and numbers of a dose node's prediction."""
+        kept = self.kept(dose)
+        return kept.result if kept else None
 
-    def inputs_of(self, dose: Any) -> PreparedInputs | None:
-        """The inputs of a dose node's prediction."""
-        kept = self._results.get(dose.GetID()) if dose is not None else None
-        return kept[1] if kept else None
+    def result_or_raise(self, dose: Any) -> SceneResult:
+        """As `result`.
+
+        Raises:
+            ValueError: the dose was not predicted in this session.
+        """
+        result = self.result(dose)
+        if result is None:
+            raise ValueError(
+                _("{name} was not predicted in this session. Predict it again.").format(
+                    name=dose.GetName() if dose is not None else "None"
+                )
+            )
+        return result
 
     def prediction(self, dose: Any) -> Prediction | None:
         """The whole prediction of a dose node, voxels memory-mapped."""
         from DosePredictionLib.worker.exchange import read_prediction
 
-        kept = self._results.get(dose.GetID())
-        if kept is None or not kept[2].is_dir():
+        kept = self.kept(dose)
+        if kept is None or not kept.output.is_dir():
             return None
-        return read_prediction(kept[2], kept[1].source().case)
+        return read_prediction(kept.output, kept.prepared.source().case)
+
+    def prediction_or_raise(self, dose: Any) -> Prediction:
+        """As `prediction`.
+
+        Raises:
+            ValueError: its files are gone.
+        """
+        prediction = self.prediction(dose)
+        if prediction is None:
+            raise ValueError(_("The prediction's files are gone. Predict again."))
+        return prediction
+
+    def set_goals(self, dose: Any, template: str) -> SceneResult:
+        """Hold a dose against another goal template: an id, the path of a file, "" for none."""
+        from DosePredictionLib.evaluation.goals import GoalSet
+        from DosePredictionLib.scene import set_goals
+
+        goals = GoalSet.load(template) if template else None
+        result = set_goals(self.result_or_raise(dose), goals)
+        self.replace_result(result)
+        return result
+
+    def remove(self, dose: Any) -> None:
+        """Delete exactly the nodes that the run of this dose made.
+
+        Raises:
+            ValueError: no prediction made it.
+        """
+        from DosePredictionLib.scene import remove_result
+
+        run = dose.GetAttribute("DosePrediction.Run")
+        if not run:
+            raise ValueError(_("{name} was not made by a prediction.").format(name=dose.GetName()))
+        self.forget_result(dose.GetID())
+        remove_result(run)
+
+    def write_dose(self, dose: Any, path: Path) -> Path:
+        """Write a dose as NIfTI, NRRD or RTDOSE (`.dcm`), by the suffix."""
+        from DosePredictionLib.scene import write_dose, write_result_rtdose
+
+        if path.suffix != ".dcm":
+            return write_dose(dose, path)
+        result = self.result_or_raise(dose)
+        return write_result_rtdose(result, self.prediction_or_raise(dose), path)
+
+    def write_tables(self, dose: Any, folder: Path) -> list[Path]:
+        """Write metrics, goals and scores as CSV."""
+        from DosePredictionLib.scene import write_tables
+
+        return write_tables(self.result_or_raise(dose), folder)
 
     def write_report(self, dose: Any, path: Path, done: Callable[[str], None]) -> None:
         """Have the worker write the report of a dose's prediction.
@@ -115,16 +218,16 @@ class Services:
         """
         from DosePredictionLib.worker.messages import Failure, WriteReport
 
-        kept = self._results.get(dose.GetID())
+        kept = self.kept(dose)
         if kept is None:
             done(_("{name} came with the scene. Predict again.").format(name=dose.GetName()))
             return
-        _result, prepared, output = kept
         request = WriteReport(
             f"report-{path.name}-{next(self._numbers)}",
-            str(prepared.folder),
-            str(output),
+            str(kept.prepared.folder),
+            str(kept.output),
             str(path),
+            tuple(kept.result.measures.goal_records),
         )
 
         def replied(reply: Any) -> None:
@@ -151,14 +254,21 @@ class Services:
         self.scratch.close()
 
     def _used(self) -> list[PreparedInputs]:
-        return [prepared for _result, prepared, _output in self._results.values()]
+        return [kept.prepared for kept in self._results.values()]
 
 
 _services: list[Services] = []
 
 
 def services() -> Services:
-    """Those of this process."""
+    """Those of this process, with Qt's event loop and process."""
     if not _services:
-        _services.append(Services())
+        import slicer
+
+        from .qt_clock import QtClock
+        from .worker_process import WorkerProcess
+
+        shared = Services(WorkerProcess, QtClock())
+        slicer.app.connect("aboutToQuit()", shared.close)
+        _services.append(shared)
     return _services[0]

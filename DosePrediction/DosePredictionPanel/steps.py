@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-import qt
+from .clock import Clock
 
 __all__ = ["StepRunner"]
 
 
 class StepRunner:
-    """Runs a generator a step per timer tick.
+    """Runs a generator a step per turn of the loop.
 
     Args:
         steps: yields after each step.
+        clock: whose loop.
         on_step: called with what was yielded.
         on_done: called with what the generator returned.
         on_error: called with what it raised.
@@ -23,15 +24,14 @@ class StepRunner:
     def __init__(
         self,
         steps: Generator[Any, None, Any],
+        clock: Clock,
         on_step: Callable[[Any], None],
         on_done: Callable[[Any], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         self._steps, self._on_step = steps, on_step
         self._on_done, self._on_error = on_done, on_error
-        self._timer = qt.QTimer()
-        self._timer.setInterval(0)
-        self._timer.connect("timeout()", self._tick)
+        self._timer = clock.timer(self._tick, repeats=True)
 
     def start(self) -> StepRunner:
         """Begin with the next turn of the event loop."""
@@ -48,7 +48,7 @@ class StepRunner:
             step = next(self._steps)
         except StopIteration as stop:
             value = stop.value
-        except Exception as error:  # whatever a node may do: told to the person, never lost
+        except Exception as error:  # whatever a node may do: shown to the person, never lost
             self._timer.stop()
             self._on_error(error)
             return

@@ -33,7 +33,7 @@ def strips_node(ct: Any, segmentation: Any, mapping: StructureMapping, margin_mm
     case = case_from_nodes(ct, segmentation).case
     protocol = StructureProtocol.load(mapping.protocol)
     names = [mapping.structure(channel.name) for channel in protocol.targets]
-    masks = [case.structures[name].array > 0.5 for name in names if name is not None]
+    masks = [case.structures[name].majority() for name in names if name is not None]
     target = case.ct.with_array(np.logical_or.reduce(masks))
     external = mapping.structure(protocol.external.name) if protocol.external else None
     body = case.structures[external] if external else derive_external(case.ct)

@@ -89,7 +89,7 @@ def _row(
 
 
 def _status(channel: Channel, match: ChannelMatch, severities: set[str]) -> tuple[str, str]:
-    """Status and its words; symbols tell it without color, too."""
+    """Status and its words; symbols state it without color, too."""
     if "blocking" in severities:
         return "blocking", _("✗ choose") if match.structure is None else _("✗ blocked")
     if match.structure is None:

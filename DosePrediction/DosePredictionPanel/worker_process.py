@@ -70,11 +70,11 @@ class WorkerProcess:
         self._write(self._session.cancel(id))
         process = self._process
 
-        def end_if_deaf() -> None:
+        def end_if_unanswered() -> None:
             if id in self._handlers and self._process is process:
                 self.kill()
 
-        qt.QTimer.singleShot(_CANCEL_GRACE_MS, end_if_deaf)
+        qt.QTimer.singleShot(_CANCEL_GRACE_MS, end_if_unanswered)
 
     def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait without an event loop; false when the time ran out."""
@@ -170,11 +170,11 @@ class WorkerProcess:
             for text in self._session.feed_stderr(as_bytes(data)):
                 logging.debug("DosePrediction worker: %s", text)
 
-    def _ended(self, process: qt.QProcess) -> None:
-        """The process is gone: tell those who wait."""
+    def _ended(self, process: Any) -> None:
+        """The process is gone: state those who wait."""
         from DosePredictionLib.worker.session import qprocess_exit_code
 
-        if process is not self._process:
+        if self._process is None or process is not self._process:
             return  # one that was stopped before
         self._read_stdout()
         self._read_stderr()

@@ -2,119 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import __version__
-from ..case import Case
 from ..findings import Finding
 from ..schema import to_json
-from ..structures.mapping import StructureMapping, find_structure
-from ..structures.names import fit_name, is_related
-from ..structures.protocol import Channel, StructureProtocol
-from ..volume import Volume
+from ..structures.bound import BoundCase
+from ..structures.protocol import Role
 
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
+    from ..evaluation.result import Evaluation
     from ..prediction import Prediction
     from ..report import ReportInput, ReportStructure
 
-__all__ = [
-    "STATEMENT",
-    "goal_resolver",
-    "prediction_summary",
-    "report_input",
-    "report_structures",
-    "scored_structures",
-]
+__all__ = ["STATEMENT", "prediction_summary", "report_input", "report_structures"]
 
 STATEMENT = (
     "Predicted dose: research only. Not a medical device; not for clinical use. "
     "The dose is an estimate from other patients' plans and is not deliverable."
 )
 
-
-def scored_structures(
-    case: Case, protocol: StructureProtocol, mapping: StructureMapping
-) -> dict[str, tuple[Volume, Channel | None]]:
-    """Every structure of a case by the name that results carry: its channel's, or its own.
-
-    Channels come first, in the protocol's order; empty structures are left out.
-    """
-    by_structure = {structure: channel for channel, structure in mapping.assigned.items()}
-    named: dict[str, tuple[Volume, Channel | None]] = {}
-    for channel in protocol.channels:
-        structure = mapping.structure(channel.name)
-        if structure is not None and case.structures[structure].array.any():
-            named[channel.name] = (case.structures[structure], channel)
-    for structure, mask in case.structures.items():
-        if structure not in by_structure and structure not in named and mask.array.any():
-            named[structure] = (mask, None)
-    return named
-
-
-def goal_resolver(
-    named: Mapping[str, tuple[Volume, Channel | None]],
-    protocol: StructureProtocol,
-    mapping: StructureMapping,
-) -> Callable[[str], str | None]:
-    """From the structure that a goal names to the name that results carry, or None.
-
-    A goal binds to the structure that it names, not to the channel that this fills: a bowel bag in
-    the channel Small_Intestine meets goals on the bag. What a person put into a channel by hand
-    counts as that channel, unless its own name says that it is another structure.
-
-    Args:
-        named: of `scored_structures`.
-        protocol: whose spellings count.
-        mapping: of the case.
-    """
-    own = {mapping.assigned.get(name, name): name for name in named}
-    by_hand = {
-        match.channel: match.structure
-        for match in mapping.matches
-        if match.structure is not None and not match.automatic
-    }
-
-    def resolve(query: str) -> str | None:
-        found = find_structure(query, list(own), protocol)
-        if found is not None:
-            return own[found]
-        for channel in protocol.channels:
-            structure = by_hand.get(channel.name)
-            if structure is None or is_related(structure, channel):
-                continue
-            if fit_name(query, channel) is not None and channel.name in named:
-                return channel.name
-        return None
-
-    return resolve
+_COLORS = ("#e41a1c", "#377eb8", "#4daf4a", "#984ea3", "#ff7f00", "#a65628", "#f781bf", "#66c2a5")
 
 
 def prediction_summary(
-    prediction: Prediction, goals: GoalSet | Literal["suiting"] | None = "suiting"
+    prediction: Prediction,
+    goals: GoalSet | Literal["default"] | None = "default",
+    evaluation: Evaluation | None = None,
 ) -> dict[str, Any]:
     """The content of `prediction.json`, in JSON types but for numbers that may be numpy's.
 
     Args:
         prediction: the dose.
-        goals: what it is judged by; `suiting`: the shipped set that suits the protocol and the
+        goals: what it is judged by; `default`: the shipped set for the protocol and the
             prescription, if there is one.
+        evaluation: where the dose has been evaluated already, with its goals.
     """
-    from ..evaluation.dvh import dvhs
-    from ..evaluation.evaluate import endpoints_of, evaluate_case, judge_goals
-    from ..evaluation.goals import GoalSet
+    from ..evaluation.evaluate import EvaluationParts, evaluate
 
     model, case = prediction.model, prediction.case
-    named = scored_structures(case, model.protocol, prediction.mapping)
-    structures = {name: mask for name, (mask, _) in named.items()}
-    prescriptions_gy = prediction.prescription.target_gy
-    if goals == "suiting":
-        goals = GoalSet.suiting(model.protocol.id, prescriptions_gy)
-    resolve = goal_resolver(named, model.protocol, prediction.mapping)
-    curves = dvhs(prediction.dose, structures)
-    summary: dict[str, Any] = {
+    if evaluation is None:
+        evaluation = evaluate(prediction.bound, prediction.dose, EvaluationParts(goals=goals))
+    return {
         "case": case.name,
         "statement": STATEMENT,
         "software": {"name": "DosePrediction", "version": __version__},
@@ -133,53 +66,39 @@ def prediction_summary(
         "mapping": prediction.mapping.as_json(),
         "checks": [finding.as_json() for finding in prediction.findings],
         "units": "Gy",
-        "structures": endpoints_of(curves, prescriptions_gy),
-        "evaluation": None,
-        "goal_set": goals.id if goals else None,
-        "goals": [],
+        "structures": evaluation.endpoints(),
+        "evaluation": None if evaluation.scores is None else _against_plan(evaluation),
+        "goal_set": evaluation.goal_set,
+        "goals": evaluation.goal_records,
     }
-    if case.plan_dose is not None:
-        evaluation = evaluate_case(
-            prediction.dose,
-            case.plan_dose,
-            structures,
-            targets=[channel.name for channel in model.protocol.targets],
-            organs=[channel.name for channel in model.protocol.organs],
-            body=prediction.external,
-            prescriptions_gy=prescriptions_gy,
-            dose_mask=case.dose_mask,
-            goals=goals or (),
-            resolve=resolve,
-            curves=curves,
-        )
-        summary["goals"] = evaluation.pop("goals")
-        summary["evaluation"] = evaluation
-    elif goals:
-        summary["goals"] = judge_goals(
-            goals,
-            (curves,),
-            (prediction.dose,),
-            body=prediction.external,
-            prescriptions_gy=prescriptions_gy,
-            resolve=resolve,
-        )
-    return summary
 
 
-def report_structures(
-    named: Mapping[str, tuple[Volume, Channel | None]], external: Volume
-) -> list[ReportStructure]:
-    """The protocol's structures as the report shows them; `external` where none was drawn."""
+def _against_plan(evaluation: Evaluation) -> dict[str, Any]:
+    """Scores, and each structure's endpoints beside the plan's."""
+    return {**(evaluation.scores or {}), "structures": evaluation.structures()}
+
+
+def report_structures(bound: BoundCase) -> list[ReportStructure]:
+    """The structures as the report shows them; the body where none was drawn.
+
+    Those of the protocol alone; without a protocol, all under their own names.
+    """
     from ..report import ReportStructure
 
-    structures = [
-        ReportStructure(channel.label, channel.color, mask, channel.role, name)
-        for name, (mask, channel) in named.items()
-        if channel is not None
-    ]
+    colors = itertools.cycle(_COLORS)
+    structures = []
+    for name, structure in bound.structures.items():
+        channel = structure.channel
+        if channel is not None:
+            line = ReportStructure(channel.label, channel.color, structure.mask, channel.role, name)
+            structures.append(line)
+        elif bound.protocol is None:
+            role: Role = "external" if name == bound.external_name else "organ"
+            structures.append(ReportStructure(name, next(colors), structure.mask, role, name))
     if all(structure.role != "external" for structure in structures):
         # Derived from the CT: the report crops to it.
-        structures.append(ReportStructure("External (derived)", "#c7c7c7", external, "external"))
+        line = ReportStructure("External (derived)", "#c7c7c7", bound.external, "external")
+        structures.append(line)
     return structures
 
 
@@ -188,8 +107,7 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
     from ..report import ReportInput
 
     model = prediction.model
-    named = scored_structures(prediction.case, model.protocol, prediction.mapping)
-    structures = report_structures(named, prediction.external)
+    structures = report_structures(prediction.bound)
     manifest = model.manifest
     findings: list[Finding] = list(prediction.findings)
     return ReportInput(

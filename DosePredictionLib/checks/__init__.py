@@ -1,1 +1,1 @@
-"""Checks of a case before and after a prediction."""
+"""Checks of a case before a prediction, and of the dose after it; listed in `registry`."""

@@ -17,9 +17,9 @@ from types import FrameType
 from typing import NoReturn
 
 from .. import __version__
+from ..app.codes import EXIT_INTERRUPTED, EXIT_WRONG
+from ..app.output import Output
 from ..errors import DosePredictionError
-from .codes import EXIT_INTERRUPTED, EXIT_WRONG
-from .output import Output
 
 __all__ = ["build_parser", "main"]
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
-from ..models.combine import combine_models
-from ..models.dose_model import DoseModel, published_encoding
-from ..networks import build_network, parameter_count
-from ..resources import model_folders
-from ..schema import to_json
-from ..structures.protocol import StructureProtocol
+from ..app.models import (
+    CombineRequest,
+    ImportRequest,
+    combine,
+    import_checkpoint,
+    list_models,
+    show_model,
+    skipped_models,
+    verify_model,
+)
+from ..app.output import Output
 from .options import add_json_option
-from .output import Output
 
 __all__ = ["add_parser"]
 
@@ -62,38 +64,21 @@ def add_parser(commands: Any) -> None:
     combining.set_defaults(run=_combine)
 
 
-def _parameters(model: DoseModel) -> int | None:
-    """Trainable values of all the model's networks; None if one needs what is not installed."""
-    architectures = [each.architecture or model.manifest.architecture for each in model.members]
-    try:
-        networks = [build_network(each.name, each.arguments) for each in architectures]
-    except ModelError:
-        return None
-    return sum(parameter_count(network) for network in networks)
-
-
-def _record(model: DoseModel) -> dict[str, Any]:
-    manifest = model.manifest
-    return {
-        "name": manifest.name,
-        "title": manifest.title,
-        "protocol": manifest.protocol,
-        "architecture": manifest.architecture.name,
-        "networks": len(model.members),
-        "parameters": _parameters(model),
-        "default": manifest.default,
-        "path": str(model.folder),
-    }
-
-
 def _list(call: argparse.Namespace, output: Output) -> int:
-    records = [_record(model) for model in DoseModel.installed()]
+    models = list_models()
     lines = [
-        f"{r['name']:<28} {r['protocol']:<9} {_grouped(r['parameters']):>11}  "
-        f"{'default' if r['default'] else '':<8} {r['path']}"
-        for r in records
+        f"{model.name:<28} {model.protocol:<9} {_grouped(model.parameters):>11}  "
+        f"{'default' if model.default else '':<8} {model.path}"
+        for model in models
     ]
-    output.result({"models": records}, "\n".join(lines) or "No models are installed.")
+    lines = lines or ["No models are installed."]
+    skipped = skipped_models()
+    lines += [f"{finding.severity}: {finding.message} {finding.remedy}" for finding in skipped]
+    content = {
+        "models": [model.as_json() for model in models],
+        "skipped": [finding.as_json() for finding in skipped],
+    }
+    output.result(content, "\n".join(lines))
     return 0
 
 
@@ -102,44 +87,31 @@ def _grouped(number: int | None) -> str:
 
 
 def _show(call: argparse.Namespace, output: Output) -> int:
-    model = DoseModel.load(call.name)
-    card = {**to_json(model.manifest), "path": str(model.folder)}
+    card = show_model(call.name)
     output.result({"model": card}, json.dumps(card, indent=2, ensure_ascii=False))
     return 0
 
 
 def _verify(call: argparse.Namespace, output: Output) -> int:
-    model = DoseModel.load(call.name)
-    for member in model.members:
-        model.network(member)
-    checksum = model.manifest.weights_sha256
-    output.result(
-        {"model": {"name": model.manifest.name, "verified": True, "sha256": checksum}},
-        f"{model.manifest.name}: the weights are those of the manifest (SHA-256 {checksum}).",
+    verified = verify_model(call.name)
+    text = (
+        f"{verified['name']}: the weights are those of the manifest (SHA-256 {verified['sha256']})."
     )
+    output.result({"model": verified}, text)
     return 0
 
 
 def _import(call: argparse.Namespace, output: Output) -> int:
-    protocol = StructureProtocol.load(call.protocol)
-    root = call.output or model_folders()[-1]
-    encoding = published_encoding(protocol)
-    if call.spacing:
-        if encoding.grid.kind != "as-is":
-            raise ModelError(f"--spacing is for protocols of a fixed grid, not {protocol.id}.")
-        grid = replace(encoding.grid, spacing_mm=tuple(call.spacing))
-        encoding = replace(encoding, grid=grid)
-    model = DoseModel.import_checkpoint(call.checkpoint, call.name, protocol, root, encoding)
-    record = {"name": model.manifest.name, "path": str(model.folder)}
-    output.result({"model": record}, f"Imported {record['name']} to {record['path']}.")
+    spacing = tuple(call.spacing) if call.spacing else None
+    request = ImportRequest(call.checkpoint, call.name, call.protocol, call.output, spacing)
+    made = import_checkpoint(request)
+    output.result({"model": made.as_json()}, f"Imported {made.name} to {made.path}.")
     return 0
 
 
 def _combine(call: argparse.Namespace, output: Output) -> int:
-    models = [DoseModel.load(name) for name in call.models]
-    root = call.output or model_folders()[-1]
-    model = combine_models(models, call.name, call.title or call.name, root, call.mirror)
-    record = {"name": model.manifest.name, "path": str(model.folder)}
-    text = f"Combined {len(model.members)} networks as {record['name']} in {record['path']}."
-    output.result({"model": record}, text)
+    models = tuple(call.models)
+    made = combine(CombineRequest(models, call.name, call.title, call.output, call.mirror))
+    text = f"Combined {made.networks} networks as {made.name} in {made.path}."
+    output.result({"model": made.as_json()}, text)
     return 0

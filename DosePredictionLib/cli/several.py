@@ -1,55 +1,26 @@
-"""The same work on one case or on several, where one may fail without the others."""
+"""Several cases: failures as they happen, the result in the end, and the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-from ..errors import DosePredictionError
-from ..io import case_name
-from .codes import EXIT_SOME_FAILED
-from .output import Output
+from ..app.codes import EXIT_SOME_FAILED
+from ..app.output import Output
+from ..app.several import CaseFailure, Record, Several
 
-__all__ = ["run_cases"]
+__all__ = ["finish", "note_failure"]
 
 
-def run_cases(
-    paths: Sequence[Path],
-    work: Callable[[Path], dict[str, Any]],
-    output: Output,
-    describe: Callable[[dict[str, Any]], str],
-) -> int:
-    """Work on each case; the exit code.
+def note_failure(output: Output) -> Callable[[CaseFailure], None]:
+    """What writes a failure as a line on stderr."""
+    return lambda failure: output.note(f"error: {failure.case}: {failure.error}")
 
-    One case: its error is the call's. Several: each failure is listed under `failed`, the others
-    are done, and the code is 3.
 
-    Raises:
-        DosePredictionError: two cases would share a name, or the only case failed.
-    """
-    names: dict[str, Path] = {}
-    for path in paths:
-        name = case_name(path)
-        if name in names:
-            raise DosePredictionError(
-                f"{names[name]} and {path} would both be written as {name!r}. Rename one, or run "
-                "them apart."
-            )
-        names[name] = path
-    if len(paths) == 1:
-        record = work(paths[0])
-        output.result({"cases": [record], "failed": []}, describe(record))
-        return 0
-    records, failed = [], []
-    for name, path in names.items():
-        try:
-            records.append(work(path))
-        except (DosePredictionError, OSError) as exception:
-            message = " ".join(str(exception).split())
-            failed.append({"case": name, "error": message})
-            output.note(f"error: {name}: {message}")
-    lines = [describe(record) for record in records]
-    lines.append(f"{len(records)} of {len(paths)} cases done.")
-    output.result({"cases": records, "failed": failed}, "\n".join(lines))
-    return EXIT_SOME_FAILED if failed else 0
+def finish(several: Several[Record], output: Output, text: Callable[[Record], str]) -> int:
+    """Print what became of the cases; the exit code."""
+    lines = [text(record) for record in several.done]
+    count = len(several.done) + len(several.failed)
+    if count > 1:
+        lines.append(f"{len(several.done)} of {count} cases done.")
+    output.result(several.as_json(), "\n".join(lines))
+    return EXIT_SOME_FAILED if several.failed else 0

@@ -6,15 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..encoding.strips import STRIP_ANGLES, tangent_strips
-from ..errors import CaseError
-from ..external import derive_external
-from ..io import case_name, read_case
-from ..structures.mapping import map_structures
-from ..volume import Volume
-from .options import add_case_options, chosen_mapping, protocol_of
-from .output import Output
-from .several import run_cases
+from ..app.choices import MappingChoice
+from ..app.output import Output
+from ..app.strips import StripsRequest, write_strips
+from .options import add_case_options
+from .several import finish, note_failure
 
 __all__ = ["add_parser"]
 
@@ -31,35 +27,7 @@ def add_parser(commands: Any) -> None:
 
 def run(call: argparse.Namespace, output: Output) -> int:
     """Write the strips of each case."""
-
-    def one(path: Path) -> dict[str, Any]:
-        return {"case": case_name(path), "files": [str(file) for file in _strips(path, call)]}
-
-    return run_cases(call.case, one, output, lambda record: "\n".join(record["files"]))
-
-
-def _strips(path: Path, call: argparse.Namespace) -> list[Path]:
-    from ..io.volumes import write_volume
-
-    if call.output is None and not path.is_dir():
-        raise CaseError(f"{path} is a file: name a folder for the strips by --output.")
-    case = read_case(path)
-    protocol = protocol_of(case, call.protocol)
-    mapping = map_structures(list(case.structures), protocol, chosen_mapping(call, protocol))
-    target = None
-    for channel in protocol.targets:
-        name = mapping.structure(channel.name)
-        if name is not None:
-            inside = case.structures[name].array > 0.5
-            target = inside if target is None else target | inside
-    if target is None:
-        raise CaseError(f"{case.name} has no target: map one by --map.")
-    external = mapping.structure(protocol.external.name) if protocol.external else None
-    body = case.structures[external] if external else derive_external(case.ct)
-    masks = tangent_strips(Volume(target, case.grid), body, STRIP_ANGLES, call.margin_mm)
-    folder = path if call.output is None else call.output / case.name
-    files = []
-    for angle, mask in masks.items():
-        files.append(folder / f"strip_full_theta{angle:03d}.nii.gz")
-        write_volume(files[-1], mask, "tangent strip mask")
-    return files
+    mapping = MappingChoice.parse(call.map, call.mapping)
+    request = StripsRequest(tuple(call.case), call.output, call.margin_mm, call.protocol, mapping)
+    several = write_strips(request, note_failure(output))
+    return finish(several, output, lambda case: "\n".join(map(str, case.files)))

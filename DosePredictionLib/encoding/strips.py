@@ -4,28 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeometryError
+from ..mask import majority
+from ..schema import FieldError, Length, Range, validated
 from ..volume import Grid, Volume
 
-__all__ = ["STRIP_ANGLES", "StripSettings", "mirrored_angle", "strip_masks", "tangent_strips"]
+__all__ = [
+    "EDGE_TOLERANCE",
+    "STRIP_ANGLES",
+    "StripSettings",
+    "mirrored_angle",
+    "strip_masks",
+    "tangent_strips",
+]
 
 STRIP_ANGLES = (0, 45, 90, 135)
 """Angles of the projection direction, degrees from the patient's left toward posterior."""
 
-_EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing: ties at 45° round either way
+EDGE_TOLERANCE = 1e-3  # of the smaller in-plane spacing: ties at 45° round either way
 _MAX_OBLIQUITY_DEGREES = 5.0
 
 
 @dataclass(frozen=True)
+@validated
 class StripSettings:
     """How a model's strips are made: angles in degrees and a margin around the target, mm."""
 
-    angles: tuple[int, ...] = STRIP_ANGLES
-    margin_mm: float = 0.0
+    angles: Annotated[tuple[Annotated[int, Range(0, 179)], ...], Length(0, 36, unique=True)] = (
+        STRIP_ANGLES
+    )
+    margin_mm: Annotated[float, Range(0, 200)] = 0.0
+
+    def __post_init__(self) -> None:
+        alone = [angle for angle in self.angles if mirrored_angle(angle) not in self.angles]
+        if alone:
+            raise FieldError(
+                "angles",
+                f"must hold {mirrored_angle(alone[0])}, which {alone[0]} becomes in a mirrored "
+                f"patient; got {list(self.angles)}.",
+            )
 
 
 def mirrored_angle(angle: int) -> int:
@@ -65,7 +87,7 @@ def tangent_strips(
             "axis-aligned grid first."
         )
     ptv, body = ptv.reordered_to_lps(), body.reordered_to_lps()
-    inside_ptv, inside_body = _as_mask(ptv), _as_mask(body)
+    inside_ptv, inside_body = majority(ptv.array), majority(body.array)
     masks = strip_masks(inside_ptv, inside_body, ptv.grid, angles, margin_mm)
     return {angle: Volume(mask, ptv.grid) for angle, mask in zip(angles, masks, strict=True)}
 
@@ -84,7 +106,7 @@ def strip_masks(
         return masks
     slices, starts = np.unique(z, return_index=True)
     spacing_x, spacing_y, _ = grid.spacing
-    tolerance = margin_mm + _EDGE_TOLERANCE * min(spacing_x, spacing_y)
+    tolerance = margin_mm + EDGE_TOLERANCE * min(spacing_x, spacing_y)
     for mask, angle in zip(masks, angles, strict=True):
         cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
         projection = (
@@ -98,7 +120,3 @@ def strip_masks(
             inside = (projection >= slice_low) & (projection <= slice_high)
             np.logical_and(inside, body[index], out=mask[index])
     return masks
-
-
-def _as_mask(volume: Volume) -> NDArray[np.bool_]:
-    return volume.array if volume.array.dtype == bool else volume.array > 0.5

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DosePredictionError, GeometryError
+from ..mask import to_binary
 from ..volume import Volume
 
-__all__ = ["as_array", "as_mask", "bounding_box", "require_finite", "require_same_grid", "voxel_mm"]
+__all__ = ["as_array", "as_mask", "require_finite", "require_same_grid", "voxel_mm"]
 
 
 def as_array(values: Volume | Any) -> NDArray:
@@ -24,32 +25,8 @@ def as_array(values: Volume | Any) -> NDArray:
 
 
 def as_mask(values: Volume | Any) -> NDArray[np.bool_]:
-    """A boolean array: true where a mask is true or an occupancy is at least one half."""
-    array = as_array(values)
-    return array if array.dtype == bool else array >= 0.5
-
-
-def bounding_box(mask: NDArray, margin: int = 0) -> tuple[slice, slice, slice] | None:
-    """Slices of the block that holds every voxel above 0, and a margin within the grid.
-
-    Returns:
-        None when there is no such voxel.
-    """
-    box: list[slice] = []
-    block = mask
-    for axis in range(3):
-        # Each axis is searched in what the earlier ones leave.
-        rows = np.moveaxis(block, axis, 0).reshape(block.shape[axis], -1)
-        filled = np.flatnonzero(rows.any(axis=1))
-        if filled.size == 0:
-            return None
-        start, stop = int(filled[0]), int(filled[-1]) + 1
-        box.append(slice(start, stop))
-        block = block[tuple(slice(None) if a != axis else slice(start, stop) for a in range(3))]
-    return tuple(  # type: ignore[return-value]
-        slice(max(0, s.start - margin), min(size, s.stop + margin))
-        for s, size in zip(box, mask.shape, strict=True)
-    )
+    """A boolean array of a mask. See `Mask.binary`."""
+    return to_binary(as_array(values))
 
 
 def voxel_mm(

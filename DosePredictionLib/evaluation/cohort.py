@@ -1,6 +1,6 @@
 """Statistics over patients, the comparison of two models, and every number as JSON or CSV.
 
-Records are those of `evaluate.evaluate_case`. Intervals are percentile bootstraps over patients,
+Records are those of `Evaluation.as_json`. Intervals are percentile bootstraps over patients,
 with a fixed seed; nothing here is NaN: what is undefined is None, and an empty cell in CSV.
 """
 
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..errors import DosePredictionError
+from ..files import whole_file, write_json
 
 __all__ = [
     "CASE_SCORES",
@@ -217,17 +216,8 @@ def write_csv(path: str | Path, records: Sequence[Record]) -> None:
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(record_rows(records))
-    _write_whole(Path(path), text.getvalue())
-
-
-def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write JSON; the file appears whole or not at all.
-
-    Raises:
-        ValueError: a number is NaN or infinite.
-    """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    _write_whole(Path(path), text)
+    with whole_file(Path(path)) as aside:
+        aside.write_text(text.getvalue(), encoding="utf-8")
 
 
 def _statistics(groups: Sequence[Array], seed: int) -> dict[str, Any]:
@@ -298,12 +288,3 @@ def _row(
 ) -> dict[str, Any]:
     values = (case, structure, measure, prediction, reference, difference, unit, None, None)
     return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -3,8 +3,10 @@
 Conventions: D_x is the highest dose that at least x (percent or cc) of the structure receives; V_d
 is the part that receives at least d. Dose between voxel centers is interpolated (`sampling`), the
 surface lies inside the voxels that it cuts (`cells`). Of a binary mask whole voxels count; only
-its lowest and highest dose are sought on a smoothed surface (`surface`). Doses and occupancies on
-different grids are refused, never resampled here.
+its lowest and highest dose are sought on a smoothed surface (`surface`). A structure of more than
+300,000 voxels is counted by dose instead (`large`). Only the structure's box is looked at. Doses
+and occupancies on different grids are refused, never resampled here. Dust belongs to no structure,
+and no sliver of a voxel carries its lowest or highest dose (`mask`).
 """
 
 from __future__ import annotations
@@ -19,14 +21,17 @@ from numpy.typing import NDArray
 
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
+from ..geometry import bounding_box
+from ..mask import weights_of
 from ..volume import Volume
-from .arrays import as_array, bounding_box, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, require_finite, require_same_grid, voxel_mm
 from .curve import VolumeCurve, curve_of_cells
-from .sampling import structure_cells
+from .large import LARGE_VOXELS, CountedDose, counted_dose
+from .sampling import Cells, structure_cells
 from .surface import MARGIN as SURFACE_MARGIN
 from .surface import estimated_occupancy
 
-__all__ = ["Dvh", "DvhRegion", "dvh", "dvhs", "parse_endpoint"]
+__all__ = ["Dvh", "DvhRegion", "checked_dose", "dvh", "dvhs", "parse_endpoint"]
 
 Array = NDArray[np.float64]
 
@@ -200,30 +205,43 @@ class DvhRegion:
         self._box = bounding_box(array, SURFACE_MARGIN)
         if self._box is not None:
             self._occupancy = _checked_mask(array[self._box], name)
-            self._surface = estimated_occupancy(self._occupancy)
+            self._is_large = np.count_nonzero(self._occupancy) > LARGE_VOXELS
+            self._surface = None if self._is_large else estimated_occupancy(self._occupancy)
+            if not self._occupancy.any():  # nothing but dust
+                self._box = None
 
     def dvh(self, dose: Volume) -> Dvh:
         """The DVH in a dose on the mask's grid. See `dvh`."""
         require_same_grid(dose, self.mask, "The dose", self.name or "the structure")
-        return self._dvh(*_dose_and_voxel(dose, None))
+        return self.dvh_in(*_dose_and_voxel(dose, None))
 
-    def _dvh(self, dose: NDArray, voxel_cc: float) -> Dvh:
+    def dvh_in(self, dose: NDArray, voxel_cc: float) -> Dvh:
+        """As `dvh`, of an array that has been checked once for several structures."""
         name = self.name
         if self._box is None:
             message = f"{name or 'The structure'} is empty."
             finding = Finding("structure-empty", "warning", message, structure=name)
             return Dvh(name, 0.0, findings=(finding,))
         voxels = float(self._occupancy.sum(dtype=np.float64))
-        cells = structure_cells(dose[self._box], self._occupancy, self._surface)
-        curve = curve_of_cells(cells)
+        found: CountedDose | Cells
+        if self._is_large:
+            found = counted_dose(dose[self._box], self._occupancy)
+            curve = found.curve
+        else:
+            found = structure_cells(dose[self._box], self._occupancy, self._surface)
+            curve = curve_of_cells(found)
         in_cc = VolumeCurve(curve.dose_gy, curve.volume * (voxels * voxel_cc / curve.total))
+        if isinstance(found, CountedDose):
+            mean_gy = found.mean_gy
+        else:
+            mean_gy = in_cc.integral() / in_cc.total
         return Dvh(
             name=name,
             volume_cc=voxels * voxel_cc,
-            min_gy=cells.lowest_gy,
-            max_gy=cells.highest_gy,
-            mean_gy=in_cc.integral() / in_cc.total,
-            findings=_size_and_dose_findings(name, voxels, cells.highest_gy),
+            min_gy=found.lowest_gy,
+            max_gy=found.highest_gy,
+            mean_gy=mean_gy,
+            findings=_size_and_dose_findings(name, voxels, found.highest_gy),
             curve=in_cc,
         )
 
@@ -252,7 +270,7 @@ def dvh(
     """
     dose_array, voxel_cc = _dose_and_voxel(dose, spacing_mm)
     require_same_grid(dose, mask, "The dose", name or "the structure")
-    return DvhRegion(as_array(mask), name)._dvh(dose_array, voxel_cc)
+    return DvhRegion(as_array(mask), name).dvh_in(dose_array, voxel_cc)
 
 
 def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
@@ -261,8 +279,17 @@ def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
     result = {}
     for name, mask in structures.items():
         require_same_grid(dose, mask, "The dose", name or "the structure")
-        result[name] = DvhRegion(as_array(mask), name)._dvh(dose_array, voxel_cc)
+        result[name] = DvhRegion(as_array(mask), name).dvh_in(dose_array, voxel_cc)
     return result
+
+
+def checked_dose(dose: Volume) -> tuple[NDArray, float]:
+    """A dose's array and the volume of its voxels, cc, for `DvhRegion.dvh_in`.
+
+    Raises:
+        DosePredictionError: the dose is negative or not finite.
+    """
+    return _dose_and_voxel(dose, None)
 
 
 def _dose_and_voxel(
@@ -294,7 +321,7 @@ def _checked_mask(mask: NDArray, name: str) -> NDArray:
             f"{name or 'The mask'} holds values from {low:g} to {high:g}: a mask is boolean, or an "
             "occupancy from 0 to 1."
         )
-    return mask.astype(np.float32) if low >= 0 and high <= 1 else np.clip(mask, 0.0, 1.0)
+    return weights_of(mask.astype(np.float32, copy=False))
 
 
 def _size_and_dose_findings(name: str, voxels: float, highest_gy: float) -> tuple[Finding, ...]:

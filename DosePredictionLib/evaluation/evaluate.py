@@ -1,61 +1,81 @@
-"""All numbers of one case, in the form that the command line prints."""
+"""The one implementation of a dose's numbers, in steps or at once. Needs no torch but for gamma."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import CaseError
+from ..structures.bound import BoundCase
 from ..volume import Volume
+from .arrays import require_same_grid
 from .cohort import summarize_cohort
-from .dvh import Dvh, dvh, dvhs
-from .goals import Goal, GoalSet, evaluate_goals
-from .indices import pelvic_endpoints, pelvic_score_terms
-from .scores import (
-    bias,
-    dose_score,
-    dvh_score_terms,
-    isodose_dice,
-    mae,
-    mae_above,
-    masked_mae_after_d97,
-    ssim,
-)
+from .dvh import Dvh, DvhRegion, checked_dose
+from .gamma import MAX_GAMMA, gamma_pass_rates
+from .goals import Goal, GoalSet
+from .result import ENDPOINTS, Evaluation
+from .score_parts import ALL_SCORES, QUICK_SCORES, SCORES, Scored, structure_errors
+from .scorecard import Scorecard, score_plan
 
 __all__ = [
+    "ALL_SCORES",
     "ENDPOINTS",
-    "endpoints_of",
-    "evaluate_case",
-    "judge_goals",
+    "QUICK_SCORES",
+    "Evaluation",
+    "EvaluationParts",
+    "PlanCurves",
+    "evaluate",
+    "evaluate_steps",
+    "plan_curve_steps",
     "require_plausible_dose",
     "summarize_cohort",
 ]
 
-ENDPOINTS = (
-    "Dmean_gy",
-    "Dmin_gy",
-    "Dmax_gy",
-    "D99_gy",
-    "D98_gy",
-    "D95_gy",
-    "D50_gy",
-    "D2_gy",
-    "D1_gy",
-    "D0.1cc_gy",
-    "D0.03cc_gy",
-    "V20Gy_percent",
-    "V30Gy_percent",
-    "V40Gy_percent",
-    "V20Gy_cc",
-    "V95percent_percent",
-)
-"""DVH endpoints that results list; see `dvh.parse_endpoint` for how they read."""
-
-Resolve = Callable[[str], str | None]
-
+_BODY = "Body"
 _LOWEST_PLAUSIBLE_GY = -0.5
+
+
+@dataclass(frozen=True, eq=False)
+class PlanCurves:
+    """What is known of a case before there is a dose to evaluate; made by `plan_curve_steps`.
+
+    Args:
+        sources: name that results carry → name in the case; of another mapping it cannot be used.
+        regions: structures made ready for their DVHs.
+        planned: DVHs of the plan; None without one.
+    """
+
+    sources: Mapping[str, str]
+    regions: Mapping[str, DvhRegion]
+    planned: Mapping[str, Dvh] | None
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationParts:
+    """What to compute beside the DVHs.
+
+    Args:
+        reference: the dose that is compared with, Gy; "plan": the case's own plan dose, if it has
+            one; None: compare with nothing.
+        scores: names in `score_parts.SCORES`, and "structures".
+        goals: what the doses are held against; "default": the shipped set for the protocol and the
+            prescription, if there is one; None: nothing.
+        gamma: criteria, as "3%/3mm".
+        max_gamma: where the search for gamma ends; None: nowhere.
+        scorecard: a plan scorecard.
+        known: of the same case and plan, where it is known already.
+    """
+
+    reference: Volume | Literal["plan"] | None = "plan"
+    scores: frozenset[str] = ALL_SCORES
+    goals: GoalSet | Iterable[Goal] | Literal["default"] | None = None
+    gamma: tuple[str, ...] = ()
+    max_gamma: float | None = MAX_GAMMA
+    scorecard: Scorecard | None = None
+    known: PlanCurves | None = None
 
 
 def require_plausible_dose(dose: Volume, label: str) -> None:
@@ -73,187 +93,133 @@ def require_plausible_dose(dose: Volume, label: str) -> None:
         raise CaseError(f"{label} is zero everywhere.")
 
 
-def endpoints_of(
-    curves: Mapping[str, Dvh], prescriptions_gy: Mapping[str, float]
-) -> dict[str, dict[str, Any]]:
-    """Volume and DVH endpoints by structure.
+def evaluate(bound: BoundCase, dose: Volume, parts: EvaluationParts | None = None) -> Evaluation:
+    """Evaluate a dose at once; see `evaluate_steps`."""
+    steps = evaluate_steps(bound, dose, parts)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Evaluation = end.value
+            return result
+
+
+def evaluate_steps(
+    bound: BoundCase, dose: Volume, parts: EvaluationParts | None = None
+) -> Generator[str, None, Evaluation]:
+    """Evaluate a dose; yields what it did in words, returns the numbers.
+
+    Nothing is resampled: dose, plan and structures lie on one grid.
 
     Args:
-        curves: DVHs by structure.
-        prescriptions_gy: what percentages of prescription refer to, by structure; the highest of
-            them for a structure that has none.
+        bound: whose structures, prescription and scored region count.
+        dose: Gy.
+        parts: what to compute; None: DVHs, and every score against the case's own plan.
+
+    Raises:
+        GeometryError: the grids differ.
+        DosePredictionError: a dose is negative or not finite, or a gamma criterion is impossible.
     """
-    highest = max(prescriptions_gy.values(), default=None)
-    result = {}
-    for name, curve in curves.items():
-        reference_gy = prescriptions_gy.get(name, highest)
-        values = curve.endpoints(ENDPOINTS, reference_gy)
-        result[name] = {"volume_cc": curve.volume_cc, "endpoints": values}
-    return result
-
-
-def judge_goals(
-    goals: GoalSet | Iterable[Goal],
-    curves: Sequence[Mapping[str, Dvh]],
-    doses: Sequence[Volume],
-    *,
-    body: Volume,
-    prescriptions_gy: Mapping[str, float],
-    resolve: Resolve | None = None,
-) -> list[dict[str, Any]]:
-    """What `evaluate_goals` says of a predicted dose, and of the plan's beside it.
-
-    Args:
-        goals: a set, or goals.
-        curves: DVHs by structure: of the prediction, and of the plan if there is one.
-        doses: Gy, in the same order; for conformity in the body.
-        body: the external contour.
-        prescriptions_gy: target → Gy.
-        resolve: a goal's structure → a name of the curves.
-
-    Returns:
-        A record per goal; with a plan its `reference` holds the plan's status, value and margin.
-    """
-    chosen = goals.goals if isinstance(goals, GoalSet) else tuple(goals)
-    in_body = any(goal.metric.needs_body for goal in chosen)
-    judged = [
-        evaluate_goals(
-            chosen,
-            each,
-            resolve=resolve,
-            prescriptions_gy=prescriptions_gy,
-            body=dvh(dose, body, name="Body") if in_body else None,
-        )
-        for each, dose in zip(curves, doses, strict=True)
-    ]
-    records = judged[0]
-    for plans in judged[1:]:
-        for record, plan in zip(records, plans, strict=True):
-            record["reference"] = {key: plan[key] for key in ("status", "value", "margin")}
-    return records
-
-
-def evaluate_case(
-    prediction: Volume,
-    reference: Volume,
-    structures: Mapping[str, Volume],
-    *,
-    targets: Iterable[str],
-    organs: Iterable[str],
-    body: Volume,
-    prescriptions_gy: Mapping[str, float],
-    dose_mask: Volume | None = None,
-    goals: GoalSet | Iterable[Goal] = (),
-    resolve: Resolve | None = None,
-    curves: Mapping[str, Dvh] | None = None,
-) -> dict[str, Any]:
-    """Every score of a predicted dose against a plan's, on one grid.
-
-    Args:
-        prediction: Gy.
-        reference: Gy.
-        structures: masks by name; those of targets and organs enter the DVH score.
-        targets: names scored as targets.
-        organs: names scored as organs.
-        body: the external contour.
-        prescriptions_gy: target → Gy; may be empty.
-        dose_mask: where a dose may be; the dose score divides by its voxels, or by the body's.
-        goals: judged on the prediction and on the plan.
-        resolve: a goal's structure → a name of `structures`; see `goals.evaluate_goals`.
-        curves: DVHs of the prediction, where they are known already.
-
-    Returns:
-        The JSON object of `evaluate` without `case` and `gamma`; plus `dvh_score_terms_gy`, which
-        a cohort pools. `pelvic_score_points` is there for a case with one target, PTV.
-    """
-    terms = dvh_score_terms(prediction, reference, structures, targets=targets, organs=organs)
-    data_range_gy = max(prescriptions_gy.values(), default=float(reference.array.max()))
-    region = body if dose_mask is None else dose_mask
-    if curves is None:
-        curves = dvhs(prediction, structures)
-    plan_curves = dvhs(reference, structures)
-    predicted = endpoints_of(curves, prescriptions_gy)
-    referred = endpoints_of(plan_curves, prescriptions_gy)
-    return {
-        "mae_body_gy": mae(prediction, reference, body),
-        "bias_body_gy": bias(prediction, reference, body),
-        "mae_above_5gy_gy": mae_above(prediction, reference, 5.0),
-        "ssim": ssim(prediction, reference, data_range_gy=data_range_gy, region=body),
-        "dose_score_gy": dose_score(prediction, reference, region),
-        "dose_score_region": "body" if dose_mask is None else "possible_dose_mask",
-        "dvh_score_gy": float(np.mean(list(terms.values()))) if terms else None,
-        "dvh_score_terms_gy": {f"{name} {key}": value for (name, key), value in terms.items()},
-        "structures": {
-            name: {
-                "volume_cc": predicted[name]["volume_cc"],
-                "mae_gy": mae(prediction, reference, mask),
-                "bias_gy": bias(prediction, reference, mask),
-                "endpoints": {
-                    key: {"prediction": value, "reference": referred[name]["endpoints"][key]}
-                    for key, value in predicted[name]["endpoints"].items()
-                },
-            }
-            for name, mask in structures.items()
-        },
-        "masked_mae_d97_gy": _masked_mae(prediction, reference, structures, prescriptions_gy, body),
-        **_pelvic(curves, plan_curves, (prediction, reference), prescriptions_gy, body),
-        "isodose_dice": _dice(prediction, reference, prescriptions_gy, body),
-        "goals": judge_goals(
-            goals,
-            (curves, plan_curves),
-            (prediction, reference),
-            body=body,
-            prescriptions_gy=prescriptions_gy,
-            resolve=resolve,
-        ),
-    }
-
-
-def _masked_mae(
-    prediction: Volume,
-    reference: Volume,
-    structures: Mapping[str, Volume],
-    prescriptions_gy: Mapping[str, float],
-    body: Volume,
-) -> float | None:
-    """The masked MAE after D97 normalization, by the target of the highest prescription."""
-    levels = {name: gy for name, gy in prescriptions_gy.items() if name in structures}
-    if not levels:
-        return None
-    target = max(levels, key=lambda name: levels[name])
-    return masked_mae_after_d97(
-        prediction,
-        reference,
-        target=structures[target],
+    parts = parts or EvaluationParts()
+    reference = bound.case.plan_dose if parts.reference == "plan" else parts.reference
+    assert not isinstance(reference, str)
+    require_same_grid(dose, bound.case.ct, "The dose", "the case")
+    curves = yield from _curve_steps(bound, dose, reference, parts.known)
+    predicted, planned, body = curves
+    scores: dict[str, Any] | None = None
+    errors: dict[str, dict[str, float | None]] = {}
+    if reference is not None and planned is not None and body[1] is not None:
+        scored = Scored(bound, dose, reference, predicted, planned, (body[0], body[1]))
+        scores = {}
+        for name, score in SCORES.items():
+            if name in parts.scores:
+                scores |= yield from score(scored)
+        if "structures" in parts.scores:
+            errors = yield from structure_errors(scored)
+    result = Evaluation(
+        predicted=predicted,
+        planned=planned,
         body=body,
-        prescription_gy=levels[target],
+        targets=tuple(bound.named("target")),
+        external=bound.external_name,
+        prescriptions_gy=dict(bound.prescriptions_gy),
+        names=bound.resolver,
+        scores=scores,
+        errors=errors,
+        gamma=_gamma(reference, dose, parts),
+        scorecard=_scorecard(parts.scorecard, bound, predicted, body[0]),
     )
+    return result.judged(_goals(parts, bound))
 
 
-def _pelvic(
-    curves: Mapping[str, Dvh],
-    plan_curves: Mapping[str, Dvh],
-    doses: tuple[Volume, Volume],
-    prescriptions_gy: Mapping[str, float],
-    body: Volume,
-) -> dict[str, Any]:
-    """The pelvic endpoint score and its terms, for a case with the one target that it speaks of."""
-    if "PTV" not in prescriptions_gy or "PTV" not in curves:
+def plan_curve_steps(bound: BoundCase) -> Generator[str, None, PlanCurves]:
+    """Prepare a case before there is a dose to evaluate, a structure a step."""
+    regions, planned = {}, {}
+    plan = None if bound.case.plan_dose is None else checked_dose(bound.case.plan_dose)
+    for name, structure in bound.structures.items():
+        regions[name] = DvhRegion(structure.mask, name)
+        if plan is not None:
+            planned[name] = regions[name].dvh_in(*plan)
+        yield f"DVH of {name} in the plan"
+    return PlanCurves(bound.resolver.sources, regions, None if plan is None else planned)
+
+
+Curves = tuple[dict[str, Dvh], "dict[str, Dvh] | None", "tuple[Dvh, Dvh | None]"]
+
+
+def _curve_steps(
+    bound: BoundCase, dose: Volume, reference: Volume | None, known: PlanCurves | None
+) -> Generator[str, None, Curves]:
+    """DVHs of all structures and of the body, in the dose and in the plan."""
+    if known is None or known.sources != bound.resolver.sources:
+        known = PlanCurves({}, {}, None)
+    of_plan = (known.planned or {}) if reference is bound.case.plan_dose else {}
+    if reference is not None:
+        require_same_grid(dose, reference, "The dose", "the plan")
+    ours = checked_dose(dose)
+    theirs = None if reference is None else checked_dose(reference)
+    predicted: dict[str, Dvh] = {}
+    planned: dict[str, Dvh] = {}
+    for name, structure in bound.structures.items():
+        region = known.regions.get(name) or DvhRegion(structure.mask, name)
+        predicted[name] = region.dvh_in(*ours)
+        yield f"DVH of {name}"
+        if theirs is not None:
+            planned[name] = of_plan.get(name) or region.dvh_in(*theirs)
+            yield f"DVH of {name} in the plan"
+    drawn = bound.external_name
+    if drawn is not None:
+        return predicted, planned if theirs else None, (predicted[drawn], planned.get(drawn))
+    region = DvhRegion(bound.external, _BODY)
+    of_dose = region.dvh_in(*ours)
+    yield "DVH of the body"
+    if theirs is None:
+        return predicted, None, (of_dose, None)
+    body = of_dose, region.dvh_in(*theirs)
+    yield "DVH of the body in the plan"
+    return predicted, planned, body
+
+
+def _goals(parts: EvaluationParts, bound: BoundCase) -> GoalSet | Iterable[Goal] | None:
+    if parts.goals != "default":
+        assert not isinstance(parts.goals, str)
+        return parts.goals
+    if bound.protocol is None:
+        return None
+    return GoalSet.default(bound.protocol.id, bound.prescriptions_gy)
+
+
+def _gamma(reference: Volume | None, dose: Volume, parts: EvaluationParts) -> dict[str, Any]:
+    if reference is None or not parts.gamma:
         return {}
-    ours, theirs = (
-        pelvic_endpoints(each, dvh(dose, body, name="Body"), prescriptions_gy["PTV"])
-        for each, dose in zip((curves, plan_curves), doses, strict=True)
-    )
-    terms = pelvic_score_terms(ours, theirs)
-    score = float(np.mean(list(terms.values()))) if terms else None
-    return {"pelvic_score_points": score, "pelvic_score_terms": terms}
+    return gamma_pass_rates(reference, dose, list(parts.gamma), max_gamma=parts.max_gamma)
 
 
-def _dice(
-    prediction: Volume, reference: Volume, prescriptions_gy: Mapping[str, float], body: Volume
-) -> dict[str, float | None]:
-    """Isodose Dice by percent of the highest prescription, as text; empty without one."""
-    if not prescriptions_gy:
-        return {}
-    levels = isodose_dice(prediction, reference, max(prescriptions_gy.values()), region=body)
-    return {f"{level:g}": value for level, value in levels.items()}
+def _scorecard(
+    card: Scorecard | None, bound: BoundCase, curves: Mapping[str, Dvh], body: Dvh
+) -> dict[str, Any] | None:
+    if card is None:
+        return None
+    # The card's own prescription counts only for a case that has none.
+    highest_gy = max(bound.prescriptions_gy.values(), default=None)
+    return score_plan(card, curves, resolve=bound.resolver, prescription_gy=highest_gy, body=body)

@@ -13,9 +13,9 @@ evaluated beyond the grid's outermost voxel centers, and nothing is resampled.
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,19 +25,17 @@ from numpy.typing import NDArray
 from ..errors import DosePredictionError, GeometryError
 from ..volume import Volume
 from .arrays import as_mask, require_finite, require_same_grid, voxel_mm
+from .gamma_search import GammaSearch
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Criterion", "GammaResult", "gamma", "gamma_pass_rates", "gammas"]
+__all__ = ["MAX_GAMMA", "Criterion", "GammaResult", "gamma", "gamma_pass_rates", "gammas"]
 
 _CRITERION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*/\s*(\d+(?:\.\d+)?)\s*mm\s*\Z", re.IGNORECASE)
-_PAIRS_AT_ONCE = 4_000_000  # cells tested against a bound in one step; ~100 MB
-_SOLVED_AT_ONCE = 500_000
-_TOLERANCE = 2e-3  # a cell that cannot lower gamma by more is not searched
-_DESCENTS = 4  # linearizations of the trilinear dose in a cell where it is far from linear
-_BENT = 0.05  # dose criteria by which a linearized dose may be wrong
-_FLAT = 1e-12
+MAX_GAMMA = 2.0
+"""Where the search ends by default."""
+
 _ROUNDING = 1e-5  # gamma of 1 in the arithmetic of float32
 
 
@@ -158,7 +156,7 @@ def gamma(
     lower_cutoff_percent: float = 10.0,
     local: bool = False,
     normalization_gy: float | None = None,
-    max_gamma: float | None = None,
+    max_gamma: float | None = MAX_GAMMA,
 ) -> GammaResult:
     """Gamma of `evaluated` against `reference`.
 
@@ -172,7 +170,8 @@ def gamma(
             left out; voxels without reference dose always are.
         local: take the dose criterion as a percentage of each voxel's own reference dose.
         normalization_gy: instead of the reference's maximum.
-        max_gamma: stop searching at this gamma and report no more than it; faster.
+        max_gamma: stop searching at this gamma and report no more than it. Above 1 it changes no
+            pass rate; None searches on, which takes ten times as long between unlike doses.
 
     Raises:
         GeometryError: the grids differ, or have a single voxel along an axis.
@@ -201,14 +200,14 @@ def gammas(
     lower_cutoff_percent: float = 10.0,
     local: bool = False,
     normalization_gy: float | None = None,
-    max_gamma: float | None = None,
+    max_gamma: float | None = MAX_GAMMA,
 ) -> dict[str, GammaResult]:
     """Gamma for several criteria, by their text; the doses are prepared once. See `gamma`."""
     parsed = [Criterion.parse(c) if isinstance(c, str) else c for c in criteria]
     require_same_grid(reference, evaluated, "The reference dose", "the evaluated dose")
     spacing = voxel_mm(reference, spacing_mm)
     doses = _as_tensor(reference, "The reference"), _as_tensor(evaluated, "The evaluated dose")
-    search = _Search(doses[0], doses[1].to(doses[0].device), spacing)
+    search = GammaSearch(doses[0], doses[1].to(doses[0].device), spacing)
     top_gy = float(doses[0].max()) if normalization_gy is None else float(normalization_gy)
     if not top_gy > 0:
         raise DosePredictionError(
@@ -220,7 +219,10 @@ def gammas(
     as_numpy = not _is_tensor(reference)
     results = {}
     for each in parsed:
-        values = search.run(each, chosen, None if local else top_gy, max_gamma)
+        with _one_thread():
+            values = search.run(
+                each.dose_percent, each.distance_mm, chosen, None if local else top_gy, max_gamma
+            )
         results[str(each)] = GammaResult(
             criterion=each,
             gamma=values.numpy() if as_numpy else values,
@@ -238,339 +240,24 @@ def gamma_pass_rates(
     prediction: Volume,
     criteria: Sequence[Criterion | str],
     structures: Mapping[str, Volume] | None = None,
+    max_gamma: float | None = MAX_GAMMA,
 ) -> dict[str, dict[str, Any]]:
     """Pass rates by criterion with the design's defaults, as `evaluate` prints them."""
-    results = gammas(reference, prediction, criteria)
+    results = gammas(reference, prediction, criteria, max_gamma=max_gamma)
     return {name: result.as_json(structures) for name, result in results.items()}
 
 
-class _Search:
-    """Two doses on one grid, prepared for searching.
-
-    A cell is the box between eight neighboring evaluated voxels, counted by its lowest corner.
-    """
-
-    def __init__(
-        self, reference: torch.Tensor, evaluated: torch.Tensor, spacing_mm: Sequence[float]
-    ) -> None:
-        import torch
-
-        self.reference, self.evaluated = reference, evaluated
-        self.spacing = np.asarray(spacing_mm, dtype=float)[::-1]  # (z, y, x)
-        low, high = evaluated, evaluated
-        for axis in range(3):
-            size = evaluated.shape[axis] - 1
-            below, above = low.narrow(axis, 0, size), low.narrow(axis, 1, size)
-            low = torch.minimum(below, above)
-            high = torch.maximum(high.narrow(axis, 0, size), high.narrow(axis, 1, size))
-        self.low, self.high = low.reshape(-1), high.reshape(-1)
-        self.cells = tuple(low.shape)
-
-    def run(
-        self,
-        criterion: Criterion,
-        chosen: torch.Tensor,
-        global_gy: float | None,
-        max_gamma: float | None,
-    ) -> torch.Tensor:
-        """Gamma `(z, y, x)`; 0 where not chosen. Local where `global_gy` is None."""
-        import torch
-
-        result = torch.zeros_like(self.reference)
-        where = torch.nonzero(chosen)
-        if where.shape[0] == 0:
-            return result
-        dose = self.reference[chosen]
-        percent = criterion.dose_percent / 100.0
-        scale = 1.0 / (
-            percent * dose if global_gy is None else torch.full_like(dose, percent * global_gy)
-        )
-        best = ((self.evaluated[chosen] - dose) * scale).abs()
-        if max_gamma is not None:
-            best = best.clamp(max=max_gamma)
-        self._descend(criterion.distance_mm, where, dose, scale, best)
-        result[chosen] = best
-        return result
-
-    def _descend(
-        self,
-        distance_mm: float,
-        where: torch.Tensor,
-        dose: torch.Tensor,
-        scale: torch.Tensor,
-        best: torch.Tensor,
-    ) -> None:
-        """Lower `best` `(voxels,)` in place, ring by ring of cells outwards."""
-        import torch
-
-        rings = _Rings(self.spacing / distance_mm, self.reference.shape)
-        active = torch.arange(best.shape[0], device=best.device)
-        while active.numel():
-            nearest = rings.nearest
-            active = active[best[active] > nearest + _TOLERANCE]
-            if not active.numel():
-                return
-            reach = float(best[active].max())
-            offsets = rings.take(max(8, _PAIRS_AT_ONCE // max(int(active.numel()), 1)), reach)
-            if offsets is None:
-                return
-            for rows in active.split(max(1, _PAIRS_AT_ONCE // offsets.shape[0])):
-                self._test(rings.steps, offsets, rows, where, dose, scale, best)
-
-    def _test(
-        self,
-        steps: NDArray[np.float64],
-        offsets: NDArray[np.int64],
-        rows: torch.Tensor,
-        where: torch.Tensor,
-        dose: torch.Tensor,
-        scale: torch.Tensor,
-        best: torch.Tensor,
-    ) -> None:
-        """Search the cells at `offsets` around the voxels `rows` that a bound does not exclude."""
-        import torch
-
-        device = best.device
-        table = torch.as_tensor(offsets, device=device)
-        corner = torch.as_tensor(offsets * steps, device=device, dtype=best.dtype)
-        width = torch.as_tensor(steps, device=device, dtype=best.dtype)
-        near = torch.clamp(torch.maximum(corner, -(corner + width)), min=0.0)
-        near_square = (near * near).sum(dim=1)
-        flat = torch.zeros((rows.shape[0], table.shape[0]), dtype=torch.int64, device=device)
-        valid = torch.ones_like(flat, dtype=torch.bool)
-        for axis in range(3):
-            index = where[rows, axis][:, None] + table[None, :, axis]
-            valid &= (index >= 0) & (index < self.cells[axis])
-            flat = flat * self.cells[axis] + index.clamp(0, self.cells[axis] - 1)
-        target = dose[rows][:, None]
-        gap = torch.maximum(self.low[flat] - target, target - self.high[flat]).clamp(min=0.0)
-        bound = near_square[None, :] + (gap * scale[rows][:, None]) ** 2
-        limit = (best[rows] - _TOLERANCE).clamp(min=0.0)
-        # The nearest cells first: what they find spares searching the others.
-        promising = valid & (bound < (limit * limit)[:, None])
-        pair_row, pair_cell = torch.nonzero(promising, as_tuple=True)
-        for part in torch.arange(pair_row.shape[0], device=device).split(_SOLVED_AT_ONCE):
-            voxel, cell = rows[pair_row[part]], pair_cell[part]
-            found = self._least_in_cells(
-                where[voxel] + table[cell], corner[cell], width, dose[voxel], scale[voxel]
-            )
-            best.scatter_reduce_(0, voxel, found, "amin")
-
-    def _least_in_cells(
-        self,
-        cell: torch.Tensor,
-        corner: torch.Tensor,
-        width: torch.Tensor,
-        dose: torch.Tensor,
-        scale: torch.Tensor,
-    ) -> torch.Tensor:
-        """Least gamma over one cell each.
-
-        Args:
-            cell: `(pairs, 3)` indices of the cells' lowest corners.
-            corner: `(pairs, 3)` their positions from the reference voxel, in distance criteria.
-            width: `(3,)` of a cell, in distance criteria.
-            dose: `(pairs,)` reference.
-            scale: `(pairs,)` one over the dose criterion.
-        """
-        import torch
-
-        corners = self._corner_differences(cell, dose, scale)
-        lows = [corner[:, axis] for axis in range(3)]
-        highs = [corner[:, axis] + width[axis] for axis in range(3)]
-        nearest = [torch.clamp(torch.zeros_like(a), a, b) for a, b in zip(lows, highs, strict=True)]
-        least, bent = _descend(corners, nearest, lows, highs, width, 1)
-        # Where the dose in the cell is far from linear, more steps, and from the best corner too.
-        rows = torch.nonzero(bent > _BENT).squeeze(1)
-        if rows.numel():
-            corners = [c[rows] for c in corners]
-            lows, highs = [a[rows] for a in lows], [b[rows] for b in highs]
-            middle = [0.5 * (low + high) for low, high in zip(lows, highs, strict=True)]
-            starts = ([p[rows] for p in nearest], middle, _best_corner(corners, lows, highs))
-            for start in starts:
-                found, _ = _descend(corners, start, lows, highs, width, _DESCENTS)
-                least[rows] = torch.minimum(least[rows], found)
-        return least.sqrt()
-
-    def _corner_differences(
-        self, cell: torch.Tensor, dose: torch.Tensor, scale: torch.Tensor
-    ) -> list[torch.Tensor]:
-        """Dose differences at the eight corners in dose criteria, x fastest."""
-        _, y, x = self.evaluated.shape
-        flat = (cell[:, 0] * y + cell[:, 1]) * x + cell[:, 2]
-        values = self.evaluated.reshape(-1)
-        return [
-            (values[flat + (a * y + b) * x + c] - dose) * scale
-            for a, b, c in itertools.product((0, 1), repeat=3)
-        ]
-
-
-class _Rings:
-    """Offsets of cells from a voxel, in order of their distance.
-
-    Args:
-        steps: cell widths (z, y, x) in distance criteria.
-        shape: of the grid, beyond which no offset leads.
-    """
-
-    def __init__(self, steps: NDArray[np.float64], shape: Sequence[int]) -> None:
-        self.steps = steps
-        self._shape = np.asarray(shape)
-        self._taken = 0
-        self._radius = 0.0
-        self._offsets = np.empty((0, 3), dtype=np.int64)
-        self._distance = np.empty(0)
-        self._grow(2.0 * float(steps.max()))
-
-    @property
-    def nearest(self) -> float:
-        """Distance of the next offset to come, in distance criteria."""
-        if self._taken < self._distance.size:
-            return float(self._distance[self._taken])
-        return self._radius
-
-    def take(self, count: int, reach: float) -> NDArray[np.int64] | None:
-        """Up to `count` next offsets nearer than `reach`; None when there are none.
-
-        The first three calls take the 8 cells that touch the voxel, then whole rings, so that
-        bounds fall before many cells are tested.
-        """
-        while self._taken >= self._distance.size and self._radius < reach:
-            if not self._grow(min(reach, 2.0 * self._radius)):
-                return None
-        start = self._taken
-        near = int(np.searchsorted(self._distance, reach))
-        stop = min(near, start + (8 if start == 0 else min(count, 4 * start)))
-        if stop <= start:
-            return None
-        self._taken = stop
-        return self._offsets[start:stop]
-
-    def _grow(self, radius: float) -> bool:
-        """Extend the list to a radius; False when the whole grid is in it."""
-        most = np.minimum(np.ceil(radius / self.steps).astype(int) + 1, self._shape)
-        axes = [np.arange(-n, n) for n in most]
-        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        near = np.maximum(np.maximum(offsets * self.steps, -(offsets + 1) * self.steps), 0.0)
-        distance = np.sqrt((near**2).sum(axis=1))
-        kept = distance <= radius
-        order = np.argsort(distance[kept], kind="stable")
-        grown = bool(np.any(most < self._shape)) or kept.sum() > self._distance.size
-        self._offsets, self._distance = offsets[kept][order], distance[kept][order]
-        self._radius = radius
-        return grown
-
-
-def _descend(
-    corners: list[torch.Tensor],
-    point: list[torch.Tensor],
-    lows: list[torch.Tensor],
-    highs: list[torch.Tensor],
-    width: torch.Tensor,
-    steps: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Least gamma² met while stepping from `point` to the optimum of the linearized dose.
-
-    Returns:
-        It, and by how many dose criteria the last step's linear dose was wrong.
-    """
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The search is many small steps: threads would wait for each other longer than they work."""
     import torch
 
-    value, slopes = _trilinear(corners, point, lows, width)
-    least = value * value + sum(p * p for p in point)
-    bent = torch.zeros_like(value)
-    for _ in range(steps):
-        moved = _least_of_linear(value, slopes, point, lows, highs)
-        expected = value + sum(
-            slope * (new - old) for slope, new, old in zip(slopes, moved, point, strict=True)
-        )
-        point = moved
-        value, slopes = _trilinear(corners, point, lows, width)
-        bent = (value - expected).abs()
-        least = torch.minimum(least, value * value + sum(p * p for p in point))
-    return least, bent
-
-
-def _best_corner(
-    corners: list[torch.Tensor], lows: list[torch.Tensor], highs: list[torch.Tensor]
-) -> list[torch.Tensor]:
-    """Position (z, y, x) of the corner with the least gamma, for each cell."""
-    import torch
-
-    sides = list(itertools.product((0, 1), repeat=3))
-    squares = []
-    for values, side in zip(corners, sides, strict=True):
-        position = [high if s else low for s, low, high in zip(side, lows, highs, strict=True)]
-        squares.append(values * values + sum(p * p for p in position))
-    chosen = torch.stack(squares).argmin(dim=0)
-    upper = torch.tensor(sides, device=chosen.device, dtype=torch.bool)[chosen]
-    return [torch.where(upper[:, axis], highs[axis], lows[axis]) for axis in range(3)]
-
-
-def _trilinear(
-    corners: list[torch.Tensor],
-    point: list[torch.Tensor],
-    lows: list[torch.Tensor],
-    width: torch.Tensor,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Value and slopes (z, y, x) of the trilinear function of eight corners at a point."""
-    z, y, x = ((p - low) / w for p, low, w in zip(point, lows, width, strict=True))
-    c = corners
-    dx = [c[1] - c[0], c[3] - c[2], c[5] - c[4], c[7] - c[6]]
-    along_x = [c[0] + x * dx[0], c[2] + x * dx[1], c[4] + x * dx[2], c[6] + x * dx[3]]
-    dy = [along_x[1] - along_x[0], along_x[3] - along_x[2]]
-    along_y = [along_x[0] + y * dy[0], along_x[2] + y * dy[1]]
-    dz = along_y[1] - along_y[0]
-    slope_x0, slope_x1 = dx[0] + y * (dx[1] - dx[0]), dx[2] + y * (dx[3] - dx[2])
-    slopes = [
-        dz / width[0],
-        (dy[0] + z * (dy[1] - dy[0])) / width[1],
-        (slope_x0 + z * (slope_x1 - slope_x0)) / width[2],
-    ]
-    return along_y[0] + z * dz, slopes
-
-
-def _least_of_linear(
-    value: torch.Tensor,
-    slopes: list[torch.Tensor],
-    point: list[torch.Tensor],
-    lows: list[torch.Tensor],
-    highs: list[torch.Tensor],
-) -> list[torch.Tensor]:
-    """Point of a box where (linear function)² + distance² is least.
-
-    With the residual s at the solution, each coordinate is `clip(-s * slope)`: one falling equation
-    for s, linear between the six values of s at which a coordinate begins or ends to be clipped.
-    """
-    import torch
-
-    constant = value
-    for slope, position in zip(slopes, point, strict=True):
-        constant = constant - slope * position
-    box = list(zip(slopes, lows, highs, strict=True))
-
-    def excess(residual: torch.Tensor) -> torch.Tensor:
-        total = constant - residual
-        for slope, low, high in box:
-            total = total + slope * torch.clamp(-residual * slope, low, high)
-        return total
-
-    below, above = constant, constant
-    for slope, low, high in box:
-        below = below + torch.minimum(slope * low, slope * high)
-        above = above + torch.maximum(slope * low, slope * high)
-    at_below, at_above = excess(below), excess(above)
-    for slope, low, high in box:
-        safe = torch.where(slope.abs() > _FLAT, slope, _FLAT)
-        for edge in (low, high):
-            kink = torch.minimum(torch.maximum(-edge / safe, below), above)
-            value = excess(kink)
-            under = value >= 0
-            below, at_below = torch.where(under, kink, below), torch.where(under, value, at_below)
-            above, at_above = torch.where(under, above, kink), torch.where(under, at_above, value)
-    share = at_below / torch.clamp(at_below - at_above, min=_FLAT)
-    residual = below + share.clamp(0.0, 1.0) * (above - below)
-    return [torch.clamp(-residual * slope, low, high) for slope, low, high in box]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _is_tensor(values: Any) -> bool:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DosePredictionError
-from .arrays import bounding_box
+from ..geometry import bounding_box
+from ..mask import without_slivers
 from .cells import cut_moments, highest_in_cut, plane_offset, unit_normals
 
-__all__ = ["Cells", "structure_cells"]
+__all__ = ["Cells", "extremes", "structure_cells"]
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -28,7 +29,6 @@ _LIMIT = 2.0  # a curvature may exceed its neighbors' at most by this factor
 _WHOLE = 1.0 - 1e-6
 _CELLS_WANTED = 30_000
 _EXTREME_CANDIDATES = 96
-_SLIVER = 0.005  # of a voxel: the plane through less is not searched for extremes
 _PATCH_RADIUS = 0.2  # voxels from the middle of a cut's plane within which extremes are sought
 
 
@@ -65,7 +65,9 @@ def structure_cells(dose: NDArray, occupancy: NDArray, surface: NDArray | None =
     """
     parts = _parts(dose, occupancy)
     cells = [part.cells() for part in parts]
-    bounds = parts if surface is None else _parts(dose, surface)
+    outermost = occupancy if surface is None else surface
+    sought = without_slivers(outermost)
+    bounds = parts if sought is occupancy else _parts(dose, sought)
     floor = 0.0 if float(dose.min()) >= 0 else -np.inf
     return Cells(
         dose_gy=np.maximum(np.concatenate([c[0] for c in cells]), floor),
@@ -76,12 +78,53 @@ def structure_cells(dose: NDArray, occupancy: NDArray, surface: NDArray | None =
     )
 
 
+def extremes(
+    dose: NDArray, occupancy: NDArray, coldest: Index, hottest: Index
+) -> tuple[float, float]:
+    """Lowest and highest dose of a structure, sought in a few of its voxels.
+
+    Args:
+        dose: Gy, `(z, y, x)`.
+        occupancy: 0…1, in the dose's shape.
+        coldest: flat indices of the voxels in which the lowest dose may lie; not empty.
+        hottest: likewise for the highest.
+    """
+    floor = 0.0 if float(dose.min()) >= 0 else -np.inf
+    lowest = -_highest(_parts_around(dose, occupancy, coldest), -1.0)
+    return max(floor, lowest), _highest(_parts_around(dose, occupancy, hottest), 1.0)
+
+
+def _parts_around(dose: NDArray, occupancy: NDArray, index: Index) -> list[_Part]:
+    """The parts of some voxels alone, from the 5³ block around each, side by side."""
+    reach = np.arange(-_MARGIN, _MARGIN + 1)
+    place = np.unravel_index(index, dose.shape)
+    # Past the grid's edge the dose stays; the structure ends there.
+    rows = [at[:, None] + reach for at in place]
+    held = [np.clip(row, 0, size - 1) for row, size in zip(rows, dose.shape, strict=True)]
+    z, y, x = held[0][:, :, None, None], held[1][:, None, :, None], held[2][:, None, None, :]
+    beyond = [row != kept for row, kept in zip(rows, held, strict=True)]
+    outside = beyond[0][:, :, None, None] | beyond[1][:, None, :, None] | beyond[2][:, None, None]
+    doses = dose[z, y, x]
+    masks = np.where(outside, occupancy.dtype.type(0), occupancy[z, y, x])
+    edge = reach.size
+    steps = (edge * edge, edge, 1)
+    field = _Field(np.ascontiguousarray(doses.reshape(-1, edge, edge)), steps)
+    inside = _Field(np.ascontiguousarray(masks.reshape(-1, edge, edge)), steps)
+    middles = np.arange(index.size) * edge**3 + _MARGIN * (edge * edge + edge + 1)
+    return _parts_of(field, inside, middles)
+
+
 def _parts(dose: NDArray, occupancy: NDArray) -> list[_Part]:
     field, inside = _crop(dose, occupancy)
-    index = np.flatnonzero(inside.array)
+    return _parts_of(field, inside, np.flatnonzero(inside.array))
+
+
+def _parts_of(field: _Field, inside: _Field, index: Index) -> list[_Part]:
     fraction = inside.array.reshape(-1)[index].astype(np.float64)
     whole = fraction >= _WHOLE
-    parts: list[_Part] = [_WholeVoxels(field, inside, index[whole])] if whole.any() else []
+    parts: list[_Part] = []
+    if whole.any():
+        parts.append(_WholeVoxels(field, inside, index[whole], drawn=not whole.all()))
     if not whole.all():
         cut = _cut_voxels(field, inside, index[~whole], fraction[~whole])
         parts.extend(part for part in cut if part.index.size)
@@ -226,10 +269,14 @@ def _cell_doses(field: _Field, index: Index, divisions: int) -> tuple[Array, Arr
 
 
 class _WholeVoxels:
-    """Voxels that lie wholly inside."""
+    """Voxels that lie wholly inside.
 
-    def __init__(self, field: _Field, inside: _Field, index: Index) -> None:
-        self.field, self.inside, self.index = field, inside, index
+    Args:
+        drawn: whether the structure has cut voxels as well, so that it is no binary mask.
+    """
+
+    def __init__(self, field: _Field, inside: _Field, index: Index, drawn: bool) -> None:
+        self.field, self.inside, self.index, self.drawn = field, inside, index, drawn
         self._reach: Array | None = None
 
     def cells(self) -> tuple[Array, Array, Array]:
@@ -248,20 +295,22 @@ class _WholeVoxels:
         dose, slopes = _cell_doses(self.field, self.index[rows], 4)
         around = self.inside.neighborhood(self.index[rows])
         # Beside cut voxels an occupancy rounded up to 1 hides a corner outside; the cut voxels
-        # themselves tell how far the surface reaches.
+        # themselves state how far the surface reaches.
         beside_cut = np.any((around > 0) & (around < _WHOLE), axis=1, keepdims=True)
         to_corner = 0.125 * _absolute_sum(slopes)
         reached = sign * dose + np.where(beside_cut, 0.0, to_corner)
-        return float(np.minimum(reached, self.field.ceiling(self.index[rows], sign)).max())
+        reached = np.minimum(reached, self.field.ceiling(self.index[rows], sign))
+        used = _as_far_as_drawn(self.inside, self.index[rows]) if self.drawn else True
+        return float(np.where(used, reached, -np.inf).max())
 
 
 class _CutVoxels:
     """Voxels cut by a plane, `normals` `(count, 3)` in array order (z, y, x)."""
 
     def __init__(
-        self, field: _Field, index: Index, fraction: Array, normals: Array, offsets: Array
+        self, field: _Field, inside: _Field, index: Index, normals: Array, offsets: Array
     ) -> None:
-        self.field, self.index, self.fraction = field, index, fraction
+        self.field, self.inside, self.index = field, inside, index
         self.normals, self.offsets = normals, offsets
 
     def _planes(self, rows: Index | slice, divisions: int) -> Array:
@@ -296,8 +345,7 @@ class _CutVoxels:
         )
         reached = np.minimum(sign * dose + rise, self.field.ceiling(self.index[rows], sign))
         used = (planes > -0.5) & self._near_the_patch(rows, planes)
-        # A sliver's plane is the least certain, and its neighbors reach almost as far.
-        used &= (self.fraction[rows] > _SLIVER)[:, None] | bool(np.all(self.fraction <= _SLIVER))
+        used &= _as_far_as_drawn(self.inside, self.index[rows])
         return float(np.where(used, reached, -np.inf).max())
 
     def _near_the_patch(self, rows: Index, planes: Array) -> NDArray[np.bool_]:
@@ -343,6 +391,29 @@ class _Specks:
 _Part = _WholeVoxels | _CutVoxels | _Specks
 
 
+def _as_far_as_drawn(inside: _Field, index: Index) -> NDArray[np.bool_]:
+    """Which of a voxel's 64 cells are searched for extremes, `(count, 64)`.
+
+    Where whole voxels end at empty ones, as at the last slice of contours, the structure was drawn
+    on the voxels' own planes: the half voxel beyond is a convention on volumes. Planning systems
+    measure the dose as far as the plane, and so do extremes here. Not meant for binary masks.
+    """
+    around = inside.neighborhood(index).reshape(-1, 3, 3, 3)
+    centers = _cell_stencil(4)[2]
+    used = np.ones((index.size, len(centers)), dtype=bool)
+    for axis in range(3):
+        below, middle, above = np.moveaxis(around, axis + 1, 0).reshape(3, -1, 9)
+        position = centers[:, axis]
+        ends = [
+            (outer[:, 4] == 0) & ((middle >= _WHOLE) & (outer == 0)).any(axis=1)
+            for outer in (below, above)
+        ]
+        used &= ~(ends[0] & ~ends[1])[:, None] | (position > 0)
+        used &= ~(ends[1] & ~ends[0])[:, None] | (position < 0)
+        used &= ~(ends[0] & ends[1])[:, None] | (np.abs(position) < 0.25)  # one voxel thick
+    return used
+
+
 def _cut_voxels(
     field: _Field, inside: _Field, index: Index, fraction: Array
 ) -> tuple[_CutVoxels, _Specks]:
@@ -364,7 +435,7 @@ def _cut_voxels(
     normals, known = unit_normals(normals)
     offsets = plane_offset(normals[known], fraction[known])
     return (
-        _CutVoxels(field, index[known], fraction[known], normals[known], offsets),
+        _CutVoxels(field, inside, index[known], normals[known], offsets),
         _Specks(field, index[~known], fraction[~known]),
     )
 

@@ -10,18 +10,76 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from ..errors import DosePredictionError
+from ..schema import FreeText, Length, Name, Pattern, Range, from_json, validated
 from .dvh import Dvh
 from .goals import Metric, NotEvaluable, bind_structure, read_json_object
 
-__all__ = ["Scorecard", "ScorecardLine", "score_plan"]
+__all__ = [
+    "CardFile",
+    "CardLine",
+    "CardPoint",
+    "CardStructure",
+    "Scorecard",
+    "ScorecardLine",
+    "score_plan",
+]
 
 _PLAIN = {"MinDose": "min", "MaxDose": "max", "MeanDose": "mean"}
 _CENTIGRAY = "cGy"
+
+
+_Amount = Annotated[float, Range(0, 100_000)]
+_AmountText = Annotated[
+    str, Pattern(r"|\s*\d{1,5}(\.\d{1,15})?\s*", "a number of at most five digits")
+]
+
+
+@dataclass(frozen=True)
+@validated
+class CardStructure:
+    """Whose dose a line judges. Fields here and below are called as the card calls them."""
+
+    TemplateStructureId: FreeText | None = None
+    StructureId: FreeText | None = None
+
+
+@dataclass(frozen=True)
+@validated
+class CardPoint:
+    """A corner of a line's function."""
+
+    PointX: Annotated[float, Range(-1e6, 1e6)]
+    Score: Annotated[float, Range(-1e6, 1e6)]
+
+
+@dataclass(frozen=True)
+@validated
+class CardLine:
+    """A line of the card."""
+
+    Structure: CardStructure
+    MetricType: Name
+    ScorePoints: Annotated[tuple[CardPoint, ...], Length(0, 1000)]
+    InputValue: _AmountText | _Amount | None = None
+    InputUnit: FreeText | None = None
+    OutputUnit: FreeText | None = None
+    MetricComment: FreeText | None = None
+
+
+@dataclass(frozen=True)
+@validated
+class CardFile:
+    """What this library reads of a card; it may hold more."""
+
+    ScoreTemplates: Annotated[tuple[CardLine, ...], Length(1, 1000)]
+    TemplateName: FreeText | None = None
+    DosePerFraction: _AmountText | _Amount | None = None
+    NumberOfFractions: _AmountText | _Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -70,20 +128,19 @@ class Scorecard:
         """
         path = Path(path)
         content = read_json_object(path)
-        templates = content.get("ScoreTemplates")
-        if not isinstance(templates, list) or not templates:
+        if not content.get("ScoreTemplates"):
             raise DosePredictionError(f"{path} is no plan scorecard: it has no ScoreTemplates.")
+        card = from_json(CardFile, content, str(path), ignored=[])
         lines = []
-        for number, template in enumerate(templates, start=1):
+        for number, template in enumerate(card.ScoreTemplates, start=1):
             try:
                 lines.append(_line(template))
-            except (KeyError, TypeError, ValueError) as error:
+            except DosePredictionError as error:
                 raise DosePredictionError(
-                    f"{path}, line {number} of the scorecard cannot be read: {error}."
+                    f"{path}, line {number} of the scorecard cannot be read: {error}"
                 ) from error
-        dose_gy = float(content.get("DosePerFraction") or 0.0)
-        total_gy = dose_gy * float(content.get("NumberOfFractions") or 0)
-        return cls(str(content.get("TemplateName") or path.stem), total_gy or None, tuple(lines))
+        total_gy = _number(card.DosePerFraction) * _number(card.NumberOfFractions)
+        return cls(card.TemplateName or path.stem, total_gy or None, tuple(lines))
 
 
 def score_plan(
@@ -147,26 +204,27 @@ def _scored(
     }
 
 
-def _line(template: Mapping[str, Any]) -> ScorecardLine:
-    structure = template["Structure"]
-    name = structure.get("TemplateStructureId") or structure["StructureId"]
+def _line(template: CardLine) -> ScorecardLine:
+    name = template.Structure.TemplateStructureId or template.Structure.StructureId
+    if not name:
+        raise DosePredictionError("its structure has no name.")
     metric, factor = _metric(template)
-    points = sorted(
-        (float(point["PointX"]) * factor, float(point["Score"]))
-        for point in template["ScorePoints"]
-    )
-    if not points:
-        raise ValueError("it has no score points")
-    label = str(metric) if metric is not None else str(template["MetricType"])
-    comment = str(template.get("MetricComment") or "")
-    return ScorecardLine(str(name), label, metric, tuple(points), comment)
+    if not template.ScorePoints:
+        raise DosePredictionError("it has no score points.")
+    points = sorted((point.PointX * factor, point.Score) for point in template.ScorePoints)
+    label = str(metric) if metric is not None else template.MetricType
+    return ScorecardLine(name, label, metric, tuple(points), template.MetricComment or "")
 
 
-def _metric(template: Mapping[str, Any]) -> tuple[Metric | None, float]:
+def _number(text: float | str | None) -> float:
+    """A number that a card may hold as a text; 0 where it holds none."""
+    return float(text) if text else 0.0
+
+
+def _metric(template: CardLine) -> tuple[Metric | None, float]:
     """The metric, and what the card's values are multiplied by to be in its unit."""
-    kind = template["MetricType"]
-    amount = float(template.get("InputValue") or 0.0)
-    given, wanted = template.get("InputUnit") or "", template.get("OutputUnit") or ""
+    kind, amount = template.MetricType, _number(template.InputValue)
+    given, wanted = template.InputUnit or "", template.OutputUnit or ""
     unit = "%Rx" if wanted == "%" else "Gy"
     factor = 0.01 if wanted == _CENTIGRAY else 1.0
     if kind in _PLAIN:

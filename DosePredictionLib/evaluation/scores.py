@@ -9,6 +9,7 @@ where a docstring says that it weighs. Nothing here resamples.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..errors import DosePredictionError
+from ..geometry import bounding_box
 from ..volume import Volume
-from .arrays import as_array, as_mask, bounding_box, require_finite, require_same_grid, voxel_mm
+from .arrays import as_array, as_mask, require_finite, require_same_grid, voxel_mm
 
 __all__ = [
     "ORGAN_ENDPOINTS",
@@ -25,11 +27,13 @@ __all__ = [
     "SSIM_K2",
     "TARGET_ENDPOINTS",
     "TARGET_PERCENTILES",
+    "ErrorSums",
     "bias",
     "challenge_endpoints",
     "dose_score",
     "dvh_score",
     "dvh_score_terms",
+    "error_sums",
     "isodose_dice",
     "mae",
     "mae_above",
@@ -51,6 +55,47 @@ _ISODOSE_LEVELS = tuple(range(10, 101, 10))
 SSIM_K1, SSIM_K2 = 0.01, 0.03  # Wang et al. 2004, doi 10.1109/TIP.2003.819861
 _SSIM_RADIUS = 3
 _SSIM_SIGMA = 1.5
+_SSIM_SLAB = 32  # planes filtered at once
+
+
+@dataclass(frozen=True)
+class ErrorSums:
+    """Differences added up over a region; sums of blocks are those of the whole.
+
+    Args:
+        absolute_gy: Σ |prediction − reference|, weighted by occupancy.
+        signed_gy: Σ (prediction − reference), likewise.
+        weight: voxels of the region.
+    """
+
+    absolute_gy: float = 0.0
+    signed_gy: float = 0.0
+    weight: float = 0.0
+
+    def __add__(self, other: ErrorSums) -> ErrorSums:
+        return ErrorSums(
+            self.absolute_gy + other.absolute_gy,
+            self.signed_gy + other.signed_gy,
+            self.weight + other.weight,
+        )
+
+    @property
+    def mae_gy(self) -> float | None:
+        """Mean absolute difference; None for an empty region."""
+        return self.absolute_gy / self.weight if self.weight > 0 else None
+
+    @property
+    def bias_gy(self) -> float | None:
+        """Mean difference; None for an empty region."""
+        return self.signed_gy / self.weight if self.weight > 0 else None
+
+
+def error_sums(prediction: Doses, reference: Doses, region: Doses | None = None) -> ErrorSums:
+    """The differences of two doses in a region, whose occupancy weighs; None: everywhere."""
+    predicted, referred = _pair(prediction, reference)
+    if region is not None:
+        require_same_grid(prediction, region, "The prediction", "the region")
+    return _sums(predicted - referred, None if region is None else as_array(region))
 
 
 def dose_score(prediction: Doses, reference: Doses, mask: Doses) -> float | None:
@@ -68,7 +113,7 @@ def dose_score(prediction: Doses, reference: Doses, mask: Doses) -> float | None
     voxels = int(np.count_nonzero(as_mask(mask)))
     if voxels == 0:
         return None
-    return float(np.abs(predicted - referred).sum(dtype=np.float64) / voxels)
+    return _sums(predicted - referred, None).absolute_gy / voxels
 
 
 def challenge_endpoints(
@@ -160,14 +205,12 @@ def dvh_score(
 
 def mae(prediction: Doses, reference: Doses, region: Doses | None = None) -> float | None:
     """Mean absolute difference in Gy; an occupancy in `region` weighs. None for an empty region."""
-    predicted, referred = _pair(prediction, reference)
-    return _weighted_mean(np.abs(predicted - referred), prediction, region)
+    return error_sums(prediction, reference, region).mae_gy
 
 
 def bias(prediction: Doses, reference: Doses, region: Doses | None = None) -> float | None:
     """Mean of prediction - reference in Gy; an occupancy weighs. None for an empty region."""
-    predicted, referred = _pair(prediction, reference)
-    return _weighted_mean(predicted - referred, prediction, region)
+    return error_sums(prediction, reference, region).bias_gy
 
 
 def mae_above(
@@ -179,7 +222,7 @@ def mae_above(
     if region is not None:
         require_same_grid(prediction, region, "The prediction", "the region")
         chosen &= as_mask(region)
-    return _weighted_mean(np.abs(predicted - referred), predicted, chosen)
+    return _sums(predicted - referred, chosen).mae_gy
 
 
 def masked_mae_after_d97(
@@ -241,7 +284,22 @@ def ssim(
     box = bounding_box(inside, _SSIM_RADIUS)
     if box is None:
         return None
-    x, y = predicted[box].astype(np.float32), referred[box].astype(np.float32)
+    x, y, inside = predicted[box], referred[box], inside[box]
+    total = 0.0
+    for start in range(0, x.shape[0], _SSIM_SLAB):
+        stop = min(start + _SSIM_SLAB, x.shape[0])
+        # The window's reach beyond the slab is filtered with it, and dropped.
+        around = slice(max(0, start - _SSIM_RADIUS), stop + _SSIM_RADIUS)
+        similarity = _similarity(x[around], y[around], data_range_gy)
+        first = start - around.start
+        kept = similarity[first : first + stop - start]
+        total += float(kept[inside[start:stop]].sum(dtype=np.float64))
+    return total / float(np.count_nonzero(inside))
+
+
+def _similarity(x: NDArray, y: NDArray, data_range_gy: float) -> NDArray:
+    """Local similarity of each voxel of two blocks."""
+    x, y = x.astype(np.float32), y.astype(np.float32)
     mean_x, mean_y = _window_mean(x), _window_mean(y)
     square = mean_x * mean_x + mean_y * mean_y
     product = mean_x * mean_y
@@ -249,8 +307,7 @@ def ssim(
     spread = _window_mean(x * x + y * y) - square
     shared = _window_mean(x * y) - product
     c1, c2 = (SSIM_K1 * data_range_gy) ** 2, (SSIM_K2 * data_range_gy) ** 2
-    similarity = (2 * product + c1) * (2 * shared + c2) / ((square + c1) * (spread + c2))
-    return float(similarity[inside[box]].mean(dtype=np.float64))
+    return (2 * product + c1) * (2 * shared + c2) / ((square + c1) * (spread + c2))
 
 
 def isodose_dice(
@@ -292,18 +349,15 @@ def _pair(prediction: Doses, reference: Doses) -> tuple[NDArray, NDArray]:
     return arrays[0], arrays[1]
 
 
-def _weighted_mean(values: NDArray, like: Doses, region: Doses | None) -> float | None:
-    if region is None:
-        return float(values.mean(dtype=np.float64))
-    require_same_grid(like, region, "The prediction", "the region")
-    weight = as_array(region)
-    if weight.dtype == bool:
-        inside = values[weight]
-        return float(inside.mean(dtype=np.float64)) if inside.size else None
-    total = float(weight.sum(dtype=np.float64))
-    if total <= 0:
-        return None
-    return float((values * weight).sum(dtype=np.float64) / total)
+def _sums(difference: NDArray, region: NDArray | None) -> ErrorSums:
+    """Sums of a difference over a mask, or weighted by an occupancy."""
+    weight = float(difference.size)
+    if region is not None:
+        is_mask = region.dtype == bool
+        difference = difference[region] if is_mask else difference * region
+        weight = float(difference.size) if is_mask else float(region.sum(dtype=np.float64))
+    signed = float(difference.sum(dtype=np.float64))
+    return ErrorSums(float(np.abs(difference).sum(dtype=np.float64)), signed, weight)
 
 
 def ssim_window() -> NDArray[np.float64]:

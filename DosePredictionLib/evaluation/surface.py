@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, special
 
-from .arrays import bounding_box
+from ..geometry import bounding_box
+from ..mask import is_fractional, majority
 from .cells import CutCubes, unit_normals
 
 __all__ = ["MARGIN", "estimated_occupancy"]
@@ -34,9 +35,9 @@ def estimated_occupancy(mask: NDArray) -> NDArray[np.float32] | None:
     most half, and one shift of all planes makes the volume equal to the count of voxels, which is
     the unbiased estimate.
     """
-    if mask.dtype != bool and np.any((mask > 0) & (mask < 1)):
+    if is_fractional(mask):
         return None
-    binary = mask if mask.dtype == bool else mask > 0.5
+    binary: NDArray[np.bool_] = majority(mask)
     count = int(np.count_nonzero(binary))
     if count == 0 or count > _LARGEST:
         return None

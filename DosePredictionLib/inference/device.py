@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import torch
 
 from ..errors import PredictionError
+from ..processes import usable_cores
 
 __all__ = [
     "Precision",
@@ -74,13 +74,6 @@ def has_hardware_bf16() -> bool:
     except (OSError, IndexError):
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def available_memory_bytes() -> int | None:

@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..case import Case, Prescription
-from ..checks.preflight import check_case
+from ..checks.registry import check_case, check_prediction
 from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
+from ..mask import majority
 from ..models.dose_model import DoseModel
 from ..networks import DoseNetwork, fold_batch_norm
 from ..prediction import OutputRole, Prediction
 from ..structures.bound import BoundCase, bind, empty_structures
 from ..structures.mapping import fitting_protocol
 from ..tasks.registry import task_class, task_entry
-from ..tasks.task import Combined, Decoding, Passes, Pick
+from ..tasks.task import Combined, Decoded, Decoding, Passes, Pick
 from ..volume import Volume
 from .device import (
     DTYPES,
@@ -103,8 +104,9 @@ class Predictor:
         of = f"The model {manifest.name}"
         self._required = task_entry(manifest.task, of).required(self.model.protocol)
         self.task = task_class(manifest.task, of)(self.model.protocol, manifest.encoding)
-        order = mirrored_channels(self.model.protocol, manifest.encoding)
-        self._mirrored = order if manifest.mirror else None
+        self._mirrored: list[int] | None = None
+        if manifest.mirror:
+            self._mirrored = mirrored_channels(self.model.protocol, manifest.encoding)
         self._placed: tuple[tuple[torch.device, Precision], list[DoseNetwork]] | None = None
         networks = self._networks(_Attempt(self.device, self.precision, tiled=False))
         self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)
@@ -162,6 +164,7 @@ class Predictor:
         clock.lap("inference")
         decoding = Decoding(bound, encoded, self.model.manifest.expectations, wanted)
         decoded = self.task.decode(inference.arrays, decoding)
+        findings += [*decoded.findings, *_checked(bound, decoded)]
         strips = self._strips(encoded, case) if keep_strips else None
         clock.lap("decode")
         assert bound.mapping is not None
@@ -172,7 +175,7 @@ class Predictor:
             mapping=bound.mapping,
             prescription=decoded.prescription,
             external=encoded.external,
-            findings=tuple(worst_first(_unique([*findings, *decoded.findings]))),
+            findings=tuple(worst_first(_unique(findings))),
             fallbacks=inference.fallbacks,
             device=inference.device,
             precision=inference.precision,
@@ -188,23 +191,21 @@ class Predictor:
         Raises:
             PredictionError: a check blocks.
         """
-        case, manifest = bound.case, self.model.manifest
-        assert bound.mapping is not None
-        findings = list(bound.findings)
-        findings += check_case(case, self.model.protocol, bound.mapping, manifest.expectations)
-        settings, told = _with_strip_margin(manifest.encoding, strip_margin_mm)
-        findings += told
+        manifest = self.model.manifest
+        findings = [*self.model.findings, *bound.findings]
+        findings += check_case(bound, manifest.expectations)
+        settings, stated = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        findings += stated
         recompute = recompute_strips or strip_margin_mm is not None
         encoded = encode(bound, settings, self._divisor, recompute)
         findings += encoded.findings
-        _refuse_blocking(case.name, findings)
+        _refuse_blocking(bound.case.name, findings)
         return encoded, findings
 
     def _strips(self, encoded: EncodedCase, case: Case) -> dict[int, Volume]:
         """The strip masks that the network received, on the case's grid."""
         angles = self.model.manifest.encoding.strips.angles
-        first = 1 + len(self.model.protocol.inputs)
-        masks = encoded.input[first : first + len(angles)] > 0
+        masks = majority(encoded.input[encoded.channels.indices("strips")])
         return {
             angle: Volume(mask, encoded.grid).resampled_to(case.grid, "nearest")
             for angle, mask in zip(angles, masks, strict=True)
@@ -395,6 +396,13 @@ def _with_strip_margin(
         "Set it back, unless this is an experiment.",
     )
     return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
+
+
+def _checked(bound: BoundCase, decoded: Decoded) -> list[Finding]:
+    """What the checks after a prediction find in its dose, if it has one."""
+    judged = replace(bound, prescription=decoded.prescription)
+    doses = [output.volume for output in decoded.outputs if output.role == "dose"]
+    return [finding for dose in doses for finding in check_prediction(judged, dose)]
 
 
 def _require_finite(case: str, inference: Inference) -> None:

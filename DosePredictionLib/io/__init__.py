@@ -6,15 +6,27 @@ from pathlib import Path
 
 from ..case import Case
 from ..errors import CaseError
+from ..files import check_file_name
 from .openkbp import is_openkbp, read_openkbp
 
 __all__ = ["case_name", "find_cases", "read_case"]
 
 
 def case_name(path: Path) -> str:
-    """How outputs call a case: the folder's name, or the file's without its suffix."""
-    resolved = path.resolve()
-    return resolved.name if resolved.is_dir() else resolved.stem
+    """How outputs call a case: the folder's name, or the file's without its suffix.
+
+    A path that cannot be read has a name too, for messages.
+
+    Raises:
+        CaseError: it is none that a folder of results can have.
+    """
+    try:
+        resolved = path.resolve()
+        name = resolved.name if resolved.is_dir() else resolved.stem
+    except (OSError, ValueError, RuntimeError):  # too long; NUL; a loop of links
+        name = path.stem
+    name = name.encode("utf-8", "backslashreplace").decode()
+    return check_file_name(name, f"the case {path}", CaseError)
 
 
 def read_case(path: str | Path) -> Case:
@@ -25,8 +37,7 @@ def read_case(path: str | Path) -> Case:
         GeometryError: an impossible grid.
     """
     path = Path(path)
-    if not path.exists():
-        raise CaseError(f"There is no case {path}: no such file or folder.")
+    _require_there(path)
     if is_openkbp(path):
         return read_openkbp(path)
     # Imported here: the headless trainer reads OpenKBP without nibabel or SimpleITK.
@@ -44,14 +55,34 @@ def read_case(path: str | Path) -> Case:
     )
 
 
+def _require_there(path: Path, kind: str = "case") -> None:
+    """Refuse what is not there, and names that no output could be called after.
+
+    Raises:
+        CaseError: nothing is there, or its name is not UTF-8, too long, or a loop of links.
+    """
+    try:
+        str(path.resolve()).encode("utf-8")
+        path.stat()
+    except UnicodeEncodeError as exception:
+        name = ascii(str(path))
+        raise CaseError(f"The name {name} is not UTF-8 text: rename it.") from exception
+    except FileNotFoundError as exception:
+        message = f"There is no {kind} {path}: no such file or folder."
+        raise CaseError(message) from exception
+    except (OSError, ValueError, RuntimeError) as exception:  # too long; NUL; a loop of links
+        reason = getattr(exception, "strerror", None) or str(exception)
+        shown = str(path).encode("unicode_escape").decode()
+        raise CaseError(f"There is no {kind} {shown[:300]}: {reason}.") from exception
+
+
 def find_cases(path: Path) -> list[Path]:
     """The case at a path, or the cases in a folder, by name: its subfolders and npz files.
 
     Raises:
         CaseError: nothing is there, or nothing that could be a case.
     """
-    if not path.exists():
-        raise CaseError(f"There is no folder of cases {path}.")
+    _require_there(path, "folder of cases")
     from .dicom import is_dicom
     from .nifti import is_case_folder
 

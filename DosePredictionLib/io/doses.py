@@ -7,17 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CaseError, GeometryError
+from ..errors import CaseError
 from ..findings import Finding
 from ..volume import Grid, Volume
+from .dose_grid import dose_on_grid
 
-__all__ = ["DOSE_GAP", "dose_gaps", "dose_on_grid", "read_dose", "uncovered"]
-
-DOSE_GAP = "plan-dose-incomplete"
-"""Id of the finding that a plan's dose does not cover a structure."""
-
-
-_REQUIRED_COVERAGE = 0.99
+__all__ = ["read_dose"]
 
 
 def read_dose(
@@ -32,81 +27,22 @@ def read_dose(
     Args:
         frame_uid: the frame of reference that an RTDOSE must name; None accepts any.
     """
-    dose = _read(path, frame_uid)
+    noticed: list[Finding] = []
+    dose = _read(path, frame_uid, noticed)
     if dose.array.dtype.kind == "f" and not np.all(np.isfinite(dose.array)):
         raise CaseError(f"{path} holds NaN or infinite doses.")
-    return dose_on_grid(dose, grid, structures, str(path), resample)
+    on_grid, findings = dose_on_grid(dose, grid, structures, str(path), resample)
+    return on_grid, noticed + findings
 
 
-def _read(path: Path, frame_uid: str | None) -> Volume:
+def _read(path: Path, frame_uid: str | None, findings: list[Finding]) -> Volume:
     """An RTDOSE file, or a volume file whose values are Gy."""
     from .volumes import is_volume_file, read_volume  # not needed for doses at hand
 
     if is_volume_file(path) or not path.is_file():
-        return read_volume(path)
+        return read_volume(path, findings)
     from .dicom import is_dicom, read_dose_file
 
     if not is_dicom(path):
-        return read_volume(path)
+        return read_volume(path, findings)
     return read_dose_file(path, frame_uid)
-
-
-def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> dict[str, float]:
-    """Structures (on `grid`) of which a dose grid covers less than 99 %, and the share covered."""
-    if dose_grid.matches(grid):
-        return {}
-    everywhere = Volume(np.ones(dose_grid.shape, np.uint8), dose_grid)
-    covered = everywhere.resampled_to(grid, "nearest").array
-    shares = {
-        name: float(covered[mask.array > 0].mean())
-        for name, mask in structures.items()
-        if mask.array.any()
-    }
-    return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
-
-
-def dose_gaps(
-    dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume], label: str
-) -> list[Finding]:
-    """A finding for each structure of which a plan's dose covers less than 99 %."""
-    remedy = "Scores against the plan are refused for it."
-    return [
-        Finding(
-            DOSE_GAP, "info", f"{label} covers only {100 * share:.1f} % of {name}.", remedy, name
-        )
-        for name, share in uncovered(dose_grid, grid, structures).items()
-    ]
-
-
-def dose_on_grid(
-    dose: Volume,
-    grid: Grid,
-    structures: Mapping[str, Volume],
-    label: str,
-    resample: bool = True,
-) -> tuple[Volume, list[Finding]]:
-    """A dose on the structures' grid: as it is, or resampled linearly, with a finding that says so.
-
-    Args:
-        dose: Gy, in the same frame of reference.
-        structures: those that will be scored, on `grid`.
-        label: how messages call the dose.
-        resample: false refuses a dose on another grid.
-
-    Raises:
-        GeometryError: the grids differ and `resample` is false, or the dose covers less than 99 %
-            of a structure.
-    """
-    if dose.grid.matches(grid):
-        return Volume(dose.array.astype(np.float32, copy=False), grid), []
-    if not resample:
-        raise GeometryError(
-            f"{label} lies on {dose.grid}, the structures on {grid}, and resampling is not allowed."
-        )
-    for name, share in uncovered(dose.grid, grid, structures).items():
-        raise GeometryError(
-            f"{label} ({dose.grid}) covers only {100 * share:.1f} % of {name} (on {grid}); at "
-            "least 99 % are needed."
-        )
-    message = f"{label} ({dose.grid}) was resampled linearly onto the structures' grid ({grid})."
-    return dose.resampled_to(grid, "linear"), [Finding("dose-resampled", "info", message)]

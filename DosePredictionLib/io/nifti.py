@@ -1,7 +1,8 @@
 """Case folders: a CT, one mask a structure, and optionally a plan dose, strips and `case.json`.
 
 `ct`, `dose_plan`, `strip_full_theta000|045|090|135` and `<structure>`, with or without the
-published suffix `_256_64`, as NIfTI (or NRRD). `case.json` may hold
+published suffix `_256_64`, as NIfTI, NRRD or MetaImage; a label map or a segmentation of 3D Slicer
+(`.seg.nrrd`) is several structures. `case.json` may hold
 `{"prescription": {"PTV": 45.0}, "fractions": 25, "technique": "IMRT"}`.
 """
 
@@ -9,27 +10,33 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
+from typing import Annotated
 
 from ..case import Case, Prescription
 from ..errors import CaseError
 from ..findings import Finding
-from ..schema import from_json, read_json
+from ..ranges import DoseGy, Fractions
+from ..schema import FreeText, Length, Name, from_json, read_json, validated
 from ..volume import Grid, Volume
-from .doses import dose_gaps, dose_on_grid
-from .volumes import file_stem, is_volume_file, read_volume, write_volume
+from .dose_grid import dose_gaps, dose_on_grid
+from .labels import LABEL_SUFFIXES
+from .stored import StoredImage
+from .structures import require_finite, structures_from
+from .volumes import file_stem, is_volume_file, read_image, read_volume, write_volume
 
 __all__ = [
     "PUBLISHED_PREDICTION",
     "PUBLISHED_SUFFIX",
+    "add_structures",
     "is_case_folder",
     "mask_files",
     "read_case_folder",
-    "read_mask",
+    "read_structures",
     "write_case_folder",
 ]
 
@@ -38,17 +45,22 @@ PUBLISHED_PREDICTION = "E2E_Baseline_Lband_Pred_Dose_256_64"
 """Name under which published predictions lie in a case folder."""
 
 _STRIP = re.compile(r"strip_full_theta(\d{3})")
-_NOT_STRUCTURES = re.compile(r"(dose|pred|e2e_)", re.IGNORECASE)
+_DOSE = re.compile(r"(rt|rd|plan|total|sum|phys|physical)?[\W_]*dose", re.IGNORECASE)
+_PREDICTION = re.compile(r"pred|e2e_", re.IGNORECASE)
+_BESIDE_IMAGES = (".raw", ".zraw", ".gz", ".z")  # data of detached headers
+_KNOWN_FILES = ("case.json", "prediction.json", "report.html", "LICENSE", "README.md")
+_MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
+@validated
 class _CaseDescription:
     """The content of `case.json`."""
 
-    prescription: dict[str, float] | None = None
-    fractions: int | None = None
-    technique: str | None = None
-    description: str | None = None
+    prescription: Annotated[dict[Name, DoseGy], Length(0, 100)] | None = None
+    fractions: Fractions | None = None
+    technique: Name | None = None
+    description: FreeText | None = None
 
 
 def is_case_folder(path: Path) -> bool:
@@ -67,34 +79,39 @@ def read_case_folder(folder: Path) -> Case:
     if "ct" not in files:
         found = ", ".join(sorted(path.name for path in files.values())) or "no volumes"
         raise CaseError(f"{folder} holds no CT (ct.nii.gz or ct_256_64.nii.gz); it has {found}.")
-    strips = {
+    strip_files = {
         int(match.group(1)): name for name in files if (match := _STRIP.fullmatch(name.lower()))
     }
     masks = [name for name in files if _is_structure(name)]
+    noticed: list[Finding] = []
     with ThreadPoolExecutor() as pool:  # unzipping releases the interpreter
-        ct_read = pool.submit(read_volume, files["ct"])
-        reads = {name: pool.submit(read_volume, files[name]) for name in [*masks, *strips.values()]}
+        ct_read = pool.submit(read_volume, files["ct"], noticed)
+        reads = {n: pool.submit(read_image, files[n]) for n in [*masks, *strip_files.values()]}
         ct = ct_read.result()
-        volumes = {
-            name: _mask_on(read.result(), ct.grid, name, files[name], findings)
-            for name, read in reads.items()
+        structures: dict[str, Volume] = {}
+        for name in masks:
+            found_masks = _on_ct(reads.pop(name).result(), files[name], name, ct.grid, noticed)
+            add_structures(structures, found_masks, files[name])
+        strips = {
+            angle: _only(_on_ct(reads.pop(n).result(), files[n], n, ct.grid, noticed), files[n])
+            for angle, n in strip_files.items()
         }
-    structures = {name: volumes[name] for name in masks}
     dose = None
     if "dose_plan" in files:
-        stored = read_volume(files["dose_plan"])
+        stored = read_volume(files["dose_plan"], noticed)
         label = f"The plan dose {files['dose_plan'].name}"
-        dose, noticed = dose_on_grid(stored, ct.grid, {}, label)
-        findings += noticed
-        findings += dose_gaps(stored.grid, ct.grid, structures, label)
+        require_finite(stored.array, files["dose_plan"], "a dose is a number in Gy")
+        dose, resampled = dose_on_grid(stored, ct.grid, {}, label)
+        noticed += resampled
+        noticed += dose_gaps(stored.grid, ct.grid, structures, label)
     return Case(
         name=folder.resolve().name,
         ct=ct,
         structures=structures,
         plan_dose=dose,
         prescription=_prescription(folder),
-        strips={angle: volumes[name] for angle, name in strips.items()} or None,
-        findings=tuple(findings),
+        strips=strips or None,
+        findings=(*findings, *_once(noticed)),
     )
 
 
@@ -121,7 +138,8 @@ def write_case_folder(folder: Path, case: Case) -> None:
 
 def _files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
     """Volume files by their name without suffix; published names win over plain ones."""
-    paths = sorted(path for path in folder.iterdir() if is_volume_file(path))
+    entries = _entries(folder)
+    paths = [path for path in entries if is_volume_file(path) and _is_text(path.name)]
     published = [path for path in paths if file_stem(path).endswith(PUBLISHED_SUFFIX)]
     if not any(file_stem(path) == f"ct{PUBLISHED_SUFFIX}" for path in published):
         published = []
@@ -137,11 +155,66 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
         files[stem] = path
     strips = [path for path in paths if _STRIP.fullmatch(file_stem(path).lower())]
     files.update({file_stem(path): path for path in strips})
+    findings = []
     ignored = [path.name for path in paths if path not in files.values()]
-    if not ignored:
-        return files, []
-    message = f"Files with the published suffix are read; these are not: {', '.join(ignored)}."
-    return files, [Finding("files-ignored", "info", message)]
+    if ignored:
+        message = f"Files with the published suffix are read; these are not: {', '.join(ignored)}."
+        findings.append(Finding("files-ignored", "info", message))
+    return files, findings + _left_out(entries) + _other_doses(files)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without what is hidden."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as exception:
+        raise CaseError(f"{folder} cannot be read: {exception.strerror}.") from exception
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8 without control characters, so that any output can hold it."""
+    # A byte that is not UTF-8 arrives as a lone surrogate.
+    return not any(unicodedata.category(letter) in ("Cs", "Cc") for letter in name)
+
+
+def _left_out(entries: list[Path]) -> list[Finding]:
+    """What is not read of a folder, and why."""
+    odd = [ascii(path.name) for path in entries if not _is_text(path.name)]
+    findings = []
+    if odd:
+        message = f"Files whose names are not UTF-8 text are not read: {_shortened(odd)}."
+        findings.append(Finding("files-ignored", "warning", message, "Rename them."))
+    detached = any(path.suffix.lower() in (".mhd", ".nhdr") for path in entries)
+    others = [
+        f"{path.name} (a folder)" if path.is_dir() else path.name
+        for path in entries
+        if _is_text(path.name)
+        and not is_volume_file(path)
+        and path.name not in _KNOWN_FILES
+        and path.suffix.lower() not in LABEL_SUFFIXES
+        and not (detached and path.suffix.lower() in _BESIDE_IMAGES)
+    ]
+    if others:
+        message = f"Not read, for they are no NIfTI, NRRD or MetaImage files: {_shortened(others)}."
+        findings.append(Finding("files-ignored", "info", message))
+    return findings
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _other_doses(files: dict[str, Path]) -> list[Finding]:
+    """Doses under another name than the plan's, which are not read."""
+    doses = [path.name for name, path in files.items() if name != "dose_plan" and _DOSE.match(name)]
+    if not doses:
+        return []
+    message = f"Not read, by its name a dose that is not the plan's: {_shortened(doses)}."
+    if "dose_plan" in files:
+        return [Finding("dose-ignored", "info", message)]
+    remedy = "Did you mean the plan's dose? Name it dose_plan.nii.gz."
+    return [Finding("dose-ignored", "warning", message, remedy)]
 
 
 def mask_files(folder: Path) -> dict[str, Path]:
@@ -154,48 +227,69 @@ def mask_files(folder: Path) -> dict[str, Path]:
 
 
 def _is_structure(name: str) -> bool:
-    return not (name == "ct" or _STRIP.fullmatch(name.lower()) or _NOT_STRUCTURES.match(name))
+    return not (
+        name == "ct"
+        or _STRIP.fullmatch(name.lower())
+        or _DOSE.match(name)
+        or _PREDICTION.match(name)
+    )
 
 
-def read_mask(path: Path, grid: Grid, findings: list[Finding]) -> Volume:
-    """One structure from a file, on the grid of its CT.
+def read_structures(
+    path: Path, grid: Grid, findings: list[Finding], labels: Mapping[int, str] | None = None
+) -> dict[str, Volume]:
+    """The structures of a file, on the grid of its CT; see `structures_from`.
 
     Args:
-        findings: takes what was noticed: values that are not 0 and 1, resampling.
+        findings: takes what was noticed.
+        labels: label value → name; None takes the header's, or a file's beside it.
 
     Raises:
-        CaseError: unreadable, NaN voxels, or it does not overlap the grid.
+        CaseError: unreadable, NaN voxels, labels without names, or no overlap with the grid.
         GeometryError: an impossible grid.
     """
-    return _mask_on(read_volume(path), grid, file_stem(path), path, findings)
+    image = read_image(path)
+    findings += image.findings
+    return structures_from(image, path, file_stem(path), grid, findings, labels)
 
 
-def _mask_on(volume: Volume, grid: Grid, name: str, path: Path, findings: list[Finding]) -> Volume:
-    """A mask as bool or occupancy on the CT's grid."""
-    array = volume.array
-    if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
-        raise CaseError(f"{path} holds NaN or infinite voxels; a mask holds 0 and 1.")
-    low, high = float(array.min()), float(array.max())
-    if array.dtype.kind == "f" and low >= 0 and high <= 1 and np.any((array > 0) & (array < 1)):
-        mask = volume  # sub-voxel occupancy
-    else:
-        mask = volume.with_array(array > 0)
-        if low < 0 or high > 1:
-            message = (
-                f"{path.name} holds values from {low:g} to {high:g}; above 0 counts as inside."
-            )
-            findings.append(Finding("mask-normalized", "info", message, structure=name))
-    if mask.grid.matches(grid):
-        return Volume(mask.array, grid)
-    if not mask.grid.extent_overlaps(grid):
+def _on_ct(
+    image: StoredImage, path: Path, name: str, grid: Grid, findings: list[Finding]
+) -> dict[str, Volume]:
+    findings += image.findings
+    return structures_from(image, path, name, grid, findings)
+
+
+def _only(masks: dict[str, Volume], path: Path) -> Volume:
+    if len(masks) != 1:
         raise CaseError(
-            f"{path} lies on {mask.grid} and does not overlap the CT on {grid}: they are of "
-            "different patients or frames of reference."
+            f"{path} holds {len(masks)} structures ({_shortened(list(masks))}), not one."
         )
-    message = f"{path.name} ({mask.grid}) was resampled onto the CT's grid ({grid})."
-    findings.append(Finding("structure-resampled", "info", message, structure=name))
-    occupancy = mask.resampled_to(grid, "occupancy")
-    return occupancy.with_array(np.clip(occupancy.array, 0, 1))
+    return next(iter(masks.values()))
+
+
+def add_structures(structures: dict[str, Volume], masks: dict[str, Volume], path: Path) -> None:
+    """Add the masks of a file to those of others.
+
+    Raises:
+        CaseError: two files hold one name.
+    """
+    for name, mask in masks.items():
+        if name in structures:
+            raise CaseError(f"{path} holds {name}, and so does another file. Remove or rename one.")
+        structures[name] = mask
+
+
+def _once(findings: list[Finding]) -> list[Finding]:
+    """One finding for all files that an image rule noticed, which is the first file's."""
+    per_file = ("orientation-disagrees", "image-units", "file-longer", "file-compression")
+    kept: list[Finding] = []
+    for rule in per_file:
+        same = [finding for finding in findings if finding.id == rule]
+        if same:
+            more = f" So do {len(same) - 1} more files." if len(same) > 1 else ""
+            kept.append(replace(same[0], message=same[0].message + more))
+    return [*kept, *(finding for finding in findings if finding.id not in per_file)]
 
 
 def _prescription(folder: Path) -> Prescription | None:

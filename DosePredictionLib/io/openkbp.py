@@ -6,7 +6,6 @@ a CT of HU + 1024 with 0 outside the patient. Source: Babier et al. 2021, doi 10
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy import ndimage
 from ..case import Case, Prescription
 from ..errors import CaseError
 from ..volume import Grid, Volume
+from .npz import read_arrays
 
 __all__ = ["EDGE", "STRUCTURES", "is_openkbp", "read_openkbp"]
 
@@ -24,6 +24,18 @@ _VOXELS = EDGE**3
 _SHAPE = (EDGE, EDGE, EDGE)
 _HU_OFFSET = 1024
 _DOSE_UNITS_PER_GY = 500.0
+_STORED_CT = (-1024, 31743 + 1024)  # what HU in 16 bits can hold
+_SPACING_MM = (0.5, 10.0)
+_LARGEST_CSV = 2**28
+_LARGEST_VALUE = 1e6
+_VALUES = {
+    "ct": _VOXELS,
+    "dose": _VOXELS,
+    "structure_masks": 2 * _VOXELS,
+    "possible_dose_mask": _VOXELS,
+    "voxel_dimensions": 16,
+}
+"""Arrays of a packed case, and how many values each may have at most."""
 _TARGET_GY = {"PTV56": 56.0, "PTV63": 63.0, "PTV70": 70.0}
 _FRACTIONS = 35
 
@@ -65,7 +77,7 @@ def read_openkbp(path: Path) -> Case:
     def volume(array: NDArray) -> Volume:
         return Volume(np.ascontiguousarray(array.transpose(2, 0, 1)[::-1]), grid)
 
-    ct = np.asarray(arrays["ct"], dtype=np.int16) - np.int16(_HU_OFFSET)
+    ct = _hounsfield(path, arrays["ct"])
     structures = {name: volume(mask) for name, mask in arrays["structures"].items() if mask.any()}
     structures["External"] = volume(_filled_slices(arrays["ct"] > 0))
     targets = {name: gy for name, gy in _TARGET_GY.items() if name in structures}
@@ -80,12 +92,19 @@ def read_openkbp(path: Path) -> Case:
     )
 
 
+def _hounsfield(path: Path, stored: NDArray) -> NDArray[np.int16]:
+    """HU from stored values, none of which may wrap around."""
+    low, high = float(stored.min()), float(stored.max())  # NaN stays NaN
+    if not (low >= _STORED_CT[0] and high <= _STORED_CT[1]):
+        raise CaseError(
+            f"{path}: ct holds values from {low:g} to {high:g}; expected HU + {_HU_OFFSET}, "
+            f"{_STORED_CT[0]} to {_STORED_CT[1]}, none of them NaN."
+        )
+    return (stored.astype(np.int32) - _HU_OFFSET).astype(np.int16)
+
+
 def _read_npz(path: Path) -> dict:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            stored = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exception:
-        raise CaseError(f"{path} is not a readable npz file: {exception}.") from exception
+    stored = read_arrays(path, _VALUES)
     for key in ("ct", "structure_masks", "voxel_dimensions"):
         if key not in stored:
             raise CaseError(f"{path} lacks the array {key!r}; it has {sorted(stored)}.")
@@ -98,6 +117,9 @@ def _read_npz(path: Path) -> dict:
         "structures": dict(zip(STRUCTURES, masks, strict=True)),
     }
     if "dose" in stored:
+        if stored["dose"].size != _VOXELS:
+            shape = stored["dose"].shape
+            raise CaseError(f"{path}: dose must have the shape {_SHAPE}; got {shape}.")
         arrays["dose"] = stored["dose"].reshape(_SHAPE) / np.float32(_DOSE_UNITS_PER_GY)
     if "possible_dose_mask" in stored:
         packed = stored["possible_dose_mask"]
@@ -117,9 +139,11 @@ def _unpack(path: Path, key: str, packed: NDArray, count: int) -> NDArray[np.boo
 
 
 def _checked_spacing(path: Path, spacing: NDArray) -> NDArray:
-    if spacing.size != 3 or not np.all(np.isfinite(spacing)) or spacing.min() <= 0:
+    low, high = _SPACING_MM
+    if spacing.size != 3 or not np.all((spacing >= low) & (spacing <= high)):
         raise CaseError(
-            f"{path}: voxel_dimensions must be three positive numbers in mm; got {spacing}."
+            f"{path}: voxel_dimensions must be three positive numbers in mm, {low:g} to {high:g}; "
+            f"got {spacing.ravel()[:6]}."
         )
     return spacing.ravel()
 
@@ -128,8 +152,9 @@ def _read_csv_folder(folder: Path) -> dict:
     spacing_file = folder / "voxel_dimensions.csv"
     if not spacing_file.is_file():
         raise CaseError(f"{folder} lacks voxel_dimensions.csv, the voxel spacing in mm.")
+    lines = _lines(spacing_file)
     try:
-        spacing = np.loadtxt(spacing_file, ndmin=1)
+        spacing = np.array([float(word) for word in lines if word.strip()])
     except ValueError as exception:
         raise CaseError(f"{spacing_file} is not a list of numbers: {exception}.") from exception
     arrays: dict = {
@@ -150,7 +175,7 @@ def _read_csv_folder(folder: Path) -> dict:
 
 def _dense(path: Path, mask: bool = False) -> NDArray:
     """The 128³ array of a sparse file: a header, then rows of `index,value` (a mask: `index,`)."""
-    rows = path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+    rows = _lines(path)[1:]
     pairs = [row.split(",") for row in rows if row.strip()]
     try:
         index = np.array([float(pair[0]) for pair in pairs])
@@ -168,11 +193,21 @@ def _dense(path: Path, mask: bool = False) -> NDArray:
         )
     if np.unique(index).size != index.size:
         raise CaseError(f"{path}: {index.size - np.unique(index).size} indices appear twice.")
-    if not np.all(np.isfinite(values)):
-        raise CaseError(f"{path}: a value is NaN or infinite.")
+    if not np.all(np.abs(values) <= _LARGEST_VALUE):
+        raise CaseError(f"{path}: a value is NaN, infinite, or beyond {_LARGEST_VALUE:g}.")
     dense = np.zeros(_VOXELS, dtype=bool if mask else np.float32)
     dense[index.astype(int)] = values
     return dense.reshape(_SHAPE)
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a text file of a size that a patient's can have."""
+    try:
+        if path.stat().st_size > _LARGEST_CSV:
+            raise CaseError(f"{path} is larger than {_LARGEST_CSV // 2**20} MB: no patient's file.")
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as exception:
+        raise CaseError(f"{path} cannot be read: {exception.strerror}.") from exception
 
 
 def _filled_slices(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,128 +1,112 @@
-"""Volumes from and to files: NIfTI by nibabel, NRRD and MetaImage by SimpleITK."""
+"""Volumes from and to files: NIfTI, NRRD and MetaImage."""
 
 from __future__ import annotations
 
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CaseError, GeometryError
-from ..volume import Grid, Volume
+from ..errors import CaseError
+from ..findings import Finding
+from ..volume import Volume
+from .metaimage import read_metaimage
+from .nifti_image import read_nifti
+from .nrrd import read_nrrd
+from .stored import StoredImage
 
-__all__ = ["FORMATS", "file_stem", "is_volume_file", "read_volume", "whole_file", "write_volume"]
+__all__ = [
+    "FORMATS",
+    "file_stem",
+    "is_volume_file",
+    "read_image",
+    "read_volume",
+    "whole_file",
+    "write_volume",
+]
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd"}
 """Formats that volumes are written in, and their suffixes."""
 
 _NIFTI = (".nii", ".nii.gz")
-_ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+_ITK_READERS = {
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+    ".mha": read_metaimage,
+    ".mhd": read_metaimage,
+}
+_ITK = tuple(_ITK_READERS)
+_SEGMENTATION = ".seg"
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def is_volume_file(path: Path) -> bool:
-    """Whether the name is that of a volume that can be read."""
-    return path.name.lower().endswith(_NIFTI + _ITK)
+    """Whether the name is that of a volume that can be read; hidden files are none."""
+    return path.name.lower().endswith(_NIFTI + _ITK) and not path.name.startswith(".")
 
 
 def file_stem(path: Path) -> str:
-    """The name without `.nii.gz`, `.nrrd` …"""
+    """The name without `.nii.gz`, `.nrrd`, `.seg.nrrd` …"""
     for suffix in sorted(_NIFTI + _ITK, key=len, reverse=True):
         if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
+            stem = path.name[: -len(suffix)]
+            return stem[: -len(_SEGMENTATION)] if stem.lower().endswith(_SEGMENTATION) else stem
     return path.stem
 
 
-def read_volume(path: Path) -> Volume:
-    """A three-dimensional image with its geometry; values as stored, scaling applied.
+def read_image(path: Path) -> StoredImage:
+    """An image file with its geometry, its layers and the structures that its header names.
 
-    Integers stay integers; 64-bit floats become 32-bit. Nothing is reordered or resampled.
+    Integers stay integers; other floats become 32-bit. Nothing is reordered or resampled.
 
     Raises:
-        CaseError: missing, unreadable, truncated, or not three-dimensional.
+        CaseError: missing, unreadable, truncated, damaged, or not three-dimensional.
         GeometryError: the spacing or the direction is impossible.
     """
     if not path.is_file():
-        raise CaseError(f"There is no file {path}.")
-    if not is_volume_file(path):
+        kind = "a folder" if path.is_dir() else "a link that leads nowhere"
+        is_there = path.is_dir() or path.is_symlink()
+        raise CaseError(f"{path} is {kind}, no file." if is_there else f"There is no file {path}.")
+    name = path.name.lower()
+    if not name.endswith(_NIFTI + _ITK):
         raise CaseError(f"{path} is no NIfTI, NRRD or MetaImage file.")
-    nifti = path.name.lower().endswith(_NIFTI)
-    array, affine = _read_nifti(path) if nifti else _read_itk(path)
+    read = read_nifti if name.endswith(_NIFTI) else _ITK_READERS[path.suffix.lower()]
     try:
-        z, y, x = array.shape
-        return Volume(array, Grid.from_matrix((x, y, z), affine))
-    except GeometryError as exception:
-        raise GeometryError(f"{path}: {exception}") from exception
+        image = read(path)
+    except OSError as exception:
+        reason = exception.strerror or str(exception)
+        raise CaseError(f"{path} cannot be read: {reason}.") from exception
+    except MemoryError as exception:
+        raise CaseError(
+            f"{path} does not fit into this machine's memory: {exception}."
+        ) from exception
+    return replace(image, array=_compact(image.array))
 
 
-def _read_nifti(path: Path) -> tuple[NDArray, NDArray]:
-    """Array `(z, y, x)` and the matrix from index (x, y, z) to LPS mm."""
-    import nibabel
+def read_volume(path: Path, findings: list[Finding] | None = None) -> Volume:
+    """A three-dimensional image; see `read_image`.
 
-    try:
-        image: Any = nibabel.load(path)
-        with nibabel.openers.ImageOpener(str(path)) as file:
-            # Read again unchecked: loading replaces an impossible spacing in silence.
-            raw_header = type(image.header).from_fileobj(file, check=False)
-        stored_spacing = np.asarray(raw_header["pixdim"][1:4], dtype=float)
-        array = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as e:
-        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise CaseError(f"{path} cannot be read as NIfTI (truncated or damaged): {reason}") from e
-    except nibabel.spatialimages.HeaderDataError as exception:
-        raise CaseError(f"{path} has an impossible NIfTI header: {exception}.") from exception
-    array = array.reshape(_three_dimensional(path, array.shape))
-    if not np.all(np.isfinite(stored_spacing)) or stored_spacing.min() <= 0:
-        raise GeometryError(
-            f"{path}: voxel spacing must be positive and finite; the header says "
-            f"{tuple(float(s) for s in stored_spacing)} mm."
-        )
-    return _compact(array.T), _LPS_FROM_RAS @ image.affine
-
-
-def _read_itk(path: Path) -> tuple[NDArray, NDArray]:
-    import SimpleITK
-
-    try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as exception:
-        reason = str(exception).strip().splitlines()[-1]
-        raise CaseError(f"{path} cannot be read: {reason}") from exception
-    _three_dimensional(path, image.GetSize())
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise CaseError(f"{path} has several values a voxel; expected one.")
-    matrix = np.eye(4)
-    direction = np.asarray(image.GetDirection()).reshape(3, 3)
-    matrix[:3, :3] = direction * np.asarray(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    return _compact(SimpleITK.GetArrayFromImage(image)), matrix
-
-
-def _three_dimensional(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without trailing ones.
-
-    Raises:
-        CaseError: it is not three-dimensional then.
+    Args:
+        findings: takes what was noticed.
     """
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        raise CaseError(f"{path} has {len(shape)} dimensions {shape}; a volume has three.")
-    return shape
+    image = read_image(path)
+    if image.array.shape[0] != 1:
+        raise CaseError(f"{path} has several values a voxel; expected one.")
+    if findings is not None:
+        findings += image.findings
+    return Volume(image.array[0], image.grid)
 
 
 def _compact(array: NDArray) -> NDArray:
-    """Native byte order, contiguous; 64-bit floats as 32-bit."""
-    if array.dtype.kind not in "biuf":
-        raise CaseError(f"Voxels of type {array.dtype} are no plain numbers.")
-    kind = np.dtype(np.float32) if array.dtype.itemsize == 8 and array.dtype.kind == "f" else None
-    native = kind or array.dtype.newbyteorder("=")
-    return np.ascontiguousarray(array, dtype=native)
+    """Native byte order, contiguous; floats of other sizes as 32-bit."""
+    is_other_float = array.dtype.kind == "f" and array.dtype.itemsize != 4
+    native = np.dtype(np.float32) if is_other_float else array.dtype.newbyteorder("=")
+    with np.errstate(over="ignore"):  # too large becomes infinite, and is refused as that
+        return np.require(array, native, ["C", "A", "W"])
 
 
 def write_volume(path: Path, volume: Volume, description: str = "") -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ..mask import majority
 from .inputs import LossInput
 from .masked import masked_mean
 
@@ -27,7 +28,7 @@ def gradient_l1(
         within: the union of the strips, or the region.
         published: the voxels of all patients share one mean, as in the published loss.
     """
-    mask = x.strip_count > 0 if within == "strips" else x.region > 0.5
+    mask = x.strip_count > 0 if within == "strips" else majority(x.region)
     error = x.dose - x.reference
     terms = []
     for axis in (2, 3, 4):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DosePredictionError
+from ..mask import majority
 from ..structures.protocol import Role
 
 __all__ = ["LossInput", "StructureDoses"]
@@ -37,8 +38,8 @@ class LossInput:
         prediction: the network's final dose `(batch, 1, z, y, x)`, unclamped.
         reference: the plan's dose, likewise.
         region: where the dose is scored (body, or the case's dose mask), likewise, 0 or 1.
-        structures: masks `(batch, channel, z, y, x)`; inside from one half on. Boolean masks are
-            the fastest.
+        structures: masks `(batch, channel, z, y, x)`; inside where more than half. Boolean
+            masks are the fastest.
         names: channel names of `structures`, in order.
         roles: their roles; DVH-like losses pass over `external`.
         dose_scale_gy: Gy that the dose 1.0 stands for.
@@ -138,7 +139,7 @@ class LossInput:
             return []
         masks = self.structures
         batch = masks.shape[0]
-        inside = masks if masks.dtype == torch.bool else masks >= 0.5
+        inside = majority(masks)
         rows = inside.flatten(2)[:, channels].reshape(batch * len(channels), -1)
         row, voxel = rows.nonzero(as_tuple=True)
         voxels = voxel + (row // len(channels)) * rows.shape[1]
@@ -182,7 +183,7 @@ class LossInput:
         """
         if self.strips is None:
             raise DosePredictionError("This loss weighs by the tangent strips: give strips.")
-        return (self.strips > 0.5).sum(dim=1, keepdim=True).to(self.prediction.dtype)
+        return majority(self.strips).sum(dim=1, keepdim=True).to(self.prediction.dtype)
 
     def mean_of_patients(
         self, terms: Sequence[tuple[int, Tensor]], skip_absent: bool = False

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import DosePredictionError
+from ..schema import Name, Range, Share, validated
 from .inputs import LossInput
 from .registry import LOSSES, Loss
 
@@ -19,6 +20,7 @@ __all__ = ["LossTerm", "WeightedLoss", "WeightedSum"]
 
 
 @dataclass(frozen=True)
+@validated
 class LossTerm:
     """One summand of a training loss; recipes and run folders hold these.
 
@@ -30,10 +32,10 @@ class LossTerm:
         options: keyword arguments of the loss.
     """
 
-    loss: str
-    weight: float
+    loss: Name
+    weight: Annotated[float, Range(0, 1e6)]
     stage: Literal["final", "coarse"] = "final"
-    start: float = 0.0
+    start: Share = 0.0
     options: dict[str, Any] = field(default_factory=dict)
 
     @property

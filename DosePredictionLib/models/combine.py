@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ModelError
-from .dose_model import DoseModel, Member, check_name, new_folder, write_manifest
+from .dose_model import DoseModel, Member, new_folder, write_manifest
+from .manifest import SCHEMA_MINOR, check_model_name
 
 __all__ = ["combine_models"]
 
@@ -33,7 +34,7 @@ def combine_models(
         ModelError: fewer than two networks, models that see their cases differently, damaged
             weights, or a folder that exists.
     """
-    check_name(name)
+    check_model_name(name)
     sources = [(model, member) for model in models for member in model.members]
     if len(sources) < 2:
         raise ModelError("An ensemble takes two networks or more: name two models.")
@@ -58,6 +59,7 @@ def combine_models(
         validation={},
         default=False,
         mirror=mirror,
+        schema_minor=SCHEMA_MINOR,
     )
     with new_folder(root / name) as partial:
         for member, (model, source) in zip(members, sources, strict=True):

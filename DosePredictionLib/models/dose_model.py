@@ -7,31 +7,35 @@ import json
 import pickle
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..checks.preflight import ModelExpectations
 from ..encoding.encoder import EncodingSettings, GridSettings
 from ..errors import ModelError
 from ..networks import DoseNetwork, build_network
 from ..schema import to_json
 from ..structures.protocol import StructureProtocol
+from .expectations import ModelExpectations
 from .manifest import (
     MANIFEST_FILE,
+    SCHEMA_MINOR,
     SCHEMA_VERSION,
     Architecture,
     Member,
     ModelFolder,
     ModelManifest,
+    check_model_name,
     installed_manifests,
-    read_manifest,
+    read_model_folder,
 )
 
 __all__ = [
@@ -39,7 +43,6 @@ __all__ = [
     "DoseModel",
     "Member",
     "ModelManifest",
-    "check_name",
     "new_folder",
     "write_manifest",
 ]
@@ -72,12 +75,17 @@ class DoseModel(ModelFolder):
 
     @classmethod
     def installed(cls) -> list[DoseModel]:
-        """Models in the shipped, the named and the user's folders; the first of a name wins."""
-        return [cls(folder, manifest) for folder, manifest in installed_manifests()]
+        """Models in the shipped, the named and the user's folders; the first of a name wins.
+
+        Each carries what was noticed in the search: it may stand in for one that was skipped.
+        """
+        models, skipped = installed_manifests()
+        return [cls(m.folder, m.manifest, (*m.findings, *skipped)) for m in models]
 
     @classmethod
     def _from_folder(cls, folder: Path) -> DoseModel:
-        return cls(folder, read_manifest(folder))
+        model = read_model_folder(folder)
+        return cls(folder, model.manifest, model.findings)
 
     @property
     def weights_path(self) -> Path:
@@ -144,13 +152,18 @@ class DoseModel(ModelFolder):
         """Write a model folder, whole or not at all; the checksum is filled in.
 
         Raises:
-            ModelError: the folder exists.
+            ModelError: the folder exists, or a weight is NaN or infinite.
         """
+        _require_sound(weights, f"The model {manifest.name} was not written")
         with new_folder(folder) as partial:
             contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
             save_file(contiguous, partial / _WEIGHTS)
             (partial / _WEIGHTS).chmod(0o644)
-            manifest = replace(manifest, weights_sha256=_sha256(partial / _WEIGHTS))
+            manifest = replace(
+                manifest,
+                schema_minor=SCHEMA_MINOR,
+                weights_sha256=_sha256(partial / _WEIGHTS),
+            )
             write_manifest(partial, manifest)
         return cls(folder, manifest)
 
@@ -172,7 +185,7 @@ class DoseModel(ModelFolder):
         Raises:
             ModelError: it cannot be read, would execute code, or is of another architecture.
         """
-        check_name(name)
+        check_model_name(name)
         weights = _state_dict(checkpoint)
         arguments = _two_stage_arguments(weights, protocol, checkpoint)
         network = build_network("two_stage", arguments)
@@ -212,16 +225,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def check_name(name: str) -> None:
-    """Refuse a model's name that is no plain name of a folder.
-
-    Raises:
-        ModelError: says what a name is made of.
-    """
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ModelError(f"{name!r} cannot name a model: use letters, digits, '-' and '_'.")
-
-
 def write_manifest(folder: Path, manifest: ModelManifest) -> None:
     """Write `model.json`."""
     text = json.dumps(to_json(manifest), indent=2, ensure_ascii=False) + "\n"
@@ -233,7 +236,7 @@ def published_encoding(protocol: StructureProtocol) -> EncodingSettings:
     if protocol.id == "pelvis":
         # The published cases fix the size alone; the spacing serves cases of any other size.
         grid = GridSettings(kind="as-is", size=(256, 256, 64), spacing_mm=(2.0, 2.0, 5.0))
-        return EncodingSettings(grid=grid, dose_scale_gy=52.0)
+        return EncodingSettings(grid=grid, masks="touched", dose_scale_gy=52.0)
     grid = GridSettings(
         kind="native", spacing_mm_min=(2.7, 2.7, 1.5), spacing_mm_max=(5.5, 5.5, 3.5)
     )
@@ -258,14 +261,16 @@ def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
     if not checkpoint.is_file():
         raise ModelError(f"There is no checkpoint {checkpoint}.")
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's protocol, before our own line
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exception:
         raise ModelError(
             f"{checkpoint} holds more than tensors and would execute code when opened; it is "
             "refused. Ask its author for a plain state dict."
         ) from exception
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as exception:
-        reason = str(exception).splitlines()[0]
+    except Exception as exception:  # what a damaged file makes of torch's reader
+        reason = (str(exception) or type(exception).__name__).splitlines()[0]
         raise ModelError(f"{checkpoint} is not a readable checkpoint: {reason}.") from exception
     for key in ("model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -275,21 +280,44 @@ def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
             f"{checkpoint} holds no state dict: expected one bare, or under 'model' or "
             "'model_state_dict'."
         )
+    _require_sound(content, str(checkpoint))
     # A network trained under DistributedDataParallel carries this prefix.
     return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _require_sound(weights: Mapping[Any, Tensor], source: str) -> None:
+    """Refuse names that are no texts, and tensors that do not hold finite values of their own."""
+    for name, tensor in weights.items():
+        if not isinstance(name, str):
+            raise ModelError(f"{source} calls a weight {name!r}: names of weights are texts.")
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            fault = f"is stored as {tensor.layout} of {tensor.dtype}"
+        elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            fault = "repeats fewer stored values than its shape has"
+        elif tensor.is_complex():
+            fault = "is complex"
+        elif not torch.isfinite(tensor.float()).all():
+            fault = "holds NaN or infinite values"
+        else:
+            continue
+        raise ModelError(f"{source}: the weight {name} {fault}. Save it again.")
 
 
 def _two_stage_arguments(
     weights: Mapping[str, Tensor], protocol: StructureProtocol, checkpoint: Path
 ) -> dict[str, int]:
     """Arguments of the two-stage network, read off the first convolutions' shapes."""
-    try:
-        filters1, inputs1 = weights["stage1.enc1.0.weight"].shape[:2]
-        filters2, inputs2 = weights["stage2.enc1.conv1.weight"].shape[:2]
-    except KeyError as exception:
-        raise ModelError(
-            f"{checkpoint} is no two-stage network: it lacks {exception.args[0]}."
-        ) from exception
+    shapes = []
+    for name in ("stage1.enc1.0.weight", "stage2.enc1.conv1.weight"):
+        if name not in weights:
+            raise ModelError(f"{checkpoint} is no two-stage network: it lacks {name}.")
+        if weights[name].dim() != 5:
+            raise ModelError(
+                f"{checkpoint} is no two-stage network: {name} has the shape "
+                f"{list(weights[name].shape)}, not that of a 3D convolution."
+            )
+        shapes.append(weights[name].shape)
+    (filters1, inputs1), (filters2, inputs2) = (shape[:2] for shape in shapes)
     structures, strips = inputs1 - 1, inputs2 - inputs1 - 1
     if structures != len(protocol.inputs):
         raise ModelError(

@@ -1,45 +1,88 @@
 """What `model.json` says of a model. Reads manifests without torch, so that a list of models and
-their cards costs a window nothing."""
+their cards costs a window nothing.
+
+The format has a version and a minor version. A minor version only adds fields: an older folder is
+read with their defaults, and what a newer one added is left out with a finding. A newer version
+changes what fields mean, and is refused.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
-from ..checks.preflight import ModelExpectations
+from .. import __version__
 from ..encoding.encoder import EncodingSettings
 from ..errors import ModelError
+from ..files import check_file_name
+from ..findings import Finding
+from ..networks.configs import NetworkConfig, network_config
 from ..resources import model_folders
-from ..schema import from_json, read_json
+from ..schema import (
+    FieldError,
+    FreeText,
+    Length,
+    Name,
+    Pattern,
+    Range,
+    from_json,
+    read_json,
+    validated,
+)
 from ..structures.protocol import StructureProtocol
+from ..tasks.registry import TASKS
+from .expectations import ModelExpectations
 
 __all__ = [
     "MANIFEST_FILE",
+    "SCHEMA_MINOR",
     "SCHEMA_VERSION",
     "Architecture",
+    "InstalledModels",
     "Member",
     "ModelFolder",
     "ModelManifest",
+    "check_model_name",
     "installed_manifests",
     "read_manifest",
+    "read_model_folder",
 ]
 
 SCHEMA_VERSION = 1
+SCHEMA_MINOR = 1
+"""0: as first published. 1: `schema_minor` and `task`."""
+
 MANIFEST_FILE = "model.json"
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
+_Sha256 = Annotated[str, Pattern("([0-9a-f]{64})?", "a SHA-256 of 64 hexadecimal digits")]
 
 
 @dataclass(frozen=True)
+@validated
 class Architecture:
-    """A network of `networks.ARCHITECTURES` and the arguments of its class."""
+    """A network of `networks.ARCHITECTURES` and the fields of its configuration.
 
-    name: str
-    arguments: dict[str, int]
+    Raises:
+        ModelError: the architecture is unknown, or does not take these arguments.
+    """
+
+    name: Name
+    arguments: dict[Name, Any]
+
+    def __post_init__(self) -> None:
+        network_config(self.name, self.arguments)
+
+    @property
+    def config(self) -> NetworkConfig:
+        """The arguments, typed, with defaults filled in."""
+        return network_config(self.name, self.arguments)
 
 
 @dataclass(frozen=True)
+@validated
 class Member:
     """A further network of an ensemble.
 
@@ -49,12 +92,13 @@ class Member:
         architecture: None: that of the manifest.
     """
 
-    file: str
-    sha256: str
+    file: Name
+    sha256: _Sha256
     architecture: Architecture | None = None
 
 
 @dataclass(frozen=True)
+@validated
 class ModelManifest:
     """Everything about a model but its weights, as `model.json` holds it.
 
@@ -75,33 +119,49 @@ class ModelManifest:
         mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
             back: twice the time for a smaller error.
         members: networks beside the first, whose outputs are averaged with its own.
-        task: what its networks were trained for: a name of `tasks.TASKS`.
+        schema_minor: which additions to this version of the format the file may hold.
+        task: what its networks were trained for: a name of `tasks.registry.TASKS`.
     """
 
-    schema_version: int
-    name: str
-    title: str
-    protocol: str
+    schema_version: Annotated[int, Range(1, SCHEMA_VERSION)]
+    name: Name
+    title: Name
+    protocol: Annotated[str, Length(1, 4096)]
     architecture: Architecture
     encoding: EncodingSettings
     expectations: ModelExpectations
-    weights_sha256: str
+    weights_sha256: _Sha256
     training: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
-    intended_use: str = _NOT_CLINICAL
-    licence: str = ""
+    intended_use: FreeText = _NOT_CLINICAL
+    licence: FreeText = ""
     default: bool = False
     mirror: bool = False
-    members: tuple[Member, ...] = ()
-    task: str = "dose_regression"
+    members: Annotated[tuple[Member, ...], Length(0, 100)] = ()
+    schema_minor: Annotated[int, Range(0, 10_000)] = SCHEMA_MINOR
+    task: Name = "dose_regression"
+
+    def __post_init__(self) -> None:
+        check_model_name(self.name)
+        if self.task not in TASKS:
+            raise FieldError(
+                "task",
+                f"is {self.task!r}, which version {__version__} of DosePrediction does not know; "
+                f"it knows {', '.join(sorted(TASKS))}. Install a version that knows it.",
+            )
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder, its manifest read. `model.DoseModel` adds the weights."""
+    """A model folder, its manifest read. `dose_model.DoseModel` adds the weights.
+
+    Args:
+        findings: what was noticed while it was looked for and read.
+    """
 
     folder: Path
     manifest: ModelManifest
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     @cached_property
     def protocol(self) -> StructureProtocol:
@@ -109,33 +169,122 @@ class ModelFolder:
         return StructureProtocol.load(self.manifest.protocol)
 
 
+class InstalledModels(NamedTuple):
+    """The models that can be read, and why others in the model path were skipped."""
+
+    models: tuple[ModelFolder, ...]
+    skipped: tuple[Finding, ...]
+
+
+def check_model_name(name: str) -> str:
+    """The name, if a model's folder may be called so.
+
+    Raises:
+        ModelError: says what a name is made of.
+    """
+    check_file_name(name, "a model", ModelError)
+    if name.startswith("."):
+        raise ModelError(f"{name!r} cannot name a model: hidden folders hold none.")
+    return name
+
+
 def read_manifest(folder: Path) -> ModelManifest:
     """The manifest of a model folder; the weights are not looked at.
 
     Raises:
-        ModelError: it is missing, of another schema version, or malformed.
+        ModelError: it is missing, of a newer schema version, or malformed.
     """
-    path = folder / MANIFEST_FILE
-    content = read_json(path, ModelError)
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ModelError(
-            f"{path} has schema version {version}; this version reads {SCHEMA_VERSION}."
-        )
-    return from_json(ModelManifest, content, str(path), ModelError)
+    return read_model_folder(folder).manifest
 
 
-def installed_manifests() -> list[tuple[Path, ModelManifest]]:
-    """Folder and manifest of the models in the shipped, the named and the user's folders.
-
-    The first of a name wins.
+def read_model_folder(folder: Path) -> ModelFolder:
+    """A model folder with its manifest; a finding names the additions that this version ignores.
 
     Raises:
         ModelError: as `read_manifest`.
     """
-    found: dict[str, tuple[Path, ModelManifest]] = {}
+    path = folder / MANIFEST_FILE
+    content = read_json(path, ModelError)
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise ModelError(f"{path} is no manifest of a model: it has no schema_version.")
+    version = content["schema_version"]
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ModelError(
+            f"{path} has schema version {version}; the installed DosePrediction {__version__} "
+            f"reads up to {SCHEMA_VERSION}. Install a newer version, or export the model again "
+            "with this one."
+        )
+    minor = content.setdefault("schema_minor", 0)
+    newer = isinstance(minor, int) and minor > SCHEMA_MINOR
+    ignored: list[str] | None = [] if newer else None
+    manifest = from_json(ModelManifest, content, str(path), ModelError, ignored)
+    if not ignored:
+        return ModelFolder(folder, manifest)
+    names = ", ".join(place.removeprefix(f"{path}.") for place in ignored)
+    finding = Finding(
+        "model-newer",
+        "warning",
+        f"The model {manifest.name} is of schema version {version}.{minor}, this version knows "
+        f"{SCHEMA_VERSION}.{SCHEMA_MINOR}: {names} was ignored.",
+        "Install a newer version of DosePrediction.",
+    )
+    return ModelFolder(folder, manifest, (finding,))
+
+
+def installed_manifests() -> InstalledModels:
+    """The models in the shipped, the named and the user's folders; the first of a name wins.
+
+    What is no readable model folder is skipped and named; hidden folders are not looked at.
+    """
+    found: dict[str, ModelFolder] = {}
+    skipped: list[Finding] = []
+    for folder in _candidates(skipped):
+        try:
+            model = read_model_folder(folder)
+        except ModelError as exception:
+            skipped.append(
+                Finding(
+                    "model-skipped",
+                    "warning",
+                    f"A model folder was skipped: {exception}",
+                    f"Repair or remove {folder}.",
+                )
+            )
+            continue
+        first = found.setdefault(model.manifest.name, model)
+        if first is not model:
+            skipped.append(
+                Finding(
+                    "model-name-twice",
+                    "warning",
+                    f"Two models are called {model.manifest.name}: {first.folder} is used, "
+                    f"{folder} was skipped.",
+                    "Rename or remove one of them, or name it by its folder.",
+                )
+            )
+    return InstalledModels(tuple(found.values()), tuple(skipped))
+
+
+def _candidates(skipped: list[Finding]) -> Iterator[Path]:
+    """Folders in the model path that hold a manifest, each once."""
+    seen: set[tuple[int, int]] = set()
     for root in model_folders():
-        for path in sorted(root.glob(f"*/{MANIFEST_FILE}")):
-            manifest = read_manifest(path.parent)
-            found.setdefault(manifest.name, (path.parent, manifest))
-    return list(found.values())
+        try:
+            folders = sorted(root.iterdir()) if root.is_dir() else []
+        except OSError as exception:
+            message = f"The folder of models {root} cannot be read: {exception.strerror}."
+            skipped.append(Finding("model-skipped", "warning", message, "See its permissions."))
+            continue
+        for folder in (each for each in folders if not each.name.startswith(".")):
+            try:
+                (folder / MANIFEST_FILE).stat()
+                about = folder.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as exception:
+                message = f"The folder {folder} cannot be read: {exception.strerror}."
+                skipped.append(Finding("model-skipped", "warning", message, "See its permissions."))
+                continue
+            if (about.st_dev, about.st_ino) not in seen:
+                seen.add((about.st_dev, about.st_ino))
+                yield folder

@@ -1,20 +1,16 @@
-"""Network architectures, one a file, in plain torch."""
+"""Network architectures, one a file, in plain torch; their configurations without it.
+
+Names are imported on first use: `networks.configs` must cost no torch.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from ..errors import ModelError
-from .cascade import CascadeNetwork
-from .dose_network import DoseNetwork, TwoStageDose
-from .folding import fold_batch_norm
-from .mednext import MedNextNetwork
-from .res_unet3d import ResUNet3D
-from .two_stage import TwoStageNetwork
-from .unet3d import UNet3D
+from .configs import ARCHITECTURES, NetworkConfig, network_config
 
 __all__ = [
     "ARCHITECTURES",
@@ -27,32 +23,59 @@ __all__ = [
     "UNet3D",
     "build_network",
     "fold_batch_norm",
+    "network_config",
     "parameter_count",
 ]
 
-ARCHITECTURES: Mapping[str, type[DoseNetwork]] = {
-    "cascade": CascadeNetwork,
-    "mednext": MedNextNetwork,
-    "two_stage": TwoStageNetwork,
+_HOME = {
+    "CascadeNetwork": "cascade",
+    "DoseNetwork": "dose_network",
+    "MedNextNetwork": "mednext",
+    "ResUNet3D": "res_unet3d",
+    "TwoStageDose": "dose_network",
+    "TwoStageNetwork": "two_stage",
+    "UNet3D": "unet3d",
+    "fold_batch_norm": "folding",
 }
-"""Architectures that a manifest or a recipe may name."""
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .cascade import CascadeNetwork
+    from .dose_network import DoseNetwork, TwoStageDose
+    from .folding import fold_batch_norm
+    from .mednext import MedNextNetwork
+    from .res_unet3d import ResUNet3D
+    from .two_stage import TwoStageNetwork
+    from .unet3d import UNet3D
 
 
-def build_network(architecture: str, arguments: Mapping[str, Any]) -> DoseNetwork:
+def build_network(architecture: str, config: NetworkConfig | Mapping[str, Any]) -> DoseNetwork:
     """A network of a named architecture, with random weights.
 
+    Args:
+        config: of the architecture, or its fields by name.
+
     Raises:
-        ModelError: the architecture is unknown, or does not take these arguments.
+        ModelError: the architecture is unknown, or does not take this configuration.
     """
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"There is no architecture {architecture!r}; there are: {known}.")
-    try:
-        return ARCHITECTURES[architecture](**arguments)
-    except TypeError as exception:
-        raise ModelError(f"Architecture {architecture}: {exception}.") from exception
+    arguments = config if isinstance(config, Mapping) else asdict(config)
+    checked = network_config(architecture, arguments)
+    entry = ARCHITECTURES[architecture]
+    network: DoseNetwork = getattr(importlib.import_module(entry.module, __name__), entry.network)(
+        checked
+    )
+    return network
 
 
 def parameter_count(network: nn.Module) -> int:
     """Number of trainable values."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .configs import CascadeConfig
 from .dose_network import DoseNetwork, TwoStageDose
 from .res_unet3d import ResUNet3D
 
@@ -18,29 +19,18 @@ class CascadeNetwork(DoseNetwork):
     2021, doi 10.1002/mp.15034), on the residual blocks of this package.
 
     Args:
-        structure_channels: number of structure masks.
-        strip_channels: number of tangent strip masks.
-        stage1_filters, stage2_filters: filters of the first level of each net.
-        derived_channels: number of channels that the encoding computes from the masks.
-        checkpoint_activations: recompute activations in the backward pass instead of keeping them.
+        config: channels and filters.
     """
 
     bytes_per_voxel = 1000
 
-    def __init__(
-        self,
-        structure_channels: int,
-        strip_channels: int = 4,
-        stage1_filters: int = 16,
-        stage2_filters: int = 32,
-        derived_channels: int = 0,
-        checkpoint_activations: bool = False,
-    ) -> None:
-        super().__init__(structure_channels, strip_channels, derived_channels)
-        self.stage1 = ResUNet3D(self.input_channels, base_filters=stage1_filters)
-        self.stage2 = ResUNet3D(self.input_channels + stage1_filters, base_filters=stage2_filters)
-        self.stage1.checkpoint_activations = checkpoint_activations
-        self.stage2.checkpoint_activations = checkpoint_activations
+    def __init__(self, config: CascadeConfig) -> None:
+        super().__init__(config)
+        inputs, features = self.input_channels, config.stage1_filters
+        self.stage1 = ResUNet3D(inputs, base_filters=features)
+        self.stage2 = ResUNet3D(inputs + features, base_filters=config.stage2_filters)
+        self.stage1.checkpoint_activations = config.checkpoint_activations
+        self.stage2.checkpoint_activations = config.checkpoint_activations
 
     def forward(self, x: Tensor) -> TwoStageDose:
         """Predict from `(batch, input_channels, z, y, x)`."""

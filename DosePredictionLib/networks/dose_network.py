@@ -1,4 +1,4 @@
-"""What every architecture has in common: its channels, its output, its training options."""
+"""What every architecture has in common: its channels, its output, its layout."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .configs import NetworkConfig
 
 __all__ = ["DoseNetwork", "TwoStageDose"]
 
@@ -28,38 +30,27 @@ class DoseNetwork(nn.Module, ABC):
     order, as `encoding.encode` stacks them.
 
     Args:
-        structure_channels: number of structure masks.
-        strip_channels: number of tangent strip masks.
-        derived_channels: number of channels that the encoding computes from the masks.
+        config: what the network is built from.
     """
-
-    divisor = 16
-    """z, y and x must be multiples of it."""
-
-    dimensions = 3
-    """3, or 2: then it takes and gives axial slices `(batch, channel, y, x)`."""
-
-    memory_format = torch.channels_last_3d
-    """How weights and input lie in memory; `channels_last` for two dimensions."""
-
-    smallest_edge = 16
-    """Edge of the smallest cube that passes in inference."""
 
     bytes_per_voxel = 500
     """Peak memory of inference per input voxel in float32, rounded up."""
 
-    def __init__(
-        self, structure_channels: int, strip_channels: int = 4, derived_channels: int = 0
-    ) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.structure_channels = structure_channels
-        self.strip_channels = strip_channels
-        self.derived_channels = derived_channels
+        self.config = config
+        self.structure_channels = config.structure_channels
+        self.strip_channels = config.strip_channels
+        self.derived_channels = config.derived_channels
+        self.input_channels = config.input_channels
+        self.divisor = config.divisor
+        self.smallest_edge = config.smallest_edge
+        self.dimensions = config.dimensions
 
     @property
-    def input_channels(self) -> int:
-        """CT, structures, strips and derived channels: what `forward` takes."""
-        return 1 + self.structure_channels + self.strip_channels + self.derived_channels
+    def memory_format(self) -> torch.memory_format:
+        """How its weights and its input lie best in memory: channels last."""
+        return torch.channels_last if self.dimensions == 2 else torch.channels_last_3d
 
     @abstractmethod
     def forward(self, x: Tensor) -> TwoStageDose:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .configs import MedNextConfig
 from .dose_network import DoseNetwork, TwoStageDose
 
 __all__ = ["MedNextNetwork"]
@@ -17,32 +18,16 @@ class MedNextNetwork(DoseNetwork):
     of any size train alike.
 
     Args:
-        structure_channels: number of structure masks.
-        strip_channels: number of tangent strip masks.
-        filters: of the first level, doubling with each of the four levels below.
-        blocks: of each level on the way down and up.
-        expansion: of the channels inside a block.
-        kernel: edge of the depthwise convolutions, odd.
-        derived_channels: number of channels that the encoding computes from the masks.
+        config: channels, filters and blocks.
 
     Raises:
         ModelError: MONAI is not installed.
     """
 
-    smallest_edge = 32  # a norm per patient and channel needs more than one voxel at the bottom
     bytes_per_voxel = 1600
 
-    def __init__(
-        self,
-        structure_channels: int,
-        strip_channels: int = 4,
-        filters: int = 32,
-        blocks: int = 2,
-        expansion: int = 2,
-        kernel: int = 3,
-        derived_channels: int = 0,
-    ) -> None:
-        super().__init__(structure_channels, strip_channels, derived_channels)
+    def __init__(self, config: MedNextConfig) -> None:
+        super().__init__(config)
         try:
             from monai.networks.nets.mednext import MedNeXt
         except ImportError as exception:
@@ -52,17 +37,17 @@ class MedNextNetwork(DoseNetwork):
             ) from exception
         self.net = MedNeXt(
             spatial_dims=3,
-            init_filters=filters,
+            init_filters=config.filters,
             in_channels=self.input_channels,
             out_channels=1,
-            encoder_expansion_ratio=expansion,
-            decoder_expansion_ratio=expansion,
-            bottleneck_expansion_ratio=expansion,
-            kernel_size=kernel,
+            encoder_expansion_ratio=config.expansion,
+            decoder_expansion_ratio=config.expansion,
+            bottleneck_expansion_ratio=config.expansion,
+            kernel_size=config.kernel,
             use_residual_connection=True,
-            blocks_down=(blocks,) * 4,
-            blocks_bottleneck=blocks,
-            blocks_up=(blocks,) * 4,
+            blocks_down=(config.blocks,) * 4,
+            blocks_bottleneck=config.blocks,
+            blocks_up=(config.blocks,) * 4,
             norm_type="group",
         )
         _normalize_precisely(self.net)

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..evaluation.dvh import Dvh, dvh
+from ..geometry import bounding_box
 from ..volume import Volume
 from .content import ReportInput, ReportStructure
 from .palette import LIGHT_SURFACE, LINE_CONTRAST, TEXT_CONTRAST, readable_on, safe_color
@@ -94,14 +95,7 @@ def _structure_dvh(report: ReportInput, structure: ReportStructure, index: int) 
 
 def _neighborhood(mask: NDArray) -> tuple[slice, ...]:
     """The structure with a rim: its DVH needs no more of the dose, and a scan is large."""
-    inside = mask if mask.dtype == bool else mask > 0
-    box: list[slice] = [slice(0, 1)] * 3
-    for axis in range(3):
-        filled = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
-        if filled.size:
-            start, stop = int(filled[0]) - _CROP_VOXELS, int(filled[-1]) + 1 + _CROP_VOXELS
-            box[axis] = slice(max(0, start), min(mask.shape[axis], stop))
-    return tuple(box)
+    return bounding_box(mask, _CROP_VOXELS) or (slice(0, 1),) * 3
 
 
 def _cropped(volume: Volume, box: tuple[slice, ...]) -> Volume:

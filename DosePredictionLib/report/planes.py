@@ -14,6 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..geometry import Box, bounding_box
+from ..hounsfield import SKIN_HU
+from ..mask import to_binary
 from ..volume import Grid, Volume
 from .content import ReportInput, ReportStructure
 
@@ -29,8 +32,7 @@ _LETTERS: dict[PlaneName, tuple[str, str, str, str]] = {  # left, right, top, bo
 }
 _SENSES = (("R", "L"), ("A", "P"), ("I", "S"))  # towards lower and higher LPS
 _MARGIN_MM = 8.0
-_BEYOND_TARGET_MM = 80.0  # of a long scan, what lies farther along the patient tells nothing
-_SKIN_HU = -350.0
+_BEYOND_TARGET_MM = 80.0  # of a long scan, what lies farther along the patient says nothing
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ def choose_planes(report: ReportInput) -> list[Plane]:
     of the other structures. Without a target, the slices through the highest dose.
     """
     grid = report.case.grid
-    boxes = {s.key: box for s in report.structures if (box := _box(s.mask.array)) is not None}
+    boxes = {
+        s.key: box
+        for s in report.structures
+        if (box := bounding_box(to_binary(s.mask.array))) is not None
+    }
     targets = [s for s in target_order(report) if s.key in boxes]
     axes = _index_axes(grid)
     planes = []
@@ -92,26 +98,10 @@ def target_order(report: ReportInput) -> list[ReportStructure]:
 
 def _index_axes(grid: Grid) -> tuple[int, int, int]:
     """For each patient axis x, y, z the index axis that runs along it."""
-    # Three different sizes tell where each axis went, whatever the rules of reordering are.
+    # Three different sizes state where each axis went, whatever the rules of reordering are.
     probe = Grid((1, 2, 3), direction=grid.direction)
     moved = Volume(np.zeros(probe.shape, dtype=bool), probe).reordered_to_lps().grid.size
     return (moved[0] - 1, moved[1] - 1, moved[2] - 1)
-
-
-Box = tuple[slice, slice, slice]
-
-
-def _box(mask: NDArray) -> Box | None:
-    """Bounding box of what counts as inside; each axis searched only within the previous ones."""
-    box = [slice(0, size) for size in mask.shape]
-    inside = mask if mask.dtype == bool else mask >= 0.5
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(inside[tuple(box)].any(axis=others))
-        if filled.size == 0:
-            return None
-        box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
-    return (box[0], box[1], box[2])
 
 
 def _best_index(
@@ -134,7 +124,7 @@ def _best_index(
 def _profile(structure: ReportStructure, box: Box, axis: int) -> NDArray[np.float64]:
     """Section of a structure in each slice, as a share of its largest."""
     others = tuple(a for a in range(3) if a != axis)
-    sections = (structure.mask.array[box] >= 0.5).sum(axis=others)
+    sections = to_binary(structure.mask.array[box]).sum(axis=others)
     profile = np.zeros(structure.mask.array.shape[axis])
     profile[box[axis]] = sections / sections.max()
     return profile
@@ -159,7 +149,7 @@ def _window(
         high = max(boxes[t.key][along].stop for t in targets)
         block[along] = _widened(low, high, _BEYOND_TARGET_MM / step, shape[along])
     body = _body(report, (block[0], block[1], block[2]))
-    found = _box(body)
+    found = bounding_box(body)
     if found is None:
         return (block[0], block[1], block[2])
     for axis in range(3):
@@ -178,8 +168,8 @@ def _body(report: ReportInput, block: Box) -> NDArray[np.bool_]:
     """The body within one slice: the external contour, else what is denser than lung and air."""
     for structure in report.structures:
         if structure.role == "external" and structure.mask.array[block].any():
-            return structure.mask.array[block] >= 0.5
-    return report.case.ct.array[block] > _SKIN_HU
+            return to_binary(structure.mask.array[block])
+    return report.case.ct.array[block] > SKIN_HU
 
 
 def _plane(name: PlaneName, grid: Grid, axes: tuple[int, int, int], block: Box) -> Plane:

@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..mask import majority
 from ..prediction import Output
 from ..structures.protocol import Role
 from .content import ReportInput, ReportStructure
@@ -160,7 +161,7 @@ def _depth(structure: ReportStructure, rank: dict[str, int]) -> int:
 
 def _outline(mask: NDArray, spacing_mm: tuple[float, float]) -> tuple[NDArray[np.float64], ...]:
     occupancy = mask.astype(np.float32)
-    if not (occupancy >= 0.5).any():
+    if not majority(occupancy).any():
         return ()
     # A rim of zeros closes contours at the picture's edge.
     rimmed = np.pad(occupancy, 1)

@@ -1,7 +1,8 @@
 """3D Slicer's scene: nodes become a `Case`, a `Prediction` becomes nodes. Knows no Qt.
 
-The only room that imports `slicer` or `vtk`. Whatever takes long is a generator of steps, one node
-or one segment per `next()`, so that a window can draw in between; `finish` runs one to its end.
+The only package that imports `slicer` or `vtk`. Whatever takes long is a generator of steps, one
+node or one segment per `next()`, so that a window can draw in between; `finish` runs one to its
+end.
 
 | file | holds |
 |---|---|
@@ -20,7 +21,7 @@ or one segment per `next()`, so that a window can draw in between; `finish` runs
 >>> scene.apply_display(result, scene.DisplaySettings(isodoses=True))  # doctest: +SKIP
 """
 
-from ..evaluation.measures import Measures
+from ..evaluation.result import Evaluation
 from .changes import Fingerprint, fingerprint, what_changed
 from .dicom_export import dicom_origin, write_result_rtdose
 from .display import (
@@ -31,6 +32,7 @@ from .display import (
     default_range,
     display_steps,
 )
+from .evaluation import evaluate_nodes
 from .export import write_dose, write_result_report, write_tables
 from .reading import (
     SceneCase,
@@ -45,8 +47,12 @@ from .runs import result_nodes, result_runs
 from .steps import Step, finish
 from .views import jump_to, show_result_layout
 
+Measures = Evaluation
+"""The numbers of a result, by the name that they had."""
+
 __all__ = [
     "DisplaySettings",
+    "Evaluation",
     "Fingerprint",
     "Layer",
     "Measures",
@@ -62,6 +68,7 @@ __all__ = [
     "default_range",
     "dicom_origin",
     "display_steps",
+    "evaluate_nodes",
     "fingerprint",
     "finish",
     "input_findings",

@@ -12,28 +12,23 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import slicer
 
-from ..cli.codes import EXIT_INTERRUPTED, EXIT_WRONG
-from ..cli.options import (
-    add_mapping_options,
-    chosen_goals,
-    chosen_mapping,
-    chosen_prescription,
-)
-from ..cli.output import Output, json_ready
-from ..cli.predict import add_prediction_options, describe, require_writable, write_outputs
-from ..cli.several import run_cases
-from ..errors import CaseError, DosePredictionError, MappingError, WorkerError
+from ..app.codes import EXIT_INTERRUPTED, EXIT_SOME_FAILED, EXIT_WRONG
+from ..app.options import MAPPING_OPTIONS, PREDICTION_OPTIONS, prediction_request
+from ..app.output import Output, json_ready
+from ..app.outputs import PredictedCase, require_writable, write_outputs
+from ..app.predict import PredictRequest
+from ..app.several import CaseFailure, work_on_cases
+from ..errors import CaseError, DosePredictionError, WorkerError
+from ..evaluation.goals import GoalSet
+from ..files import whole_file
 from ..io import find_cases, read_case
-from ..io.volumes import whole_file
 from ..prediction import Prediction
-from ..schema import read_json
-from ..structures.protocol import StructureProtocol
 from ..worker.client import WorkerClient
 from ..worker.messages import PredictOptions
 from .display import DisplaySettings, apply_display
@@ -60,9 +55,10 @@ def main(arguments: Sequence[str], interpreter: Path | None = None) -> int:
         call = _parser().parse_args(list(arguments))
         require_writable(call.output)
         output.path = call.output / _SUMMARY
+        request = prediction_request((), vars(call))
+        request = replace(request, cases=tuple(find_cases(call.cases)))
         with WorkerClient(interpreter) as worker:
-            work = _Work(call, worker, output)
-            return run_cases(find_cases(call.cases), work, output, describe)
+            return _run(request, _Work(request, worker, output, call.timeout), output)
     except KeyboardInterrupt:
         output.note("Interrupted; nothing half-written was left behind.")
         return EXIT_INTERRUPTED
@@ -71,6 +67,19 @@ def main(arguments: Sequence[str], interpreter: Path | None = None) -> int:
             output.note(traceback.format_exc())
         output.error(exception)
         return EXIT_WRONG
+
+
+def _run(request: PredictRequest, work: _Work, output: Output) -> int:
+    """Work on each case, and say what became of them; the exit code."""
+
+    def failed(failure: CaseFailure) -> None:
+        output.note(f"error: {failure.case}: {failure.error}")
+
+    several = work_on_cases(request.cases, work, failed)
+    lines = [case.outputs.text() for case in several.done]
+    lines.append(f"{len(several.done)} of {len(request.cases)} cases done.")
+    output.result(several.as_json(), "\n".join(lines))
+    return EXIT_SOME_FAILED if several.failed else 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,8 +92,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="slicer_batch.py", add_help=False, allow_abbrev=False)
     parser.add_argument("--cases", type=Path, required=True, help="a case, or a folder of cases")
-    add_prediction_options(parser)
-    add_mapping_options(parser)
+    for name, settings in {**PREDICTION_OPTIONS, **MAPPING_OPTIONS}.items():
+        parser.add_argument(name, **settings)
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for each prediction")
     parser.set_defaults(report=True, figures=False, published_names=False)
     return parser
@@ -106,18 +115,33 @@ class _FileOutput(Output):
             sys.stdout.flush()
 
 
+@dataclass(frozen=True)
+class _BatchCase:
+    """A case's files and its scene."""
+
+    outputs: PredictedCase
+    scene: Path
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.outputs.as_json(), "scene": str(self.scene)}
+
+
 class _Work:
     """Predicts one case after the other with one warm worker."""
 
-    def __init__(self, call: argparse.Namespace, worker: WorkerClient, output: Output) -> None:
-        self._call = call
-        self._worker = worker
-        self._output = output
-        self._goals = chosen_goals(call)
-        self._mapping = _mapping(call)
-        self._options = PredictOptions(call.device, call.precision, call.recompute_strips)
+    def __init__(
+        self,
+        request: PredictRequest,
+        worker: WorkerClient,
+        output: Output,
+        timeout_seconds: float | None,
+    ) -> None:
+        self._request, self._worker, self._output = request, worker, output
+        self._timeout_seconds = timeout_seconds
+        self._mapping = request.mapping.of()
+        self._options = PredictOptions(request.device, request.precision, request.recompute_strips)
 
-    def __call__(self, path: Path) -> dict[str, Any]:
+    def __call__(self, path: Path) -> _BatchCase:
         """Predict and write; any defect counts as the failure of this case alone."""
         try:
             return self._predict(path)
@@ -130,38 +154,35 @@ class _Work:
         finally:
             slicer.mrmlScene.Clear(False)
 
-    def _predict(self, path: Path) -> dict[str, Any]:
-        call, started = self._call, time.perf_counter()
+    def _predict(self, path: Path) -> _BatchCase:
+        request, started = self._request, time.perf_counter()
         case = read_case(path)
         read_seconds = time.perf_counter() - started
         prediction = self._worker.predict(
             case,
-            call.model,
+            request.model,
             self._mapping,
-            chosen_prescription(call, case),
+            request.prescription.of(case),
             self._options,
-            call.timeout,
+            self._timeout_seconds,
             _progress(case.name, self._output),
         )
         self._output.findings(prediction.findings)
-        record = write_outputs(prediction, self._goals, call, read_seconds, started)
-        scene = self._write_scene(prediction, Path(record["dose"]).parent)
-        return {**record, "scene": str(scene)}
+        outputs = write_outputs(prediction, request.output, read_seconds, started)
+        return _BatchCase(outputs, self._write_scene(prediction, outputs.folder))
 
     def _write_scene(self, prediction: Prediction, folder: Path) -> Path:
         """Build the scene as a person would have it, and write it with its tables."""
-        from ..evaluation.goals import GoalSet
-
         case = prediction.case
         by_name = {c.name: c.color for c in prediction.model.protocol.channels}
         assigned = prediction.mapping.assigned
         colors = {structure: by_name[channel] for channel, structure in assigned.items()}
         ct, segmentation, plan = load_case(case, colors)
         source = case_from_nodes(ct, segmentation, plan, case.prescription, name=case.name)
-        goals = self._goals
-        if goals == "suiting":
+        goals = self._request.output.goals
+        if goals == "default":
             levels = prediction.prescription.target_gy
-            goals = GoalSet.suiting(prediction.model.protocol.id, levels)
+            goals = GoalSet.default(prediction.model.protocol.id, levels)
         result = add_result(replace(prediction, case=source.case), source, goals=goals)
         apply_display(result, DisplaySettings())
         write_tables(result, folder / "tables")
@@ -172,24 +193,15 @@ class _Work:
         return path
 
 
-def _mapping(call: argparse.Namespace) -> dict[str, str | None]:
-    """What `--mapping` and `--map` say, for the protocol that the file names."""
-    if call.mapping is None:
-        return chosen_mapping(call, StructureProtocol.load(StructureProtocol.available()[0]))
-    content = read_json(call.mapping, MappingError)
-    protocol = content.get("protocol") if isinstance(content, dict) else None
-    return chosen_mapping(call, StructureProtocol.load(str(protocol)))
-
-
 def _progress(case: str, output: Output) -> Callable[[float, str], None]:
     """Progress as lines on stderr, one a stage or a tenth of the work."""
-    told: tuple[str, int] = ("", -1)
+    stated: tuple[str, int] = ("", -1)
 
     def progress(share: float, stage: str) -> None:
-        nonlocal told
+        nonlocal stated
         state = (stage, int(share / _REPORT_EVERY))
-        if state != told:
-            told = state
+        if state != stated:
+            stated = state
             output.note(f"{case}: {100 * share:3.0f} % {stage}")
 
     return progress

@@ -46,7 +46,7 @@ def what_changed(
 ) -> list[str]:
     """What changed, for a person to read: segments by name, "CT", "plan dose", "place of …".
 
-    Quick while modified times tell that nothing changed; otherwise contents are compared, so that
+    Quick while modified times state that nothing changed; otherwise contents are compared, so that
     a color, a name, or an edit that was undone does not count. Segments that were added count only
     by being there: whether they matter is for the mapping to say.
     """

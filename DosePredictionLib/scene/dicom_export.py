@@ -37,7 +37,7 @@ def dicom_origin(result: SceneResult) -> DicomOrigin | None:
     if ct is None or segmentation is None:
         raise CaseError(
             "The CT or the segmentation of this dose has been removed from the scene: whose it is "
-            "cannot be told. Write NIfTI or NRRD, or load them and predict again."
+            "cannot be known. Write NIfTI or NRRD, or load them and predict again."
         )
     image, structure_set = _file_of(ct), _file_of(segmentation)
     if image is None:
@@ -61,7 +61,7 @@ def write_result_rtdose(result: SceneResult, prediction: Prediction, path: Path)
     Raises:
         CaseError: see `dicom_origin`.
         GeometryError: the CT comes from DICOM, but was predicted on where a transform had moved it,
-            which its frame of reference does not tell.
+            which its frame of reference does not state.
     """
     origin = dicom_origin(result)
     ct, _ = inputs_of(result.dose)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +56,9 @@ def write_result_report(result: SceneResult, prediction: Prediction, path: Path)
     from ..app.summary import prediction_summary, report_input
     from ..report import write_report
 
-    report = report_input(prediction, prediction_summary(prediction))
-    evaluation = {**report.evaluation, "goals": list(result.goals or ())}
-    write_report(replace(report, evaluation=evaluation), path)
+    summary = prediction_summary(prediction, goals=None)
+    summary["goals"] = result.measures.goal_records
+    write_report(report_input(prediction, summary), path)
     return path
 
 

@@ -13,6 +13,7 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ..mask import majority
 from ..volume import Grid, slabs
 from .geometry import LPS_FROM_RAS, array_of_image, vtk_matrix
 from .runs import Draft
@@ -132,7 +133,7 @@ def labelmap_of(mask: NDArray, placement: Placement) -> Any:
     """A mask `(z, y, x)` as a labelmap."""
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*mask.shape[::-1])
-    values = (mask > 0).astype(np.uint8).ravel()
+    values = majority(mask).astype(np.uint8).ravel()
     image.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
     image.SetImageToWorldMatrix(vtk_matrix(placement.index_to_ras))
     return image

@@ -10,7 +10,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from ..case import Case
+from ..case import DOSE_MASK, Case
+from ..mask import to_binary
 from ..volume import Volume
 from .geometry import LPS_FROM_RAS, vtk_matrix
 
@@ -19,6 +20,8 @@ __all__ = ["load_case"]
 
 def load_case(case: Case, colors: Mapping[str, str] | None = None) -> tuple[Any, Any, Any]:
     """Add a case to the scene: CT, segmentation, and the plan's dose or None.
+
+    The dose mask becomes a hidden segment, by whose name reading finds it again.
 
     Args:
         colors: structure → "#rrggbb"; the others get Slicer's own.
@@ -35,6 +38,10 @@ def load_case(case: Case, colors: Mapping[str, str] | None = None) -> tuple[Any,
         if color:
             rgb = (int(color[i : i + 2], 16) / 255 for i in (0, 2, 4))
             segmentation.GetSegmentation().GetSegment(segment_id).SetColor(*rgb)
+    if case.dose_mask is not None:
+        labelmap = _labelmap(case.dose_mask)
+        id = segmentation.AddSegmentFromBinaryLabelmapRepresentation(labelmap, DOSE_MASK)
+        segmentation.GetDisplayNode().SetSegmentVisibility(id, False)
     if case.plan_dose is None:
         return ct, segmentation, None
     return ct, segmentation, _add_volume(case.plan_dose, f"{case.name} plan dose")
@@ -55,7 +62,7 @@ def _add_volume(volume: Volume, name: str) -> Any:
 def _labelmap(mask: Volume) -> Any:
     image = slicer.vtkOrientedImageData()
     image.SetDimensions(*mask.grid.size)
-    inside = mask.array if mask.array.dtype == bool else mask.array > 0.5
+    inside = to_binary(mask.array)
     image.GetPointData().SetScalars(numpy_to_vtk(_flat(inside.astype(np.uint8)), deep=True))
     image.SetImageToWorldMatrix(_index_to_ras(mask))
     return image

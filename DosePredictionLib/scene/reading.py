@@ -11,7 +11,7 @@ import numpy as np
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
-from ..io.doses import DOSE_GAP, uncovered
+from ..io.dose_grid import DOSE_GAP, uncovered
 from ..volume import Grid, Volume
 from .changes import Fingerprint, contents
 from .geometry import (
@@ -57,7 +57,7 @@ class SceneCase:
     Args:
         case: structures carry the segments' names; the CT's voxels are the node's own memory.
         ct_id, segmentation_id, plan_dose_id: node IDs.
-        segments: by name.
+        segments: of the case's structures, by name.
         volumes_cc: of each structure, by name.
         frame: the case's coordinates in the scene.
         is_hardened: whether the CT's transform had to be applied to a copy of it; the case's grid
@@ -245,20 +245,21 @@ def case_steps(
         for structure, mask in structures.items():
             work.note_gap(structure, mask)
             yield work.step(f"Comparing {plan_dose.GetName()} with {structure}")
+    case = Case(
+        name=name or ct.GetName(),
+        ct=volume,
+        structures=structures,
+        plan_dose=dose,
+        prescription=prescription,
+        findings=tuple(work.findings),
+    )
     return SceneCase(
-        case=Case(
-            name=name or ct.GetName(),
-            ct=volume,
-            structures=structures,
-            plan_dose=dose,
-            prescription=prescription,
-            findings=tuple(work.findings),
-        ),
+        case=case,
         ct_id=ct.GetID(),
         segmentation_id=segmentation.GetID(),
         plan_dose_id=plan_dose.GetID() if plan_dose is not None else None,
-        segments={info.name: info for info in infos},
-        volumes_cc=volumes_cc,
+        segments={info.name: info for info in infos if info.name in case.structures},
+        volumes_cc={key: cc for key, cc in volumes_cc.items() if key in case.structures},
         frame=work.frame,
         is_hardened=work.is_hardened,
         fingerprint=Fingerprint(entries),

@@ -13,8 +13,9 @@ import slicer
 from numpy.typing import NDArray
 
 from ..errors import CaseError
+from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 from ..evaluation.goals import GoalSet
-from ..evaluation.measures import GoalResults, Measures, judge, measure_steps
+from ..evaluation.result import Evaluation, GoalResults
 from ..prediction import Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
@@ -70,8 +71,7 @@ class SceneResult:
         name: of the case.
         protocol, mapping: of the model and the run.
         segments: by the structure's key (its channel's name, or the segment's own).
-        measures: DVHs and scores, by the same keys.
-        goals, planned_goals: as `evaluate_goals` returns them; None without a template.
+        measures: DVHs, scores and goals, by the same keys.
         plan: the plan's dose node, the user's own; None without a plan.
     """
 
@@ -81,10 +81,18 @@ class SceneResult:
     protocol: StructureProtocol
     mapping: StructureMapping
     segments: Mapping[str, SegmentInfo]
-    measures: Measures
-    goals: GoalResults | None
-    planned_goals: GoalResults | None
+    measures: Evaluation
     plan: Any
+
+    @property
+    def goals(self) -> GoalResults | None:
+        """Goals of the prediction, as `evaluate_goals` returns them; None without a template."""
+        return self.measures.goals
+
+    @property
+    def planned_goals(self) -> GoalResults | None:
+        """Those of the plan."""
+        return self.measures.planned_goals
 
     @property
     def dose(self) -> Any:
@@ -101,7 +109,7 @@ def result_steps(
     prediction: Prediction,
     source: SceneCase,
     *,
-    measures: Measures | None = None,
+    measures: Evaluation | None = None,
     goals: GoalSet | None = None,
     before: SceneResult | None = None,
     gamma: Volume | None = None,
@@ -128,8 +136,7 @@ def result_steps(
     work = _Result(prediction, source)
     if measures is None:
         measures = yield from work.measure()
-    protocol = prediction.model.protocol
-    judged = _judge(goals, measures, protocol)
+    measures = measures.judged(goals)
     dose_gy = prediction.dose.array
     yield from work.add_outputs()
     if gamma is not None:
@@ -140,9 +147,9 @@ def result_steps(
         earlier = _voxels_before(before, work.placement)
         yield from work.add_difference("change", dose_gy, earlier)
     yield from work.add_strips()
-    work.add_tables(measures, judged, before)
+    work.add_tables(measures, before)
     yield work.step("Preparing the tables")
-    result = work.enter(measures, judged)
+    result = work.enter(measures)
     yield work.step("Done")
     return result
 
@@ -161,20 +168,20 @@ def add_result(
 
 def set_goals(result: SceneResult, goals: GoalSet | None) -> SceneResult:
     """Hold a result against another template, from the DVHs at hand; None removes the goals."""
-    predicted, planned = _judge(goals, result.measures, result.protocol)
+    measures = result.measures.judged(goals)
     nodes = dict(result.nodes)
     scene = result.dose.GetScene()
-    if predicted is None:
+    if measures.goals is None:
         with batch(scene):
             remove_nodes(scene, [nodes.pop(role) for role in ("goals",) if role in nodes])
     else:
-        draft = goal_draft(result.name, predicted, planned)
+        draft = goal_draft(result.name, measures.goals, measures.planned_goals)
         existing = {role: node for role, node in nodes.items() if role == "goals"}
         with batch(scene):
             nodes |= enter_scene(scene, [draft], result.run, existing)
             ct, _ = inputs_of(result.dose)
             place_in_study(scene, ct, result.run, result.run, result.name, nodes)
-    return replace(result, nodes=nodes, goals=predicted, planned_goals=planned)
+    return replace(result, nodes=nodes, measures=measures)
 
 
 def remove_result(run: str) -> None:
@@ -212,14 +219,15 @@ class _Result:
         )
         self.plan_volume = prediction.case.plan_dose if self._plan is not None else None
 
-    def measure(self) -> Steps[Measures]:
+    def measure(self) -> Steps[Evaluation]:
         """The prediction's numbers, a structure a step."""
-        measuring = measure_steps(self._prediction, self.plan_volume)
+        parts = EvaluationParts(self.plan_volume, QUICK_SCORES)
+        measuring = evaluate_steps(self._prediction.bound, self._prediction.dose, parts)
         while True:
             try:
                 yield self.step(next(measuring))
             except StopIteration as end:
-                measures: Measures = end.value
+                measures: Evaluation = end.value
                 return measures
 
     def step(self, label: str) -> Step:
@@ -298,8 +306,7 @@ class _Result:
 
     def add_tables(
         self,
-        measures: Measures,
-        judged: tuple[GoalResults | None, GoalResults | None],
+        measures: Evaluation,
         before: SceneResult | None,
     ) -> None:
         """Prepare color tables, DVHs, goals and scores, in their place among what is ready."""
@@ -307,18 +314,16 @@ class _Result:
         drafts = [*self._color_drafts(), *self._drafts]
         drafts += curve_drafts(self._name, measures, segments, self._segmentation, self._plan)
         drafts += self._segmentations
-        if judged[0] is not None:
-            drafts.append(goal_draft(self._name, judged[0], judged[1]))
-        if measures.evaluation is not None:
-            drafts.append(score_draft(self._name, measures.evaluation))
+        if measures.goals is not None:
+            drafts.append(goal_draft(self._name, measures.goals, measures.planned_goals))
+        if measures.scores is not None:
+            drafts.append(score_draft(self._name, measures.scores))
         if before is not None:
             old, new = before.measures.predicted, measures.predicted
-            drafts += change_drafts(self._name, old, new, segments, before.goals, judged[0])
+            drafts += change_drafts(self._name, old, new, segments, before.goals, measures.goals)
         self._drafts = drafts
 
-    def enter(
-        self, measures: Measures, judged: tuple[GoalResults | None, GoalResults | None]
-    ) -> SceneResult:
+    def enter(self, measures: Evaluation) -> SceneResult:
         """Everything into the scene, in one batch."""
         self._require_inputs()
         replaced = run_of_inputs(self._scene, self._ct, self._segmentation)
@@ -337,8 +342,6 @@ class _Result:
             mapping=self._prediction.mapping,
             segments=self._segments(measures),
             measures=measures,
-            goals=judged[0],
-            planned_goals=judged[1],
             plan=self._plan,
         )
 
@@ -365,7 +368,7 @@ class _Result:
         ]
         return drafts
 
-    def _segments(self, measures: Measures) -> dict[str, SegmentInfo]:
+    def _segments(self, measures: Evaluation) -> dict[str, SegmentInfo]:
         assigned = self._prediction.mapping.assigned
         return {key: self._source.segments[assigned.get(key, key)] for key in measures.predicted}
 
@@ -387,19 +390,6 @@ class _Result:
                 "there is no place for the dose. Load it again and predict anew."
             )
         return node
-
-
-def _judge(
-    goals: GoalSet | None, measures: Measures, protocol: StructureProtocol
-) -> tuple[GoalResults | None, GoalResults | None]:
-    """Goals of the prediction and of the plan; None each where there is nothing to judge."""
-    if goals is None:
-        return None, None
-    levels = measures.prescriptions_gy
-    predicted = judge(goals, measures.predicted, measures.body[0], protocol, levels)
-    if measures.planned is None:
-        return predicted, None
-    return predicted, judge(goals, measures.planned, measures.body[1], protocol, levels)
 
 
 def _from_zero(array: NDArray, smallest: float) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import CaseError, GeometryError
-from ..evaluation.arrays import bounding_box
+from ..geometry import bounding_box
 from ..volume import Grid, Volume
 from .geometry import (
     Frame,

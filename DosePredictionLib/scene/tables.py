@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..evaluation.dvh import Dvh
-from ..evaluation.measures import GoalResults, Measures
+from ..evaluation.result import Evaluation, GoalResults
 from ..report.wording import endpoint_label, number, signed, status_words
 from .reading import SegmentInfo
 from .runs import Draft
@@ -51,7 +51,7 @@ Column = Sequence[Any] | NDArray
 
 def curve_drafts(
     name: str,
-    measures: Measures,
+    measures: Evaluation,
     segments: Mapping[str, SegmentInfo],
     segmentation: Any,
     plan: Any,
@@ -180,9 +180,14 @@ def goal_draft(name: str, predicted: GoalResults, planned: GoalResults | None) -
     return _table_draft("goals", f"{name}: clinical goals", columns)
 
 
-def score_draft(name: str, evaluation: Mapping[str, float | None]) -> Draft:
-    """How far the prediction is from the plan."""
+def score_draft(name: str, evaluation: Mapping[str, Any]) -> Draft:
+    """How far the prediction is from the plan; the dose score with the region that it is over."""
     known = {label: evaluation[key] for key, label in _SCORES.items() if key in evaluation}
+    region = str(evaluation.get("dose_score_region", "")).replace("_", " ")
+    known = {
+        f"{label} (over {region})" if label == _SCORES["dose_score_gy"] and region else label: value
+        for label, value in known.items()
+    }
     columns: dict[str, Column] = {
         "Score": list(known),
         "Value (Gy)": list(known.values()),

@@ -13,15 +13,33 @@ from functools import cached_property
 from typing import Literal
 
 from ..case import Case, Prescription
-from ..errors import MappingError
+from ..errors import MappingError, NoProtocolError
 from ..external import derive_external
-from ..findings import Finding
-from ..volume import Volume, to_binary
-from .mapping import StructureMapping, find_structure, fitting_protocol, map_structures
+from ..findings import LEFT_OUT, Finding
+from ..mask import Mask
+from .mapping import (
+    StructureMapping,
+    find_structure,
+    fitting_protocol,
+    map_structures,
+    propose_mapping,
+)
 from .names import fit_name, is_related
 from .protocol import Channel, Role, StructureProtocol
 
-__all__ = ["BoundCase", "BoundStructure", "bind", "empty_structures"]
+__all__ = [
+    "BoundCase",
+    "BoundStructure",
+    "NameResolver",
+    "bind",
+    "empty_structures",
+    "propose_binding",
+]
+
+_NO_PROTOCOL = (
+    "There is no DVH score and no set of goals by default; name a protocol or map structures to "
+    "its channels if it is one."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +55,47 @@ class BoundStructure:
 
     name: str
     source: str
-    mask: Volume
+    mask: Mask
     channel: Channel | None
 
     @property
     def role(self) -> Role | None:
         """The channel's role."""
         return None if self.channel is None else self.channel.role
+
+
+@dataclass(frozen=True)
+class NameResolver:
+    """From the structure that a goal names to the name that results carry, or None.
+
+    A goal binds to the structure that it names, not to the channel that this fills: a bowel bag in
+    the channel Small_Intestine meets goals on the bag. What a person put into a channel by hand
+    counts as that channel, unless its own name says that it is another structure.
+
+    Args:
+        sources: name that results carry → name in the case.
+        protocol: whose spellings count; None: equal names alone.
+        by_hand: channels that a person filled.
+    """
+
+    sources: Mapping[str, str]
+    protocol: StructureProtocol | None = None
+    by_hand: tuple[str, ...] = ()
+
+    def __call__(self, query: str) -> str | None:
+        """The name that results carry."""
+        own = {source: name for name, source in self.sources.items()}
+        found = find_structure(query, list(own), self.protocol)
+        if found is not None:
+            return own[found]
+        channels = () if self.protocol is None else self.protocol.channels
+        for channel in channels:
+            source = self.sources.get(channel.name)
+            if source is None or channel.name not in self.by_hand or is_related(source, channel):
+                continue
+            if fit_name(query, channel) is not None:
+                return channel.name
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +116,7 @@ class BoundCase:
     mapping: StructureMapping | None
     prescription: Prescription | None
     findings: tuple[Finding, ...]
-    known_external: Volume | None = None
+    known_external: Mask | None = None
 
     @cached_property
     def structures(self) -> dict[str, BoundStructure]:
@@ -72,7 +124,7 @@ class BoundCase:
 
         All-zero structures are left out.
         """
-        masks = {name: mask for name, mask in self.case.structures.items() if mask.array.any()}
+        masks = {name: mask for name, mask in self.case.structures.items() if not mask.is_empty}
         bound: dict[str, BoundStructure] = {}
         assigned = {} if self.mapping is None else self.mapping.assigned
         for channel in () if self.protocol is None else self.protocol.channels:
@@ -86,7 +138,7 @@ class BoundCase:
                 bound[name] = BoundStructure(name, name, mask, None)
         return bound
 
-    def mask(self, channel: str) -> Volume | None:
+    def mask(self, channel: str) -> Mask | None:
         """The mask in a channel; None where it is empty."""
         found = self.structures.get(channel)
         return None if found is None or found.channel is None else found.mask
@@ -96,22 +148,35 @@ class BoundCase:
         return [name for name, structure in self.structures.items() if structure.role == role]
 
     @property
-    def targets(self) -> list[Volume]:
+    def targets(self) -> list[Mask]:
         """Masks of the targets."""
         return [self.structures[name].mask for name in self.named("target")]
 
     @cached_property
-    def external(self) -> Volume:
+    def external(self) -> Mask:
         """The body, boolean: the mapped external contour, or one derived from the CT."""
         if self.known_external is not None:
             return self.known_external
-        for name in self.named("external"):
-            mask = self.structures[name].mask
-            return mask.with_array(to_binary(mask.array))
-        return derive_external(self.case.ct)
+        drawn = self.external_name
+        if drawn is None:
+            return derive_external(self.case.ct)
+        mask = self.structures[drawn].mask
+        return Mask(mask.binary(), mask.grid)
+
+    @cached_property
+    def external_name(self) -> str | None:
+        """Name of the external contour that was drawn; by any protocol's spelling without one."""
+        if self.protocol is not None:
+            return next(iter(self.named("external")), None)
+        for protocol in map(StructureProtocol.load, StructureProtocol.available()):
+            if protocol.external is not None:
+                found = find_structure(protocol.external.name, list(self.structures), protocol)
+                if found is not None:
+                    return found
+        return None
 
     @property
-    def region(self) -> Volume:
+    def region(self) -> Mask:
         """Where the dose score counts: the case's possible-dose mask, or the body."""
         return self.external if self.case.dose_mask is None else self.case.dose_mask
 
@@ -125,26 +190,17 @@ class BoundCase:
         """Target → Gy, by the names of results; empty without a prescription."""
         return {} if self.prescription is None else self.prescription.target_gy
 
-    def resolve(self, query: str) -> str | None:
-        """From the structure that a goal names to the name that results carry, or None.
+    @cached_property
+    def resolver(self) -> NameResolver:
+        """From the structure that a goal names to the name that results carry."""
+        matches = () if self.mapping is None else self.mapping.matches
+        by_hand = tuple(m.channel for m in matches if m.structure is not None and not m.automatic)
+        sources = {name: structure.source for name, structure in self.structures.items()}
+        return NameResolver(sources, self.protocol, by_hand)
 
-        A goal binds to the structure that it names, not to the channel that this fills: a bowel bag
-        in the channel Small_Intestine meets goals on the bag. What a person put into a channel by
-        hand counts as that channel, unless its own name says that it is another structure.
-        """
-        own = {structure.source: name for name, structure in self.structures.items()}
-        found = find_structure(query, list(own), self.protocol)
-        if found is not None:
-            return own[found]
-        for match in () if self.mapping is None else self.mapping.matches:
-            structure = self.structures.get(match.channel)
-            if match.automatic or structure is None or structure.channel is None:
-                continue
-            if is_related(structure.source, structure.channel):
-                continue
-            if fit_name(query, structure.channel) is not None:
-                return structure.name
-        return None
+    def resolve(self, query: str) -> str | None:
+        """See `NameResolver`."""
+        return self.resolver(query)
 
 
 def bind(
@@ -166,28 +222,58 @@ def bind(
 
     Raises:
         MappingError: a chosen channel or structure does not exist, a required channel is empty, or
-            two structures fit one channel equally.
+            two structures fit one channel equally (of the protocol that fits but for that, too).
     """
     names, empty = list(case.structures), empty_structures(case)
-    findings = list(case.findings)
     if protocol is None:
         try:
-            protocol = fitting_protocol(names, mapping, empty)
-        except MappingError as exception:
-            if mapping:
-                raise
-            message = f"No protocol fits: every structure stands for itself. {exception}"
-            findings.append(Finding("no-protocol", "info", message))
-            own = prescription or case.prescription
-            return BoundCase(case, None, None, own, tuple(findings))
-    bound = map_structures(names, protocol, mapping, empty, required)
-    chosen = _by_channel(prescription or case.prescription, bound)
-    return BoundCase(case, protocol, bound, chosen, (*findings, *bound.findings))
+            protocol = fitting_protocol(names, mapping, empty, required)
+        except NoProtocolError as exception:
+            message = f"Every structure stands for itself. {exception}"
+            findings = (
+                *case.findings,
+                Finding("no-protocol", "warning", message, _NO_PROTOCOL),
+            )
+            return BoundCase(case, None, None, prescription or case.prescription, findings)
+    try:
+        mapped = map_structures(names, protocol, mapping, empty, required)
+    except MappingError as exception:
+        left_out = [finding.message for finding in case.findings if finding.id == LEFT_OUT]
+        raise MappingError(" ".join([str(exception), *left_out])) from exception
+    return _bound(case, protocol, mapped, prescription)
+
+
+def propose_binding(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: Mapping[str, str | None] | None = None,
+    prescription: Prescription | None = None,
+    required: Collection[str] = (),
+) -> BoundCase:
+    """As `bind`, but what cannot be assigned is a blocking finding: for a panel.
+
+    Raises:
+        MappingError: a chosen channel or structure does not exist, or is used twice.
+    """
+    proposed = propose_mapping(
+        list(case.structures), protocol, mapping, empty_structures(case), required
+    )
+    return _bound(case, protocol, proposed, prescription)
 
 
 def empty_structures(case: Case) -> list[str]:
     """Structures without a voxel."""
-    return [name for name, mask in case.structures.items() if not mask.array.any()]
+    return [name for name, mask in case.structures.items() if mask.is_empty]
+
+
+def _bound(
+    case: Case,
+    protocol: StructureProtocol,
+    mapping: StructureMapping,
+    prescription: Prescription | None,
+) -> BoundCase:
+    chosen = _by_channel(prescription or case.prescription, mapping)
+    return BoundCase(case, protocol, mapping, chosen, (*case.findings, *mapping.findings))
 
 
 def _by_channel(

@@ -222,7 +222,7 @@ def best_fits(
 
 
 def is_related(name: str, channel: Channel) -> bool:
-    """Whether a name is kin to the channel without being it."""
+    """Whether a name is that of a related structure, and not the channel's."""
     spellings = (_with_side(parse_name(related), channel) for related in channel.related)
     return any(same_name(parse_name(name), spelling) for spelling in spellings)
 
@@ -237,7 +237,7 @@ def _with_side(name: StructureName, channel: Channel) -> StructureName:
 
 @dataclass(frozen=True)
 class TargetName:
-    """A planning target as its name tells it: dose in Gy, and level (0 high, 1 mid, 2 low)."""
+    """A planning target as its name states it: dose in Gy, and level (0 high, 1 mid, 2 low)."""
 
     name: str
     dose_gy: float | None
@@ -270,7 +270,7 @@ def read_target(name: str, protocol: StructureProtocol | None) -> TargetName | N
 
 
 def _may_qualify(token: str) -> bool:
-    """Whether a token tells a target more closely, rather than what is cut out of it."""
+    """Whether a token states a target more closely, rather than what is cut out of it."""
     return (
         token[0].isdecimal()
         or len(token) == 1
@@ -316,7 +316,7 @@ def _dose_gy(name: StructureName) -> float | None:
 
 
 def has_dose(target: TargetName | None, dose_gy: float) -> bool:
-    """Whether a target's name tells this dose, Gy."""
+    """Whether a target's name states this dose, Gy."""
     if target is None or target.dose_gy is None:
         return False
     return abs(target.dose_gy - dose_gy) <= _LEVEL_TOLERANCE_GY

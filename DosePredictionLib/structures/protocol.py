@@ -1,6 +1,6 @@
 """Structure protocols: the ordered channels that a family of models takes.
 
-How a clinic's own names find their channels is told in `mapping.py`.
+How a clinic's own names find their channels is described in `mapping.py`.
 """
 
 from __future__ import annotations
@@ -8,18 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from ..errors import DosePredictionError
+from ..ranges import DoseGy
 from ..resources import resource_path
-from ..schema import from_json, read_json
+from ..schema import FieldError, FreeText, Length, Name, Pattern, from_json, read_json, validated
 
 __all__ = ["Channel", "Role", "StructureProtocol"]
 
 Role = Literal["target", "organ", "external"]
+_Names = Annotated[tuple[Name, ...], Length(0, 1000)]
+_Color = Annotated[str, Pattern("#[0-9a-fA-F]{6}", "a color such as #d62728")]
 
 
 @dataclass(frozen=True)
+@validated
 class Channel:
     """One structure that a model takes.
 
@@ -31,28 +35,33 @@ class Channel:
         color: display color, "#rrggbb".
         required: whether a case without it is refused.
         synonyms: further spellings; case, separators and side marks do not matter.
-        related: names that are kin but not the same (Bowel_Bag for Small_Intestine): a person may
-            map them, with a warning; they never match by themselves.
+        related: names of related structures that are not the same (Bowel_Bag for Small_Intestine):
+            a person may map them, with a warning; they never match by themselves.
         side: "left" or "right" of a paired organ.
         level_gy: for targets with a dose level of their own, that level in Gy.
         network_input: false for a structure that shapes the encoding (an external contour that
             cuts off the couch) without being an input of the network.
     """
 
-    name: str
+    name: Name
     role: Role
-    label: str
-    tg263: str
-    color: str
+    label: Name
+    tg263: Name
+    color: _Color
     required: bool = False
-    synonyms: tuple[str, ...] = ()
-    related: tuple[str, ...] = ()
+    synonyms: _Names = ()
+    related: _Names = ()
     side: Literal["left", "right"] | None = None
-    level_gy: float | None = None
+    level_gy: DoseGy | None = None
     network_input: bool = True
+
+    def __post_init__(self) -> None:
+        if self.level_gy is not None and self.role != "target":
+            raise FieldError("level_gy", f"is for targets; {self.name} is of the role {self.role}.")
 
 
 @dataclass(frozen=True)
+@validated
 class StructureProtocol:
     """An ordered set of channels, as read from `Resources/Protocols/<id>.json`.
 
@@ -66,10 +75,10 @@ class StructureProtocol:
         DosePredictionError: two channels share a name, or none is a target.
     """
 
-    id: str
-    title: str
-    description: str
-    channels: tuple[Channel, ...]
+    id: Name
+    title: Name
+    description: FreeText
+    channels: Annotated[tuple[Channel, ...], Length(1, 100)]
 
     def __post_init__(self) -> None:
         names = self.names
@@ -117,6 +126,11 @@ class StructureProtocol:
     def organs(self) -> tuple[Channel, ...]:
         """Channels with the role organ."""
         return tuple(channel for channel in self.channels if channel.role == "organ")
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """Names of the channels without which no dose is predicted."""
+        return tuple(channel.name for channel in self.channels if channel.required)
 
     @cached_property
     def external(self) -> Channel | None:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..case import Prescription
-from ..checks.preflight import ModelExpectations
 from ..encoding.encoder import decode
+from ..encoding.prescription import prescription_factor
 from ..errors import PredictionError
 from ..findings import Finding
+from ..models.expectations import ModelExpectations
 from ..networks import TwoStageDose
 from ..prediction import Output
 from ..volume import Volume
@@ -56,7 +57,7 @@ class DoseRegression(Task):
     """A `DoseNetwork` maps CT, structures and strips to a dose, in units of the dose scale.
 
     Labels: `dose`, `region` (where it is scored), `structures` and `strips` (masks in the
-    protocol's and the encoding's order); of a whole case also `body`.
+    protocol's and the encoding's order).
     """
 
     stages: ClassVar[Mapping[str, str]] = {
@@ -135,27 +136,31 @@ class DoseRegression(Task):
         return super().headline(parts) * self.encoding.dose_scale_gy
 
     def validate(self, network: nn.Module, case: LabelledCase) -> Validated:
-        """Mean absolute error in the dose region, and those of the scored DVH endpoints, Gy."""
-        from ..evaluation.scores import dvh_score_terms
+        """Dose score, and the errors of the scored DVH endpoints, Gy."""
+        from ..evaluation.scores import dose_score, dvh_score_terms
 
-        labels, inputs = case.labels, self.protocol.inputs
-        dose_gy = self.dose_gy(self.arrays_of(network, case.input))
-        dose_gy = np.clip(dose_gy, 0, None) * (labels["region"] & labels["body"])
+        bound, plan = case.bound, case.bound.case.plan_dose
+        assert plan is not None
+        dose_gy = self.dose_gy(self.arrays_of(network, case.input), case.prescription_factor)
+        dose_gy = np.clip(dose_gy, 0, None) * (bound.region.touched() & bound.external.touched())
+        dose = Volume(dose_gy, bound.case.grid)
+        score = dose_score(dose, plan, bound.region)
+        assert score is not None
         terms = dvh_score_terms(
-            dose_gy,
-            labels["dose"],
-            {c.name: mask for c, mask in zip(inputs, labels["structures"], strict=True)},
-            targets=[channel.name for channel in inputs if channel.role == "target"],
-            organs=[channel.name for channel in inputs if channel.role == "organ"],
-            spacing_mm=case.spacing_mm,
+            dose,
+            plan,
+            {name: structure.mask for name, structure in bound.structures.items()},
+            targets=bound.named("target"),
+            organs=bound.named("organ"),
         )
-        mae_gy = float(np.abs(dose_gy - labels["dose"])[labels["region"]].mean())
-        figures = {"validation_mae_gy": [mae_gy], "validation_dvh_gy": list(terms.values())}
+        figures = {"validation_mae_gy": [score], "validation_dvh_gy": list(terms.values())}
         return Validated(figures, dose_gy)
 
-    def dose_gy(self, arrays: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def dose_gy(
+        self, arrays: Mapping[str, NDArray[np.float32]], prescription_factor: float = 1.0
+    ) -> NDArray[np.float32]:
         """The final dose."""
-        return arrays[_DOSE] * np.float32(self.encoding.dose_scale_gy)
+        return arrays[_DOSE] * np.float32(self.encoding.dose_scale_gy * prescription_factor)
 
 
 def prescription_scale(
@@ -166,10 +171,8 @@ def prescription_scale(
     if prescription is None:
         message = f"The case has no prescription; the model's own is used ({_levels(own)})."
         return 1.0, own, (Finding("prescription-of-model", "info", message),)
-    if len(own.target_gy) > 1:
-        return 1.0, prescription, ()
-    factor = prescription.highest_gy / own.highest_gy
-    if abs(factor - 1) < 1e-6:
+    factor = prescription_factor(prescription.highest_gy, own.target_gy)
+    if factor == 1.0:
         return 1.0, prescription, ()
     finding = Finding(
         "dose-scaled",

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..case import Prescription
-from ..checks.preflight import ModelExpectations
 from ..encoding.encoder import EncodedCase, EncodingSettings
 from ..errors import DosePredictionError
 from ..findings import Finding
+from ..models.expectations import ModelExpectations
 from ..prediction import Output, OutputRole
 from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
@@ -133,13 +133,13 @@ class LabelledCase:
 
     Args:
         input: the network's, float32 `(channel, z, y, x)`.
-        labels: what was learned, by name; a dose in Gy `(z, y, x)`, masks boolean.
-        spacing_mm: x, y, z.
+        bound: the case on the model's grid: plan dose, structures, body and scored region.
+        prescription_factor: the case's prescription over the model's.
     """
 
     input: NDArray[np.float32]
-    labels: Mapping[str, NDArray]
-    spacing_mm: tuple[float, float, float]
+    bound: BoundCase
+    prescription_factor: float = 1.0
 
 
 class Validated(NamedTuple):
@@ -236,8 +236,13 @@ class Task(ABC):
         found = self.predict(network, x, Passes())
         return {name: values.cpu().numpy() for name, values in found.items()}
 
-    def dose_gy(self, arrays: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def dose_gy(
+        self, arrays: Mapping[str, NDArray[np.float32]], prescription_factor: float = 1.0
+    ) -> NDArray[np.float32]:
         """The dose `(z, y, x)` on the model's grid, Gy, unclamped, from what `predict` returns.
+
+        Args:
+            prescription_factor: the case's prescription over the model's.
 
         Raises:
             DosePredictionError: the task predicts none.

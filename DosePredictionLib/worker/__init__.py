@@ -12,5 +12,4 @@ ends with its parent. Nothing that a client imports from here imports torch.
 | `tree.py` | a process and all its children, to be ended together |
 | `client.py` | a blocking client over pipes, without an event loop |
 | `server.py`, `__main__.py` | the worker itself |
-| `watch.py` | whether the parent is still alive |
 """

@@ -261,7 +261,7 @@ class WorkerClient:
 
 
 def _carry(name: str, stream: IO[bytes], arrived: queue.SimpleQueue[tuple[str, bytes]]) -> None:
-    """Carry what comes from a pipe into the queue; empty bytes tell its end."""
+    """Carry what comes from a pipe into the queue; empty bytes state its end."""
     with stream:
         while data := stream.read(65536):
             arrived.put((name, data))

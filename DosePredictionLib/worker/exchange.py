@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError, WorkerError
-from ..evaluation.measures import Measures
+from ..evaluation.result import Evaluation
 from ..findings import Finding
 from ..models.manifest import ModelFolder, read_manifest
 from ..prediction import Output, OutputRole, OutputUnit, Prediction
@@ -58,7 +58,7 @@ _VERSION = 2
 
 @dataclass(frozen=True)
 class _Array:
-    """An array in the folder; `packed` tells a boolean mask of eight voxels a byte."""
+    """An array in the folder; `packed` states a boolean mask of eight voxels a byte."""
 
     file: str
     packed: bool = False
@@ -251,7 +251,7 @@ def write_prediction(
     folder: Path,
     prediction: Prediction,
     seconds: Mapping[str, float] | None = None,
-    measures: Measures | None = None,
+    measures: Evaluation | None = None,
 ) -> None:
     """Write a prediction, without its case, to a folder that appears whole or not at all.
 
@@ -404,7 +404,7 @@ def _added(before: Mapping[str, float], own: Mapping[str, float]) -> dict[str, f
 
 def _as_bool(mask: NDArray) -> NDArray:
     """Integer masks as boolean; boolean ones and occupancies as they are."""
-    return mask if mask.dtype.kind in "bf" else mask != 0
+    return mask if mask.dtype.kind in "bf" else mask.astype(bool)
 
 
 def _write_record(path: Path, record: _CaseRecord | _PredictionRecord) -> None:

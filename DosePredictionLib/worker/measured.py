@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import WorkerError
 from ..evaluation.curve import VolumeCurve
 from ..evaluation.dvh import Dvh
-from ..evaluation.measures import Measures
+from ..evaluation.result import Evaluation
 from ..schema import from_json, read_json, to_json
 
 __all__ = ["read_measures", "write_measures"]
@@ -22,7 +22,7 @@ __all__ = ["read_measures", "write_measures"]
 _NUMBERS, _CURVES = "measures.json", "curves.npz"
 
 
-def write_measures(folder: Path, measures: Measures) -> None:
+def write_measures(folder: Path, measures: Evaluation) -> None:
     """Write the numbers into the folder of their prediction."""
     arrays: dict[str, Any] = {}
 
@@ -37,13 +37,13 @@ def write_measures(folder: Path, measures: Measures) -> None:
     (folder / _NUMBERS).write_text(json.dumps(numbers, ensure_ascii=True), encoding="ascii")
 
 
-def read_measures(folder: Path) -> Measures:
+def read_measures(folder: Path) -> Evaluation:
     """The numbers written by `write_measures`.
 
     Raises:
         WorkerError: there are none, or they are damaged.
     """
-    numbers = from_json(Measures, read_json(folder / _NUMBERS, WorkerError), error=WorkerError)
+    numbers = from_json(Evaluation, read_json(folder / _NUMBERS, WorkerError), error=WorkerError)
     with np.load(folder / _CURVES, allow_pickle=False) as arrays:
 
         def with_curve(number: int, dvh: Dvh) -> Dvh:
@@ -55,7 +55,7 @@ def read_measures(folder: Path) -> Measures:
         return _each_dvh(numbers, with_curve)
 
 
-def _each_dvh(measures: Measures, change: Callable[[int, Dvh], Dvh]) -> Measures:
+def _each_dvh(measures: Evaluation, change: Callable[[int, Dvh], Dvh]) -> Evaluation:
     """Every DVH changed; each has a number, the same whenever they are counted."""
     number = itertools.count()
     planned, body = measures.planned, measures.body

@@ -114,12 +114,14 @@ class WriteReport:
     Args:
         case, prediction: folders, as `Predict` had them.
         path: of the HTML file.
+        goals: as `Evaluation.goal_records` has them; none are shown without.
     """
 
     id: str
     case: str
     prediction: str
     path: str
+    goals: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
+from ..processes import is_alive
 from .exchange import SCRATCH_PREFIX, read_exchanged_case, write_prediction
 from .messages import (
     PROTOCOL_VERSION,
@@ -45,11 +46,10 @@ from .messages import (
     encode_message,
 )
 from .side_jobs import check, write_report
-from .watch import is_alive
 
 if TYPE_CHECKING:
     from ..case import Case
-    from ..evaluation.measures import MeasuredCase, Measures
+    from ..evaluation.evaluate import Evaluation, PlanCurves
     from ..inference.predictor import Predictor
     from ..prediction import Prediction
 
@@ -103,8 +103,8 @@ class Worker:
         self._open: dict[str, _Job] = {}
         self._predictors: dict[tuple[str, ...], Predictor] = {}
         self._checked = ""
-        self._measuring: Generator[str, None, MeasuredCase] | None = None
-        self._measured: MeasuredCase | None = None
+        self._measuring: Generator[str, None, PlanCurves] | None = None
+        self._measured: PlanCurves | None = None
 
     def serve(self) -> NoReturn:
         """Work until the client asks for the end, closes the stream, or dies; ends the process."""
@@ -154,7 +154,7 @@ class Worker:
             where = f" ({exception.filename})" if exception.filename else ""
             message = f"{exception.strerror or exception}{where}. Nothing was written."
             reply = _failure(job, WorkerError(message))
-        except Exception as exception:  # a defect: the client shows it, the worker lives on
+        except Exception as exception:  # a defect: the client shows it, the worker goes on
             message = f"The prediction failed unexpectedly: {type(exception).__name__}: {exception}"
             reply = _failure(job, WorkerError(" ".join(message.split())))
         self._reply(reply)
@@ -211,18 +211,19 @@ class Worker:
         write_prediction(Path(request.output), prediction, laps, measures)
         return Result(request.id, request.output, warm)
 
-    def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Measures:
+    def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Evaluation:
         """DVHs and scores, which would hold up the client's window."""
-        from ..evaluation.measures import measure_steps
+        from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 
         known = self._measured if self._checked == job.request.case else None
-        steps = measure_steps(prediction, prediction.case.plan_dose, known)
+        parts = EvaluationParts(scores=QUICK_SCORES, known=known)
+        steps = evaluate_steps(prediction.bound, prediction.dose, parts)
         while True:
             _refuse_if_cancelled(job)
             try:
                 report(1.0, next(steps))
             except StopIteration as end:
-                measures: Measures = end.value
+                measures: Evaluation = end.value
                 return measures
 
     def _predictor(self, case: Case, request: Predict, job: _Job) -> tuple[Predictor, bool]:

@@ -6,15 +6,14 @@ Neither needs torch.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from pathlib import Path
 
 from ..app.summary import prediction_summary, report_input
-from ..checks.preflight import check_case
+from ..checks.registry import check_case
 from ..errors import ModelError
-from ..evaluation.measures import MeasuredCase, measure_case_steps
+from ..evaluation.evaluate import PlanCurves, plan_curve_steps
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
-from ..structures.mapping import propose_mapping
+from ..structures.bound import propose_binding
 from ..structures.protocol import StructureProtocol
 from .exchange import read_exchanged_case, read_prediction
 from .messages import Check, Checked, Result, WriteReport
@@ -22,7 +21,7 @@ from .messages import Check, Checked, Result, WriteReport
 __all__ = ["check", "write_report"]
 
 
-def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
+def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
     """Everything that may spoil a prediction of the case; what cannot be mapped is a finding.
 
     Returns:
@@ -32,15 +31,14 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, MeasuredCase]]:
         DosePredictionError: the case cannot be read, or the model is not installed.
     """
     case = read_exchanged_case(Path(request.case))
-    if request.prescription is not None:
-        case = replace(case, prescription=request.prescription)
     manifest = _manifest(request.model)
     protocol = StructureProtocol.load(manifest.protocol)
-    empty = [name for name, mask in case.structures.items() if not mask.array.any()]
-    mapping = propose_mapping(list(case.structures), protocol, request.mapping, empty)
-    findings = check_case(case, protocol, mapping, manifest.expectations)
-    every = dict.fromkeys([*case.findings, *mapping.findings, *findings])
-    return Checked(request.id, tuple(every)), measure_case_steps(case, protocol, mapping)
+    bound = propose_binding(
+        case, protocol, request.mapping, request.prescription, protocol.required
+    )
+    assert bound.mapping is not None
+    findings = dict.fromkeys([*bound.findings, *check_case(bound, manifest.expectations)])
+    return Checked(request.id, tuple(findings)), plan_curve_steps(bound)
 
 
 def write_report(request: WriteReport) -> Result:
@@ -54,7 +52,8 @@ def write_report(request: WriteReport) -> Result:
 
     case = read_exchanged_case(Path(request.case))
     prediction = read_prediction(Path(request.prediction), case)
-    summary = prediction_summary(prediction)
+    summary = prediction_summary(prediction, goals=None)
+    summary["goals"] = [dict(goal) for goal in request.goals]
     path = Path(request.path)
     write(report_input(prediction, summary), path)
     return Result(request.id, str(path), warm=True)
@@ -63,7 +62,7 @@ def write_report(request: WriteReport) -> Result:
 def _manifest(model: str) -> ModelManifest:
     if Path(model).is_absolute():
         return read_manifest(Path(model))
-    for _folder, manifest in installed_manifests():
-        if manifest.name == model:
-            return manifest
+    for installed in installed_manifests().models:
+        if installed.manifest.name == model:
+            return installed.manifest
     raise ModelError(f"The model {model} is not installed any more. Choose another one.")

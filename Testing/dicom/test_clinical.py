@@ -21,6 +21,14 @@ from training.__main__ import main
 from training.clinical import identifier, signed_distance
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder of the test's own: the key lies there."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
 @pytest.fixture
 def cohort(patient: Path, tmp_path: Path) -> Path:
     """Three patients: two readable ones of two institutes, and one that is damaged."""
@@ -62,11 +70,15 @@ def test_a_cohort_becomes_case_folders_without_names(
     assert call(cohort, output, "--goals", "prostate_78_39") == 3
     with (output / "refused.csv").open() as file:
         refused = list(csv.DictReader(file))
-    assert [Path(row["folder"]).name for row in refused] == ["Patient Name 3"]
-    assert "rd.dcm is damaged" in refused[0]["reason"]
+    key = (tmp_path / "home" / ".dose-prediction" / "clinical.key").read_bytes().strip()
+    assert [row["pseudonym"] for row in refused] == [identifier(key, "folder", "Patient Name 3")]
+    assert "is damaged" in refused[0]["reason"]
+    stated = capsys.readouterr().err
+    assert (
+        f"{refused[0]['pseudonym']} in refused.csv is" in stated and "rd.dcm is damaged" in stated
+    )
     folders = [path for path in output.iterdir() if path.is_dir()]
     assert len(folders) == 2
-    key = (output / ".key").read_bytes().strip()
     expected = {identifier(key, f"ID{number}") for number in (1, 2)}
     assert {folder.name.split("-")[0] for folder in folders} == expected
     for folder in folders:
@@ -81,8 +93,8 @@ def test_a_cohort_becomes_case_folders_without_names(
         limits = plan["constraints"].tolist(), plan["constraint_values"]
         assert limits[0][0] == "PTV: D98% >= 95 %Rx" and np.isfinite(limits[1][0])
         assert (folder / "qa.png").stat().st_size > 10_000
-        told = b"".join(file.read_bytes() for file in folder.glob("*.json"))
-        assert b"Patient" not in told and b"ID1" not in told
+        stated = b"".join(file.read_bytes() for file in folder.glob("*.json"))
+        assert b"Patient" not in stated and b"ID1" not in stated
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -179,3 +191,82 @@ def test_signed_distances_of_a_ball() -> None:
 def test_identifiers_depend_on_the_key_alone() -> None:
     assert identifier(b"a", "ID1") == identifier(b"a", "ID1") != identifier(b"b", "ID1")
     assert identifier(b"a", "ID1") != identifier(b"a", "ID2")
+
+
+# --- Privacy ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["", " \n", "secret", "a" * 64, "x" * 31])
+def test_an_empty_short_or_monotonous_key_is_refused(
+    cohort: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, key = tmp_path / "prepared", tmp_path / "key"
+    call(cohort, output)
+    correct(output)
+    key.write_text(content)
+    assert call(cohort, output, "--key", str(key)) == 2
+    assert f"The key {key} has" in capsys.readouterr().err
+    assert not [path for path in output.iterdir() if path.is_dir()]
+
+
+def test_the_key_never_lies_beside_the_data(
+    cohort: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "prepared"
+    call(cohort, output)
+    correct(output)
+    call(cohort, output)
+    key = home / ".dose-prediction" / "clinical.key"
+    assert key.stat().st_mode & 0o077 == 0 and len(key.read_bytes()) == 64
+    secret = key.read_bytes()
+    files = [path for path in output.rglob("*") if path.is_file()]
+    assert files and not any(secret in path.read_bytes() for path in files)
+    (output / ".key").write_bytes(b"0123456789abcdef" * 4)
+    assert call(cohort, output) == 2
+    assert "the key lies beside the data" in capsys.readouterr().err
+    before = {path.name for path in output.iterdir()}
+    assert call(cohort, output, "--key", str(output / ".key")) == 3  # named, so meant
+    assert len({path.name for path in output.iterdir()} - before) == 2
+
+
+def test_what_is_refused_is_told_by_pseudonyms_alone(cohort: Path, tmp_path: Path) -> None:
+    output = tmp_path / "prepared"
+    patient = cohort / "Patient Name 3"
+    (patient / "rd.dcm").rename(patient / "RD.Testmann_Erika.dcm")
+    for number, name in ((1, "Mustermann^Max"), (3, "Testmann^Erika")):
+        dataset = pydicom.dcmread(cohort / f"Patient Name {number}" / "rs.dcm")
+        dataset.PatientName = name
+        save(cohort / f"Patient Name {number}" / "rs.dcm", dataset)
+    dataset.StructureSetROISequence[0].ROIName = "PTV Mustermann"
+    dataset = pydicom.dcmread(cohort / "Patient Name 1" / "rs.dcm")
+    dataset.StructureSetROISequence[0].ROIName = "PTV Mustermann ID1"
+    save(cohort / "Patient Name 1" / "rs.dcm", dataset)
+    call(cohort, output)
+    content = json.loads((output / "names.json").read_text())
+    content["channels"] = {"Body": "Body", "PTV": "PTV"}
+    (output / "names.json").write_text(json.dumps(content))
+    assert call(cohort, output) == 3
+    stated = (output / "refused.csv").read_text()
+    assert len(stated.splitlines()) == 4 and "is damaged" in stated
+    for word in ("Patient Name", "ID1", "Mustermann", "Testmann", "Erika", str(cohort), ".dcm"):
+        assert word.lower() not in stated.lower(), word
+
+
+@pytest.mark.parametrize("kind", ["EFFECTIVE", "BEAM"])
+def test_a_dose_that_is_none_to_learn_from_is_refused(
+    cohort: Path, tmp_path: Path, kind: str
+) -> None:
+    for folder in cohort.iterdir():
+        dataset = pydicom.dcmread(folder / "rd.dcm", force=True)
+        if kind == "EFFECTIVE":
+            dataset.DoseType = kind
+        else:
+            dataset.DoseSummationType = "MULTI_PLAN"
+        if "PixelData" in dataset:
+            save(folder / "rd.dcm", dataset)
+    output = tmp_path / "prepared"
+    call(cohort, output)
+    correct(output)
+    assert call(cohort, output) == 3
+    assert (output / "refused.csv").read_text().count("no dose to learn from") == 2
+    assert not [path for path in output.iterdir() if path.is_dir()]

@@ -83,6 +83,28 @@ def test_mean_doses_are_the_planning_systems(eclipse: DicomCase, name: str, mean
     assert curve.mean_gy == pytest.approx(mean_gy, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("name", "lowest_gy", "highest_gy"),
+    [  # from the planning system's own DVHs, to 0.046 Gy
+        ("BODY", 0.32, 47.06),
+        ("Femoral Head RT", 24.33, 39.84),
+        ("Femoral Head Lt", 14.63, None),
+        ("PTV", 44.48, 46.28),
+        ("Bladder", None, 46.97),
+        ("Rectum", None, 45.82),
+    ],
+)
+def test_lowest_and_highest_doses_are_the_planning_systems(
+    eclipse: DicomCase, name: str, lowest_gy: float | None, highest_gy: float | None
+) -> None:
+    assert eclipse.case.plan_dose is not None
+    curve = dvh(eclipse.case.plan_dose, eclipse.case.structures[name])
+    if lowest_gy is not None:
+        assert curve.min_gy == pytest.approx(lowest_gy, abs=0.5)
+    if highest_gy is not None:
+        assert curve.max_gy == pytest.approx(highest_gy, abs=0.5)
+
+
 def test_the_plans_beams_are_read_as_planned(eclipse: DicomCase) -> None:
     assert eclipse.plan is not None
     beams = eclipse.plan.beams
@@ -415,7 +437,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "nothing drawn": (draw_nothing, "rs.dcm holds no contours"),
     "dose without frame": (edit("rd.dcm", FrameOfReferenceUID=""), r"rd.dcm .* \(missing\)"),
     "structures without frame": (forget_frames, "rs.dcm refers to another CT"),
-    "dose without units": (edit("rd.dcm", DoseUnits=""), r"rd.dcm .* \(nothing told\)"),
+    "dose without units": (edit("rd.dcm", DoseUnits=""), r"rd.dcm .* \(nothing stated\)"),
     "not dicom": (content("rs.dcm", lambda _: b"hello"), "rs.dcm"),
     "empty file": (content("rs.dcm", lambda _: b""), "rs.dcm"),
     "truncated header": (content("rs.dcm", lambda c: c[:140]), "rs.dcm"),

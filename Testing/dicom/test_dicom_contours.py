@@ -65,6 +65,67 @@ def test_inner_loops_are_holes_whatever_way_they_run(reverse: tuple[bool, bool])
     assert image_of([*loops, circle(14, 9, 2)]).sum() == pytest.approx(np.pi * 52, rel=1e-3)
 
 
+@pytest.mark.parametrize("count", [2, 199, 201, 500])
+@pytest.mark.parametrize("touching", [False, True])
+def test_nesting_is_exact_for_any_number_of_loops_in_any_order(count: int, touching: bool) -> None:
+    radii = 200 * (np.arange(count) + 1) / count
+    # Touching: every circle has its lowest point in common with all the others.
+    loops = [circle(0, radius if touching else 0.0, radius, 64) for radius in radii]
+    areas = [32 * radius**2 * np.sin(2 * np.pi / 64) for radius in radii]
+    wanted = sum(area * (-1) ** (count - 1 - n) for n, area in enumerate(areas))
+    rng = np.random.default_rng(count)
+    shuffled = [loops[n][:: rng.choice([-1, 1])] + 250.3 for n in rng.permutation(count)]
+    assert image_of(shuffled, (720, 520)).sum() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_hundreds_of_islands_with_holes_side_by_side() -> None:
+    centers = [(12.0 * x + 10.2, 12.0 * y + 10.7) for x in range(20) for y in range(20)]
+    outer = [circle(*center, 5.0, 24) for center in centers]
+    inner = [circle(*center, 2.5, 24) for center in centers]
+    frame = [box(0.0, 252.0), np.flip(box(0.0, 252.0) + np.array([600.0, 0.0]), axis=0)]
+    rng = np.random.default_rng(3)
+    loops = [*outer, *inner, *frame]
+    image = image_of([loops[n] for n in rng.permutation(len(loops))], (260, 860))
+    ring = 12 * np.sin(2 * np.pi / 24) * (25 - 6.25)
+    assert image.sum() == pytest.approx(2 * 252**2 - 400 * ring, rel=1e-5)
+
+
+REPEATS = {
+    "as it is": lambda outline: outline,
+    "the other way": lambda outline: outline[::-1],
+    "from another point": lambda outline: np.roll(outline, 17, axis=0),
+    "closed by its first point": lambda outline: np.concatenate([outline, outline[:1]]),
+    "rounded": lambda outline: np.round(outline, 2),
+    "with points between": lambda outline: np.column_stack(
+        [outline, (outline + np.roll(outline, -1, axis=0)) / 2]
+    ).reshape(-1, 2),
+}
+
+
+@pytest.mark.parametrize("times", [2, 3])
+@pytest.mark.parametrize("kind", REPEATS)
+def test_a_contour_that_is_there_several_times_counts_once(kind: str, times: int) -> None:
+    outlines = [(circle(0, 0, 20), 5.0), (circle(0, 0, 8), 5.0), (circle(3, 2, 15), 7.5)]
+    once = [loop(outline, z) for outline, z in outlines]
+    repeated = [loop(REPEATS[kind](outline), z + 0.02) for outline, z in outlines] * (times - 1)
+    wanted, nothing = occupancy_of("X", once, GRID, FILE)
+    found, findings = occupancy_of("X", [*once, *repeated], GRID, FILE)
+    assert not nothing
+    assert np.allclose(found.array, wanted.array, atol=0.01)
+    assert [(f.id, f.severity) for f in findings] == [("contours-repeated", "warning")]
+    assert f"{3 * (times - 1)} contours of X" in findings[0].message
+
+
+def test_shapes_that_share_a_box_are_no_repeats() -> None:
+    rising = np.array([[2.0, 2], [4, 2], [12, 12], [10, 12]])
+    falling = np.array([[10.0, 2], [12, 2], [4, 12], [2, 12]])
+    image = image_of([rising, falling])
+    alone = image_of([rising])
+    assert image.sum() < 2 * alone.sum() and not np.allclose(image, alone)
+    _, findings = occupancy_of("X", [loop(rising, 5.0), loop(falling, 5.0)], GRID, FILE)
+    assert [finding.id for finding in findings] == ["contours-cross"]
+
+
 def test_a_wall_thinner_than_a_pixel_keeps_its_area() -> None:
     image = image_of([box(2.1, 10.1), box(2.3, 9.9)])
     assert image.sum() == pytest.approx(8**2 - 7.6**2, rel=1e-6)
@@ -96,6 +157,18 @@ def test_coverage_agrees_with_dense_sampling_of_a_star() -> None:
     points = np.stack(np.meshgrid(fine[1], fine[0]), axis=-1).reshape(-1, 2)
     inside = Outline(star).contains_points(points).reshape(20, 16, 30, 16).mean(axis=(1, 3))
     assert np.abs(image_of([star]) - inside).max() < 0.04
+
+
+def test_nothing_is_left_along_rows_beside_what_was_drawn() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        angle = np.sort(rng.uniform(0, 2 * np.pi, 60))
+        radius = rng.uniform(3, 9, 60)
+        star = np.column_stack([14 + radius * np.cos(angle), 9.3 + radius * np.sin(angle)])
+        image = image_of([star])
+        away = np.hypot(*(np.indices(image.shape)[::-1].T - [14, 9.3]).T) > 10
+        assert not image[away].any()
+        assert not ((image > 0) & (image < 1e-9)).any()
 
 
 def test_parts_outside_the_image_are_cut_off_however_far_they_reach() -> None:

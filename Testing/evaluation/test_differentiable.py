@@ -16,10 +16,10 @@ from DosePredictionLib.evaluation.dvh import dvh
 
 
 def test_they_agree_with_the_dvh_of_a_smooth_dose(scene):
-    room = scene((40, 40, 40), (1.0, 1.0, 1.0))
-    mask = room.ball(15.0)
-    curve = dvh(room.volume(40 + 0.5 * room.x), mask)
-    dose, occupancy = torch.from_numpy(40 + 0.5 * room.x), torch.from_numpy(mask.array)
+    space = scene((40, 40, 40), (1.0, 1.0, 1.0))
+    mask = space.ball(15.0)
+    curve = dvh(space.volume(40 + 0.5 * space.x), mask)
+    dose, occupancy = torch.from_numpy(40 + 0.5 * space.x), torch.from_numpy(mask.array)
     assert mean_dose(dose, occupancy).item() == pytest.approx(curve.mean_gy, abs=0.02)
     assert generalized_eud(dose, occupancy, 8).item() == pytest.approx(curve.geud(8), abs=0.02)
     for percent, value in zip(

@@ -30,13 +30,13 @@ def ball_dose(percent: float) -> float:
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (1.0, 2.0, 3.0)])
 @pytest.mark.parametrize("direction", [(0, 0, 1), (0.48, 0.6, 0.64)])
 def test_a_ball_in_a_linear_dose_matches_its_closed_form(scene, spacing, direction):
-    room = scene((30, 22, 18), spacing)
+    space = scene((30, 22, 18), spacing)
     center, radius = (0.4, -0.3, 0.7), 9.8
     along = sum(
         d * (axis - c)
-        for d, axis, c in zip(direction, (room.x, room.y, room.z), center, strict=True)
+        for d, axis, c in zip(direction, (space.x, space.y, space.z), center, strict=True)
     )
-    curve = dvh(room.volume(60 + along), room.ball(radius, center))
+    curve = dvh(space.volume(60 + along), space.ball(radius, center))
     span = 2 * radius  # the dose range in Gy at 1 Gy/mm
     assert curve.volume_cc == pytest.approx(4 / 3 * np.pi * radius**3 / 1000, rel=2e-3)
     assert curve.mean_gy == pytest.approx(60, abs=0.002 * span)
@@ -51,10 +51,10 @@ def test_a_ball_in_a_linear_dose_matches_its_closed_form(scene, spacing, directi
 
 
 def test_a_ball_in_a_gaussian_dose_keeps_the_peak_between_voxels(scene):
-    room = scene((24, 24, 24))
+    space = scene((24, 24, 24))
     sigma, radius = 10.0, 9.8
-    square = room.x**2 + room.y**2 + room.z**2  # the peak lies on the corner of eight voxels
-    curve = dvh(room.volume(70 * np.exp(-square / (2 * sigma**2))), room.ball(radius))
+    square = space.x**2 + space.y**2 + space.z**2  # the peak lies on the corner of eight voxels
+    curve = dvh(space.volume(70 * np.exp(-square / (2 * sigma**2))), space.ball(radius))
     lowest = 70 * np.exp(-(radius**2) / (2 * sigma**2))
     span = 70 - lowest
     assert curve.max_gy == pytest.approx(70, abs=0.005 * span)
@@ -118,8 +118,8 @@ def test_very_many_cells_keep_steps_and_slopes():
 
 
 def test_endpoint_keys_of_the_contract_are_read(scene):
-    room = scene((12, 12, 12))
-    curve = dvh(room.volume(40 + room.z), room.ball(9.0))
+    space = scene((12, 12, 12))
+    curve = dvh(space.volume(40 + space.z), space.ball(9.0))
     assert curve.endpoint("Dmean_gy") == curve.mean_gy
     assert curve.endpoint("Dmin_gy") == curve.min_gy
     assert curve.endpoint("Dmax_gy") == curve.max_gy
@@ -132,6 +132,37 @@ def test_endpoint_keys_of_the_contract_are_read(scene):
     with pytest.raises(DosePredictionError, match="Known forms"):
         curve.endpoint("V40")
     assert parse_endpoint("D2_gy")["dose_at"] == "2"
+
+
+@pytest.mark.parametrize("dust", [1e-20, 1e-12, 1e-6, 1e-3, 9e-3])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_dust_in_a_mask_carries_no_extreme(scene, dust, kind):
+    space = scene((24, 24, 24))
+    dose = space.volume(40 + 0.4 * space.x)
+    ball = space.ball(9.0)
+    dusty = ball.array.astype(kind)
+    dusty[:, 11] = np.maximum(dusty[:, 11], dust)  # along rows, as a running sum leaves it
+    dusty[0], dusty[-1, -1] = dust, dust
+    clean, found = dvh(dose, ball), dvh(dose, ball.with_array(dusty))
+    assert (found.min_gy, found.max_gy) == (clean.min_gy, clean.max_gy)
+    if dust < 1e-3:
+        assert found.volume_cc == pytest.approx(clean.volume_cc, rel=1e-6)
+    if dust < 1e-4:
+        nothing = dvh(dose, ball.with_array(np.full(dusty.shape, dust, kind)))
+        assert nothing.volume_cc == 0 and nothing.max_gy is None
+
+
+def test_extremes_reach_as_far_as_the_last_contours_plane(scene):
+    space = scene((24, 24, 24))
+    cylinder = space.volume(np.clip(9.5 - np.hypot(space.x, space.y), 0, 1).astype(np.float32))
+    cylinder.array[:8] = cylinder.array[16:] = 0
+    heights = np.unique(space.z)
+    curve = dvh(space.volume(60 + space.z), cylinder)
+    assert curve.min_gy == pytest.approx(60 + heights[8], abs=0.02)
+    assert curve.max_gy == pytest.approx(60 + heights[15], abs=0.02)
+    slab = cylinder.with_array(cylinder.array * (space.z == heights[10]))
+    single = dvh(space.volume(60 + space.z), slab)
+    assert single.max_gy - single.min_gy < 2.01
 
 
 def test_undefined_is_none():
@@ -170,22 +201,22 @@ def test_geud_by_hand():
 
 
 def test_several_structures_at_once_and_tensors_give_the_same(scene):
-    room = scene((16, 16, 16))
-    dose = room.volume((40 + room.z).astype(np.float32))
-    structures = {"A": room.ball(8.0), "B": room.ball(5.0, (3, 2, 1))}
+    space = scene((16, 16, 16))
+    dose = space.volume((40 + space.z).astype(np.float32))
+    structures = {"A": space.ball(8.0), "B": space.ball(5.0, (3, 2, 1))}
     together = dvhs(dose, structures)
     assert together["B"].mean_gy == dvh(dose, structures["B"]).mean_gy
     tensor = dvh(
         torch.from_numpy(dose.array).requires_grad_(),
         torch.from_numpy(structures["B"].array),
-        spacing_mm=room.grid.spacing,
+        spacing_mm=space.grid.spacing,
     )
     assert tensor.mean_gy == together["B"].mean_gy
 
 
 def test_the_differential_curve_adds_up_to_the_volume(scene):
-    room = scene((16, 16, 16))
-    curve = dvh(room.volume(40 + room.z), room.ball(8.0))
+    space = scene((16, 16, 16))
+    curve = dvh(space.volume(40 + space.z), space.ball(8.0))
     edges = np.linspace(20, 60, 81)
     assert (curve.differential(edges) * np.diff(edges)).sum() == pytest.approx(100.0)
     assert curve.cumulative(np.array([0.0]))[0] == pytest.approx(100.0)

@@ -23,9 +23,9 @@ def test_dicompyler_agrees_on_a_large_ball_in_a_smooth_dose(scene):
     )
 
     spacing, origin = (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)
-    room = scene((36, 36, 36))
-    dose = (40 + 0.4 * room.x + 0.2 * room.y).astype(np.float32)
-    ball = room.ball(28.0, (0.3, -0.4, 0.2)).array
+    space = scene((36, 36, 36))
+    dose = (40 + 0.4 * space.x + 0.2 * space.y).astype(np.float32)
+    ball = space.ball(28.0, (0.3, -0.4, 0.2)).array
     structures = structure_dataset({"Ball": contours_of(ball, spacing, origin)})
     theirs = dvh_by_dicompyler(structures, dose_dataset(dose, spacing, origin), 1)
     ours = dvh(dose, ball, spacing_mm=spacing)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.cohort import (
     compare_models,
@@ -20,10 +22,13 @@ from DosePredictionLib.evaluation.cohort import (
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.evaluate import (
     ENDPOINTS,
-    evaluate_case,
+    EvaluationParts,
+    evaluate,
     require_plausible_dose,
 )
 from DosePredictionLib.evaluation.goals import parse_goal
+from DosePredictionLib.structures.bound import bind
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
 
 SAMPLES = Path(__file__).parents[2] / "Resources" / "SampleData"
@@ -31,20 +36,15 @@ SAMPLES = Path(__file__).parents[2] / "Resources" / "SampleData"
 
 @pytest.fixture
 def record(scene):
-    room = scene((16, 16, 16))
-    reference = room.volume(50 - 0.5 * np.abs(room.z))
+    space = scene((16, 16, 16))
+    reference = space.volume(50 - 0.5 * np.abs(space.z))
     prediction = reference.with_array(reference.array + 1.0)
-    structures = {"PTV": room.ball(8.0), "Rectum": room.ball(5.0, (6, 0, 4))}
-    return evaluate_case(
-        prediction,
-        reference,
-        structures,
-        targets=["PTV"],
-        organs=["Rectum"],
-        body=room.volume(np.ones((16, 16, 16), bool)),
-        prescriptions_gy={"PTV": 50.0},
-        goals=[parse_goal("PTV", "Dmean >= 40 Gy"), parse_goal("Bowel", "Dmax < 3 Gy")],
-    )
+    structures = {"PTV": space.ball(8.0), "Rectum": space.ball(5.0, (6, 0, 4))}
+    everywhere = space.volume(np.ones((16, 16, 16), bool))
+    case = Case("ball", everywhere, structures, reference, Prescription({"PTV": 50.0}))
+    bound = replace(bind(case, StructureProtocol.load("pelvis")), known_external=everywhere)
+    goals = [parse_goal("PTV", "Dmean >= 40 Gy"), parse_goal("Bowel", "Dmax < 3 Gy")]
+    return evaluate(bound, prediction, EvaluationParts(goals=goals)).as_json()
 
 
 def test_a_record_holds_the_keys_of_the_contract(record):

@@ -108,7 +108,7 @@ def test_several_criteria_and_structures_come_with_their_conventions():
         "lower_cutoff_percent": 10.0,
         "interpolated": True,
         "pass_at": 1.0,
-        "max_gamma": None,
+        "max_gamma": 2.0,
     }
     nowhere = Volume(np.zeros((6, 6, 6), bool), grid)
     result = gammas(reference, reference, ["3%/3mm"])["3%/3mm"]
@@ -215,3 +215,14 @@ def test_pymedphys_agrees_on_a_smooth_pair():
         apart.append(np.abs(difference))
     assert (apart[1] <= 0.05).mean() >= 0.99
     assert apart[1].mean() < apart[0].mean()
+
+
+def test_the_default_cap_changes_no_pass_rate_and_spares_the_search() -> None:
+    grid = Grid((40, 40, 24), (3.0, 3.0, 3.0))
+    z, y, x = np.indices(grid.shape)
+    plan = Volume(60 * np.exp(-((x - 20) ** 2 + (y - 20) ** 2 + (z - 12) ** 2) / 150), grid)
+    unlike = Volume(45 * np.exp(-(np.abs(x - 26) + np.abs(y - 16)) / 9), grid)
+    capped, whole = gamma(plan, unlike), gamma(plan, unlike, max_gamma=None)
+    assert capped.pass_rate_percent() == whole.pass_rate_percent()
+    assert capped.gamma.max() == 2.0 < whole.gamma.max()
+    assert np.allclose(np.minimum(whole.gamma, 2.0), capped.gamma, atol=5e-3)

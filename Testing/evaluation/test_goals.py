@@ -199,7 +199,7 @@ def test_a_broken_file_names_itself_and_the_goal(tmp_path):
         GoalSet.read(path)
     content["goals"] = [{"structure": "R", "goal": "V4Gy < 3 %", "sauce": 1}]
     path.write_text(json.dumps(content))
-    with pytest.raises(DosePredictionError, match="unknown key 'sauce'"):
+    with pytest.raises(DosePredictionError, match=r"goals\[0\] has unknown entries \['sauce'\]"):
         GoalSet.read(path)
     path.write_text('{"schema": "other"}')
     with pytest.raises(DosePredictionError, match="schema"):

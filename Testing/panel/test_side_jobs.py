@@ -17,10 +17,10 @@ from support import ROOT, pelvis_case
 from DosePredictionLib.case import Prescription
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.evaluation.dvh import Dvh
-from DosePredictionLib.evaluation.measures import measure_case_steps, measure_steps
+from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate, plan_curve_steps
 from DosePredictionLib.inference.predictor import predict
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.structures.mapping import map_structures
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.worker.exchange import write_case
 from DosePredictionLib.worker.measured import read_measures
 from DosePredictionLib.worker.messages import (
@@ -131,12 +131,13 @@ def test_numbers_measured_in_advance_are_used_for_the_same_mapping_alone(
     assert case.plan_dose is not None
     prediction = predict(case, pelvis_model, device="cpu")
     names = {**dict(zip(case.structures, case.structures, strict=True)), "Bladder": "Rectum"}
-    other = map_structures(list(case.structures), pelvis_model.protocol, {**names, "Rectum": None})
-    expected = _last(measure_steps(prediction, case.plan_dose))
-    for mapping, is_used in ((prediction.mapping, True), (other, False)):
-        known = _last(measure_case_steps(case, pelvis_model.protocol, mapping))
+    other = bind(case, pelvis_model.protocol, {**names, "Rectum": None})
+    expected = evaluate(prediction.bound, prediction.dose)
+    for bound, is_used in ((prediction.bound, True), (other, False)):
+        known = _last(plan_curve_steps(bound))
         marked = replace(known, planned={key: Dvh("marked", 1.0) for key in known.planned or {}})
-        found = _last(measure_steps(prediction, case.plan_dose, marked))
+        parts = EvaluationParts(known=marked, scores=frozenset())
+        found = evaluate(prediction.bound, prediction.dose, parts)
         assert found.predicted == expected.predicted
         assert found.planned is not None
         assert (found.planned["PTV"].name == "marked") is is_used

@@ -1,4 +1,4 @@
-"""The .ui file against the parameter node, read as text: neither Qt nor Slicer is needed."""
+"""The .ui files against the parameter node, read as text: neither Qt nor Slicer is needed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from DosePredictionPanel.sections import SECTIONS
 from support import ROOT
 
 MODULE = ROOT / "DosePrediction"
-UI = MODULE / "Resources" / "UI" / "DosePrediction.ui"
+UI = MODULE / "Resources" / "UI"
+ROOTS = {path.stem: ElementTree.parse(path).getroot() for path in sorted(UI.glob("*.ui"))}
 PARAMETERS = MODULE / "DosePredictionPanel" / "parameters.py"
 
 # What Slicer's connectors (parameterNodeWrapper/guiConnectors.py) accept for a type.
@@ -57,8 +59,9 @@ def type_of(field: ast.AnnAssign) -> tuple[str, str]:
 
 
 def widgets() -> dict[str, ElementTree.Element]:
-    root = ElementTree.parse(UI).getroot()
-    return {widget.attrib["name"]: widget for widget in root.iter("widget")}
+    return {
+        widget.attrib["name"]: widget for root in ROOTS.values() for widget in root.iter("widget")
+    }
 
 
 def named_parameters() -> dict[str, ElementTree.Element]:
@@ -96,15 +99,35 @@ def test_the_widget_fits_the_parameters_type(name: str) -> None:
 
 
 def test_names_of_widgets_are_unique() -> None:
-    names = re.findall(r'<widget class="\w+" name="(\w+)">', UI.read_text(encoding="utf-8"))
+    """In all sections together: the code finds them by name in one panel."""
+    names = [each.attrib["name"] for root in ROOTS.values() for each in root.iter("widget")]
     assert len(names) == len(set(names))
 
 
 def test_every_node_selector_gets_the_scene() -> None:
-    root = ElementTree.parse(UI).getroot()
-    receivers = {each.text for each in root.iter("receiver")}
-    selectors = {n for n, w in widgets().items() if w.attrib["class"] == "qMRMLNodeComboBox"}
-    assert receivers == selectors
+    """From the widget that the panel hands it to: the root of the selector's own file."""
+    for root in ROOTS.values():
+        widget = root.find("widget")
+        assert widget is not None
+        assert widget.attrib["class"] == "qMRMLWidget"
+        assert {each.text for each in root.iter("sender")} <= {widget.attrib["name"]}
+        receivers = {each.text for each in root.iter("receiver")}
+        inside = root.iter("widget")
+        selectors = {w.attrib["name"] for w in inside if w.attrib["class"] == "qMRMLNodeComboBox"}
+        assert receivers == selectors
+
+
+def test_every_section_has_a_ui_file_a_module_and_a_line_in_the_registry() -> None:
+    assert set(SECTIONS) == set(ROOTS)
+    folder = MODULE / "DosePredictionPanel" / "sections"
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert modules == {name.lower() for name in SECTIONS}
+    for name in SECTIONS:
+        tree = ast.parse((folder / f"{name.lower()}.py").read_text(encoding="utf-8"))
+        (section,) = (each for each in tree.body if isinstance(each, ast.ClassDef))
+        assert section.name == f"{name}Section"
+        methods = {each.name for each in section.body if isinstance(each, ast.FunctionDef)}
+        assert methods >= {"__init__", "draw"}
 
 
 def test_every_control_says_what_it_does() -> None:
@@ -117,10 +140,11 @@ def test_every_control_says_what_it_does() -> None:
 
 def test_the_code_asks_only_for_widgets_that_there_are() -> None:
     asked = set()
-    for path in [MODULE / "DosePrediction.py", *(MODULE / "DosePredictionPanel").glob("*.py")]:
+    for path in MODULE.rglob("*.py"):
         asked |= set(re.findall(r"\bui\.(\w+)", path.read_text(encoding="utf-8")))
     missing = asked - set(widgets())
     assert not missing
+    assert len(asked) > 40  # they are found at all
 
 
 def test_cmake_lists_every_file_of_the_module() -> None:

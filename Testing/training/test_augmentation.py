@@ -7,8 +7,9 @@ import pytest
 import torch
 from support import centered_grid, ellipsoid
 
+from DosePredictionLib.encoding.channels.differentiable import soft_strips
 from DosePredictionLib.encoding.strips import STRIP_ANGLES, strip_masks
-from training.augmentation import Spatial, draw_spatial, moved_in_plane, strips_of, vary_ct
+from training.augmentation import Spatial, draw_spatial, moved_in_plane, vary_ct
 from training.config import AugmentationConfig
 
 SPACING = (3.0, 2.0, 5.0)
@@ -23,9 +24,9 @@ def test_strips_on_tensors_are_the_library_s() -> None:
     target, body = _mask((8, -6, 0), (15, 9, 10)), _mask((0, 0, 0), (50, 55, 40))
     grid = centered_grid((40, 60, 6), SPACING)
     expected = strip_masks(target.numpy(), body.numpy(), grid, STRIP_ANGLES, 4.0)
-    ours = strips_of(target, body, STRIP_ANGLES, SPACING, 4.0)
+    ours = soft_strips(target.float(), body.float(), STRIP_ANGLES, SPACING, 4.0)
     assert np.array_equal(ours.numpy(), expected) and expected.any((1, 2, 3)).all()
-    assert not strips_of(target & False, body, STRIP_ANGLES, SPACING).any()
+    assert not soft_strips(target.float() * 0, body.float(), STRIP_ANGLES, SPACING).any()
 
 
 def test_a_motion_moves_in_mm_whatever_the_spacing() -> None:

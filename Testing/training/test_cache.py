@@ -45,7 +45,7 @@ def test_a_cache_holds_the_case_and_lists_what_it_refused(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "cache" / "cache.json").read_text())["refused"]["bad"]
     (stored,) = open_cache(tmp_path / "cache", PROTOCOL, recipe.encoding)
     read = TrainingCase.read(cases / "good.npz", PROTOCOL, recipe.encoding)
-    for name in ("ct", "mask_bits", "dose_gy", "region", "body", "derived"):
+    for name in ("ct", "mask_bits", "float32", "float16", "dose_gy", "region", "body"):
         assert np.array_equal(getattr(stored, name), getattr(read, name)), name
     assert isinstance(stored.ct, np.memmap) and stored.spacing_mm == read.spacing_mm
     # What is there is not made again; another encoding or protocol is refused.
@@ -79,7 +79,7 @@ def test_a_compact_file_holds_the_dose_region_in_fine_steps(tmp_path: Path) -> N
         assert not ours[~inside].any()
     for name in ("mask_bits", "body"):
         assert np.array_equal(getattr(stored, name)[kept], getattr(read, name)[box]), name
-    assert np.array_equal(stored.derived[0][kept], read.derived[0][box])
+    assert np.array_equal(stored.input()[-1][kept], read.input()[-1][box])  # target dose
     assert all(edge % 16 == 0 for edge in stored.ct.shape)
     # Known again as the same patient, and refused where a cache would be.
     assert stored.fingerprint == read.fingerprint
@@ -139,9 +139,11 @@ def _canonical(name: str) -> str:
 
 
 def test_values_are_set_by_dotted_names() -> None:
-    config = overridden(recipe, ["learning_rate=3e-4", "network.stage2_filters=24", "crop=[1,2,3]"])
+    config = overridden(
+        recipe, ["learning_rate=3e-4", "network.stage2_filters=24", "crop=[16,32,48]"]
+    )
     assert (config.learning_rate, config.network.stage2_filters) == (3e-4, 24)
-    assert config.crop == (1, 2, 3) and config.encoding == recipe.encoding
+    assert config.crop == (16, 32, 48) and config.encoding == recipe.encoding
     for wrong, message in (
         ("learning_rat=1", "near: learning_rate"),
         ("network.stage2=1", "near: stage2_filters"),

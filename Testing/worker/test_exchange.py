@@ -11,7 +11,8 @@ from support import OBLIQUE, pelvis_case
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.errors import CaseError, GeometryError, ModelError, WorkerError
-from DosePredictionLib.evaluation.measures import Measures, measure_steps
+from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate
+from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.findings import Finding
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import ModelFolder
@@ -163,24 +164,19 @@ def test_a_prediction_comes_back_as_it_went(tmp_path: Path, pelvis_model: DoseMo
     assert read_prediction(tmp_path / "q", case).strips is None
 
 
-def measured(prediction: Prediction, plan: Volume | None) -> Measures:
-    steps = measure_steps(prediction, plan)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
 def test_its_numbers_come_back_as_they_went(tmp_path: Path, pelvis_model: DoseModel) -> None:
     case = full_case()
     prediction = full_prediction(case, pelvis_model)
     for folder, plan in (("with", case.plan_dose), ("without", None)):
-        measures = measured(prediction, plan)
+        goals = GoalSet.load("pelvis_nodal_45_50")
+        parts = EvaluationParts(reference=plan, goals=goals)
+        measures = evaluate(prediction.bound, prediction.dose, parts)
         write_prediction(tmp_path / folder, prediction, measures=measures)
         back = read_measures(tmp_path / folder)
         for name in ("predicted", "planned", "body", "targets", "external", "evaluation"):
             assert getattr(back, name) == getattr(measures, name)  # all but the curves
+        assert back.as_json() == measures.as_json()
+        assert back.judged(goals).goal_records == measures.goal_records
         assert (back.planned is None) == (plan is None)
         for key, curve in measures.predicted.items():
             again = back.predicted[key].curve

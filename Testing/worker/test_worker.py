@@ -27,6 +27,7 @@ from DosePredictionLib.errors import (
 )
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.inference.predictor import predict
+from DosePredictionLib.processes import is_alive
 from DosePredictionLib.worker.client import WorkerClient
 from DosePredictionLib.worker.exchange import new_scratch, read_prediction, write_case
 from DosePredictionLib.worker.launch import worker_launch
@@ -46,7 +47,6 @@ from DosePredictionLib.worker.messages import (
     decode_reply,
     encode_message,
 )
-from DosePredictionLib.worker.watch import is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
 
@@ -290,7 +290,7 @@ def test_a_launcher_is_killed_with_its_child(small_case: Case, launcher: Path) -
 
         def stop(share: float, stage: str) -> None:
             assert client.pid is not None
-            os.kill(client.pid, signal.SIGSTOP)  # deaf to the message: only force is left
+            os.kill(client.pid, signal.SIGSTOP)  # does not read the message: only force is left
             stopped.append(client.pid)
 
         with pytest.raises(PredictionCancelled):

@@ -98,7 +98,7 @@ def measure(size: tuple[int, int, int]) -> None:
         seconds = beat.until(lambda: panel.run is None)
         # Inputs were handed over before: the module's first step is to read the result.
         waiting = max(beat.gaps[: beat.before_steps], default=0.0)
-        told, grown = str(beat), _resident_mib() - before
+        stated, grown = str(beat), _resident_mib() - before
         shown = beat.until(lambda: not panel.is_showing_result)
         timings = panel.logic.shared.prediction(parameters.resultDose).seconds
         _say(
@@ -106,7 +106,7 @@ def measure(size: tuple[int, int, int]) -> None:
         )
         _say(f"  in the worker: {timings}; Slicer's memory grew by {grown:.0f} MiB")
         _say(f"  while the worker works: longest gap {1000 * waiting:.0f} ms")
-        _say(f"  with taking up the result: {told}")
+        _say(f"  with taking up the result: {stated}")
         _say(f"  showing: {beat}")
     started = time.perf_counter()
     parameters.goalTemplate = "prostate_78_39"
@@ -116,6 +116,7 @@ def measure(size: tuple[int, int, int]) -> None:
 def _sample_of(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:
     """Nodes of the shipped patient on a grid of `size` voxels (x, y, z)."""
     from DosePredictionLib.io import read_case
+    from DosePredictionLib.mask import to_binary
     from DosePredictionLib.scene.loading import load_case
     from DosePredictionLib.volume import Grid, Volume
 
@@ -132,7 +133,7 @@ def _sample_of(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:
     fitted = replace(
         case,
         ct=Volume(np.round(ct.array).astype(np.int16), grid),
-        structures={name: Volume(mask.array >= 0.5, grid) for name, mask in masks.items()},
+        structures={name: Volume(to_binary(mask.array), grid) for name, mask in masks.items()},
         plan_dose=case.plan_dose.resampled_to(grid, "linear"),
     )
     return load_case(fitted)

@@ -2,7 +2,7 @@
 
 The grid is a little finer than the plans' dose grid, for the fall of the dose at the PTV's edge,
 and so coarse that a crop holds a whole pelvis. Hardly any rotation: the nine fields keep their
-angles in the room when a patient turns.
+angles with respect to the treatment room when a patient turns.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ recipe = TrainingConfig(
         dose_scale_gy=45.0,
         derived=DerivedInputs(distances="targets", distance_clip_mm=80.0, refinement=2),
     ),
+    prescription_gy={"PTV": 45.0},
     crop=(80, 80, 112),
     network=NetworkConfig(stage1_filters=8, stage2_filters=12),
     learning_rate=2e-3,

@@ -19,6 +19,7 @@ recipe = TrainingConfig(
         grid=GridSettings(kind="as-is", size=(256, 256, 64), spacing_mm=(2.0, 2.0, 5.0)),
         dose_scale_gy=52.0,
     ),
+    prescription_gy={"PTV": 45.0},
     crop=(64, 256, 256),
     batch_size=2,
     steps=20000,

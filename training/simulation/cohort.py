@@ -10,11 +10,8 @@ index. A case folder appears whole or not at all; what is there already is not m
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,15 +19,25 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.files import whole_folder, write_json
 from DosePredictionLib.io.nifti import write_case_folder
-from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.schema import (
+    FreeText,
+    Length,
+    Name,
+    Range,
+    from_json,
+    read_json,
+    to_json,
+    validated,
+)
 
 from .phantom import phantom_grid, simulate_anatomy
 from .planning import Planner, PlanQuality, plan_quality, require_planner
@@ -47,7 +54,11 @@ _SPLITS: tuple[Split, ...] = ("test", "training", "training", "validation", "tra
 ) * 3
 
 
+_Seconds = Annotated[float, Range(0, 1e7)]
+
+
 @dataclass(frozen=True)
+@validated
 class Record:
     """How one case came about.
 
@@ -59,13 +70,13 @@ class Record:
         anatomy_seconds, plan_seconds: wall time, the last attempt's.
     """
 
-    name: str
+    name: Name
     split: Split
     patient: Patient
     quality: PlanQuality
-    thrown_away: tuple[str, ...]
-    anatomy_seconds: float
-    plan_seconds: float
+    thrown_away: Annotated[tuple[FreeText, ...], Length(0, 100)]
+    anatomy_seconds: _Seconds
+    plan_seconds: _Seconds
 
 
 def split_of(index: int) -> Split:
@@ -145,7 +156,7 @@ def _claim(folder: Path, settings: CohortSettings) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(path, to_json(settings))
+    write_json(path, to_json(settings))
 
 
 def _is_there(folder: Path, index: int, name: str) -> bool:
@@ -191,17 +202,9 @@ def _patient_seed(seed: int, index: int, attempt: int) -> int:
 
 def _place(folder: Path, record: Record, case: Case) -> None:
     """Record first, case folder last and at once: a case that is there is complete."""
-    target = folder / record.split / record.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
-    try:
+    with whole_folder(folder / record.split / record.name, replace=True) as aside:
         write_case_folder(aside, case)
-        _write_json(_record_path(folder, record.name), asdict(record))
-        aside.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_json(_record_path(folder, record.name), asdict(record))
 
 
 def _record_path(folder: Path, name: str) -> Path:
@@ -211,10 +214,3 @@ def _record_path(folder: Path, name: str) -> Path:
 def _record(folder: Path, name: str) -> Record:
     path = _record_path(folder, name)
     return from_json(Record, read_json(path), str(path))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from DosePredictionLib.inference.device import usable_cores
+from DosePredictionLib.processes import usable_cores
 
-from .settings import CohortSettings, PlanSettings
+from ..arguments import COUNT, WORKERS, field_of, within
+from .settings import CohortSettings, EdgeMm, PlanSettings
 
 __all__ = ["add_arguments", "run"]
 
@@ -16,10 +17,16 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     cohort, plan = CohortSettings(seed=0), PlanSettings()
-    parser.add_argument("--cases", type=int, required=True, help="cases of the whole cohort")
-    parser.add_argument("--seed", type=int, required=True, help="of the cohort")
+    parser.add_argument(
+        "--cases", type=within(COUNT), required=True, help="cases of the whole cohort"
+    )
+    parser.add_argument(
+        "--seed", type=field_of(CohortSettings, "seed"), required=True, help="of the cohort"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the cohort")
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="plans side by side")
+    parser.add_argument(
+        "--workers", type=within(WORKERS), default=usable_cores(), help="plans side by side"
+    )
     parser.add_argument(
         "--index",
         type=_share,
@@ -27,18 +34,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K/M",
         help="make only every Mth case from the Kth on (0 ≤ K < M), for M machines",
     )
-    parser.add_argument("--prescription", type=float, default=cohort.prescription_gy, metavar="GY")
-    parser.add_argument("--spacing", type=float, nargs=3, default=cohort.spacing_mm, metavar="MM")
-    parser.add_argument("--beams", type=int, default=plan.beams)
-    parser.add_argument("--bixel", type=float, default=plan.bixel_mm, metavar="MM")
-    parser.add_argument("--dose-grid", type=float, default=plan.dose_grid_mm, metavar="MM")
     parser.add_argument(
-        "--lateral-cutoff", type=float, default=plan.lateral_cutoff_mm, metavar="MM"
+        "--prescription",
+        type=field_of(CohortSettings, "prescription_gy"),
+        default=cohort.prescription_gy,
+        metavar="GY",
     )
-    parser.add_argument("--iterations", type=int, default=plan.iterations)
+    parser.add_argument(
+        "--spacing",
+        type=within(EdgeMm),
+        nargs=3,
+        default=cohort.spacing_mm,
+        metavar="MM",
+    )
+    parser.add_argument("--beams", type=field_of(PlanSettings, "beams"), default=plan.beams)
+    parser.add_argument(
+        "--bixel", type=field_of(PlanSettings, "bixel_mm"), default=plan.bixel_mm, metavar="MM"
+    )
+    parser.add_argument(
+        "--dose-grid",
+        type=field_of(PlanSettings, "dose_grid_mm"),
+        default=plan.dose_grid_mm,
+        metavar="MM",
+    )
+    parser.add_argument(
+        "--lateral-cutoff",
+        type=field_of(PlanSettings, "lateral_cutoff_mm"),
+        default=plan.lateral_cutoff_mm,
+        metavar="MM",
+    )
+    parser.add_argument(
+        "--iterations", type=field_of(PlanSettings, "iterations"), default=plan.iterations
+    )
     parser.add_argument(
         "--check-cutoff",
-        type=int,
+        type=within(COUNT),
         metavar="N",
         help="make nothing; compute the plans of the first N cases again without the cut-off",
     )

@@ -61,6 +61,6 @@ def _cutoff_difference(
     plan = planner.optimized()
     whole = planner.with_fluence(plan, _NO_CUTOFF_MM)
     body = case.structures["Body"]
-    error = (whole.array - plan.dose.array)[body.array > 0.5]
+    error = (whole.array - plan.dose.array)[body.majority()]
     low_doses = [dvh(dose, body).volume_at_gy(10.0) or 0.0 for dose in (plan.dose, whole)]
     return float(np.abs(error).mean()), float(error.mean()), low_doses[0], low_doses[1]

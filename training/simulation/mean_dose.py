@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.__main__ import load_recipe
 from training.cache import open_cache
-from training.data import TrainingCase, unpack_masks
+from training.data import TrainingCase
 
 __all__ = ["main", "mean_dose_errors"]
 
@@ -35,14 +36,14 @@ def mean_dose_errors(
     errors = []
     for case in test:
         middle = _middle(case, protocol)
-        body = _around(case.body.astype(np.float32), middle) > 0.5
+        body = majority(_around(case.body.astype(np.float32), middle))
         dose = _around(case.dose_gy, middle)
         errors.append(float(np.abs(mean - dose)[body].mean()))
     return errors
 
 
 def _middle(case: TrainingCase, protocol: StructureProtocol) -> NDArray[np.int64]:
-    masks = unpack_masks(np.asarray(case.mask_bits), len(protocol.inputs))
+    masks = case.labels
     targets = [index for index, channel in enumerate(protocol.inputs) if channel.role == "target"]
     center = ndimage.center_of_mass(masks[targets].max(axis=0))
     return np.rint(center).astype(np.int64)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.mask import majority, to_binary
 from DosePredictionLib.volume import Grid, Volume
 
 from .anatomy import Anatomy, build_anatomy
@@ -64,10 +65,12 @@ def simulate_anatomy(patient: Patient, grid: Grid | None = None, dose_gy: float 
     body = np.clip(0.5 + depth / grid.spacing[0], 0, 1)
     ct, parts = _painted(space, anatomy, patient, depth, body, axes, rng)
     target = planning_target(patient, parts, z.reshape(-1, 1, 1), grid.spacing, rng)
-    structures = {"PTV": target, "Body": body >= 0.5}
+    structures = {"PTV": target, "Body": to_binary(body)}
     for name in ("Bladder", "Rectum", "Small_Intestine", "Marrow", "SpinalCord"):
-        structures[name] = parts[name] > 0.5
-    structures |= {name: space.occupancy(head) > 0.5 for name, head in anatomy.femur_heads.items()}
+        structures[name] = majority(parts[name])
+    structures |= {
+        name: majority(space.occupancy(head)) for name, head in anatomy.femur_heads.items()
+    }
     return Case(
         name=f"sim_{patient.seed:05d}",
         ct=Volume(ct, grid),
@@ -187,7 +190,7 @@ def _scanned(
     blurred = ndimage.gaussian_filter(ct, 0.45)
     white = rng.standard_normal(ct.shape, dtype=np.float32)
     grain = noise_hu * 1.6 * ndimage.gaussian_filter(white, 0.6) / 0.45
-    noisy = blurred + grain * np.where(body > 0.5, 1.0, 0.35)
+    noisy = blurred + grain * np.where(majority(body), 1.0, 0.35)
     whole: Array = np.clip(np.rint(noisy), -1000, 3000)
     return whole.astype(np.int16)
 
@@ -261,6 +264,6 @@ def _noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> Ar
 
 
 def _eroded(occupancy: Array, spacing_mm: tuple[float, float, float], by_mm: float) -> Array:
-    depth = ndimage.distance_transform_edt(occupancy > 0.5, tuple(reversed(spacing_mm)))
+    depth = ndimage.distance_transform_edt(majority(occupancy), tuple(reversed(spacing_mm)))
     eroded: Floats = np.clip((depth - by_mm) / 3 + 0.5, 0, 1)
     return eroded.astype(np.float32)

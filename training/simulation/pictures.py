@@ -37,7 +37,7 @@ def draw_cases(cases: Sequence[Case], with_dose: bool) -> Figure:
         len(cases), 3, squeeze=False, width_ratios=(max(columns), max(columns), 312.0)
     )
     for row, case in zip(axes, cases, strict=True):
-        where = np.argwhere(case.structures["PTV"].array > 0.5)
+        where = np.argwhere(case.structures["PTV"].majority())
         middle = np.round(where.mean(axis=0)).astype(int)
         for axis, (view, cut) in zip(row, _VIEWS.items(), strict=True):
             _draw_slice(axis, case, cut, int(middle[cut]), with_dose)
@@ -66,7 +66,7 @@ def _draw_slice(axes: Axes, case: Case, cut: int, index: int, with_dose: bool) -
         axes.imshow(dose, cmap="turbo", vmin=0, vmax=1.1 * gy, alpha=0.5, extent=extent)
     for channel in StructureProtocol.load("pelvis").inputs:
         if channel.name in case.structures:
-            mask = plane(case.structures[channel.name].array > 0.5).astype(float)
+            mask = plane(case.structures[channel.name].majority()).astype(float)
             if mask.any() and not mask.all():
                 columns = (np.arange(width) + 0.5) * spacing[1]
                 rows = (np.arange(height) + 0.5) * spacing[0]

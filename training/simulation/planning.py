@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -27,6 +27,8 @@ from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvh, dvhs
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.evaluation.indices import paddick_conformity
+from DosePredictionLib.hounsfield import AIR_HU
+from DosePredictionLib.schema import Range, validated
 from DosePredictionLib.volume import Grid, Volume
 
 from .settings import PlanLimits, PlanSettings
@@ -34,7 +36,6 @@ from .settings import PlanLimits, PlanSettings
 __all__ = ["Plan", "PlanQuality", "Planner", "plan_quality", "require_planner"]
 
 _INSTALL = 'python -m pip install "pyRadPlan==0.5.0" "pydantic<2.13"'
-_AIR_HU = -1000.0
 _ALL_VOXELS_WITHIN_MM = 20.0
 
 
@@ -51,7 +52,11 @@ class Plan:
     fluence: NDArray[np.float64]
 
 
+_Ratio = Annotated[float, Range(0, 1000)]
+
+
 @dataclass(frozen=True)
+@validated
 class PlanQuality:
     """What a plan is accepted or thrown away for, relative to the prescription.
 
@@ -62,10 +67,10 @@ class PlanQuality:
         hottest_outside: D2cc of the body outside the PTV.
     """
 
-    coverage: float
-    near_maximum: float
-    conformity: float
-    hottest_outside: float
+    coverage: _Ratio
+    near_maximum: _Ratio
+    conformity: _Ratio
+    hottest_outside: _Ratio
 
     def faults(self, limits: PlanLimits) -> list[str]:
         """Why the plan is no good; empty for a good one."""
@@ -90,7 +95,7 @@ def plan_quality(case: Case, dose: Volume) -> PlanQuality:
     assert case.prescription is not None
     prescription_gy = case.prescription.highest_gy
     target, body = case.structures["PTV"], case.structures["Body"]
-    outside = body.with_array((body.array > 0.5) & ~(target.array > 0.5))
+    outside = body.with_array(body.majority() & ~target.majority())
     curves = dvhs(dose, {"PTV": target, "Body": body, "outside": outside})
     return PlanQuality(
         coverage=(curves["PTV"].dose_at_percent(95) or 0.0) / prescription_gy,
@@ -142,12 +147,11 @@ class Planner:
         self._prescription_gy = case.prescription.highest_gy
         self._grid = _dose_grid(case.grid, settings.dose_grid_mm)
         self._masks = {
-            name: mask.resampled_to(self._grid, "occupancy").array > 0.5
-            for name, mask in case.structures.items()
+            name: mask.resampled_to(self._grid).majority() for name, mask in case.structures.items()
         }
         hu = case.ct.resampled_to(self._grid, "linear").array.astype(np.float32)
         # The table top is left out, as planning systems do that do not model it.
-        self._hu = np.where(self._masks["Body"], hu, np.float32(_AIR_HU))
+        self._hu = np.where(self._masks["Body"], hu, np.float32(AIR_HU))
         target = self._masks["PTV"]
         self._distance_mm = ndimage.distance_transform_edt(~target) * settings.dose_grid_mm
         # Far from the target the dose is smooth: the optimizer sees a quarter of the voxels.
@@ -254,7 +258,7 @@ class Planner:
     def _on_case_grid(self, dose: NDArray[Any]) -> Volume:
         coarse = Volume(dose.reshape(self._grid.shape).astype(np.float32), self._grid)
         fine = coarse.resampled_to(self._case.grid, "linear", outside=0.0)
-        body = self._case.structures["Body"].array > 0.5
+        body = self._case.structures["Body"].majority()
         return fine.with_array(np.where(body, fine.array, np.float32(0)))
 
 

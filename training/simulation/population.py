@@ -2,7 +2,7 @@
 
 Each range stands beside what was published; "assumed" is said where no source was found.
 
-- Bladder: lognormal, median 190 cc. Mean 282 ± 145 cc (89 to 608) at the planning of men told to
+- Bladder: lognormal, median 190 cc. Mean 282 ± 145 cc (89 to 608) at the planning of men asked to
   fill it, DOI 10.1259/bjr/50048151; 112 ± 42 cc after voiding, and 184 to 757 cc by another
   protocol, Cramp, L. et al., J. Med. Radiat. Sci. 63 (2016) 179, DOI 10.1002/jmrs.162. The
   median lies between empty and full, as sites and protocols differ.
@@ -34,9 +34,12 @@ Each range stands beside what was published; "assumed" is said where no source w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+
+from DosePredictionLib.ranges import Seed
+from DosePredictionLib.schema import Range, Share, validated
 
 __all__ = ["Patient", "Site", "draw_patient"]
 
@@ -49,7 +52,11 @@ _SITES: dict[Sex, tuple[Site, ...]] = {
 }
 
 
+_Hu = Annotated[float, Range(0, 3000)]
+
+
 @dataclass(frozen=True)
+@validated
 class Patient:
     """The measures of one simulated patient; mm, cc and degrees.
 
@@ -74,23 +81,23 @@ class Patient:
         couch: whether a table top is in the picture.
     """
 
-    seed: int
+    seed: Seed
     sex: Sex
     site: Site
-    scale: float
-    femoral_head_radius_mm: float
-    fat_mm: float
-    belly_mm: float
-    bladder_cc: float
-    rectum_radius_mm: float
-    rectum_gas: float
-    bowel_contrast_hu: float
-    vessel_hu: float
-    marrow_hu: float
-    pelvic_tilt_deg: float
-    leg_turn_deg: float
-    deformation_mm: float
-    noise_hu: float
+    scale: Annotated[float, Range(0.5, 2)]
+    femoral_head_radius_mm: Annotated[float, Range(5, 60)]
+    fat_mm: Annotated[float, Range(0, 200)]
+    belly_mm: Annotated[float, Range(-100, 200)]
+    bladder_cc: Annotated[float, Range(0, 2000)]
+    rectum_radius_mm: Annotated[float, Range(1, 100)]
+    rectum_gas: Share
+    bowel_contrast_hu: _Hu
+    vessel_hu: _Hu
+    marrow_hu: _Hu
+    pelvic_tilt_deg: Annotated[float, Range(-90, 90)]
+    leg_turn_deg: Annotated[float, Range(-90, 90)]
+    deformation_mm: Annotated[float, Range(0, 50)]
+    noise_hu: _Hu
     couch: bool
 
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-__all__ = ["CohortSettings", "PlanLimits", "PlanSettings"]
+from DosePredictionLib.ranges import DoseGy, Seed
+from DosePredictionLib.schema import Name, Range, validated
+
+__all__ = ["CohortSettings", "EdgeMm", "PlanLimits", "PlanSettings"]
+
+
+_OfPrescription = Annotated[float, Range(0, 10)]
+EdgeMm = Annotated[float, Range(1, 20)]  # a body at less is beyond any memory
 
 
 @dataclass(frozen=True)
+@validated
 class PlanSettings:
     """How a simulated patient is planned.
 
@@ -22,16 +31,17 @@ class PlanSettings:
         goals: name of the shipped goals that the objectives follow.
     """
 
-    beams: int = 9
-    bixel_mm: float = 10.0
-    dose_grid_mm: float = 5.0
-    lateral_cutoff_mm: float = 60.0
-    iterations: int = 120
-    smoothing_mm: float = 6.0
-    goals: str = "pelvis_nodal_45_50"
+    beams: Annotated[int, Range(1, 72)] = 9
+    bixel_mm: Annotated[float, Range(1, 100)] = 10.0
+    dose_grid_mm: Annotated[float, Range(1, 50)] = 5.0
+    lateral_cutoff_mm: Annotated[float, Range(1, 2000)] = 60.0
+    iterations: Annotated[int, Range(1, 100_000)] = 120
+    smoothing_mm: Annotated[float, Range(0, 200)] = 6.0
+    goals: Name = "pelvis_nodal_45_50"
 
 
 @dataclass(frozen=True)
+@validated
 class PlanLimits:
     """What a plan must reach, as shares of the prescription; after ICRU Report 83.
 
@@ -42,13 +52,14 @@ class PlanLimits:
         hottest_outside: D2cc of the body outside the PTV, at most.
     """
 
-    coverage: float = 0.99
-    near_maximum: float = 1.12
-    conformity: float = 0.75
-    hottest_outside: float = 1.07
+    coverage: _OfPrescription = 0.99
+    near_maximum: _OfPrescription = 1.12
+    conformity: _OfPrescription = 0.75
+    hottest_outside: _OfPrescription = 1.07
 
 
 @dataclass(frozen=True)
+@validated
 class CohortSettings:
     """What makes a cohort.
 
@@ -60,8 +71,8 @@ class CohortSettings:
         limits: what each plan must reach, or it is thrown away.
     """
 
-    seed: int
-    spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)
-    prescription_gy: float = 45.0
+    seed: Seed
+    spacing_mm: tuple[EdgeMm, EdgeMm, EdgeMm] = (3.0, 3.0, 3.0)
+    prescription_gy: DoseGy = 45.0
     plan: PlanSettings = field(default_factory=PlanSettings)
     limits: PlanLimits = field(default_factory=PlanLimits)

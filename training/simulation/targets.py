@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from DosePredictionLib.mask import majority
+
 from .population import Patient
 from .shapes import Array, Floats
 
@@ -78,7 +80,7 @@ class _Region:
         """The mask of a part, empty for one that the patient does not have."""
         if name not in self.parts:
             return np.zeros(self.parts["bone"].shape, dtype=bool)
-        return self.parts[name] > 0.5
+        return majority(self.parts[name])
 
     def grown(self, mask: Mask, margin_mm: float) -> Mask:
         """A mask and all within a margin of it."""

@@ -12,14 +12,14 @@ from ...findings import Finding
 from ...origin import DicomOrigin, Reference
 from ...structures.names import read_target
 from ...volume import Grid, Volume
-from ..doses import dose_gaps
+from ..dose_grid import dose_gaps
 from .contours import occupancy_of
 from .ct import CtSeries, read_ct
 from .dose import summed_doses
 from .files import DicomFile, Item, open_dicom, quiet_parser
 from .plan import Plan
 from .selection import Selection, select, select_ct
-from .structure_set import Roi
+from .structure_set import Roi, left_out
 
 __all__ = ["DicomCase", "origin_of_files", "read_dicom", "read_images"]
 
@@ -64,8 +64,7 @@ def read_dicom(path: Path) -> DicomCase:
         structures, kinds, findings = _structures(selection, ct.volume.grid)
         plan, dose = selection.plan, None
         if selection.doses:
-            beams = frozenset(beam.number for beam in plan.beams) if plan else frozenset[int]()
-            dose, noticed = summed_doses(selection.doses, ct.volume.grid, {}, beams)
+            dose, noticed = summed_doses(selection.doses, ct.volume.grid, {}, plan)
             findings += noticed
             for each in selection.doses:
                 findings += dose_gaps(each.volume.grid, ct.volume.grid, structures, "The plan dose")
@@ -134,14 +133,44 @@ def _structures(
         return masks, {}, findings
     structure_set = selection.structures
     rois = [roi for roi in structure_set.rois if roi.is_region]
-    findings = list(structure_set.findings)
-    masks = {}
-    for roi in rois:
-        masks[roi.name], noticed = occupancy_of(roi.name, roi.loops, grid, structure_set.file.path)
-        findings += noticed
-    if not any(roi.loops for roi in rois):
+    if not any(roi.loops or roi.fault for roi in rois):
         raise CaseError(f"{structure_set.file.path} holds no contours at all.")
-    return masks, {roi.name: roi.kind for roi in rois}, findings + _empty(rois)
+    findings = list(structure_set.findings)
+    masks, faults = {}, {}
+    for roi in rois:
+        try:
+            if roi.fault:
+                raise CaseError(roi.fault)
+            mask, noticed = occupancy_of(roi.name, roi.loops, grid, structure_set.file.path)
+        except CaseError as exception:
+            faults[roi.name] = str(exception)
+        else:
+            masks[roi.name] = mask
+            findings += noticed
+    _require_a_target(masks, faults, {roi.name: roi.kind for roi in rois})
+    findings += [left_out(name, fault) for name, fault in faults.items()]
+    kept = [roi for roi in rois if roi.name in masks]
+    return masks, {roi.name: roi.kind for roi in kept}, findings + _empty(kept)
+
+
+def _require_a_target(
+    masks: dict[str, Volume], faults: dict[str, str], kinds: dict[str, str]
+) -> None:
+    """Refuse what leaves nothing to treat: one bad structure alone refuses no patient.
+
+    Raises:
+        CaseError: no structure has contours but for bad ones, or the only targets are among those.
+    """
+    filled = [name for name, mask in masks.items() if mask.array.any()]
+    bad = [name for name in faults if _is_target(name, kinds)]
+    if faults and not filled:
+        raise CaseError(next(iter(faults.values())))
+    if bad and not any(_is_target(name, kinds) for name in filled):
+        raise CaseError(faults[bad[0]])
+
+
+def _is_target(name: str, kinds: dict[str, str]) -> bool:
+    return kinds.get(name) == "PTV" or read_target(name, None) is not None
 
 
 def _empty(rois: Sequence[Roi]) -> list[Finding]:

@@ -14,16 +14,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ...errors import CaseError
 from ...findings import Finding
+from ...geometry import signed_distance_mm
 from ...volume import Grid, Volume
-from .occupancy import Coverage, polygon_coverage
+from .occupancy import Coverage, polygon_coverage, without_repeated
 
 __all__ = ["occupancy_of"]
 
 _SNAP = 0.1  # of a slice: positions are rounded when written
+_ROUNDED = 1e-3  # of a pixel: coordinates are written to four decimals
 _FLAT = 0.25  # of a slice: how far one contour may leave its plane
 _MOST_SKIPPED_STEPS = 4
 _LONGEST_BRIDGE_MM = 12.0
@@ -39,7 +40,7 @@ def occupancy_of(
 
     Args:
         loops: closed contours `(n, 3)`, LPS mm, parallel to the grid's slices. Loops on one plane
-            combine by the even-odd rule.
+            combine by the even-odd rule; one that is there twice counts once.
         path: of the file that they are from, for messages.
 
     Returns:
@@ -54,7 +55,7 @@ def occupancy_of(
     positions, coverage = _planes(name, loops, grid, path, findings)
     if coverage is None or not coverage.array.size:
         raise CaseError(
-            f"{path}: {name} lies outside the CT ({grid}): the structure set belongs to another CT."
+            f"{path}: {name} lies outside the CT ({grid}): it belongs to another CT, or to none."
         )
     array = np.zeros(grid.shape, dtype=np.float32)
     _, rows, columns = coverage.array.shape
@@ -94,7 +95,8 @@ def _planes(
         nearest = round(position)
         position = float(nearest) if abs(position - nearest) < _SNAP else round(position, 3)
         low, high = index[:, :2].min(axis=0), index[:, :2].max(axis=0)
-        beyond += bool(np.any(low < -0.5) or np.any(high > np.subtract(grid.size[:2], 0.5)))
+        edge = 0.5 + _ROUNDED
+        beyond += bool(np.any(low < -edge) or np.any(high > np.subtract(grid.size[:2], 1 - edge)))
         by_position.setdefault(position, []).append(index[:, :2])
     if len(by_position) > _MOST_PLANES:
         raise CaseError(f"{path}: {name} is drawn on {len(by_position)} planes: it is damaged.")
@@ -103,6 +105,7 @@ def _planes(
         findings.append(Finding("contours-beyond-image", "warning", message, structure=name))
     if not by_position:
         return [], None
+    by_position = _once(name, by_position, findings)
     positions = sorted(by_position)
     shape = (grid.size[1], grid.size[0])
     coverage = polygon_coverage([by_position[at] for at in positions], shape)
@@ -113,6 +116,19 @@ def _planes(
         )
         findings.append(Finding("contours-cross", "warning", message, structure=name))
     return positions, coverage
+
+
+def _once(
+    name: str, by_position: dict[float, list[NDArray[np.float64]]], findings: list[Finding]
+) -> dict[float, list[NDArray[np.float64]]]:
+    """Loops by plane without those that are there twice, which would make holes of each other."""
+    once = {position: without_repeated(loops) for position, loops in by_position.items()}
+    count = sum(map(len, by_position.values())) - sum(map(len, once.values()))
+    if count:
+        message = f"{count} contours of {name} repeat others on their plane; each counts once."
+        remedy = "Check the structure: some tool wrote its contours several times."
+        findings.append(Finding("contours-repeated", "warning", message, remedy, name))
+    return once
 
 
 def _runs(
@@ -181,10 +197,7 @@ def _with_skipped(run: Sequence[Plane], spacing: tuple[float, float]) -> Iterato
 
 def _signed_distance(image: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray:
     """Distance to the outline, mm, positive inside; far below 0 everywhere for an empty image."""
-    inside = np.pad(image >= 0.5, 1)
+    inside = np.pad(image >= 0.5, 1)  # the image's edge ends the outline
     if not inside.any():
         return np.full(image.shape, -np.hypot(*image.shape) * max(spacing))
-    half = min(spacing) / 2
-    depth = ndimage.distance_transform_edt(inside, spacing) - half
-    height = ndimage.distance_transform_edt(~inside, spacing) - half
-    return np.where(inside, depth, -height)[1:-1, 1:-1]
+    return -signed_distance_mm(inside, spacing[::-1])[1:-1, 1:-1]

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from ...errors import CaseError, GeometryError
 from ...findings import Finding
+from ...hounsfield import AIR_HU
 from ...origin import Reference
 from ...volume import Grid, Volume
 from .files import DicomFile
@@ -26,10 +27,12 @@ __all__ = ["CtSeries", "read_ct"]
 
 Array = NDArray[np.float64]
 
-_AIR_HU = -1000.0
 _PLAUSIBLE_HU = (-32768, 65535)
 _DUPLICATE_MM = 1e-3
 _EVEN = 0.02  # of the spacing: rounding of written positions
+_ROUNDED_MM = 0.1  # two positions that are written to a tenth of a millimeter
+_SAME_AXES = 1e-3
+_MOST_SCOUTS = 3
 _MOST_MISSING = 2
 _LONGEST_STEP_MM = 10.0
 _TILT_DEGREES = 0.1
@@ -44,7 +47,7 @@ class CtSeries:
 
     Args:
         slices: the instance behind each slice of the volume; None where one was interpolated.
-        patient_position: HFS, FFP …; empty when not told.
+        patient_position: HFS, FFP …; empty when not stated.
     """
 
     volume: Volume
@@ -70,7 +73,7 @@ def read_ct(files: Sequence[DicomFile]) -> CtSeries:
         GeometryError: slices of different size, spacing or orientation, not axial, or too uneven.
     """
     findings: list[Finding] = []
-    slices = [_slice(file) for file in files]
+    slices = _without_scouts([_slice(file) for file in files], findings)
     _require_alike(slices)
     axes = np.vstack([slices[0].axes, np.cross(*slices[0].axes)])
     if abs(axes[2, 2]) < _AXIAL_COSINE:
@@ -118,8 +121,39 @@ def _slice(file: DicomFile) -> _Slice:
     return _Slice(file, position, orientation, (float(column_mm), float(row_mm)), size)
 
 
+def _without_scouts(slices: list[_Slice], findings: list[Finding]) -> list[_Slice]:
+    """Slices without the few that are oriented otherwise: scout views that are not marked."""
+    alike = _most_alike([each.axes.ravel() for each in slices], _SAME_AXES)
+    odd = [each for each, same in zip(slices, alike, strict=True) if not same]
+    if not odd or len(odd) > _MOST_SCOUTS or len(odd) >= len(slices) - len(odd):
+        return slices
+    names = ", ".join(each.file.path.name for each in odd)
+    message = (
+        f"{names}: oriented otherwise than the other {len(slices) - len(odd)} slices of the CT, "
+        "as scout views are; left out."
+    )
+    findings.append(Finding("ct-scout-left-out", "warning", message))
+    return [each for each, same in zip(slices, alike, strict=True) if same]
+
+
+def _most_alike(values: Sequence[Array], tolerance: float) -> NDArray[np.bool_]:
+    """Which values agree with the one that most others agree with."""
+    table = np.array(values)
+    left, largest = np.ones(len(table), dtype=bool), np.zeros(len(table), dtype=bool)
+    while left.any():
+        same = np.abs(table - table[np.argmax(left)]).max(axis=1) <= tolerance
+        largest = same if same.sum() > largest.sum() else largest
+        left &= ~same
+    return largest
+
+
 def _require_alike(slices: Sequence[_Slice]) -> None:
-    first = slices[0]
+    """Refuse slices of several kinds, naming one of the fewer."""
+    kinds = [
+        np.concatenate([each.size, np.log(each.spacing) / 1e-4, each.axes.ravel() / _SAME_AXES])
+        for each in slices
+    ]
+    first = slices[int(np.argmax(_most_alike(kinds, 0.99)))]
     for other in slices:
         if other.size != first.size or not np.allclose(other.spacing, first.spacing, rtol=1e-4):
             raise GeometryError(
@@ -127,7 +161,7 @@ def _require_alike(slices: Sequence[_Slice]) -> None:
                 f"{other.spacing[0]:g} mm, {first.file.path.name} {first.size[0]}×{first.size[1]} "
                 f"of {first.spacing[0]:g} mm: they are not of one series."
             )
-        if np.abs(other.axes - first.axes).max() > 1e-3:
+        if np.abs(other.axes - first.axes).max() > _SAME_AXES:
             raise GeometryError(
                 f"{other.file.path} is oriented otherwise than {first.file.path.name}: they are "
                 "not of one series."
@@ -210,7 +244,7 @@ def _without_tilt(array: NDArray, places: Array, first: _Slice, findings: list[F
     moved = np.empty(array.shape, dtype=np.float32)
     for index, image in enumerate(array.astype(np.float32)):
         shift = (drift[index, 1] / first.spacing[1], drift[index, 0] / first.spacing[0])
-        moved[index] = ndimage.shift(image, shift, order=1, cval=_AIR_HU)
+        moved[index] = ndimage.shift(image, shift, order=1, cval=AIR_HU)
     message = f"The CT was taken with a gantry tilt of {degrees:.1f}°; its slices were realigned."
     findings.append(Finding("ct-gantry-tilt", "warning", message, "Check it on the images."))
     return moved
@@ -227,7 +261,8 @@ def _evenly_spaced(
     steps = np.diff(heights)
     step = float(np.median(steps))
     mean = float((heights[-1] - heights[0]) / steps.size)
-    if np.abs(steps - mean).max() <= _EVEN * mean:
+    off = np.abs(heights - heights[0] - mean * np.arange(heights.size)).max()
+    if np.abs(steps - mean).max() <= _EVEN * mean or off <= min(_ROUNDED_MM, 0.2 * mean):
         return array, references, mean
     folder = slices[0].file.path.parent
     multiples = np.round(steps / step)

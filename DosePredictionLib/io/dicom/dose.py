@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +12,30 @@ from numpy.typing import NDArray
 from ...errors import CaseError, GeometryError
 from ...findings import Finding
 from ...volume import Grid, Volume
-from ..doses import dose_on_grid
+from ..dose_grid import dose_on_grid
 from .files import RTDOSE, DicomFile, Item, open_dicom, quiet_parser
 from .pixels import stored_pixels
+from .plan import Plan
 
-__all__ = ["DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
+__all__ = ["UNCERTAIN_DOSE", "DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
 
-_EVEN = 0.01
+UNCERTAIN_DOSE = frozenset(
+    {
+        "dose-effective",
+        "dose-of-one-plan",
+        "dose-of-several-plans",
+        "dose-parts-unknown",
+        "dose-summation-missing",
+        "plan-not-photons",
+    }
+)
+"""Ids of the findings that a plan's dose may not be all of it, or is none that models learn."""
+
+_EVEN = 0.01  # of the spacing
+_ROUNDED_MM = 0.1  # two positions that are written to a tenth of a millimeter
 _HIGHEST_PLAUSIBLE_GY = 500.0
 _WHOLE = ("PLAN", "MULTI_PLAN")
-_PARTS = ("BEAM", "FRACTION", "BRACHY")
+_PARTS = {"BEAM": "beams", "FRACTION": "fraction groups", "BRACHY": "application setups"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +44,17 @@ class DicomDose:
 
     Args:
         summation: DoseSummationType: PLAN, BEAM …
-        plan_uid: the plan that it refers to; empty when it names none.
-        part: the beam numbers, or fraction groups, that a BEAM or FRACTION dose is of.
+        plan_uids: the plans that it refers to.
+        part: numbers of what a BEAM, FRACTION or BRACHY dose is of: beams, fraction groups, setups.
+        findings: what was noticed while it was read.
     """
 
     file: DicomFile
     volume: Volume
     summation: str
-    plan_uid: str
+    plan_uids: frozenset[str]
     part: frozenset[int]
+    findings: tuple[Finding, ...] = ()
 
 
 def read_rtdose(file: DicomFile) -> DicomDose:
@@ -54,7 +70,7 @@ def read_rtdose(file: DicomFile) -> DicomDose:
     units = item.text("DoseUnits", "").upper()
     if units != "GY":
         raise CaseError(
-            f"{path} holds a dose in units of {units or '(nothing told)'}: only Gy can be used. "
+            f"{path} holds a dose in units of {units or '(not stated)'}: only Gy can be used. "
             "Export the absolute dose."
         )
     kind = item.text("DoseType", "PHYSICAL").upper()
@@ -73,14 +89,31 @@ def read_rtdose(file: DicomFile) -> DicomDose:
         )
     grid, order = _grid(file, stored.shape)
     gray = (stored[order] * np.float64(scaling)).astype(np.float32)
-    plans = [plan.text("ReferencedSOPInstanceUID", "") for plan in _referenced_plans(file)]
+    plans = {plan.text("ReferencedSOPInstanceUID", "") for plan in _referenced_plans(file)}
+    summation = item.text("DoseSummationType", "").upper()
     return DicomDose(
         file,
         Volume(np.ascontiguousarray(gray), grid),
-        item.text("DoseSummationType", "PLAN").upper(),
-        plans[0] if len(plans) == 1 else "",
-        _part(file),
+        summation or "PLAN",
+        frozenset(plans - {""}),
+        _part(file, summation),
+        tuple(_told_of(file, summation)),
     )
+
+
+def _told_of(file: DicomFile, summation: str) -> Iterator[Finding]:
+    """What a person should know of a dose that is read as it stands."""
+    if not summation:
+        message = f"{file.path.name} does not say what it is the dose of (DoseSummationType)."
+        remedy = "It is taken for the whole plan's: check it, or export the plan's dose again."
+        yield Finding("dose-summation-missing", "warning", message, remedy)
+    if file.item.text("DoseType", "").upper() == "EFFECTIVE":
+        message = (
+            f"{file.path.name} is an effective dose (weighted by biological effect, as Gy RBE of "
+            "protons or EQD2), not a physical one."
+        )
+        remedy = "Models predict physical doses of photons: scores against it mean little."
+        yield Finding("dose-effective", "warning", message, remedy)
 
 
 def read_dose_file(path: Path, frame_uid: str | None = None) -> Volume:
@@ -106,20 +139,23 @@ def _referenced_plans(file: DicomFile) -> list[Item]:
     return file.item.items("ReferencedRTPlanSequence")
 
 
-def _part(file: DicomFile) -> frozenset[int]:
-    """Beam numbers, or fraction group numbers, that a partial dose names."""
+def _part(file: DicomFile, summation: str) -> frozenset[int]:
+    """Numbers of the beams, fraction groups or application setups that a partial dose names."""
     groups = [
         group
         for plan in _referenced_plans(file)
         for group in plan.items("ReferencedFractionGroupSequence")
     ]
-    beams = [
-        beam.integer("ReferencedBeamNumber")
-        for group in groups
-        for beam in group.items("ReferencedBeamSequence")
-    ]
+    if summation == "FRACTION":
+        numbers = [group.integer("ReferencedFractionGroupNumber", None) for group in groups]
+        return frozenset(number for number in numbers if number is not None)
+    kind = {"BEAM": "Beam", "BRACHY": "BrachyApplicationSetup"}.get(summation)
+    if kind is None:
+        return frozenset()
     return frozenset(
-        beams or [group.integer("ReferencedFractionGroupNumber", 0) for group in groups]
+        part.integer(f"Referenced{kind}Number")
+        for group in groups
+        for part in group.items(f"Referenced{kind}Sequence")
     )
 
 
@@ -135,10 +171,12 @@ def _grid(file: DicomFile, shape: tuple[int, ...]) -> tuple[Grid, NDArray[np.int
     order = np.argsort(offsets, kind="stable")
     steps = np.diff(offsets[order])
     step = float(steps.mean()) if steps.size else item.number("SliceThickness", 1.0)
-    if step <= 0 or (steps.size and np.abs(steps - step).max() > _EVEN * step):
+    off = np.abs(offsets[order] - offsets[order[0]] - step * np.arange(offsets.size)).max()
+    uneven = steps.size and np.abs(steps - step).max() > _EVEN * step
+    if step <= 0 or (uneven and off > min(_ROUNDED_MM, 0.2 * step)):
         raise GeometryError(
             f"{file.path}: dose planes lie {steps.min():g} to {steps.max():g} mm apart; only a "
-            "regular dose grid can be used. Export it again."
+            f"regular dose grid (to {_ROUNDED_MM:g} mm) can be used. Export it again."
         )
     row_mm, column_mm = item.numbers("PixelSpacing", 2)
     grid = Grid(
@@ -161,7 +199,7 @@ def _offsets(file: DicomFile, frames: int, origin: NDArray) -> NDArray[np.float6
     vector = file.item.numbers("GridFrameOffsetVector", frames)
     if abs(vector[0]) < 1e-3:
         return vector
-    if abs(vector[0] - origin[2]) > 0.01:
+    if abs(vector[0] - origin[2]) > _ROUNDED_MM:
         raise GeometryError(
             f"{file.path}: GridFrameOffsetVector begins with {vector[0]:g}, which is neither 0 nor "
             f"the z of the image position, {origin[2]:g} mm."
@@ -177,13 +215,13 @@ def summed_doses(
     doses: Sequence[DicomDose],
     grid: Grid,
     structures: Mapping[str, Volume],
-    beams: frozenset[int] = frozenset(),
+    plan: Plan | None = None,
 ) -> tuple[Volume, list[Finding]]:
-    """The dose of one plan on `grid`: the plan's own, or the sum of its beams or fractions.
+    """The dose of one plan on `grid`: the plan's own, or the sum of its parts.
 
     Args:
-        doses: of one plan; one whole dose, or parts.
-        beams: the plan's treatment beams, when they are known: all must be there.
+        doses: of one plan; one whole dose, or the doses of its beams, fraction groups or setups.
+        plan: states which parts there must be; without it nobody knows, and a finding says so.
 
     Raises:
         CaseError: several whole doses, parts that appear twice or are missing, or a summation
@@ -202,19 +240,42 @@ def summed_doses(
         dose, noticed = dose_on_grid(
             whole[0].volume, grid, structures, f"The plan dose {whole[0].file.path.name}"
         )
-        return dose, noticed
-    _require_complete(doses, beams)
+        return dose, [*whole[0].findings, *_of_several_plans(whole[0], plan), *noticed]
+    findings += _require_complete(doses, plan)
     total = np.zeros(grid.shape, dtype=np.float32)
     for part in doses:
         dose, noticed = dose_on_grid(part.volume, grid, structures, part.file.path.name)
         total += dose.array
-        findings += noticed
-    kind = doses[0].summation.lower()
-    message = f"The plan dose is the sum of {len(doses)} {kind} doses."
+        findings += [*part.findings, *noticed]
+    kind = doses[0].summation
+    message = f"The plan dose is the sum of {len(doses)} {kind.lower()} doses."
     return Volume(total, grid), [*findings, Finding("dose-summed", "info", message)]
 
 
-def _require_complete(doses: Sequence[DicomDose], beams: frozenset[int]) -> None:
+def _of_several_plans(dose: DicomDose, plan: Plan | None) -> list[Finding]:
+    """A dose of several plans goes with all their prescriptions, one's with its own."""
+    remedy = "Give the prescription of the whole treatment (--prescription), or one plan's dose."
+    missing = len(plan.companions - dose.plan_uids) if plan else 0
+    if plan and missing and dose.summation != "MULTI_PLAN":
+        message = (
+            f"{plan.file.path.name} is one of {missing + 1} plans of one treatment; "
+            f"{dose.file.path.name} is the dose of this one alone."
+        )
+        return [Finding("dose-of-one-plan", "warning", message, remedy)]
+    if dose.summation != "MULTI_PLAN" and len(dose.plan_uids) < 2:
+        return []
+    count = len(dose.plan_uids) if len(dose.plan_uids) > 1 else "several"
+    message = f"{dose.file.path.name} is the dose of {count} plans together"
+    message += f"; the prescription is that of {plan.file.path.name} alone." if plan else "."
+    return [Finding("dose-of-several-plans", "warning", message, remedy)]
+
+
+def _require_complete(doses: Sequence[DicomDose], plan: Plan | None) -> list[Finding]:
+    """Refuse parts that are not one whole.
+
+    Returns:
+        A warning where no plan states which parts there are.
+    """
     folder = doses[0].file.path.parent
     kinds = {dose.summation for dose in doses}
     if len(kinds) > 1 or not kinds <= set(_PARTS):
@@ -225,9 +286,28 @@ def _require_complete(doses: Sequence[DicomDose], beams: frozenset[int]) -> None
     counted = [number for dose in doses for number in dose.part]
     if len(set(counted)) < len(counted) or (len(doses) > 1 and not all(d.part for d in doses)):
         raise CaseError(f"{folder}: a beam's or fraction's dose is there twice, or names none.")
-    missing = beams - set(counted)
-    if kinds == {"BEAM"} and missing:
+    kind = doses[0].summation
+    what = _PARTS[kind]
+    if plan is None:
+        message = (
+            f"{folder} holds {len(doses)} {kind.lower()} doses and no RTPLAN: nobody knows whether "
+            "they are the whole plan's."
+        )
+        remedy = f"Add the RTPLAN, or export the plan's dose, unless these are all its {what}."
+        return [Finding("dose-parts-unknown", "warning", message, remedy)]
+    missing = _parts_of(plan, kind) - set(counted)
+    if missing:
         raise CaseError(
-            f"{folder}: the doses of the beams {sorted(missing)} are missing: their sum would be "
+            f"{folder}: the doses of the {what} {sorted(missing)} are missing: their sum would be "
             "wrong. Export the plan's dose."
         )
+    return []
+
+
+def _parts_of(plan: Plan, kind: str) -> set[int]:
+    """Numbers of a plan's beams, fraction groups or application setups."""
+    if kind == "BEAM":
+        return {beam.number for beam in plan.beams}
+    if kind == "FRACTION":
+        return {group.number for group in plan.groups if group.number is not None}
+    return {setup for group in plan.groups for setup in group.setups}

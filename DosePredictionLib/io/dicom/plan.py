@@ -12,12 +12,13 @@ from ...case import Prescription
 from ...errors import CaseError
 from .files import RTPLAN, DicomFile, Item
 
-__all__ = ["Beam", "Plan", "Technique", "read_plan"]
+__all__ = ["Beam", "FractionGroup", "Plan", "Technique", "read_plan"]
 
 Technique = Literal["VMAT", "conformal arc", "IMRT", "3D-CRT", "brachytherapy"]
 Array = NDArray[np.float64]
 
 _FEW_SEGMENTS = 10
+_OF_ONE_TREATMENT = ("CONCURRENT", "PRIOR")
 _MOST_PRESCRIBED_GY = 200.0
 
 
@@ -34,7 +35,7 @@ class Beam:
         leaves_mm: `(control point, bank, leaf pair)`; no pairs without a multileaf collimator.
         leaf_borders_mm: `(leaf pair + 1,)` across the leaves.
         leaves_along: X or Y, the direction in which leaves move; empty without them.
-        isocenter_mm: LPS; None when not told.
+        isocenter_mm: LPS; None when not stated.
     """
 
     number: int
@@ -56,6 +57,20 @@ class Beam:
     isocenter_mm: tuple[float, float, float] | None
 
 
+@dataclass(frozen=True)
+class FractionGroup:
+    """Fractions that are given alike.
+
+    Args:
+        number: None when not stated.
+        setups: numbers of the brachytherapy application setups in it.
+    """
+
+    number: int | None
+    fractions: int | None
+    setups: frozenset[int]
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The content of an RTPLAN.
@@ -63,6 +78,8 @@ class Plan:
     Args:
         targets: (ROI number or None, description, Gy) of each prescribed target.
         structure_set_uid: what it was planned on; empty when it names none.
+        groups: its fraction groups; their doses add up to the plan's.
+        companions: instances of the plans that the same treatment consists of, besides this one.
     """
 
     file: DicomFile
@@ -72,6 +89,8 @@ class Plan:
     targets: tuple[tuple[int | None, str, float], ...]
     beams: tuple[Beam, ...]
     structure_set_uid: str
+    groups: tuple[FractionGroup, ...] = ()
+    companions: frozenset[str] = frozenset()
 
     def prescription(self, names: dict[int, str], target_names: list[str]) -> Prescription | None:
         """Dose per target, called as the structures are; None when the plan prescribes none.
@@ -109,11 +128,8 @@ def read_plan(file: DicomFile) -> Plan:
         for beam in group.items("ReferencedBeamSequence")
         if beam.has("BeamMeterset")
     }
-    fractions = [
-        group.integer("NumberOfFractionsPlanned")
-        for group in groups
-        if group.has("NumberOfFractionsPlanned")
-    ]
+    fraction_groups = tuple(_group(group) for group in groups)
+    fractions = [each.fractions for each in fraction_groups if each.fractions is not None]
     beams = tuple(
         _beam(beam, metersets)
         for beam in item.items("BeamSequence")
@@ -130,6 +146,21 @@ def read_plan(file: DicomFile) -> Plan:
         targets=_targets(item),
         beams=beams,
         structure_set_uid=sets[0].text("ReferencedSOPInstanceUID", "") if sets else "",
+        groups=fraction_groups,
+        companions=frozenset(
+            other.text("ReferencedSOPInstanceUID", "")
+            for other in item.items("ReferencedRTPlanSequence")
+            if other.text("RTPlanRelationship", "").upper() in _OF_ONE_TREATMENT
+        ),
+    )
+
+
+def _group(item: Item) -> FractionGroup:
+    setups = item.items("ReferencedBrachyApplicationSetupSequence")
+    return FractionGroup(
+        item.integer("FractionGroupNumber", None),
+        item.integer("NumberOfFractionsPlanned", None),
+        frozenset(each.integer("ReferencedBrachyApplicationSetupNumber") for each in setups),
     )
 
 

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from contourpy import contour_generator
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ...case import Case
 from ...errors import CaseError, GeometryError
+from ...findings import Finding
 from ...origin import DicomOrigin, Reference
 from ...volume import Volume
+from .contours import occupancy_of
 from .files import RTSTRUCT
+from .outline import outlines
 from .writing import Equipment, new_object, reference, save
 
-__all__ = ["outlines", "write_rtstruct"]
+__all__ = ["write_rtstruct"]
 
 _DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
-_FEWEST_POINTS = 3
 _LABEL_LENGTH = 16
 _NAME_LENGTH = 64
+_DECIMALS = 4
+_VOLUME_KEPT = 0.03
 # Told apart by the color-blind, too: Wong 2011, doi 10.1038/nmeth.1618.
 _COLORS = (
     (230, 159, 0),
@@ -44,7 +47,7 @@ def write_rtstruct(
     equipment: Equipment,
     label: str = "Masks",
     colors: Mapping[str, tuple[int, int, int]] | None = None,
-) -> None:
+) -> list[Finding]:
     """Write masks as a structure set of the case's CT, whole or not at all.
 
     A hole is a contour of its own inside another one (even-odd rule); readers differ in whether
@@ -53,6 +56,9 @@ def write_rtstruct(
     Args:
         structures: boolean, or occupancy in 0…1, on the case's grid.
         colors: red, green and blue in 0…255 by structure; others get one of seven in turn.
+
+    Returns:
+        A warning for each structure whose contours, read back, have not the mask's volume.
 
     Raises:
         CaseError: the case does not come from DICOM, so that there are no images to refer to.
@@ -71,6 +77,7 @@ def write_rtstruct(
     dataset.StructureSetTime = now.strftime("%H%M%S")
     dataset.ReferencedFrameOfReferenceSequence = [_frame(origin)]
     numbers = _numbers(structures, origin)
+    findings: list[Finding] = []
     dataset.StructureSetROISequence = [_roi(name, numbers[name], origin) for name in structures]
     dataset.ROIContourSequence = []
     dataset.RTROIObservationsSequence = [_observation(numbers[name]) for name in structures]
@@ -80,25 +87,28 @@ def write_rtstruct(
         item = Dataset()
         item.ReferencedROINumber = numbers[name]
         item.ROIDisplayColor = list((colors or {}).get(name, color))
-        contours = [_contour(points, origin.ct_slices[z]) for z, points in outlines(mask)]
+        drawn = [(z, np.round(points, _DECIMALS)) for z, points in outlines(mask)]
+        contours = [_contour(points, origin.ct_slices[z]) for z, points in drawn]
         if contours:  # a sequence that is there must hold an item
             item.ContourSequence = contours
         dataset.ROIContourSequence.append(item)
+        findings += _volume_findings(name, mask, [points for _, points in drawn], path)
     save(path, dataset, implicit=True)
+    return findings
 
 
-def outlines(mask: Volume) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Slice index and closed outline `(n, 3)` in LPS mm where the occupancy is one half.
-
-    Slices ascend; the last point joins the first and does not repeat it.
-    """
-    for z in np.flatnonzero(mask.array.any(axis=(1, 2))):
-        padded = np.pad(mask.array[z].astype(np.float32), 1)
-        for line in contour_generator(z=padded).lines(0.5):
-            loop = np.asarray(line)[:-1] - 1.0
-            if len(loop) >= _FEWEST_POINTS:
-                index = np.column_stack([loop, np.full(len(loop), z)])
-                yield int(z), mask.grid.world_from_index(index)
+def _volume_findings(
+    name: str, mask: Volume, loops: Sequence[NDArray[np.float64]], path: Path
+) -> list[Finding]:
+    """Whether contours say what a mask does, by the way that they are read here."""
+    back, _ = occupancy_of(name, loops, mask.grid, path)
+    voxel_cc = mask.grid.voxel_volume_cc
+    stated, written = (float(each.array.sum(dtype=np.float64)) * voxel_cc for each in (mask, back))
+    if abs(written - stated) <= max(_VOLUME_KEPT * stated, voxel_cc / 2):
+        return []
+    message = f"{name} has {stated:.3f} cc as a mask and {written:.3f} cc as contours read back."
+    remedy = "Contours lie on the CT's slices: take a finer CT, or keep the mask."
+    return [Finding("structure-volume-changed", "warning", message, remedy, name)]
 
 
 def _numbers(structures: Mapping[str, Volume], origin: DicomOrigin) -> dict[str, int]:
@@ -141,5 +151,5 @@ def _contour(points: NDArray[np.float64], image: Reference | None) -> Dataset:
         item.ContourImageSequence = [reference(image)]
     item.ContourGeometricType = "CLOSED_PLANAR"
     item.NumberOfContourPoints = len(points)
-    item.ContourData = [f"{value:.4f}" for value in points.ravel()]
+    item.ContourData = [f"{value:.{_DECIMALS}f}" for value in points.ravel()]
     return item

@@ -10,7 +10,8 @@ import numpy as np
 from ...errors import CaseError
 from ...findings import Finding
 from ...volume import Grid, Volume
-from .files import DicomFile, damage_in
+from .files import DicomFile, damage_in, plain
+from .structure_set import left_out
 
 __all__ = ["read_segmentations"]
 
@@ -20,27 +21,42 @@ def read_segmentations(
 ) -> tuple[dict[str, Volume], list[Finding]]:
     """Every segment of several files on the CT's grid, by its label.
 
-    Binary segments on the CT's own slices become boolean; fractional ones, and those on other
-    grids, occupancy.
+    A segment beside the CT is left out. Binary segments on the CT's own slices become boolean;
+    fractional ones, and those on other grids, occupancy.
 
     Raises:
-        CaseError: highdicom is missing, a file is damaged, or lies beside the CT.
+        CaseError: highdicom is missing, a file is damaged, all lie beside the CT, or two segments
+            have one label.
         GeometryError: the segments form no regular volume.
     """
     masks: dict[str, Volume] = {}
-    findings: list[Finding] = []
+    faults: dict[str, str] = {}
+    sources: dict[str, DicomFile] = {}
     for file in files:
         for label, volume in _segments(file):
-            name = label if label not in masks else f"{label} ({file.path.stem})"
-            if name in masks:
-                raise CaseError(f"{file.path} holds two segments called {label!r}. Rename one.")
+            if label in sources:
+                raise CaseError(_two_of(label, sources[label], file))
+            sources[label] = file
             if volume.grid.extent_overlaps(grid):
-                masks[name] = _on_grid(volume, grid)
-                continue
-            raise CaseError(
-                f"{file.path}: {label} lies on {volume.grid} and does not overlap the CT on {grid}."
-            )
-    return masks, findings
+                masks[label] = _on_grid(volume, grid)
+            else:
+                faults[label] = (
+                    f"{file.path}: {label} lies on {volume.grid} and does not overlap the CT on "
+                    f"{grid}."
+                )
+    if not masks:
+        raise CaseError(next(iter(faults.values()), f"{files[0].path} holds no segments."))
+    return masks, [left_out(label, fault) for label, fault in faults.items()]
+
+
+def _two_of(label: str, first: DicomFile, second: DicomFile) -> str:
+    """What is said of a label that is there twice: which one is meant, only a person knows."""
+    if first is second:
+        return f"{first.path} holds two segments called {label!r}. Rename one."
+    return (
+        f"{first.path.parent} holds 2 segmentations with a segment called {label!r}: "
+        f"{first.label()}, {second.label()}. Name the file of one as the case, as in {first.path}."
+    )
 
 
 def _segments(file: DicomFile) -> list[tuple[str, Volume]]:
@@ -57,7 +73,8 @@ def _segments(file: DicomFile) -> list[tuple[str, Volume]]:
         for number in segmentation.segment_numbers:
             description = segmentation.get_segment_description(number)
             stored = segmentation.get_volume(segment_numbers=[number], allow_missing_positions=True)
-            result.append((str(description.segment_label), _volume(stored)))
+            label = plain(str(description.segment_label)) or f"Segment {number}"
+            result.append((label, _volume(stored)))
         return result
 
 

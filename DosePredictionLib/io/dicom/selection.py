@@ -1,37 +1,45 @@
 """Which files of a folder belong together: one CT, its structures, the plan and its doses.
 
-Files are told apart by what they are, not by their names, and matched by what they refer to. A
+Files are distinguished by what they are, not by their names, and matched by what they refer to. A
 choice that only a person can make is refused with the files to choose from: naming one of them as
 the case settles it, since the rest follows from its references.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import CaseError
 from ...findings import Finding
+from ..volumes import is_volume_file
 from .dose import DicomDose, read_rtdose
 from .files import (
     CT,
     ENHANCED_CT,
+    ION_PLAN,
+    NOT_DICOM,
     RTDOSE,
     RTPLAN,
     RTSTRUCT,
     SEG,
+    TEXT,
     DicomFile,
-    has_dicom_prefix,
+    is_marked,
     open_dicom,
+    same_content,
+    what_else,
 )
 from .plan import Plan, read_plan
 from .structure_set import StructureSet, read_structure_set
 
 __all__ = ["Selection", "is_dicom", "select", "select_ct"]
 
-_SUFFIXES = (".dcm", ".ima", ".dicom")
 _MOST_FILES = 20_000
+_SHOWN = 5
+_DIRECTORY = "DICOMDIR"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,17 +78,18 @@ def select(path: Path) -> Selection:
             or a choice that only a person can make.
     """
     folder = path if path.is_dir() else path.parent
-    opened = [open_dicom(file) for file in _files(folder) if _looks_like_dicom(file)]
+    opened, findings, skipped = _opened(path)
     named = next((file for file in opened if file.path == path), None)
-    series = _ct_series(folder, opened)
-    findings: list[Finding] = []
+    series = _ct_series(folder, opened, skipped)
     plan_file = _named_plan(opened, named)
     structures = None
     if named is None or named.sop_class != SEG:
         structures = _structure_set(folder, opened, named, plan_file, series)
     segmentations = [] if structures else _segmentations(folder, opened, named)
     if structures is None and not segmentations:
-        raise CaseError(f"{folder} holds no structure set (RTSTRUCT) and no segmentation (SEG).")
+        raise CaseError(
+            f"{folder} holds no structure set (RTSTRUCT) and no segmentation (SEG).{skipped}"
+        )
     ct = _ct_of(folder, series, structures, segmentations, named, findings)
     plan_file = plan_file or _plan_of(folder, opened, structures)
     doses = _doses_of(folder, opened, named, plan_file, ct[0].frame_uid)
@@ -88,15 +97,28 @@ def select(path: Path) -> Selection:
     chosen += [structures.file] if structures else []
     chosen += [plan_file] if plan_file else []
     _require_one_patient(chosen)
-    findings += _ignored(opened, chosen)
+    ions = [file for file in opened if file.sop_class == ION_PLAN]
+    findings += [_not_photons(file.path, "protons or ions") for file in ions]
+    findings += _ignored(opened, [*chosen, *ions])
+    plan = read_plan(plan_file) if plan_file else None
+    particles = {beam.radiation.upper() for beam in plan.beams} if plan else set()
+    if plan and not particles <= {"PHOTON", ""}:
+        kinds = " and ".join(sorted(kind.lower() + "s" for kind in particles - {""}))
+        findings.append(_not_photons(plan.file.path, kinds))
     return Selection(
         tuple(ct),
         structures,
         tuple(segmentations),
-        read_plan(plan_file) if plan_file else None,
+        plan,
         tuple(read_rtdose(dose) for dose in doses),
         tuple(findings),
     )
+
+
+def _not_photons(plan: Path, kinds: str) -> Finding:
+    message = f"{plan.name} is a plan of {kinds}: its dose is not one that photons give."
+    remedy = "Models are trained on photon plans: neither train on it nor score against it."
+    return Finding("plan-not-photons", "warning", message, remedy)
 
 
 def select_ct(path: Path) -> list[DicomFile]:
@@ -107,8 +129,8 @@ def select_ct(path: Path) -> list[DicomFile]:
             reference.
     """
     folder = path if path.is_dir() else path.parent
-    opened = [open_dicom(file) for file in _files(folder) if _looks_like_dicom(file)]
-    series = _ct_series(folder, opened)
+    opened, _, skipped = _opened(path)
+    series = _ct_series(folder, opened, skipped)
     firsts = [files[0] for files in series.values()]
     named = next((file for file in opened if file.path == path and file.sop_class == CT), None)
     chosen = named or _one_of(folder, "CT series", firsts, None)
@@ -119,11 +141,78 @@ def select_ct(path: Path) -> list[DicomFile]:
     return ct
 
 
+def _opened(path: Path) -> tuple[list[DicomFile], list[Finding], str]:
+    """The DICOM files of a folder, or beside a file; copies of one instance count once.
+
+    Returns:
+        Files by path, what was noticed, and what to add to a message that something is missing.
+    """
+    folder = path if path.is_dir() else path.parent
+    opened: list[DicomFile] = []
+    skipped: dict[str, str] = {}
+    for file in _files(folder):
+        if file.name.upper() == _DIRECTORY or is_volume_file(file):
+            continue
+        reason = what_else(file)
+        if reason == TEXT:  # notes, licences, tables: nobody misses them
+            continue
+        if not reason:
+            try:
+                opened.append(open_dicom(file))
+            except CaseError as exception:
+                if is_marked(file):
+                    raise
+                reason = str(exception).removeprefix(f"{file} ")
+        if reason:
+            skipped[str(file.relative_to(folder))] = reason
+    opened, copies = _without_copies(opened, path)
+    findings = copies
+    stated = ""
+    if skipped:
+        stated = " Skipped: " + _listed([f"{name} {reason}" for name, reason in skipped.items()])
+        odd = any(reason != NOT_DICOM for reason in skipped.values())
+        findings.append(Finding("files-skipped", "warning" if odd else "info", stated.strip()))
+    return opened, findings, stated
+
+
+def _without_copies(opened: list[DicomFile], named: Path) -> tuple[list[DicomFile], list[Finding]]:
+    """Of files with one content the one that is named as the case, or the shortest name."""
+    opened.sort(key=lambda file: (file.path != named, len(file.path.name), file.path))
+    seen: dict[str, list[DicomFile]] = {}
+    kept: list[DicomFile] = []
+    copies: list[DicomFile] = []
+    for file in opened:
+        others = seen.setdefault(file.instance_uid, []) if file.instance_uid else []
+        is_copy = any(same_content(file, other) for other in others)
+        (copies if is_copy else kept).append(file)
+        others.append(file)
+    findings = []
+    if copies:
+        names = _listed(sorted(file.path.name for file in copies))
+        message = f"{len(copies)} files are copies of others and count once: {names}"
+        findings.append(Finding("files-copied", "info", message))
+    return sorted(kept, key=lambda file: file.path), findings
+
+
+def _listed(names: Sequence[str]) -> str:
+    """A few of them, with how many more there are, as the end of a sentence."""
+    more = f" and {len(names) - _SHOWN} more." if len(names) > _SHOWN else "."
+    return ", ".join(names[:_SHOWN]) + more
+
+
 def _files(folder: Path) -> list[Path]:
-    files = []
-    for file in folder.rglob("*"):
-        if file.is_file() and not file.name.startswith("."):
-            files.append(file)
+    """Files at any depth; links to folders are followed, each folder being entered once."""
+    files: list[Path] = []
+    entered: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders.sort()
+        paths = [Path(root, name) for name in sorted(names) if not name.startswith(".")]
+        files += [path for path in paths if path.is_file()]
         if len(files) > _MOST_FILES:
             raise CaseError(
                 f"{folder} holds more than {_MOST_FILES} files: name the folder of one patient."
@@ -132,9 +221,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _looks_like_dicom(file: Path) -> bool:
-    if file.name.upper() == "DICOMDIR":
-        return False
-    return file.suffix.lower() in _SUFFIXES or has_dicom_prefix(file)
+    return file.name.upper() != _DIRECTORY and not what_else(file)
 
 
 def _one_of(
@@ -156,7 +243,9 @@ def _one_of(
     return candidates[0] if candidates else None
 
 
-def _ct_series(folder: Path, opened: Sequence[DicomFile]) -> dict[str, list[DicomFile]]:
+def _ct_series(
+    folder: Path, opened: Sequence[DicomFile], skipped: str
+) -> dict[str, list[DicomFile]]:
     """CT slices by series, without scout views."""
     series: dict[str, list[DicomFile]] = {}
     for file in opened:
@@ -169,7 +258,7 @@ def _ct_series(folder: Path, opened: Sequence[DicomFile]) -> dict[str, list[Dico
             "Storage)."
         )
     if not series:
-        raise CaseError(f"{folder} holds no CT slices: put the CT series into the folder.")
+        raise CaseError(f"{folder} holds no CT slices: put the CT series into the folder.{skipped}")
     return series
 
 
@@ -344,5 +433,4 @@ def _ignored(opened: Sequence[DicomFile], chosen: Sequence[DicomFile]) -> list[F
     others = [file.path.name for file in opened if id(file) not in used]
     if not others:
         return []
-    shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-    return [Finding("files-ignored", "info", f"Not part of the case: {shown}.")]
+    return [Finding("files-ignored", "info", f"Not part of the case: {_listed(others)}")]

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CaseError
-from ...findings import Finding
+from ...findings import LEFT_OUT, Finding
 from .files import DicomFile, Item
 
-__all__ = ["Roi", "StructureSet", "read_structure_set"]
+__all__ = ["Roi", "StructureSet", "left_out", "read_structure_set"]
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_ENCLOSE_NOTHING = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
+_FEW_POINTS = "fewer than three points"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +25,10 @@ class Roi:
 
     Args:
         name: unique within its set.
-        kind: what the system takes it for (PTV, ORGAN, EXTERNAL …); empty when not told.
+        kind: what the system takes it for (PTV, ORGAN, EXTERNAL …); empty when not stated.
         loops: closed contours `(n, 3)`, LPS mm.
         is_region: false for points and lines, which no mask can come from.
+        fault: why its contours cannot be read; empty when they can.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Roi:
     kind: str
     loops: tuple[NDArray[np.float64], ...]
     is_region: bool
+    fault: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ def read_structure_set(file: DicomFile) -> StructureSet:
     """Read every structure; those without contours have no loops.
 
     Raises:
-        CaseError: the file is damaged, or a contour is no list of points.
+        CaseError: the file is damaged, or names no structures.
     """
     findings: list[Finding] = []
     kinds = {
@@ -74,9 +78,13 @@ def read_structure_set(file: DicomFile) -> StructureSet:
         number = item.integer("ROINumber")
         frames |= {item.text("ReferencedFrameOfReferenceUID", "")} - {""}
         name = _unique_name(item.text("ROIName", "") or f"ROI {number}", number, rois, findings)
-        loops = _loops(name, drawn.get(number, []), findings)
-        is_region = bool(loops) or not drawn.get(number)
-        rois.append(Roi(name, number, kinds.get(number, ""), loops, is_region))
+        kind, fault = kinds.get(number, ""), ""
+        try:
+            loops = _loops(name, drawn.get(number, []), findings)
+        except CaseError as exception:
+            loops, fault = (), str(exception)
+        is_region = bool(loops or fault) or not drawn.get(number)
+        rois.append(Roi(name, number, kind, loops, is_region, fault))
     if not rois:
         raise CaseError(f"{file.path} names no structures: export the structure set again.")
     series, images = set(), set()
@@ -97,6 +105,13 @@ def read_structure_set(file: DicomFile) -> StructureSet:
     )
 
 
+def left_out(name: str, fault: str) -> Finding:
+    """What is said of a structure that is not read, so that the others are."""
+    message = f"{name} is left out: {fault}"
+    remedy = "Correct it in the planning system if it is needed here."
+    return Finding(LEFT_OUT, "warning", message, remedy, name)
+
+
 def _unique_name(name: str, number: int, rois: list[Roi], findings: list[Finding]) -> str:
     if all(roi.name != name for roi in rois):
         return name
@@ -109,7 +124,7 @@ def _unique_name(name: str, number: int, rois: list[Roi], findings: list[Finding
 def _loops(
     name: str, contours: list[Item], findings: list[Finding]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Closed contours with an area; the others are told of."""
+    """Closed contours with an area; the others are findings."""
     loops = []
     skipped: dict[str, int] = {}
     for contour in contours:
@@ -124,12 +139,13 @@ def _loops(
         if kind not in _CLOSED:
             skipped[kind] = skipped.get(kind, 0) + 1
         elif len(points) < 3:
-            skipped["fewer than three points"] = skipped.get("fewer than three points", 0) + 1
+            skipped[_FEW_POINTS] = skipped.get(_FEW_POINTS, 0) + 1
         else:
             loops.append(points)
     if skipped:
         kinds = ", ".join(f"{count} × {kind}" for kind, count in skipped.items())
         message = f"Contours of {name} that enclose nothing were left out: {kinds}."
-        severity: Literal["info", "warning"] = "warning" if loops else "info"
+        expected = skipped.keys() <= {*_ENCLOSE_NOTHING, _FEW_POINTS}
+        severity: Literal["info", "warning"] = "info" if expected and not loops else "warning"
         findings.append(Finding("contours-left-out", severity, message, structure=name))
     return tuple(loops)

@@ -30,11 +30,11 @@ _UTF_8 = "ISO_IR 192"
 
 @dataclass(frozen=True)
 class Equipment:
-    """What contributed to an object, as its contributing equipment tells it.
+    """What contributed to an object, as its contributing equipment states it.
 
     Args:
         name: of the model.
-        version: of the model; its weights' checksum tells one from another.
+        version: of the model; its weights' checksum distinguishes one from another.
         contribution: what it did.
     """
 

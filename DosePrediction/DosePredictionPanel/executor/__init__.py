@@ -1,0 +1,15 @@
+"""Carries out the effects of the reducer: in the scene, in the worker, with the clock.
+
+| module | holds |
+|---|---|
+| `context.py` | the executor, what it is given, and the registry of what carries out which effect |
+| `basics.py` | timers, parameters, installation |
+| `inputs.py` | nodes, segments, reading and checking |
+| `runs.py` | predictions |
+| `results.py` | results on the slices, goals, removal |
+| `files.py` | dialogs and files |
+| `scene_watch.py` | the scene's events on their way to the store |
+| `scene_facts.py` | nodes as plain values |
+
+Needs a scene but no Qt: what needs it is given (`context.Ports`).
+"""

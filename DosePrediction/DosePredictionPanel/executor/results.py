@@ -1,0 +1,193 @@
+"""Results on the slices, goals, removal."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from ..flow.effects import (
+    ApplyDisplay,
+    ForgetResult,
+    ForgetScene,
+    HideResult,
+    JudgeGoals,
+    JumpTo,
+    RemoveResult,
+    ShowCt,
+    ShowLayout,
+    ShowResult,
+    StopShowing,
+)
+from ..flow.events import Displayed, DisplayFailed, GoalsJudged
+from ..flow.state import Display
+from ..result_view import result_tables
+from ..steps import StepRunner
+from .context import Context, carries_out, node_of
+
+if TYPE_CHECKING:
+    from DosePredictionLib.scene import DisplaySettings, SceneResult
+
+__all__: list[str] = []
+
+
+@carries_out(ShowResult)
+def _show(context: Context, effect: ShowResult) -> None:
+    """What takes the views a while comes one by one, so that the window stays usable."""
+    _stop(context)
+    result = context.ports.services.result(node_of(effect.dose))
+    if result is None:
+        return
+
+    def done(_nothing: None) -> None:
+        context.shower = None
+        context.dispatch(Displayed(effect.token, effect.display))
+
+    def failed(error: Exception) -> None:
+        context.shower = None
+        is_expected = isinstance(error, ValueError)
+        context.dispatch(DisplayFailed(effect.token, str(error), is_expected))
+
+    steps = _show_steps(result, effect)
+    context.shower = StepRunner(steps, context.ports.clock, lambda _step: None, done, failed)
+    context.shower.start()
+
+
+def _show_steps(result: SceneResult, effect: ShowResult) -> Generator[Any, None, None]:
+    from DosePredictionLib.scene import display_steps, show_result_layout
+
+    yield None  # the tables are drawn first
+    if effect.layout:
+        show_result_layout(result)
+    else:
+        _show_chart(result.nodes["chart"])
+    if effect.center:
+        _center_on(result.dose)
+    yield None
+    yield from display_steps(result, _settings(effect.display))
+
+
+@carries_out(ApplyDisplay)
+def _apply(context: Context, effect: ApplyDisplay) -> None:
+    from DosePredictionLib.errors import CaseError
+    from DosePredictionLib.scene import apply_display
+
+    result = context.ports.services.result(node_of(effect.dose))
+    if result is None:
+        return
+    try:
+        apply_display(result, _settings(effect.display))
+    except CaseError as error:
+        context.dispatch(DisplayFailed(effect.token, str(error)))
+
+
+@carries_out(StopShowing)
+def _stop_showing(context: Context, _effect: StopShowing) -> None:
+    _stop(context)
+
+
+@carries_out(HideResult)
+def _hide(context: Context, effect: HideResult) -> None:
+    from DosePredictionLib.errors import CaseError
+    from DosePredictionLib.scene import DisplaySettings, apply_display
+
+    result = context.ports.services.result(node_of(effect.dose))
+    if result is None:
+        return
+    for plot in slicer.util.getNodesByClass("vtkMRMLPlotViewNode"):
+        if plot.GetPlotChartNodeID() == result.nodes["chart"].GetID():
+            plot.SetPlotChartNodeID(None)
+    with contextlib.suppress(CaseError):  # some of its nodes were deleted by hand
+        apply_display(result, DisplaySettings("nothing", isodoses=False, legend=False))
+
+
+@carries_out(ShowCt)
+def _show_ct(_context: Context, effect: ShowCt) -> None:
+    ct = node_of(effect.ct)
+    if ct is None:
+        return
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetBackgroundVolumeID(ct.GetID())
+    _center_on(ct)
+
+
+@carries_out(ShowLayout)
+def _show_layout(context: Context, effect: ShowLayout) -> None:
+    from DosePredictionLib.scene import show_result_layout
+
+    result = context.ports.services.result(node_of(effect.dose))
+    if result is not None:
+        show_result_layout(result)
+
+
+@carries_out(JumpTo)
+def _jump(_context: Context, effect: JumpTo) -> None:
+    from DosePredictionLib.scene import jump_to
+
+    jump_to(effect.position_mm, node_of(effect.ct))
+
+
+@carries_out(JudgeGoals)
+def _judge(context: Context, effect: JudgeGoals) -> None:
+    services, dose = context.ports.services, node_of(effect.dose)
+    result = services.set_goals(dose, effect.goals)
+    kept = services.kept(dose)
+    tables = result_tables(result, kept.before if kept is not None else None)
+    context.dispatch(GoalsJudged(effect.dose, effect.goals, tables))
+
+
+@carries_out(RemoveResult)
+def _remove(context: Context, effect: RemoveResult) -> None:
+    _stop(context)
+    dose = node_of(effect.dose)
+    if dose is not None:
+        context.ports.services.remove(dose)
+
+
+@carries_out(ForgetResult)
+def _forget(context: Context, effect: ForgetResult) -> None:
+    context.ports.services.forget_result(effect.dose)
+
+
+@carries_out(ForgetScene)
+def _forget_scene(context: Context, _effect: ForgetScene) -> None:
+    context.prepared = None
+    context.ports.services.forget_scene()
+
+
+def _stop(context: Context) -> None:
+    if context.shower is not None:
+        context.shower.stop()
+        context.shower = None
+
+
+def _settings(display: Display) -> DisplaySettings:
+    from DosePredictionLib.scene import DisplaySettings
+
+    return DisplaySettings(
+        layer=display.layer,  # type: ignore[arg-type]
+        opacity=display.opacity,
+        low=display.low,
+        high=display.high,
+        unit=display.unit,  # type: ignore[arg-type]
+        isodoses=display.isodoses,
+        legend=display.legend,
+    )
+
+
+def _show_chart(chart: Any) -> None:
+    """In the plots that there are; the layout stays as the person has it."""
+    for plot in slicer.util.getNodesByClass("vtkMRMLPlotViewNode"):
+        if plot.GetPlotChartNodeID() != chart.GetID():
+            plot.SetPlotChartNodeID(chart.GetID())
+
+
+def _center_on(volume: Any) -> None:
+    """Move all slices to the middle of a volume."""
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    middle = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByCentering(*middle)

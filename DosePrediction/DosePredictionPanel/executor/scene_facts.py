@@ -1,0 +1,54 @@
+"""Nodes of the scene as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from ..flow.state import NodeFacts
+
+__all__ = ["WATCHED", "facts_of", "list_nodes"]
+
+WATCHED = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
+"""Classes of the nodes that a selector may offer, and of those below them."""
+
+_LOWEST_DOSE_GY = -1.0  # what resampling may leave below 0
+_RUN, _ROLE, _DOSE = "DosePrediction.Run", "DosePrediction.Role", "DicomRtImport.DoseVolume"
+
+
+def list_nodes() -> tuple[NodeFacts, ...]:
+    """Volumes and segmentations, in the scene's order."""
+    scene = slicer.mrmlScene
+    nodes = (scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes()))
+    return tuple(facts_of(node) for node in nodes if any(map(node.IsA, WATCHED)))
+
+
+def facts_of(node: Any) -> NodeFacts:
+    """A volume or a segmentation as the reducer knows it."""
+    run, role = node.GetAttribute(_RUN) or "", node.GetAttribute(_ROLE) or ""
+    is_volume = node.IsA(WATCHED[0]) and not node.IsA("vtkMRMLLabelMapVolumeNode")
+    of_dose = is_volume and role == "dose"
+    return NodeFacts(
+        id=node.GetID(),
+        name=node.GetName() or node.GetID(),
+        kind="volume" if is_volume else _kind(node),
+        is_dose=is_volume and node.GetAttribute(_DOSE) is not None,
+        can_be_dose=not is_volume or bool(run) or _can_be_dose(node),
+        run=run,
+        role=role,
+        ct=(node.GetNodeReferenceID("ctRef") or "") if of_dose else "",
+        segmentation=(node.GetNodeReferenceID("segmentationRef") or "") if of_dose else "",
+    )
+
+
+def _kind(node: Any) -> str:
+    return "segmentation" if node.IsA(WATCHED[1]) else "other"
+
+
+def _can_be_dose(volume: Any) -> bool:
+    """Whether no value is below 0 Gy; VTK keeps the range until the voxels change."""
+    image = volume.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        return True
+    return float(image.GetScalarRange()[0]) >= _LOWEST_DOSE_GY

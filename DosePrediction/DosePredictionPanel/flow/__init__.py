@@ -1,0 +1,13 @@
+"""What the panel knows and decides: `reduce(state, event) -> (state, effects)`.
+
+| module | holds |
+|---|---|
+| `state.py` | the state: frozen dataclasses of plain values |
+| `events.py` | what can happen: a person's actions, the scene's changes, answers of the executor |
+| `effects.py` | what is to be done about it: plain data, carried out by an executor |
+| `reducer.py` | `reduce`, and the registry of what handles which event |
+| `choosing.py`, `reading.py`, `running.py`, `results.py`, `scenes.py`, `setup.py` | the handlers |
+| `store.py` | the loop: an event in, effects carried out, the new state drawn |
+
+Nothing here imports Qt, Slicer or torch, reads a clock or a file: everything comes with an event.
+"""

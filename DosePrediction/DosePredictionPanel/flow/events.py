@@ -1,0 +1,438 @@
+"""What can happen to the panel. Events carry plain values; nodes by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .state import (
+    Choices,
+    Display,
+    ExportKind,
+    Matching,
+    ModelFacts,
+    NodeFacts,
+    Prepared,
+    TemplateFacts,
+)
+
+if TYPE_CHECKING:
+    from DosePredictionLib.findings import Finding
+
+    from ..result_tables import Table
+
+__all__ = [
+    "ApplyPressed",
+    "CheckInstallationPressed",
+    "Checked",
+    "ChoicesChanged",
+    "Compared",
+    "CorrectionChosen",
+    "DisplayFailed",
+    "Displayed",
+    "EffectFailed",
+    "Entered",
+    "Event",
+    "Exited",
+    "ExportEnded",
+    "ExportPressed",
+    "FindingClicked",
+    "GoalsFileChosen",
+    "GoalsJudged",
+    "InputsRead",
+    "InstallPressed",
+    "InstallationChecked",
+    "InstallationReported",
+    "Installed",
+    "LayoutPressed",
+    "MatchAgainPressed",
+    "Matched",
+    "ModelsListed",
+    "NodeAdded",
+    "NodeRemoved",
+    "NodeRemoving",
+    "NodesListed",
+    "PanelClosed",
+    "ParametersTaken",
+    "PathChosen",
+    "ReadFailed",
+    "ReadStep",
+    "RemovePressed",
+    "RunFailed",
+    "RunFinished",
+    "RunProgress",
+    "SceneClosed",
+    "SceneClosing",
+    "SceneLoaded",
+    "SegmentsEdited",
+    "SegmentsSeen",
+    "Started",
+    "TabChosen",
+    "TimerFired",
+]
+
+
+class Event:
+    """Base of all events."""
+
+
+# --- The person ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChoicesChanged(Event):
+    """The parameters are different now: by a widget, the console, or a selector of its own."""
+
+    choices: Choices
+
+
+@dataclass(frozen=True)
+class CorrectionChosen(Event):
+    """A segment was chosen for a channel; None leaves it empty."""
+
+    channel: str
+    segment: str | None
+
+
+@dataclass(frozen=True)
+class MatchAgainPressed(Event):
+    """The corrections of this case are to be forgotten."""
+
+
+@dataclass(frozen=True)
+class FindingClicked(Event):
+    """The place of a finding is to be shown, LPS mm."""
+
+    position_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ApplyPressed(Event):
+    """The button was pressed, at this time of the clock, seconds."""
+
+    at_s: float
+
+
+@dataclass(frozen=True)
+class TabChosen(Event):
+    """A table was brought to the front."""
+
+    tab: str
+
+
+@dataclass(frozen=True)
+class LayoutPressed(Event):
+    """Slices and DVH are to be shown together."""
+
+
+@dataclass(frozen=True)
+class RemovePressed(Event):
+    """The shown result is to be removed."""
+
+
+@dataclass(frozen=True)
+class ExportPressed(Event):
+    """Something of the shown result is to be written."""
+
+    kind: ExportKind
+
+
+@dataclass(frozen=True)
+class PathChosen(Event):
+    """Where to write it; empty: nowhere."""
+
+    kind: ExportKind
+    path: str
+
+
+@dataclass(frozen=True)
+class GoalsFileChosen(Event):
+    """A file of goals; empty: none was chosen."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class InstallPressed(Event):
+    """What is missing is to be installed."""
+
+
+@dataclass(frozen=True)
+class CheckInstallationPressed(Event):
+    """The installation is to be looked at."""
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """The panel has been built."""
+
+
+@dataclass(frozen=True)
+class PanelClosed(Event):
+    """The panel goes away."""
+
+
+@dataclass(frozen=True)
+class Entered(Event):
+    """The module is opened."""
+
+
+@dataclass(frozen=True)
+class Exited(Event):
+    """Another module is opened."""
+
+
+# --- The scene ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ParametersTaken(Event):
+    """A scene's parameters are there to choose from."""
+
+    choices: Choices
+
+
+@dataclass(frozen=True)
+class NodesListed(Event):
+    """Everything in the scene that the selectors may offer, and the nodes of the results."""
+
+    nodes: tuple[NodeFacts, ...]
+
+
+@dataclass(frozen=True)
+class NodeAdded(Event):
+    """A volume or a segmentation came; what it is will be said by `NodesListed`."""
+
+
+@dataclass(frozen=True)
+class NodeRemoving(Event):
+    """A node is about to leave the scene."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class NodeRemoved(Event):
+    """A node has left the scene."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class SegmentsEdited(Event):
+    """The chosen segmentation was changed."""
+
+
+@dataclass(frozen=True)
+class SceneClosing(Event):
+    """The scene is about to be closed."""
+
+
+@dataclass(frozen=True)
+class SceneClosed(Event):
+    """The scene is empty."""
+
+
+@dataclass(frozen=True)
+class SceneLoaded(Event):
+    """A scene was loaded or imported; `ParametersTaken` and `NodesListed` went before."""
+
+
+@dataclass(frozen=True)
+class TimerFired(Event):
+    """A timer that an effect started has run out."""
+
+    name: str
+
+
+# --- Answers of the executor --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelsListed(Event):
+    """What is installed; `problem`: what hindered reading it."""
+
+    models: tuple[ModelFacts, ...]
+    templates: tuple[TemplateFacts, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Installed(Event):
+    """The installation has ended, well or not."""
+
+
+@dataclass(frozen=True)
+class InstallationChecked(Event):
+    """What is missing, in words; empty: nothing."""
+
+    missing: str
+
+
+@dataclass(frozen=True)
+class InstallationReported(Event):
+    """The report on the installation, and the devices that it found."""
+
+    report: str
+    devices: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SegmentsSeen(Event):
+    """The protocol that the segments fit; empty when none does.
+
+    Args:
+        keep_model, recall: as in the effect that it answers.
+    """
+
+    segmentation: str
+    protocol: str
+    keep_model: bool = False
+    recall: bool = False
+
+
+@dataclass(frozen=True)
+class Matched(Event):
+    """Segments to channels; `corrections`: those that it was matched with."""
+
+    matching: Matching
+    corrections: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ReadStep(Event):
+    """What is being read."""
+
+    token: int
+    stage: str
+
+
+@dataclass(frozen=True)
+class InputsRead(Event):
+    """The inputs were read."""
+
+    token: int
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Checked(Event):
+    """The preflight's findings."""
+
+    token: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class ReadFailed(Event):
+    """The inputs cannot be read or checked, and why."""
+
+    token: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Compared(Event):
+    """Inputs that differ from those of a result.
+
+    Args:
+        names: of segments, or of other inputs ("CT").
+        structures: all segments' names; of those, only what fills a channel counts.
+    """
+
+    dose: str
+    names: tuple[str, ...]
+    structures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunProgress(Event):
+    """How far the prediction is."""
+
+    token: int
+    share: float
+    stage: str
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """The prediction is complete, its nodes are in the scene.
+
+    Args:
+        run, dose, name: of the result.
+        ranges: unit → first and last isodose level.
+    """
+
+    token: int
+    run: str
+    dose: str
+    name: str
+    summary: str = ""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFailed(Event):
+    """The prediction ended without a result.
+
+    Args:
+        message: cause and remedy.
+        details: to copy.
+        cancelled: whether it was asked to stop.
+    """
+
+    token: int
+    message: str
+    details: str = ""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class Displayed(Event):
+    """A result lies over the CT as asked."""
+
+    token: int
+    display: Display
+
+
+@dataclass(frozen=True)
+class DisplayFailed(Event):
+    """What was asked for cannot be shown.
+
+    Args:
+        is_expected: there is no such layer; the sentence says so.
+    """
+
+    token: int
+    message: str
+    is_expected: bool = True
+
+
+@dataclass(frozen=True)
+class GoalsJudged(Event):
+    """A result's tables with another goal template."""
+
+    dose: str
+    goals: str
+    tables: Mapping[str, Table]
+
+
+@dataclass(frozen=True)
+class ExportEnded(Event):
+    """Something was written, or not: then `error` says why; `warning` is for what was."""
+
+    kind: ExportKind
+    path: str
+    error: str = ""
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class EffectFailed(Event):
+    """An effect could not be carried out: a sentence, and details to copy."""
+
+    message: str
+    details: str = ""

@@ -1,0 +1,15 @@
+"""`reduce(state, event) -> (state, effects)`: everything that the panel decides."""
+
+from __future__ import annotations
+
+from . import choosing, reading, results, running, scenes, setup  # noqa: F401 - they register
+from .events import Event
+from .registry import HANDLERS, Outcome
+from .state import PanelState
+
+__all__ = ["reduce"]
+
+
+def reduce(state: PanelState, event: Event) -> Outcome:
+    """The state after an event, and what is to be done. Pure: the same in, the same out."""
+    return HANDLERS[type(event)](state, event)

@@ -1,0 +1,48 @@
+"""File dialogs and the wait cursor of Slicer's window."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import qt
+import slicer
+
+from .flow.state import ExportKind
+from .i18n import _
+
+__all__ = ["QtDialogs"]
+
+
+class QtDialogs:
+    """See `executor.context.Dialogs`."""
+
+    def path_for(self, kind: ExportKind) -> str:
+        """Where to write; empty when the person does not want to."""
+        window = slicer.util.mainWindow()
+        if kind == "tables":
+            title = _("Folder for the tables")
+            return str(qt.QFileDialog.getExistingDirectory(window, title) or "")
+        title, name, kinds = {
+            "report": (_("Write the report"), "report.html", _("HTML (*.html)")),
+            "dose": (
+                _("Write the dose"),
+                "dose.nii.gz",
+                _("NIfTI (*.nii.gz);;NRRD (*.nrrd);;DICOM RTDOSE (*.dcm)"),
+            ),
+        }[kind]
+        return str(qt.QFileDialog.getSaveFileName(window, title, name, kinds) or "")
+
+    def goals_file(self) -> str:
+        """A file of goals; empty when the person does not want one."""
+        title, kinds = _("Goal template"), _("Goal templates (*.json)")
+        window = slicer.util.mainWindow()
+        return str(qt.QFileDialog.getOpenFileName(window, title, "", kinds) or "")
+
+    def open_file(self, path: str) -> None:
+        """Open a file with the system's program."""
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(path))
+
+    def busy(self) -> AbstractContextManager[None]:
+        """The wait cursor."""
+        cursor: AbstractContextManager[None] = slicer.util.WaitCursor()
+        return cursor

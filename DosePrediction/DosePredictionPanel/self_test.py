@@ -1,0 +1,168 @@
+"""The self test of the module, for a real Slicer with the panel's widgets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+
+__all__ = ["SelfTest"]
+
+
+class SelfTest(ScriptedLoadableModuleTest):
+    """Predicts a shipped case for real, in the worker, and takes it out again."""
+
+    def setUp(self) -> None:
+        """An empty scene."""
+        from DosePrediction import DosePredictionLogic
+
+        slicer.mrmlScene.Clear()
+        self.logic = DosePredictionLogic()
+
+    def runTest(self) -> None:
+        """All tests, each in a scene of its own."""
+        for name in (
+            "test_samples_are_offered",
+            "test_arguments_that_cannot_be_predicted",
+            "test_predict_again_and_remove",
+            "test_cancel_leaves_the_scene",
+            "test_panel",
+        ):
+            self.setUp()
+            self.delayDisplay(name)
+            getattr(self, name)()
+        self.logic.stopWorker()
+
+    def test_samples_are_offered(self) -> None:
+        """The Sample Data module knows the shipped cases and loads them from the disk."""
+        import SampleData
+
+        from DosePredictionPanel.sample_data import SAMPLES
+
+        for name in SAMPLES:
+            source = SampleData.SampleDataLogic().sourceForSampleName(name)
+            nodes = source.customDownloader(source)
+            self.assertTrue(nodes[0].IsA("vtkMRMLScalarVolumeNode"), name)
+
+    def test_arguments_that_cannot_be_predicted(self) -> None:
+        """Refused with a cause, before anything is read."""
+        with self.assertRaisesRegex(ValueError, "CT"):
+            self.logic.predict(None, None)
+        ct, segmentation, _plan = self.logic.loadSample()
+        with self.assertRaisesRegex(ValueError, "no model"):
+            self.logic.predict(ct, segmentation, modelName="there is none")
+        with self.assertRaises(ValueError):
+            self.logic.predict(ct, segmentation, mapping={"PTV70": "no such segment"})
+
+    def test_predict_again_and_remove(self) -> None:
+        """Dose, tables and goals; the same nodes for a second run; none after removal."""
+        ct, segmentation, plan = self.logic.loadSample()
+        nodes_before = self._node_ids()
+        dose = self.logic.predict(
+            ct, segmentation, planDoseNode=plan, goals="head_neck_70_35", timeout=600
+        )
+        self.assertEqual(dose.GetImageData().GetDimensions(), ct.GetImageData().GetDimensions())
+        highest = float(slicer.util.arrayFromVolume(dose).max())
+        self.assertGreater(highest, 60.0)
+        self.assertLess(highest, 90.0)
+        result = self.logic.result(dose)
+        scores = self.logic.scores(dose)
+        assert result is not None
+        assert scores is not None
+        self.assertGreater(result.measures.predicted["PTV70"].mean_gy, 60.0)
+        self.assertLess(scores["dose_score_gy"], 6.0)
+        self.assertTrue(result.goals)
+        nodes_after = self._node_ids()
+        again = self.logic.predict(ct, segmentation, planDoseNode=plan, goals="head_neck_70_35")
+        self.assertIs(again, dose)
+        self.assertEqual(self._node_ids(), nodes_after)
+        self.logic.removeResult(again)
+        self.assertEqual(self._node_ids(), nodes_before)
+
+    def test_cancel_leaves_the_scene(self) -> None:
+        """A cancelled prediction adds nothing; the next one works."""
+        ct, segmentation, _plan = self.logic.loadSample()
+        nodes_before = self._node_ids()
+        errors: list[Exception] = []
+        run = self.logic.predictAsync(
+            ct, segmentation, onError=lambda error, details: errors.append(error)
+        )
+        run.cancel()
+        self._wait(lambda: bool(errors))
+        self.assertEqual(type(errors[0]).__name__, "PredictionCancelled")
+        self.assertEqual(self._node_ids(), nodes_before)
+
+    def test_panel(self) -> None:
+        """Apply in the panel, a contour changed afterwards, Update, and removal."""
+        panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
+        ct, segmentation, plan = self.logic.loadSample()
+        panel.enter()
+        parameters = panel.parameters
+        parameters.ctVolume, parameters.segmentation = ct, segmentation
+        parameters.planDose = plan
+        self._wait(lambda: panel.ui.applyButton.enabled)
+        self.assertEqual(panel.ui.structuresTable.rowCount, 11)
+        panel.ui.applyButton.click()
+        self.assertEqual(panel.ui.applyButton.text, _("Cancel"))
+        self._wait(lambda: panel.run is None, seconds=600)
+        dose = parameters.resultDose
+        self.assertIsNotNone(dose, panel.ui.noticeLabel.text)
+        parameters.showIsodoses = True  # while the result is still being shown
+        self._wait(lambda: not panel.is_showing_result)
+        isodoses = slicer.util.getNode(f"{dose.GetName()}_IsodoseLevels")
+        self.assertGreater(isodoses.GetPolyData().GetNumberOfPoints(), 0)
+        self.assertEqual(isodoses.GetDisplayNode().GetSliceIntersectionOpacity(), 1.0)
+        self.assertGreater(panel.ui.goalsTable.rowCount, 0)
+        self.assertGreater(panel.ui.scoresTable.rowCount, 0)
+        parameters.opacity = 0.25
+        self.assertAlmostEqual(panel.ui.opacitySlider.value, 0.25)
+        self._shrink(segmentation, "Brainstem", ct)
+        self._wait(lambda: panel.ui.applyButton.text == _("Update"))
+        self._wait(lambda: panel.ui.applyButton.enabled)
+        self.assertIn("Brainstem", panel.ui.noticeLabel.text)
+        panel.ui.applyButton.click()
+        self._wait(lambda: panel.run is None, seconds=600)
+        self._wait(lambda: not panel.is_showing_result)
+        self.assertGreater(panel.ui.changeTable.rowCount, 0)
+        self.assertEqual(panel.ui.applyButton.text, _("Apply"))
+        panel.ui.removeButton.click()
+        self.assertIsNone(parameters.resultDose)
+        self.assertEqual([n for n in self._node_names() if "redict" in n], [])
+
+    def _node_ids(self) -> set[str]:
+        """Ids of the nodes that a person would save; the hierarchy's own comes on demand."""
+        scene = slicer.mrmlScene
+        nodes = [scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes())]
+        return {
+            node.GetID()
+            for node in nodes
+            if node.GetSaveWithScene() and not node.IsA("vtkMRMLSubjectHierarchyNode")
+        }
+
+    def _node_names(self) -> list[str]:
+        scene = slicer.mrmlScene
+        return [
+            scene.GetNthNode(number).GetName() or ""
+            for number in range(scene.GetNumberOfNodes())
+            if scene.GetNthNode(number).IsA("vtkMRMLVolumeNode")
+        ]
+
+    def _wait(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Let Slicer work until something is so."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                self.fail(f"Nothing came of it within {seconds:g} s.")
+            slicer.app.processEvents()
+
+    def _shrink(self, segmentation: Any, name: str, ct: Any) -> None:
+        """Take the upper half of a segment away."""
+        id = segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, id, ct)
+        slices = array.any(axis=(1, 2)).nonzero()[0]
+        array[slices[len(slices) // 2] :] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, id, ct)

@@ -1,0 +1,244 @@
+"""What each section shows: pure functions of the state. A section draws what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .apply_state import ButtonState, apply_button
+from .finding_rows import FindingRow, finding_rows, findings_title
+from .flow.derived import findings_of, freshness_of, situation_of
+from .flow.state import GOALS_FROM_FILE, Notice, PanelState
+from .i18n import _
+from .structure_rows import StructureRow, structure_rows
+
+if TYPE_CHECKING:
+    from .result_tables import Table
+
+__all__ = [
+    "AdvancedView",
+    "ChecksView",
+    "InputsView",
+    "InstallationView",
+    "ResultView",
+    "RunView",
+    "StructuresView",
+    "advanced_view",
+    "checks_view",
+    "inputs_view",
+    "installation_view",
+    "result_view",
+    "run_view",
+    "structures_view",
+]
+
+
+@dataclass(frozen=True)
+class InputsView:
+    """Selectors and the model's card.
+
+    Args:
+        hidden: choice (`ct`, `segmentation`, `plan_dose`) → ids of nodes that do not fit it.
+        models: name → title.
+        doses: that the model knows, as text.
+        is_scalable: whether its dose is scaled to another prescription.
+    """
+
+    hidden: Mapping[str, tuple[str, ...]]
+    models: Mapping[str, str]
+    model: str
+    card: str
+    card_details: str
+    doses: str
+    prescription_tip: str
+    is_scalable: bool
+
+
+def inputs_view(state: PanelState) -> InputsView:
+    """Models, the card of the chosen one, and what the node selectors must not offer."""
+    name = state.choices.model if state.choices is not None else ""
+    model = state.model
+    card, details, doses, tip = "", "", "", ""
+    if model is None:
+        card = state.models_problem or _(
+            "The model {name} is not installed. Choose another one, or install it again."
+        ).format(name=name or "–")
+    else:
+        card, details = model.card, model.card_details
+        doses = model.doses
+        tip = (
+            _("This model predicts its own dose levels; they are not scaled.")
+            if model.has_levels
+            else _("The dose is scaled to this prescription. The lowest value: the model's own.")
+        )
+    hidden = {
+        choice: tuple(node.id for node in state.nodes if not node.fits(choice))
+        for choice in ("ct", "segmentation", "plan_dose")
+    }
+    models = {each.name: each.title for each in state.models}
+    is_scalable = model is not None and not model.has_levels
+    return InputsView(hidden, models, name, card, details, doses, tip, is_scalable)
+
+
+@dataclass(frozen=True)
+class StructuresView:
+    """Rows by channel and the segments to choose from; without rows a hint."""
+
+    rows: tuple[StructureRow, ...] = ()
+    segments: tuple[str, ...] = ()
+    hint: str = ""
+
+
+def structures_view(state: PanelState) -> StructuresView:
+    """Which segment fills which channel."""
+    matching = state.matching
+    if matching.mapping is None or matching.protocol is None:
+        return StructuresView(hint=_("Choose a CT, a segmentation and a model."))
+    volumes_cc = state.prepared.volumes_cc if state.prepared is not None else {}
+    rows = structure_rows(matching.protocol, matching.mapping, volumes_cc, state.findings)
+    return StructuresView(tuple(rows), matching.names)
+
+
+@dataclass(frozen=True)
+class ChecksView:
+    """The findings, worst first."""
+
+    title: str
+    rows: tuple[FindingRow, ...] = ()
+    hint: str = ""
+
+
+def checks_view(state: PanelState) -> ChecksView:
+    """What was noticed about the inputs; while they are read, what was noticed before."""
+    findings = list(findings_of(state))
+    mapping = state.matching.mapping
+    if state.input_error:
+        from DosePredictionLib.findings import Finding
+
+        findings = [*state.matching.problems, Finding("inputs", "blocking", state.input_error)]
+    elif not findings and mapping is not None:
+        findings = list(mapping.findings)
+    rows = tuple(finding_rows(findings))
+    if state.reading is not None:
+        return ChecksView(findings_title([], reading=True), rows, state.reading.stage)
+    if mapping is None and not findings:
+        return ChecksView(_("Checks"))
+    hint = "" if rows else _("Nothing speaks against a prediction.")
+    return ChecksView(findings_title(findings), rows, hint)
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Apply, why it is disabled, the progress, and what there is to state, errors first.
+
+    Args:
+        share: done, 0…1; below 0: unknown; None: nothing is under way.
+    """
+
+    button: ButtonState
+    reason: str = ""
+    share: float | None = None
+    stage: str = ""
+    notices: tuple[Notice, ...] = ()
+
+
+def run_view(state: PanelState) -> RunView:
+    """The button and everything beside it."""
+    button = apply_button(situation_of(state))
+    reason = "" if button.enabled or state.run is not None else button.tool_tip
+    share, stage = None, ""
+    if state.run is not None:
+        share, stage = state.run.share, state.run.stage
+    elif state.export:
+        share, stage = -1.0, state.export
+    outdated = freshness_of(state).notice() if state.run is None else ""
+    stated = (state.error, state.message, Notice(outdated, "warning") if outdated else None)
+    notices = tuple(notice for notice in stated if notice is not None)
+    return RunView(button, reason, share, stage, notices)
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """The shown result.
+
+    Args:
+        run: its id; empty without one.
+        can_display: whether its numbers are at hand: display, goals, report and tables need them.
+        why_not: the reason when they are not.
+        templates: id → title.
+    """
+
+    run: str = ""
+    summary: str = ""
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    tab: str = "goals"
+    can_display: bool = False
+    why_not: str = ""
+    templates: Mapping[str, str] = field(default_factory=dict)
+    goals: str = ""
+
+
+def result_view(state: PanelState) -> ResultView:
+    """Summary and tables; an empty section without a result."""
+    goals = state.choices.goals if state.choices is not None else ""
+    templates = {"": _("None"), **{each.id: each.title for each in state.templates}}
+    if goals not in templates:
+        templates[goals] = Path(goals).stem
+    templates[GOALS_FROM_FILE] = _("From a file…")
+    result = state.result
+    if result is None:
+        return ResultView(templates=templates, goals=goals)
+    summary, why_not = result.summary, ""
+    if not result.has_numbers:
+        text = _("{name} came with the scene. Predict again for tables and reports.")
+        summary = why_not = text.format(name=result.name)
+    return ResultView(
+        run=result.run,
+        summary=summary,
+        tables=result.tables,
+        tab=state.tab,
+        can_display=result.has_numbers,
+        why_not=why_not,
+        templates=templates,
+        goals=goals,
+    )
+
+
+@dataclass(frozen=True)
+class AdvancedView:
+    """Devices to choose from, id → text."""
+
+    devices: Mapping[str, str]
+    device: str
+
+
+def advanced_view(state: PanelState) -> AdvancedView:
+    """The devices that were found, and the chosen one though it be none of them."""
+    chosen = state.choices.device if state.choices is not None else "auto"
+    devices = {"auto": _("Automatic"), "cpu": _("CPU"), **state.installation.devices}
+    if chosen not in devices:
+        devices[chosen] = _("{device} (not there)").format(device=chosen)
+    return AdvancedView(devices, chosen)
+
+
+@dataclass(frozen=True)
+class InstallationView:
+    """Title, a line on it, whether there is something to install, and the report."""
+
+    title: str
+    text: str
+    is_missing: bool
+    report: str
+
+
+def installation_view(state: PanelState) -> InstallationView:
+    """What is missing, in words, and the report."""
+    missing, report = state.installation.missing, state.installation.report
+    if missing:
+        text = _("Missing: {packages}. One press installs it into Slicer's Python.")
+        title = _("Installation – something is missing")
+        return InstallationView(title, text.format(packages=missing), True, report)
+    text = _("Everything that a prediction needs is there.")
+    return InstallationView(_("Installation – complete"), text, False, report)

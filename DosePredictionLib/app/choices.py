@@ -1,0 +1,114 @@
+"""What a person chooses beside the files: structures for channels, prescription, goals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..case import Case, Prescription
+from ..errors import CaseError, MappingError
+from ..schema import read_json
+from ..structures.mapping_files import parse_map_option, read_mapping
+from ..structures.protocol import StructureProtocol
+
+if TYPE_CHECKING:
+    from ..evaluation.goals import GoalSet
+
+__all__ = ["MappingChoice", "PrescriptionChoice", "chosen_goals"]
+
+
+@dataclass(frozen=True)
+class MappingChoice:
+    """Which structure fills which channel where the automatic choice is overruled.
+
+    Args:
+        channels: channel → structure, None to leave it empty; goes before the file.
+        file: a mapping file, as the panel saves it.
+    """
+
+    channels: Mapping[str, str | None] = field(default_factory=dict)
+    file: Path | None = None
+
+    @classmethod
+    def parse(cls, options: Sequence[str], file: Path | None = None) -> MappingChoice:
+        """From texts such as "PTV=PTV_4500".
+
+        Raises:
+            MappingError: one cannot be read.
+        """
+        return cls(dict(parse_map_option(option) for option in options), file)
+
+    @property
+    def protocol(self) -> str | None:
+        """Id of the protocol that the file is for.
+
+        Raises:
+            MappingError: the file cannot be read.
+        """
+        if self.file is None:
+            return None
+        content = read_json(self.file, MappingError)
+        protocol = content.get("protocol") if isinstance(content, dict) else None
+        return None if protocol is None else str(protocol)
+
+    def of(self, protocol: StructureProtocol | None = None) -> dict[str, str | None]:
+        """Channel → structure for a protocol; None: for the file's own.
+
+        Raises:
+            MappingError: the file cannot be read, or is for another protocol.
+        """
+        chosen: dict[str, str | None] = {}
+        if self.file is not None:
+            named = protocol or StructureProtocol.load(str(self.protocol))
+            chosen.update(read_mapping(self.file, named))
+        return {**chosen, **self.channels}
+
+
+@dataclass(frozen=True)
+class PrescriptionChoice:
+    """What goes before the case's own prescription; empty: nothing."""
+
+    target_gy: Mapping[str, float] = field(default_factory=dict)
+    fractions: int | None = None
+
+    @classmethod
+    def parse(cls, options: Sequence[str], fractions: int | None = None) -> PrescriptionChoice:
+        """From texts such as "PTV=50.4".
+
+        Raises:
+            CaseError: one cannot be read.
+        """
+        targets: dict[str, float] = {}
+        for option in options:
+            target, separator, dose = option.partition("=")
+            try:
+                targets[target.strip()] = float(dose)
+            except ValueError:
+                separator = ""
+            if not separator or not target.strip():
+                raise CaseError(f"--prescription takes TARGET=GY, as in PTV=50.4; got {option!r}.")
+        return cls(targets, fractions)
+
+    def of(self, case: Case) -> Prescription | None:
+        """The prescription of a case; None: its own stays."""
+        own = case.prescription
+        if not self.target_gy and self.fractions is None:
+            return None
+        targets = {**(own.target_gy if own else {}), **self.target_gy}
+        fractions = self.fractions if self.fractions is not None else own.fractions if own else None
+        return Prescription(targets, fractions, own.technique if own else None)
+
+
+def chosen_goals(name: str) -> GoalSet | Literal["default"] | None:
+    """The goals of a name: a shipped set, a file's, `none`, or `default`, which the case decides.
+
+    Raises:
+        DosePredictionError: there is no such set, or the file cannot be read.
+    """
+    if name in ("default", "none"):
+        return "default" if name == "default" else None
+    from ..evaluation.goals import GoalSet
+
+    return GoalSet.load(name)

@@ -1,0 +1,83 @@
+"""Options that programs share, as plain data: what `argparse` takes of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..io.volumes import FORMATS
+from .choices import MappingChoice, PrescriptionChoice, chosen_goals
+from .outputs import OutputRequest
+from .predict import PredictRequest
+
+__all__ = ["GOALS_OPTION", "MAPPING_OPTIONS", "PREDICTION_OPTIONS", "Options", "prediction_request"]
+
+Options = Mapping[str, Mapping[str, Any]]
+
+MAPPING_OPTIONS: Options = {
+    "--map": {
+        "action": "append",
+        "default": [],
+        "metavar": "CHANNEL=NAME",
+        "help": "take structure NAME for CHANNEL (repeatable)",
+    },
+    "--mapping": {"type": Path, "metavar": "FILE", "help": "mapping file (JSON)"},
+}
+
+GOALS_OPTION: Options = {
+    "--goals": {
+        "default": "default",
+        "metavar": "NAME|FILE",
+        "help": "clinical goals: a shipped set, a JSON file, or none "
+        "(default: the shipped set for the protocol and the prescription)",
+    }
+}
+
+PREDICTION_OPTIONS: Options = {
+    "--output": {"type": Path, "required": True, "help": "folder for DIR/<case>/dose…"},
+    "--model": {"help": "name or folder (default: the one that fits the case)"},
+    "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:n"},
+    "--precision": {"default": "auto", "choices": ("auto", "fp32", "bf16", "fp16")},
+    "--format": {"default": "nifti", "choices": (*FORMATS, "rtdose")},
+    "--prescription": {
+        "action": "append",
+        "default": [],
+        "metavar": "TARGET=GY",
+        "help": "repeatable",
+    },
+    "--fractions": {"type": int, "metavar": "N"},
+    **GOALS_OPTION,
+    "--spread": {
+        "action": "store_true",
+        "help": "write spread… too: how an ensemble's doses differ",
+    },
+    "--recompute-strips": {"action": "store_true", "help": "ignore stored strips"},
+}
+
+
+def prediction_request(cases: Sequence[Path], values: Mapping[str, Any]) -> PredictRequest:
+    """The request that options say, by the names that `argparse` gives them.
+
+    Raises:
+        DosePredictionError: a mapping, a prescription or the goals cannot be read.
+    """
+    output = OutputRequest(
+        folder=values["output"],
+        format=values["format"],
+        goals=chosen_goals(values["goals"]),
+        report=bool(values.get("report")),
+        figures=bool(values.get("figures")),
+        published_names=bool(values.get("published_names")),
+        spread=values["spread"],
+    )
+    return PredictRequest(
+        cases=tuple(cases),
+        output=output,
+        model=values["model"],
+        device=values["device"],
+        precision=values["precision"],
+        mapping=MappingChoice.parse(values["map"], values["mapping"]),
+        prescription=PrescriptionChoice.parse(values["prescription"], values["fractions"]),
+        recompute_strips=values["recompute_strips"],
+    )

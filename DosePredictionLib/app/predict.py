@@ -1,0 +1,125 @@
+"""Prediction of cases from files to files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..case import Case
+from ..errors import ModelError
+from ..findings import Finding
+from ..io import read_case
+from .choices import MappingChoice, PrescriptionChoice
+from .outputs import OutputRequest, PredictedCase, require_writable, write_outputs
+from .several import CaseFailure, Several, work_on_cases
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor
+    from ..models.dose_model import DoseModel
+
+__all__ = ["PredictRequest", "Watch", "predict_cases"]
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What to predict and with what.
+
+    Args:
+        cases: folders and files that `read_case` takes.
+        output: what is written of each.
+        model: name or folder; None: the default model of the protocol that fits.
+        device: `auto`, `cpu`, `cuda` or `cuda:n`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        mapping: structures for channels.
+        prescription: goes before the cases' own.
+        recompute_strips: ignore strip masks that came with a case.
+    """
+
+    cases: tuple[Path, ...]
+    output: OutputRequest
+    model: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    mapping: MappingChoice = field(default_factory=MappingChoice)
+    prescription: PrescriptionChoice = field(default_factory=PrescriptionChoice)
+    recompute_strips: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who hears while the work goes on.
+
+    Args:
+        progress: case, share done, and stage in words.
+        findings: of each case as it is predicted.
+        failed: each failure as it happens.
+    """
+
+    progress: Callable[[str, float, str], None] = lambda case, share, stage: None
+    findings: Callable[[Sequence[Finding]], None] = lambda findings: None
+    failed: Callable[[CaseFailure], None] = lambda failure: None
+
+
+def predict_cases(request: PredictRequest, watch: Watch | None = None) -> Several[PredictedCase]:
+    """Predict each case and write its files. See `work_on_cases` for what happens to errors.
+
+    Raises:
+        DosePredictionError: the request itself is wrong, or its only case failed.
+    """
+    watch = watch or Watch()
+    require_writable(request.output.folder)
+    predictors = _Predictors(request)
+
+    def one(path: Path) -> PredictedCase:
+        started = time.perf_counter()
+        case = read_case(path)
+        read_seconds = time.perf_counter() - started
+        predictor = predictors.of(case)
+        prediction = predictor.predict(
+            case,
+            request.mapping.of(predictor.model.protocol),
+            request.prescription.of(case),
+            request.recompute_strips,
+            lambda share, stage: watch.progress(case.name, share, stage),
+        )
+        watch.findings(prediction.findings)
+        return write_outputs(prediction, request.output, read_seconds, started)
+
+    return work_on_cases(request.cases, one, watch.failed)
+
+
+class _Predictors:
+    """The predictor of the named model, or of each model that cases ask for, made once."""
+
+    def __init__(self, request: PredictRequest) -> None:
+        self._request = request
+        self._made: dict[Path, Predictor] = {}
+        self._named: DoseModel | None = None
+        if request.model is not None:
+            from ..models.dose_model import DoseModel
+
+            self._named = DoseModel.load(request.model)
+            self._predictor(self._named)
+
+    def of(self, case: Case) -> Predictor:
+        """For a case; `--map` may speak of any protocol's channels."""
+        from ..inference.predictor import default_model
+
+        model = self._named or default_model(case, self._request.mapping.of())
+        if self._request.output.spread and len(model.members) < 2:
+            raise ModelError(
+                f"{model.manifest.name} is a single network, whose dose has no spread. Choose an "
+                "ensemble (models combine), or leave out --spread."
+            )
+        return self._predictor(model)
+
+    def _predictor(self, model: DoseModel) -> Predictor:
+        from ..inference.predictor import Predictor
+
+        if model.folder not in self._made:
+            request = self._request
+            self._made[model.folder] = Predictor(model, request.device, request.precision)
+        return self._made[model.folder]

@@ -1,0 +1,31 @@
+"""A case of another body site than the model's."""
+
+from __future__ import annotations
+
+from ..findings import Finding
+from ..structures.mapping import propose_mapping
+from ..structures.protocol import StructureProtocol
+from .view import CaseView
+
+__all__ = ["OTHER_SITE", "check_body_site"]
+
+OTHER_SITE = "model-of-another-site"
+
+
+def check_body_site(view: CaseView) -> list[Finding]:
+    """Organs of another protocol where the model's own are missing."""
+    own = [channel for channel in view.protocol.organs if channel.name in view.regions]
+    if own:
+        return []
+    names = [name for name, mask in view.case.structures.items() if mask.array.any()]
+    for other in map(StructureProtocol.load, StructureProtocol.available()):
+        mapping = propose_mapping(names, other, required=())
+        found = [c.label for c in other.organs if c.name in mapping.assigned]
+        if other.id != view.protocol.id and len(found) > 1:
+            message = (
+                f"The case holds {', '.join(found)} and no organ of {view.protocol.title}: the "
+                "model was made for another body site."
+            )
+            remedy = f"Choose a model of the protocol {other.id}, or map the organs by hand."
+            return [Finding(OTHER_SITE, "blocking", message, remedy)]
+    return []

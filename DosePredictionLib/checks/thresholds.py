@@ -1,0 +1,82 @@
+"""Every threshold of the checks, with its unit in its name."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ANATOMICAL_ORDER",
+    "BEYOND_HU_CC",
+    "COARSE_MM",
+    "COUCH_CC",
+    "CT_BEYOND_TARGET_MM",
+    "CUT_AREA_SHARE",
+    "DENSER_THAN_TISSUE_HU",
+    "FEMORAL_HEAD_CC",
+    "FEMORAL_HEAD_MM",
+    "MAY_OVERLAP",
+    "METAL_CC",
+    "METAL_CELL_MM",
+    "METAL_HU",
+    "MUCH_METAL_CC",
+    "ORDER_MM",
+    "OUTSIDE_ORGAN_SHARE",
+    "OUTSIDE_TARGET_CC",
+    "OUTSIDE_TARGET_SHARE",
+    "OVERLAP_CC",
+    "OVERLAP_SHARE",
+    "PADDING_HU",
+    "PRESCRIPTION_SHARE",
+    "SAME_SHARE",
+    "SHEET_MM",
+    "SIDE_MM",
+    "SPACING_TOLERANCE",
+    "TARGET_DOSE_SHARE",
+    "TINY_VOXELS",
+    "TISSUE_MUST_EXCEED_HU",
+]
+
+TINY_VOXELS = 10
+COARSE_MM = 4.0
+PADDING_HU = -1100.0  # below air and its noise: what scanners write outside the field of view
+TISSUE_MUST_EXCEED_HU = -200.0
+DENSER_THAN_TISSUE_HU = 800.0
+METAL_HU = 2500.0
+METAL_CC = 1.0  # dental fillings, markers
+MUCH_METAL_CC = 5.0
+METAL_CELL_MM = 20.0
+OVERLAP_CC = 0.5
+OVERLAP_SHARE = 0.10
+SAME_SHARE = 0.9
+OUTSIDE_TARGET_SHARE = 0.01
+OUTSIDE_TARGET_CC = 0.2
+OUTSIDE_ORGAN_SHARE = 0.10
+SIDE_MM = 5.0
+ORDER_MM = 10.0
+SHEET_MM = 250.0
+COUCH_CC = 100.0
+CT_BEYOND_TARGET_MM = 50.0
+CUT_AREA_SHARE = 0.25
+PRESCRIPTION_SHARE = 0.15
+SPACING_TOLERANCE = 0.01
+TARGET_DOSE_SHARE = 0.2
+BEYOND_HU_CC = 1.0
+# Heads with part of the neck have 40 to 110 cc and reach down to the lesser trochanter at most.
+FEMORAL_HEAD_CC = 160.0
+FEMORAL_HEAD_MM = 110.0
+
+# Organs that share voxels by definition: marrow fills the femoral heads and surrounds the canal.
+MAY_OVERLAP = frozenset(
+    {
+        frozenset({"BoneMarrow", "Femur_Head_L"}),
+        frozenset({"BoneMarrow", "Femur_Head_R"}),
+        frozenset({"BoneMarrow", "SpinalCord"}),
+    }
+)
+# (TG-263 name, TG-263 name, axis, what the first is of the second): true in every upright patient.
+ANATOMICAL_ORDER = (
+    ("Bladder", "Rectum", 1, "anterior"),
+    ("Larynx", "SpinalCord", 1, "anterior"),
+    ("Bone_Mandible", "SpinalCord", 1, "anterior"),
+    ("Brainstem", "SpinalCord", 2, "superior"),
+    ("Brainstem", "Larynx", 2, "superior"),
+    ("Bone_Mandible", "Esophagus", 2, "superior"),
+)

@@ -1,0 +1,41 @@
+"""The CT, HU clipped to the model's window and scaled to 0…1; beyond the image lies air."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hounsfield import AIR_HU
+from ...structures.protocol import StructureProtocol
+from ..settings import EncodingSettings
+from .base import Channel, Source
+
+__all__ = ["CtChannel", "channels", "scale_ct"]
+
+
+class CtChannel(Channel):
+    """Linear in HU; outside the external contour air, where the model wants that."""
+
+    def computed(self, source: Source) -> NDArray:
+        """See `Channel.computed`."""
+        bound, settings = source.case.bound, source.settings
+        ct = bound.case.ct
+        if settings.air_outside_external:
+            air = ct.array.dtype.type(AIR_HU)
+            ct = ct.with_array(np.where(bound.external.array, ct.array, air))
+        hu = ct.resampled_to(source.case.grid, "linear", outside=AIR_HU).array
+        return scale_ct(hu, settings)
+
+
+def channels(protocol: StructureProtocol, settings: EncodingSettings) -> Sequence[Channel]:
+    """The one CT channel."""
+    air = float(scale_ct(np.array(AIR_HU), settings))
+    return [CtChannel("CT", "CT", "ct", air, "linear", "float32")]
+
+
+def scale_ct(hu: NDArray, settings: EncodingSettings) -> NDArray[np.float32]:
+    """HU clipped to the window and scaled to 0…1."""
+    low, high = settings.ct_window_hu
+    return (np.clip(hu.astype(np.float32), low, high) - np.float32(low)) / np.float32(high - low)

@@ -1,0 +1,185 @@
+"""Masks: what belongs to a structure, by rules that have names.
+
+A mask is boolean, or an occupancy: the share of each voxel that lies inside, 0…1. No other module
+compares one with a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CaseError
+from .geometry import Box, bounding_box
+from .volume import Grid, Interpolation, Volume
+
+__all__ = [
+    "DUST",
+    "EMPTY_BELOW",
+    "SLIVER",
+    "Mask",
+    "is_fractional",
+    "majority",
+    "to_binary",
+    "weights_of",
+    "without_slivers",
+]
+
+DUST = 1e-3
+"""Occupancy below which a voxel does not belong to a structure.
+
+Sums and interpolations in float32 leave 1e-20 … 1e-5 beside a structure, and a voxel that counts
+by that much would still set its lowest or highest dose. A real share this small changes no volume
+that is reported: a thousandth of a voxel is below what any contour is drawn to.
+"""
+
+EMPTY_BELOW = 1e-4
+"""A mask whose fullest voxel holds less is empty: nothing that was drawn is so small, and noise is
+no structure. Between this and twice `DUST` the fullest voxels are kept."""
+
+SLIVER = 0.01
+"""Occupancy below which a voxel counts, but carries no lowest or highest dose: resampling leaves as
+much beside a structure, and the surface through it is the least certain."""
+
+_ROUNDING = 1e-6  # beyond 0 and 1
+
+
+@dataclass(frozen=True, eq=False)
+class Mask(Volume):
+    """A structure on a grid: bool, or occupancy in 0…1 without dust, `(z, y, x)`.
+
+    Raises:
+        GeometryError: the array's shape is not the grid's.
+        CaseError: values that are NaN or leave 0…1; nothing is guessed about a label map.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.array.dtype == bool:
+            return
+        # One pass over a scan; all else sees the structure's block alone.
+        box = bounding_box(self.array)
+        block = self.array[box] if box is not None else self.array[:0]
+        if box is not None:
+            _require_occupancy(block)
+        clean = block.astype(bool) if block.dtype.kind in "iu" else weights_of(block)
+        if clean is block:
+            self.__dict__["_box"] = box
+            return
+        array = np.zeros(self.array.shape, dtype=clean.dtype)
+        if box is not None:
+            array[box] = clean
+        object.__setattr__(self, "array", array)
+
+    @classmethod
+    def of(cls, volume: Volume) -> Mask:
+        """A volume as a mask; a mask itself."""
+        return volume if isinstance(volume, cls) else cls(volume.array, volume.grid)
+
+    @cached_property
+    def _box(self) -> Box | None:
+        return bounding_box(self.array)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing belongs to the structure."""
+        return self._box is None
+
+    def weights(self) -> NDArray[np.float32]:
+        """The share of each voxel that belongs to the structure: 0…1, dust is 0."""
+        return self.array.astype(np.float32, copy=False)
+
+    def binary(self) -> NDArray[np.bool_]:
+        """At least half inside; a structure too thin or small for that keeps its fullest voxels."""
+        return to_binary(self.array)
+
+    def touched(self) -> NDArray[np.bool_]:
+        """Every voxel of which a part is inside: what published models take as a mask."""
+        return self.array if self.array.dtype == bool else self.array.astype(bool)
+
+    def majority(self) -> NDArray[np.bool_]:
+        """More than half inside, whatever is left of a thin structure: what strips are made of."""
+        inside: NDArray[np.bool_] = majority(self.array)
+        return inside
+
+    def bounding_box(self, margin: int = 0) -> Box | None:
+        """Slices of the block that holds every touched voxel, and a margin; None if it is empty."""
+        if self._box is None:
+            return None
+        z, y, x = (
+            slice(max(0, edge.start - margin), min(size, edge.stop + margin))
+            for edge, size in zip(self._box, self.array.shape, strict=True)
+        )
+        return (z, y, x)
+
+    def reordered_to_lps(self) -> Mask:
+        """See `Volume.reordered_to_lps`."""
+        return Mask.of(super().reordered_to_lps())
+
+    def resampled_to(
+        self, grid: Grid, interpolation: Interpolation = "occupancy", outside: float = 0.0
+    ) -> Mask:
+        """The structure on another grid, by default as occupancy. See `Volume.resampled_to`."""
+        moved = super().resampled_to(grid, interpolation, outside)
+        if moved.array.dtype != bool:  # sums of shares may round beyond 1
+            moved = Volume(np.clip(moved.array, 0, 1), moved.grid)
+        return Mask.of(moved)
+
+
+def _require_occupancy(block: NDArray) -> None:
+    low, high = float(block.min()), float(block.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        count = int(np.count_nonzero(~np.isfinite(block)))
+        message = f"A mask holds {count} voxels that are NaN or infinite. Export it again."
+        raise CaseError(message)
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise CaseError(
+            f"A mask holds values from {low:g} to {high:g}: a mask is boolean, or an occupancy "
+            "from 0 to 1."
+        )
+
+
+def weights_of(occupancy: NDArray) -> NDArray:
+    """Occupancy `(z, y, x)` with its dust set to 0, within 0…1; without any, the array itself."""
+    if occupancy.dtype == bool:
+        return occupancy
+    highest = float(occupancy.max(initial=0.0))
+    if highest < EMPTY_BELOW:
+        return np.zeros_like(occupancy)
+    # Where the highest is below twice the dust, the fullest voxels are what there is.
+    dust = (occupancy != 0) & (occupancy < min(DUST, highest / 2))
+    clean = np.where(dust, occupancy.dtype.type(0), occupancy) if dust.any() else occupancy
+    return clean if highest <= 1 else np.minimum(clean, occupancy.dtype.type(1))
+
+
+def without_slivers(occupancy: NDArray) -> NDArray:
+    """Occupancy whose every voxel may carry an extreme; one of slivers alone stays as it is."""
+    if occupancy.dtype == bool or float(occupancy.max(initial=0.0)) < SLIVER:
+        return occupancy
+    sliver = (occupancy > 0) & (occupancy < SLIVER)
+    return np.where(sliver, occupancy.dtype.type(0), occupancy) if sliver.any() else occupancy
+
+
+def to_binary(occupancy: NDArray) -> NDArray[np.bool_]:
+    """`Mask.binary` of an array, or of one slice or block of a structure."""
+    if occupancy.dtype == bool:
+        return occupancy
+    highest = float(occupancy.max(initial=0.0))
+    if highest < EMPTY_BELOW:
+        return np.zeros(occupancy.shape, dtype=bool)
+    inside: NDArray[np.bool_] = occupancy >= min(0.5, highest / 2)
+    return inside
+
+
+def majority(occupancy: Any) -> Any:
+    """`Mask.majority` of an array or a tensor of any shape."""
+    return occupancy if str(occupancy.dtype).endswith("bool") else occupancy > 0.5
+
+
+def is_fractional(mask: NDArray) -> bool:
+    """Whether some voxels lie partly inside: an occupancy, and no mask of whole voxels."""
+    return mask.dtype != bool and bool(np.any((mask > 0) & (mask < 1)))

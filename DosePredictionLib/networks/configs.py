@@ -1,0 +1,147 @@
+"""What each architecture is built from: typed, with ranges, and without torch.
+
+A manifest and a recipe name an architecture and its arguments; they are read here. To add one:
+its network in a file of its own, its `Config` and one line of `ARCHITECTURES` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+from ..errors import ModelError
+from ..schema import FieldError, Range, from_json, validated
+
+__all__ = [
+    "ARCHITECTURES",
+    "CascadeConfig",
+    "MedNextConfig",
+    "NetworkConfig",
+    "Registered",
+    "TwoStageConfig",
+    "network_config",
+]
+
+_Filters = Annotated[int, Range(1, 512)]
+
+
+@dataclass(frozen=True)
+@validated
+class NetworkConfig:
+    """What every network needs to know: its input's channels.
+
+    Args:
+        structure_channels: number of structure masks.
+        strip_channels: number of tangent strip masks.
+        derived_channels: number of channels that the encoding computes from the masks.
+    """
+
+    structure_channels: Annotated[int, Range(1, 100)]
+    strip_channels: Annotated[int, Range(0, 36)] = 4
+    derived_channels: Annotated[int, Range(0, 201)] = 0
+
+    divisor: ClassVar[int] = 16
+    """Every edge of the input must be a multiple of it."""
+
+    smallest_edge: ClassVar[int] = 16
+    """Edge of the smallest cube that passes in inference."""
+
+    dimensions: ClassVar[int] = 3
+    """Spatial axes of the input: 3 for volumes, 2 for slices."""
+
+    @property
+    def input_channels(self) -> int:
+        """CT, structures, strips and derived channels."""
+        return 1 + self.structure_channels + self.strip_channels + self.derived_channels
+
+
+@dataclass(frozen=True)
+@validated
+class TwoStageConfig(NetworkConfig):
+    """UNet3D, then ResUNet3D.
+
+    Args:
+        stage1_filters, stage2_filters: filters of the first level of each stage.
+        checkpoint_activations: recompute activations in the backward pass instead of keeping them:
+            a third of the memory for about a third more time.
+    """
+
+    stage1_filters: _Filters = 8
+    stage2_filters: _Filters = 16
+    checkpoint_activations: bool = False
+
+
+@dataclass(frozen=True)
+@validated
+class CascadeConfig(NetworkConfig):
+    """Two residual U-Nets in a row.
+
+    Args:
+        stage1_filters, stage2_filters: filters of the first level of each net.
+        checkpoint_activations: recompute activations in the backward pass instead of keeping them.
+    """
+
+    stage1_filters: _Filters = 16
+    stage2_filters: _Filters = 32
+    checkpoint_activations: bool = False
+
+
+@dataclass(frozen=True)
+@validated
+class MedNextConfig(NetworkConfig):
+    """MedNeXt of MONAI.
+
+    Args:
+        filters: of the first level, doubling with each of the four levels below.
+        blocks: of each level on the way down and up.
+        expansion: of the channels inside a block.
+        kernel: edge of the depthwise convolutions, odd.
+    """
+
+    filters: _Filters = 32
+    blocks: Annotated[int, Range(1, 16)] = 2
+    expansion: Annotated[int, Range(1, 16)] = 2
+    kernel: Annotated[int, Range(1, 15)] = 3
+
+    smallest_edge: ClassVar[int] = 32  # a norm per channel needs more than one voxel at the bottom
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise FieldError("kernel", f"must be odd; got {self.kernel}.")
+
+
+class Registered(NamedTuple):
+    """An architecture: its configuration, and the module and class of the network it builds."""
+
+    config: type[NetworkConfig]
+    module: str
+    network: str
+
+
+ARCHITECTURES: Mapping[str, Registered] = {
+    "cascade": Registered(CascadeConfig, ".cascade", "CascadeNetwork"),
+    "mednext": Registered(MedNextConfig, ".mednext", "MedNextNetwork"),
+    "two_stage": Registered(TwoStageConfig, ".two_stage", "TwoStageNetwork"),
+}
+"""Architectures that a manifest or a recipe may name."""
+
+
+def network_config(architecture: str, arguments: Mapping[str, Any]) -> NetworkConfig:
+    """The configuration of a named architecture.
+
+    Args:
+        arguments: by the names of its fields, as JSON has them.
+
+    Raises:
+        ModelError: the architecture is unknown, or an argument is unknown, missing or out of its
+            range.
+    """
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ModelError(
+            f"The installed version does not know the architecture {architecture!r}; it knows: "
+            f"{known}. Install a newer version of DosePrediction, or name one of these."
+        )
+    config = ARCHITECTURES[architecture].config
+    return from_json(config, arguments, f"Architecture {architecture}", ModelError)

@@ -1,0 +1,428 @@
+"""The panel's executor in a real scene, with the real worker: everything but the widgets."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import ROOT, pelvis_case
+
+from DosePredictionLib.models.dose_model import DoseModel
+
+slicer = pytest.importorskip("slicer")
+
+from DosePredictionPanel.executor.context import ACTIONS  # noqa: E402
+from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
+from DosePredictionPanel.flow import effects as do  # noqa: E402
+from DosePredictionPanel.flow import events as on  # noqa: E402
+from DosePredictionPanel.services import Services  # noqa: E402
+from DosePredictionPanel.views import result_view, run_view, structures_view  # noqa: E402
+from scene.conftest import scene  # noqa: E402, F401 - a fixture
+from scene.nodes import nodes_of, volume_node  # noqa: E402
+from scene_bench import Bench, LoopClock, PipeWorker  # noqa: E402
+
+PANEL = ROOT / "DosePrediction" / "DosePredictionPanel"
+
+# What a Slicer with a window has and nothing else.
+NEEDS_QT = {
+    "connectors",
+    "installation",
+    "panel",
+    "parameter_binding",
+    "parameters",
+    "qt_clock",
+    "qt_dialogs",
+    "sections.advanced",
+    "sections.checks",
+    "sections.inputs",
+    "sections.installation",
+    "sections.result",
+    "sections.run",
+    "sections.structures",
+    "self_test",
+    "table_widget",
+    "worker_process",
+}
+
+
+def modules() -> set[str]:
+    names = set()
+    for path in PANEL.rglob("*.py"):
+        parts = path.relative_to(PANEL).with_suffix("").parts
+        names.add(".".join(part for part in parts if part != "__init__"))
+    return names - {""}
+
+
+def test_every_module_that_needs_no_qt_is_imported_without_torch() -> None:
+    code = (
+        "import importlib, sys\n"
+        "sys.modules['torch'] = None\n"
+        f"for name in {sorted(modules() - NEEDS_QT)!r}:\n"
+        "    importlib.import_module(f'DosePredictionPanel.{name}')\n"
+        "assert 'qt' not in sys.modules\n"
+    )
+    paths = [str(ROOT), str(ROOT / "DosePrediction")]
+    code = f"import sys; sys.path[:0] = {paths!r}\n{code}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert modules() >= NEEDS_QT
+
+
+@pytest.mark.parametrize("path", sorted(PANEL.parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_nothing_of_the_module_imports_torch(path: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.split(".")[0])
+    assert "torch" not in imported
+
+
+def test_every_effect_is_carried_out(bench: Bench) -> None:
+    assert set(ACTIONS) == {getattr(do, name) for name in do.__all__} - {do.Effect}
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Services]:
+    """One worker for all tests of this module."""
+    shared = Services(PipeWorker, LoopClock())
+    yield shared
+    shared.close()
+
+
+@pytest.fixture(scope="module")
+def models(pelvis_model: DoseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random model on a grid of few voxels."""
+    folder = tmp_path_factory.mktemp("coarse")
+    shutil.copytree(pelvis_model.folder, folder / "random-pelvis")
+    path = folder / "random-pelvis" / "model.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    grid = {"kind": "fixed-spacing", "size": None, "spacing_mm": [12.0, 12.0, 8.0]}
+    manifest["encoding"]["grid"] |= grid
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def bench(
+    scene: Any,  # noqa: F811
+    services: Services,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[Bench]:
+    monkeypatch.setenv("DOSE_PREDICTION_MODELS", str(models))
+    for view in ("Red", "Green"):
+        composite = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+        composite.SetLayoutName(view)
+    scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+    bench = Bench(services, tmp_path)
+    yield bench
+    bench.watch.stop()
+    bench.store.dispatch(on.PanelClosed())
+    bench.until(lambda: not bench.services.worker.is_busy)  # type: ignore[attr-defined]
+    services.forget_scene()
+
+
+def patient(name: str, size: tuple[int, int, int] = (32, 32, 24)) -> tuple[Any, Any, Any]:
+    nodes = nodes_of(pelvis_case(size, (12.0, 12.0, 8.0)))
+    for node, what in zip(nodes, ("CT", "structures", "plan"), strict=True):
+        node.SetName(f"{what} of {name}")
+    return nodes
+
+
+def choose(bench: Bench, nodes: tuple[Any, Any, Any]) -> None:
+    for name, node in zip(("ct", "segmentation", "plan_dose"), nodes, strict=True):
+        bench.choose(**{name: node})
+    bench.choose(model="random-pelvis", device="cpu")
+
+
+@pytest.fixture
+def patient_a(bench: Bench) -> tuple[Any, Any, Any]:
+    nodes = patient("A")
+    choose(bench, nodes)
+    return nodes
+
+
+def node_names() -> set[str]:
+    nodes = [slicer.mrmlScene.GetNthNode(n) for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+    return {f"{node.GetID()} {node.GetName()}" for node in nodes if node.GetSaveWithScene()}
+
+
+def composite() -> Any:
+    return slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+
+
+def test_nodes_are_known_for_what_they_are(bench: Bench, patient_a: tuple[Any, Any, Any]) -> None:
+    ct, segmentation, plan = patient_a
+    case = pelvis_case((16, 16, 12), (20.0, 20.0, 16.0))
+    assert case.plan_dose is not None
+    labels = volume_node(case.ct, "labels", "vtkMRMLLabelMapVolumeNode")
+    marked = volume_node(case.plan_dose, "marked")
+    marked.SetAttribute("DicomRtImport.DoseVolume", "1")
+    made = volume_node(case.plan_dose, "difference")
+    made.SetAttribute("DosePrediction.Run", "run")
+    fits = {
+        node.GetName(): tuple(
+            facts_of(node).fits(choice) for choice in ("ct", "segmentation", "plan_dose")
+        )
+        for node in (ct, segmentation, plan, labels, marked, made)
+    }
+    assert fits == {
+        "CT of A": (True, False, False),
+        "structures of A": (False, True, False),
+        "plan of A": (True, False, True),  # it does not say that it is a dose
+        "labels": (False, False, False),
+        "marked": (False, False, True),
+        "difference": (False, False, False),
+    }
+
+
+def test_two_patients_each_with_their_own_result(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.predict()
+    first = bench.state.result
+    assert first is not None
+    assert bench.notices == []
+    assert result_view(bench.state).tables["scores"].rows
+    chart_a = slicer.util.getNodesByClass("vtkMRMLPlotViewNode")[0].GetPlotChartNodeID()
+    assert composite().GetForegroundVolumeID() == first.dose
+
+    b = patient("B", (28, 24, 20))  # another grid
+    choose(bench, b)
+    assert bench.state.result is None
+    assert composite().GetForegroundVolumeID() is None
+    assert composite().GetBackgroundVolumeID() == b[0].GetID()
+    bench.predict()
+    second = bench.state.result
+    assert second is not None
+    assert bench.notices == []
+    assert second.dose != first.dose
+    chart_b = slicer.util.getNodesByClass("vtkMRMLPlotViewNode")[0].GetPlotChartNodeID()
+    assert chart_b != chart_a
+
+    bench.choose(ct=patient_a[0])
+    bench.until(lambda: bench.is_at_rest)
+    assert bench.state.result == first
+    assert bench.notices == []
+    assert composite().GetForegroundVolumeID() == first.dose
+    assert composite().GetBackgroundVolumeID() == patient_a[0].GetID()
+    assert slicer.util.getNodesByClass("vtkMRMLPlotViewNode")[0].GetPlotChartNodeID() == chart_a
+    legends = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+    assert sum(bool(legend.GetVisibility()) for legend in legends) == 1
+    p = bench.parameters.choices
+    assert (p.segmentation, p.plan_dose) == (patient_a[1].GetID(), patient_a[2].GetID())
+
+
+def test_an_edited_segment_makes_the_result_out_of_date_and_update_shows_the_change(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.predict()
+    _ct, segmentation, _plan = patient_a
+    id = segmentation.GetSegmentation().GetSegmentIdBySegmentName("Bladder")
+    array = slicer.util.arrayFromSegmentInternalBinaryLabelmap(segmentation, id)
+    array[: array.shape[0] // 2] = 0
+    segmentation.GetSegmentation().GetSegment(id).GetRepresentation(
+        "Binary labelmap"
+    ).GetPointData().GetScalars().Modified()
+    segmentation.GetSegmentation().GetSegment(id).GetRepresentation("Binary labelmap").Modified()
+    segmentation.GetSegmentation().InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
+    bench.until(lambda: run_view(bench.state).button.text == "Update")
+    assert "Bladder" in bench.notices[0]
+    bench.predict()
+    view = result_view(bench.state)
+    assert view.tab == "change"
+    assert view.tables["change"].rows
+    assert len(bench.state.results) == 1
+    assert bench.notices == []
+    bench.store.dispatch(on.RemovePressed())
+    assert bench.notices == []
+    assert not slicer.util.getNodesByClass("vtkMRMLTableNode")
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("stage", ["first", "worker"])
+def test_an_input_deleted_while_it_runs_is_a_sentence(
+    bench: Bench, patient_a: tuple[Any, Any, Any], which: int, stage: str
+) -> None:
+    bench.apply()
+    if stage == "worker":
+        bench.until(lambda: bench.state.run is not None and bench.state.run.share > 0.1)
+    name = patient_a[which].GetName()
+    before = node_names()
+    slicer.mrmlScene.RemoveNode(patient_a[which])
+    assert bench.state.run is None
+    assert bench.notices[0].startswith(f"{name} was removed from the scene")
+    bench.until(lambda: bench.state.reading is None)
+    assert bench.notices[0].startswith(f"{name} was removed from the scene")
+    assert {each for each in node_names() if "predicted" in each} == set()
+    assert node_names() <= before
+    chosen = bench.parameters.choices
+    assert (chosen.ct, chosen.segmentation, chosen.plan_dose)[which] == ""
+
+
+def test_a_prediction_goes_on_after_its_deleted_plan_was_replaced_by_none(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.apply()
+    slicer.mrmlScene.RemoveNode(patient_a[2])
+    bench.predict()
+    assert bench.state.result is not None
+    assert not result_view(bench.state).tables["scores"].rows
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_an_input_deleted_while_it_is_read_or_shown(
+    bench: Bench, patient_a: tuple[Any, Any, Any], which: int
+) -> None:
+    bench.until(lambda: bench.state.reading is not None and bench.state.reading.phase == "reading")
+    extra = patient("other")
+    slicer.mrmlScene.RemoveNode(extra[which])
+    bench.apply()
+    bench.until(lambda: bench.state.showing is not None)
+    slicer.mrmlScene.RemoveNode(patient_a[which])
+    bench.until(lambda: bench.is_at_rest)
+    assert not any("NoneType" in text or "Traceback" in text for text in bench.notices)
+    assert bench.state.result is not None
+
+
+def test_the_shown_dose_deleted_by_hand(bench: Bench, patient_a: tuple[Any, Any, Any]) -> None:
+    bench.predict()
+    assert bench.state.result is not None
+    slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetNodeByID(bench.state.result.dose))
+    assert bench.state.result is None
+    assert bench.parameters.choices.result_dose == ""
+    bench.predict()
+    assert bench.state.result is not None
+    assert bench.notices == []
+
+
+def test_cancel_leaves_the_scene(bench: Bench, patient_a: tuple[Any, Any, Any]) -> None:
+    before = node_names()
+    bench.apply()
+    bench.until(lambda: bench.state.run is not None and bench.state.run.share > 0.05)
+    bench.press()
+    bench.until(lambda: bench.state.run is None)
+    assert bench.notices == ["Cancelled. The scene is as it was."]
+    assert node_names() == before
+
+
+def test_a_crashed_worker_is_told_and_the_next_one_predicts(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.apply()
+    bench.until(lambda: bench.state.run is not None and bench.state.run.share > 0.05)
+    bench.services.worker.kill()
+    bench.until(lambda: bench.state.run is None)
+    error = run_view(bench.state).notices[0]
+    assert error.kind == "error"
+    assert "memory" in error.text or "ended" in error.text
+    bench.until(lambda: bench.is_ready)
+    assert bench.notices[0] == error.text
+    bench.predict()
+    assert bench.notices == []
+    assert bench.state.result is not None
+
+
+def test_closing_the_scene_while_it_runs(bench: Bench, patient_a: tuple[Any, Any, Any]) -> None:
+    bench.apply()
+    slicer.mrmlScene.Clear(False)
+    assert bench.state.run is None
+    assert "The scene was closed" in bench.notices[0]
+    assert bench.parameters.choices.ct == ""
+    bench.until(lambda: bench.is_at_rest)
+    choose(bench, patient("C"))
+    bench.predict()
+    assert bench.notices == []
+
+
+def test_a_scene_opened_again_says_what_it_lacks(
+    bench: Bench, patient_a: tuple[Any, Any, Any], services: Services, tmp_path: Path
+) -> None:
+    """Another session's panel on the same nodes: nothing of the first one is in its memory."""
+    bench.predict()
+    assert bench.state.result is not None
+    services.forget_scene()
+    again = Bench(services, tmp_path)
+    again.parameters.write({"ct": patient_a[0].GetID(), "result_dose": bench.state.result.dose})
+    again.store.dispatch(on.SceneLoaded())
+    view = result_view(again.state)
+    assert view.run == bench.state.result.run
+    assert not view.can_display
+    again.choose(isodoses=True)
+    again.store.dispatch(on.RemovePressed())
+    assert not [name for name in node_names() if "predicted" in name]
+    assert again.notices == []
+    again.watch.stop()
+
+
+def test_goals_display_and_files_of_a_result(
+    bench: Bench, patient_a: tuple[Any, Any, Any], tmp_path: Path
+) -> None:
+    bench.predict()
+    assert bench.parameters.choices.goals == "pelvis_nodal_45_50"
+    assert result_view(bench.state).tables["goals"].rows
+    bench.choose(goals="prostate_78_39")
+    assert bench.state.result is not None
+    assert bench.state.result.goals == "prostate_78_39"
+    bench.choose(goals="/there/is/none.json")
+    assert "none.json" in bench.notices[0]
+    bench.choose(shown="plan", isodoses=True)
+    assert composite().GetForegroundVolumeID() == patient_a[2].GetID()
+    bench.choose(shown="change")
+    assert bench.parameters.choices.shown == "prediction"
+    assert "none.json" in bench.notices[0]  # an error stays on top
+    assert "earlier result" in bench.notices[1]
+    for kind, name in (("dose", "dose.nii.gz"), ("tables", "tables"), ("dose", "dose.dcm")):
+        bench.dialogs.path = str(tmp_path / name)
+        bench.store.dispatch(on.ExportPressed(kind))  # type: ignore[arg-type]
+        bench.until(lambda: bool(bench.notices))
+        assert bench.notices[0].startswith("Written"), bench.notices
+        assert (tmp_path / name).exists()
+    assert "does not come from DICOM" in bench.notices[0]
+    bench.dialogs.path = str(tmp_path / "report.html")
+    bench.store.dispatch(on.ExportPressed("report"))
+    bench.until(lambda: bool(bench.dialogs.opened))
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_finding_is_jumped_to_and_the_layout_is_shown(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.predict()
+    red = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    bench.store.dispatch(on.FindingClicked((10.0, 20.0, 30.0)))
+    matrix = slicer.util.arrayFromVTKMatrix(red.GetSliceToRAS())
+    assert np.allclose(matrix[:3, 3], (-10.0, -20.0, 30.0))
+    bench.store.dispatch(on.LayoutPressed())
+    assert bench.notices == []
+
+
+def test_structures_are_matched_by_name_and_by_hand(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.store.dispatch(on.CorrectionChosen("Bladder", None))
+    rows = {row.channel: row for row in structures_view(bench.state).rows}
+    assert rows["Bladder"].structure is None
+    assert rows["Rectum"].structure == "Rectum"
+    bench.choose(segmentation="")
+    bench.choose(segmentation=patient_a[1])
+    assert dict(bench.parameters.choices.corrections) == {"Bladder": ""}
+    slicer.mrmlScene.RemoveNode(patient_a[1])
+    assert structures_view(bench.state).rows == ()
+
+
+def test_only_nodes_that_a_selector_may_offer_are_watched(bench: Bench) -> None:
+    before = bench.state
+    model = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode")
+    slicer.mrmlScene.RemoveNode(model)
+    assert bench.state is before
