@@ -144,7 +144,8 @@ class Bands(Task):
         """`teacher`: whether a frozen network of random weights takes part."""
         if options.get("teacher"):
             torch.manual_seed(0)
-            self.frozen["teacher"] = TinyBands(**network_channels(self.protocol, self.encoding))
+            channels = network_channels(self.protocol, self.encoding)
+            self.frozen["teacher"] = build_network("tiny_bands", channels)
 
     def training_step(
         self, network: nn.Module, batch: LabelledBatch, progress: float

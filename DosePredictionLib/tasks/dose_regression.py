@@ -1,9 +1,12 @@
-"""The dose of a good plan, as the mean of what such plans reach."""
+"""The dose of a good plan, as the mean of what such plans reach.
+
+Losses and scores are imported where training needs them: prediction starts sooner and smaller.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,9 +17,7 @@ from ..case import Prescription
 from ..encoding.encoder import decode
 from ..encoding.prescription import prescription_factor
 from ..errors import PredictionError
-from ..evaluation.scores import dose_score, dvh_score_terms
 from ..findings import Finding
-from ..losses import LossInput, LossTerm, WeightedLoss, WeightedSum
 from ..models.expectations import ModelExpectations
 from ..networks import TwoStageDose
 from ..prediction import Output
@@ -31,6 +32,9 @@ from .task import (
     Task,
     Validated,
 )
+
+if TYPE_CHECKING:
+    from ..losses import LossTerm, WeightedLoss
 
 __all__ = ["DoseRegression", "final_dose", "prescription_scale"]
 
@@ -99,6 +103,8 @@ class DoseRegression(Task):
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
         """Make the weighted sum of the recipe's terms."""
+        from ..losses import WeightedSum
+
         super().begin_training(terms, options)
         self._loss = WeightedSum(terms)
 
@@ -106,6 +112,8 @@ class DoseRegression(Task):
         self, network: nn.Module, batch: LabelledBatch, progress: float
     ) -> WeightedLoss:
         """The weighted sum of the recipe's losses."""
+        from ..losses import LossInput
+
         predicted: TwoStageDose = network(batch.input)
         labels, channels = batch.labels, self.protocol.inputs
         judged = LossInput(
@@ -129,6 +137,8 @@ class DoseRegression(Task):
 
     def validate(self, network: nn.Module, case: LabelledCase) -> Validated:
         """Dose score, and the errors of the scored DVH endpoints, Gy."""
+        from ..evaluation.scores import dose_score, dvh_score_terms
+
         bound, plan = case.bound, case.bound.case.plan_dose
         assert plan is not None
         dose_gy = self.dose_gy(self.arrays_of(network, case.input), case.prescription_factor)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,13 @@ from ..case import Prescription
 from ..encoding.encoder import EncodedCase, EncodingSettings
 from ..errors import DosePredictionError
 from ..findings import Finding
-from ..losses import LossTerm, WeightedLoss
 from ..models.expectations import ModelExpectations
 from ..prediction import Output, OutputRole
 from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
+
+if TYPE_CHECKING:
+    from ..losses import LossTerm, WeightedLoss
 
 __all__ = [
     "Combined",
