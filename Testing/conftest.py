@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from support import pelvis_case, random_network, write_case_folder, write_checkp
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.cli import main
+from DosePredictionLib.inference import device
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -27,6 +29,23 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("DOSE_PREDICTION_MODELS", raising=False)
     return home
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt here and in children, even where the parent ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def automatic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The precision that is chosen by itself, whatever this processor has in hardware."""
+    has_bf16 = request.param == "bf16"
+    monkeypatch.setattr(device, "has_hardware_bf16", lambda: has_bf16)
+    precision: str = request.param
+    return precision
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from support import pelvis_case, random_network, write_case_folder
 from DosePredictionLib.errors import CaseError, DosePredictionError, ModelError
 from DosePredictionLib.files import check_file_name
 from DosePredictionLib.inference.predictor import Predictor
-from DosePredictionLib.io import case_name
+from DosePredictionLib.io import read_case
 from DosePredictionLib.models.combine import combine_models
 from DosePredictionLib.models.dose_model import DoseModel, write_manifest
 from DosePredictionLib.models.manifest import (
@@ -257,7 +257,7 @@ def test_a_case_is_never_called_as_its_parent(tmp_path: Path, run: Callable[...,
     file.parent.mkdir()
     file.write_bytes(b"")
     with pytest.raises(CaseError, match=r"'\.\.' cannot name the case .*\.\.\.npz"):
-        case_name(file)
+        read_case(file)
     code, answer, _ = run("predict", file, "--output", tmp_path / "out")
     assert code == 2 and "cannot name" in answer["error"]["message"]
     assert list((tmp_path / "out").iterdir()) == []

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT, SAMPLES
 
+from benchmarks.precision import SHIPPED_CASES, Deviation, deviation
 from DosePredictionLib.inference.predictor import default_model, predict
 from DosePredictionLib.io import read_case
 
@@ -22,7 +23,7 @@ Run = Callable[..., tuple[int, Any, str]]
 
 def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path) -> None:
     model = default_model(read_case(OPENKBP_SAMPLE))
-    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path)
+    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path, "--precision", "fp32")
     assert code == 0
     assert result["cases"][0]["model"] == model.manifest.name
     code, scores, _ = run(
@@ -38,7 +39,7 @@ def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path)
 
 def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
     case = read_case(SAMPLES / "simulated_pelvis")
-    prediction = predict(case)
+    prediction = predict(case, precision="fp32")
     assert prediction.model.manifest.name == "pelvis-simulated"
     assert case.plan_dose is not None
     body = case.structures["Body"].array > 0
@@ -46,8 +47,19 @@ def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
     assert error == pytest.approx(1.54, abs=0.05)  # docs/images/pelvis_slices.png
 
 
+@pytest.mark.parametrize("path", SHIPPED_CASES, ids=lambda path: path.stem)
+def test_the_precision_that_is_chosen_by_itself_keeps_the_dose(path: Path, automatic: str) -> None:
+    case = read_case(path)
+    prediction = predict(case)
+    assert prediction.precision == automatic
+    found = deviation(prediction, predict(case, precision="fp32"))
+    limit = Deviation(0.0, 0.0) if automatic == "fp32" else Deviation(0.02, 0.05)
+    assert abs(found.shift_gy) <= limit.shift_gy
+    assert found.difference_gy <= limit.difference_gy
+
+
 def test_a_real_pelvis_plan_finds_the_pelvis_model_and_its_limits() -> None:
-    prediction = predict(read_case(PELVIS_SAMPLE))
+    prediction = predict(read_case(PELVIS_SAMPLE), precision="fp32")
     assert prediction.model.manifest.name == "pelvis-simulated"
     assert "technique-unlike-model" in {finding.id for finding in prediction.findings}
     assert prediction.dose.array.max() < 1.15 * 46
