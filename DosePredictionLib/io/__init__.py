@@ -15,18 +15,15 @@ __all__ = ["case_name", "find_cases", "read_case"]
 def case_name(path: Path) -> str:
     """How outputs call a case: the folder's name, or the file's without its suffix.
 
-    A path that cannot be read has a name too, for messages.
-
-    Raises:
-        CaseError: it is none that a folder of results can have.
+    A path that cannot be read has a name too, for messages; `read_case` refuses a name that no
+    folder of results can have.
     """
     try:
         resolved = path.resolve()
         name = resolved.name if resolved.is_dir() else resolved.stem
     except (OSError, ValueError, RuntimeError):  # too long; NUL; a loop of links
         name = path.stem
-    name = name.encode("utf-8", "backslashreplace").decode()
-    return check_file_name(name, f"the case {path}", CaseError)
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def read_case(path: str | Path) -> Case:
@@ -38,6 +35,7 @@ def read_case(path: str | Path) -> Case:
     """
     path = Path(path)
     _require_there(path)
+    check_file_name(case_name(path), f"the case {path}", CaseError)
     if is_openkbp(path):
         return read_openkbp(path)
     # Imported here: the headless trainer reads OpenKBP without nibabel or SimpleITK.

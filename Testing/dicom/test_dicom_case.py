@@ -437,7 +437,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "nothing drawn": (draw_nothing, "rs.dcm holds no contours"),
     "dose without frame": (edit("rd.dcm", FrameOfReferenceUID=""), r"rd.dcm .* \(missing\)"),
     "structures without frame": (forget_frames, "rs.dcm refers to another CT"),
-    "dose without units": (edit("rd.dcm", DoseUnits=""), r"rd.dcm .* \(nothing stated\)"),
+    "dose without units": (edit("rd.dcm", DoseUnits=""), r"rd.dcm .* \(not stated\)"),
     "not dicom": (content("rs.dcm", lambda _: b"hello"), "rs.dcm"),
     "empty file": (content("rs.dcm", lambda _: b""), "rs.dcm"),
     "truncated header": (content("rs.dcm", lambda c: c[:140]), "rs.dcm"),
