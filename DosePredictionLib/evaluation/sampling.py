@@ -28,6 +28,7 @@ _MARGIN = 2  # voxels around the structure's box that interpolation reads
 _LIMIT = 2.0  # a curvature may exceed its neighbors' at most by this factor
 _WHOLE = 1.0 - 1e-6
 _CELLS_WANTED = 30_000
+_ONE_THREAD = 200_000  # multiplications of a product that OpenBLAS does not share among threads
 _EXTREME_CANDIDATES = 96
 _PATCH_RADIUS = 0.2  # voxels from the middle of a cut's plane within which extremes are sought
 
@@ -262,10 +263,20 @@ def _cell_doses(field: _Field, index: Index, divisions: int) -> tuple[Array, Arr
     around = field.neighborhood(index)
     distance = np.abs(centers)
     sag = -0.5 * distance * (1.0 - distance)
-    dose = around @ values + second @ sag.T
+    dose = _product(around, values) + _product(second, sag.T)
     sag_slope = np.sign(centers) * (distance - 0.5)
-    tilt = np.stack([around @ s for s in np.split(slopes, 3, axis=1)], axis=2)
+    tilt = np.stack([_product(around, s) for s in np.split(slopes, 3, axis=1)], axis=2)
     return dose, tilt + second[:, None, :] * sag_slope[None]
+
+
+def _product(rows: Array, weights: Array) -> Array:
+    """`rows @ weights`, in blocks so small that the BLAS library keeps to one thread.
+
+    Its threads wait for each other: beside another busy process that made milliseconds of work last
+    a third of a second.
+    """
+    step = max(1, _ONE_THREAD // weights.size)
+    return np.concatenate([rows[at : at + step] @ weights for at in range(0, len(rows), step)])
 
 
 class _WholeVoxels:

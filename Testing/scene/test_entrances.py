@@ -29,7 +29,7 @@ from support import (
 from DosePredictionLib.app.summary import prediction_summary
 from DosePredictionLib.case import DOSE_MASK, Case, Prescription
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings, encode
-from DosePredictionLib.errors import MappingError
+from DosePredictionLib.errors import NoProtocolError
 from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.io import read_case
@@ -110,6 +110,8 @@ def breast() -> Case:
         "Rectum": "Lung_L",
         "Small_Intestine": "LAD",
         "Marrow": "Breast_R",
+        "FemurHead_L": "Lung_R",
+        "FemurHead_R": "Liver",
     }
     return renamed(small(), names, prescription=Prescription({"Tumour bed": 45.0}))
 
@@ -399,7 +401,7 @@ def test_the_worker_predicts_nothing_without_a_protocol(
     evaluated: Evaluated, worker: WorkerClient
 ) -> None:
     case = write_case(evaluated.folder / "unknown", evaluated.case)
-    with pytest.raises(MappingError, match="No protocol fits"):
+    with pytest.raises(NoProtocolError, match="No protocol fits"):
         worker.run(Predict("2", str(case), str(evaluated.folder / "none")), 60)
 
 
