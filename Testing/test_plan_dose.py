@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from support import SAMPLES, pelvis_case, write_case_folder, write_nifti
 
-from DosePredictionLib.case import Case
+from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.checks.body_site import OTHER_SITE
 from DosePredictionLib.checks.plan_dose import IMPOSSIBLE, UNLIKE, learning_finding, plan_finding
-from DosePredictionLib.encoding.settings import EncodingSettings
-from DosePredictionLib.errors import CaseError
+from DosePredictionLib.encoding.prescription import require_each_level
+from DosePredictionLib.encoding.settings import EncodingSettings, GridSettings
+from DosePredictionLib.errors import CaseError, PredictionError
 from DosePredictionLib.evaluation.evaluate import evaluate
 from DosePredictionLib.findings import DOSE_GAP, UNCERTAIN_DOSE, Finding
+from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -92,7 +95,11 @@ def test_training_refuses_such_a_case(tmp_path: Path, name: str) -> None:
 
     folder = write_case_folder(tmp_path / "case", with_plan(FAULTS[name][0]))
     with pytest.raises(CaseError, match=FAULTS[name][2]):
-        TrainingCase.read(folder, PELVIS, EncodingSettings())
+        TrainingCase.read(
+            folder,
+            PELVIS,
+            EncodingSettings(GridSettings("fixed-spacing", spacing_mm=(6.0, 6.0, 6.0))),
+        )
 
 
 @pytest.mark.parametrize("name", ["cGy", "one fraction", "absurd", "zero"])
@@ -107,3 +114,56 @@ def test_evaluate_refuses_it_in_one_line(
     file = write_nifti(tmp_path / "dose.nii.gz", dose.with_array(dose.array.astype(np.float32)))
     code, record, _ = run("evaluate", "--case", folder, "--prediction", file)
     assert code == 2 and FAULTS[name][2] in record["error"]["message"]
+
+
+HEAD_AND_NECK = StructureProtocol.load("openkbp")
+LEVELS = {"PTV70": 70.0, "PTV63": 63.0, "PTV56": 56.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"PTV70": 60.0}, "PTV63, PTV56"),
+        ({"PTV70": 70.0, "PTV56": 56.0}, "PTV63"),
+        ({"PTV": 60.0}, "no target"),
+        (LEVELS, ""),
+    ],
+)
+def test_a_model_of_several_levels_needs_each_targets_prescription(
+    given: dict[str, float], refused: str
+) -> None:
+    case = read_case(SAMPLES / "openkbp/pt_235.npz")
+    bound = bind(case, HEAD_AND_NECK, None, Prescription(given))
+    if refused:
+        with pytest.raises(CaseError, match=refused):
+            require_each_level(bound, LEVELS)
+    else:
+        require_each_level(bound, LEVELS)
+
+
+def test_the_shipped_model_refuses_one_level_before_it_computes() -> None:
+    case = read_case(SAMPLES / "openkbp/pt_235.npz")
+    with pytest.raises(CaseError, match="PTV63, PTV56|PTV56, PTV63"):
+        Predictor("openkbp-two-stage", "cpu").predict(
+            case, prescription=Prescription({"PTV70": 60})
+        )
+
+
+@pytest.mark.parametrize("given", [{"PTV": 50.4}, {"PTV": 45.0}])
+def test_a_model_of_one_level_takes_its_targets_dose(given: dict[str, float]) -> None:
+    require_each_level(bind(pelvis_case(), PELVIS, None, Prescription(given)), {"PTV": 45.0})
+
+
+def test_a_forced_model_of_another_site_predicts_with_a_warning() -> None:
+    pelvis = pelvis_case()
+    masks = dict(pelvis.structures)
+    names = ("PTV", "Bladder", "Rectum", "Body")
+    case = replace(
+        pelvis, structures={n: masks[n] for n in names}, prescription=None, plan_dose=None
+    )
+    predictor = Predictor("openkbp-two-stage", "cpu")
+    with pytest.raises(PredictionError, match="--force-model"):
+        predictor.predict(case, {"PTV70": "PTV"})
+    forced = predictor.predict(case, {"PTV70": "PTV"}, force_model=True)
+    found = {finding.id: finding.severity for finding in forced.findings}
+    assert found[OTHER_SITE] == "warning"

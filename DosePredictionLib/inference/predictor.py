@@ -18,6 +18,7 @@ from ..case import Case, Prescription
 from ..checks.body_site import OTHER_SITE
 from ..checks.registry import check_case, check_prediction
 from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
+from ..encoding.prescription import require_each_level
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
 from ..mask import majority
@@ -150,6 +151,7 @@ class Predictor:
 
         Raises:
             MappingError: structures and channels do not fit.
+            CaseError: the prescription lacks a level; see `require_each_level`.
             PredictionError: a check blocks, an output is not finite or cannot be kept, or memory
                 runs out for good.
             PredictionCancelled: `cancelled()` returned true.
@@ -160,6 +162,8 @@ class Predictor:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
         bound = bind(case, self.model.protocol, mapping, prescription, self._required)
+        if prescription is not None:
+            require_each_level(bound, self.model.manifest.expectations.prescription_gy)
         encoded, findings = self._encoded(bound, recompute_strips, strip_margin_mm, force_model)
         clock.lap("encode")
         asked: list[OutputRole] = [*keep, "coarse dose"] if keep_coarse else [*keep]
