@@ -5,12 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["LEFT_OUT", "Finding", "Severity", "worst_first"]
+__all__ = [
+    "DOSE_GAP",
+    "LEFT_OUT",
+    "UNCERTAIN_DOSE",
+    "UNKNOWN_PARTS",
+    "Finding",
+    "Severity",
+    "worst_first",
+]
 
 Severity = Literal["info", "warning", "blocking"]
 
 LEFT_OUT = "structure-left-out"
 """Id of the finding that a structure of the files is not in the case, and why."""
+
+DOSE_GAP = "plan-dose-incomplete"
+"""Id of the finding that a plan's dose does not cover a structure."""
+
+UNKNOWN_PARTS = "dose-parts-unknown"
+"""Id of the finding that nothing says whether partial doses are the whole plan's."""
+
+UNCERTAIN_DOSE = frozenset(
+    {
+        UNKNOWN_PARTS,
+        "dose-effective",
+        "dose-of-one-plan",
+        "dose-of-several-plans",
+        "dose-summation-missing",
+        "plan-not-photons",
+    }
+)
+"""Ids of the findings that a plan's dose may not be all of it, or is none that models learn."""
 
 _ORDER = {"blocking": 0, "warning": 1, "info": 2}
 

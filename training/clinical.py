@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from DosePredictionLib.case import Case
+from DosePredictionLib.checks.plan_dose import learning_finding
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
@@ -52,6 +53,7 @@ from DosePredictionLib.schema import (
     to_json,
     validated,
 )
+from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.mapping import propose_mapping
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Volume
@@ -225,14 +227,19 @@ def signed_distance(mask: Volume) -> NDArray[np.float16]:
 def _prepare(folder: Path, settings: CohortSettings) -> str:
     """Write one case folder, whole or not at all; its identifier."""
     from DosePredictionLib.io.dicom import read_dicom
-    from DosePredictionLib.io.dicom.dose import UNCERTAIN_DOSE
 
     found = read_dicom(folder)
     case = found.case
     assert case.origin is not None
     if case.plan_dose is None or case.prescription is None:
         raise CaseError(f"{folder} has no plan dose or no prescription to learn from.")
-    doubt = next((finding for finding in case.findings if finding.id in UNCERTAIN_DOSE), None)
+    protocol = StructureProtocol.load(settings.names.protocol)
+    masks = _channels(case, settings.names, protocol)
+    sources: dict[str, str | None] = {
+        channel: next(name for name, mask in case.structures.items() if mask is masks[channel])
+        for channel in masks
+    }
+    doubt = learning_finding(bind(case, protocol, {**dict.fromkeys(protocol.names), **sources}))
     if doubt is not None:
         raise CaseError(f"{folder} has no dose to learn from: {doubt.message}")
     plan_uids = [
@@ -243,8 +250,6 @@ def _prepare(folder: Path, settings: CohortSettings) -> str:
     target = settings.output / name
     if (target / "case.json").is_file():
         return name
-    protocol = StructureProtocol.load(settings.names.protocol)
-    masks = _channels(case, settings.names, protocol)
     aside = Path(tempfile.mkdtemp(dir=settings.output, prefix=".partial-"))
     try:
         _write_case(aside, case, masks, settings.names)

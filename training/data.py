@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from DosePredictionLib.checks.plan_dose import learning_finding
 from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.encoding.channels.registry import ModelChannels
 from DosePredictionLib.encoding.encoder import EncodedCase, EncodingSettings, encode
@@ -82,6 +83,9 @@ class TrainingCase:
         if case.plan_dose is None:
             raise CaseError(f"{path} has no plan dose to learn from.")
         bound = bind(case, protocol, required=protocol.required)
+        doubt = learning_finding(bound)
+        if doubt is not None:
+            raise CaseError(f"{path} has no dose to learn from: {doubt.message} {doubt.remedy}")
         encoded = encode(bound, settings)
         _refuse_blocking(path, [*bound.findings, *check_case(bound), *encoded.findings])
         return cls._of(path, bound, encoded)

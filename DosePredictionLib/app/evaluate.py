@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..case import Case
+from ..checks.plan_dose import (
+    NOT_COMPARABLE,
+    plan_finding,
+    require_possible_dose,
+    scored_structures,
+)
 from ..errors import CaseError, DosePredictionError, GeometryError
 from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, summarize_cohort
-from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate, require_plausible_dose
+from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate
 from ..evaluation.gamma import MAX_GAMMA
 from ..evaluation.scorecard import Scorecard
-from ..findings import Finding
+from ..findings import DOSE_GAP, Finding
 from ..io import case_name, read_case
-from ..io.dose_grid import DOSE_GAP
 from ..io.doses import read_dose
 from ..processes import parallel_map, usable_cores
 from ..structures.bound import BoundCase, bind
@@ -156,22 +161,22 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
     settings = request.settings
     bound = _bound(read_case(request.case), settings)
     case = bound.case
-    scored = _scored(bound)
+    scored = scored_structures(bound)
     frame = case.origin.frame_of_reference_uid if case.origin else None
     read = partial(
         read_dose, grid=case.grid, structures=scored, resample=settings.resample, frame_uid=frame
     )
     prediction, findings = read(request.prediction)
-    reference, label = case.plan_dose, "The plan dose"
+    findings += require_possible_dose(bound, prediction, str(request.prediction))
+    reference = case.plan_dose
     if request.reference is not None:
         reference, noticed = read(request.reference)
-        findings, label = findings + noticed, str(request.reference)
+        findings += noticed
+        findings += require_possible_dose(bound, reference, str(request.reference))
     elif reference is None:
         raise CaseError(f"{request.case} has no plan dose: name one by --reference.")
     else:
-        _require_covered(bound)
-    require_plausible_dose(prediction, str(request.prediction))
-    require_plausible_dose(reference, label)
+        _require_comparable(bound)
     parts = EvaluationParts(
         reference=reference,
         goals=settings.goals,
@@ -240,22 +245,12 @@ def _bound(case: Case, settings: EvaluationSettings) -> BoundCase:
     return replace(bound, case=replace(case, structures=covered))
 
 
-def _scored(bound: BoundCase) -> dict[str, Volume]:
-    """The structures that doses must cover: all but the external contour and those beyond the
-    protocol."""
-    return {
-        name: structure.mask
-        for name, structure in bound.structures.items()
-        if name != bound.external_name and (structure.channel is not None or bound.protocol is None)
-    }
-
-
-def _require_covered(bound: BoundCase) -> None:
-    """Refuse a plan dose that leaves part of a target or organ out."""
-    scored = {bound.structures[name].source for name in _scored(bound)}
-    for finding in bound.case.findings:
-        if finding.id == DOSE_GAP and finding.structure in scored:
-            raise GeometryError(f"{finding.message} At least 99 % are needed for scores.")
+def _require_comparable(bound: BoundCase) -> None:
+    """Refuse a plan dose that does not belong, or leaves part of a target or organ out."""
+    found = plan_finding(bound)
+    if found is not None:
+        kind = GeometryError if found.id == NOT_COMPARABLE else CaseError
+        raise kind(f"{bound.case.name}: {found.message} {found.remedy}")
 
 
 def _evaluated(

@@ -52,6 +52,10 @@ PREDICTION_OPTIONS: Options = {
         "action": "store_true",
         "help": "write spread… too: how an ensemble's doses differ",
     },
+    "--force-model": {
+        "action": "store_true",
+        "help": "predict with a model of another body site, too (a warning stays)",
+    },
     "--recompute-strips": {"action": "store_true", "help": "ignore stored strips"},
 }
 
@@ -80,4 +84,5 @@ def prediction_request(cases: Sequence[Path], values: Mapping[str, Any]) -> Pred
         mapping=MappingChoice.parse(values["map"], values["mapping"]),
         prescription=PrescriptionChoice.parse(values["prescription"], values["fractions"]),
         recompute_strips=values["recompute_strips"],
+        force_model=values["force_model"],
     )

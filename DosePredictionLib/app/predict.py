@@ -36,6 +36,7 @@ class PredictRequest:
         mapping: structures for channels.
         prescription: goes before the cases' own.
         recompute_strips: ignore strip masks that came with a case.
+        force_model: a model of another body site is a warning, not a refusal.
     """
 
     cases: tuple[Path, ...]
@@ -46,6 +47,7 @@ class PredictRequest:
     mapping: MappingChoice = field(default_factory=MappingChoice)
     prescription: PrescriptionChoice = field(default_factory=PrescriptionChoice)
     recompute_strips: bool = False
+    force_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def predict_cases(request: PredictRequest, watch: Watch | None = None) -> Severa
             request.prescription.of(case),
             request.recompute_strips,
             lambda share, stage: watch.progress(case.name, share, stage),
+            force_model=request.force_model,
         )
         watch.findings(prediction.findings)
         return write_outputs(prediction, request.output, read_seconds, started)

@@ -114,7 +114,7 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
         case=prediction.case,
         prediction=prediction.dose,
         structures=structures,
-        reference=prediction.case.plan_dose,
+        reference=None if summary["evaluation"] is None else prediction.case.plan_dose,
         further=prediction.further,
         metadata={
             "model": manifest.name,

@@ -26,6 +26,9 @@ def check_body_site(view: CaseView) -> list[Finding]:
                 f"The case holds {', '.join(found)} and no organ of {view.protocol.title}: the "
                 "model was made for another body site."
             )
-            remedy = f"Choose a model of the protocol {other.id}, or map the organs by hand."
+            remedy = (
+                f"Choose a model of the protocol {other.id}, or map the organs by hand; "
+                "--force-model predicts all the same."
+            )
             return [Finding(OTHER_SITE, "blocking", message, remedy)]
     return []

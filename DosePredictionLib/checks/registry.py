@@ -30,6 +30,7 @@ from .model_prescription import check_model_prescription
 from .model_spacing import check_model_spacing
 from .outside_body import check_outside_body
 from .overlaps import check_overlaps
+from .plan_dose import IMPOSSIBLE, NOT_COMPARABLE, UNLIKE, check_plan_dose
 from .presence import check_presence
 from .prone import check_prone
 from .sides import check_sides
@@ -101,6 +102,7 @@ CHECKS: tuple[Check, ...] = (
         check_model_delivery,
         {"fractionation-unlike-model": _WARNING, "technique-unlike-model": _WARNING},
     ),
+    Check(check_plan_dose, {IMPOSSIBLE: _WARNING, UNLIKE: _WARNING, NOT_COMPARABLE: _WARNING}),
     Check(check_target_dose, {"target-dose-implausible": _WARNING}, phase="after"),
 )
 """In the order in which they run."""

@@ -5,13 +5,17 @@ from __future__ import annotations
 __all__ = [
     "ANATOMICAL_ORDER",
     "BEYOND_HU_CC",
+    "BEYOND_PRESCRIPTION",
     "COARSE_MM",
     "COUCH_CC",
     "CT_BEYOND_TARGET_MM",
     "CUT_AREA_SHARE",
     "DENSER_THAN_TISSUE_HU",
+    "EXPLAINED_RATIO",
     "FEMORAL_HEAD_CC",
     "FEMORAL_HEAD_MM",
+    "HIGHEST_PLAN_GY",
+    "LOWEST_DOSE_GY",
     "MAY_OVERLAP",
     "METAL_CC",
     "METAL_CELL_MM",
@@ -24,6 +28,9 @@ __all__ = [
     "OVERLAP_CC",
     "OVERLAP_SHARE",
     "PADDING_HU",
+    "PLAN_HIGHEST_MEAN_SHARE",
+    "PLAN_LOWEST_MEAN_SHARE",
+    "PLAN_LOWEST_PEAK_SHARE",
     "PRESCRIPTION_SHARE",
     "SAME_SHARE",
     "SHEET_MM",
@@ -59,6 +66,14 @@ PRESCRIPTION_SHARE = 0.15
 SPACING_TOLERANCE = 0.01
 TARGET_DOSE_SHARE = 0.2
 BEYOND_HU_CC = 1.0
+LOWEST_DOSE_GY = -0.5  # resampling leaves a little below 0
+HIGHEST_PLAN_GY = 200.0
+BEYOND_PRESCRIPTION = 3.0
+# A hot target hides a cold one, never the other way round: D2 % may fall less than the mean.
+PLAN_LOWEST_PEAK_SHARE = 0.75
+PLAN_LOWEST_MEAN_SHARE = 0.5
+PLAN_HIGHEST_MEAN_SHARE = 1.3
+EXPLAINED_RATIO = 1.3
 # Heads with part of the neck have 40 to 110 cc and reach down to the lesser trochanter at most.
 FEMORAL_HEAD_CC = 160.0
 FEMORAL_HEAD_MM = 110.0

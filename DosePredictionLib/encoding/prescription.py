@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["prescription_factor"]
+from ..errors import CaseError
+from ..structures.bound import BoundCase
+
+__all__ = ["prescription_factor", "require_each_level"]
 
 
 def prescription_factor(case_gy: float | None, model_gy: Mapping[str, float]) -> float:
@@ -21,3 +24,31 @@ def prescription_factor(case_gy: float | None, model_gy: Mapping[str, float]) ->
         return 1.0
     factor = case_gy / next(iter(model_gy.values()))
     return 1.0 if abs(factor - 1) < 1e-6 else factor
+
+
+def require_each_level(bound: BoundCase, model_gy: Mapping[str, float]) -> None:
+    """Refuse a prescription, given for this prediction, that leaves out what the model must know.
+
+    Args:
+        bound: the case with the given prescription.
+        model_gy: the model's, target → Gy.
+
+    Raises:
+        CaseError: it is for none of the case's or the protocol's targets, or the model has several
+            levels and a target of the case has none.
+    """
+    given, targets = bound.prescriptions_gy, bound.named("target")
+    known = {*targets, *model_gy}
+    if given and known.isdisjoint(given):
+        raise CaseError(
+            f"The prescription is for {', '.join(given)}, which is no target of "
+            f"{bound.case.name}: prescribe {', '.join(targets or model_gy)}, as in "
+            f"--prescription {next(iter(targets or model_gy))}=GY."
+        )
+    missing = [name for name in targets if name in model_gy and name not in given]
+    if len(model_gy) > 1 and missing:
+        options = " ".join(f"--prescription {name}=GY" for name in targets)
+        raise CaseError(
+            f"The model has a level for each target, and {', '.join(missing)} of "
+            f"{bound.case.name} has none in the prescription: give every target's ({options})."
+        )

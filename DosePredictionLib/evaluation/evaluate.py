@@ -6,9 +6,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
-from ..errors import CaseError
+from ..checks.plan_dose import plan_finding, require_plausible_dose
 from ..structures.bound import BoundCase
 from ..volume import Volume
 from .arrays import require_same_grid
@@ -35,7 +33,6 @@ __all__ = [
 ]
 
 _BODY = "Body"
-_LOWEST_PLAUSIBLE_GY = -0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +56,8 @@ class EvaluationParts:
 
     Args:
         reference: the dose that is compared with, Gy; "plan": the case's own plan dose, if it has
-            one; None: compare with nothing.
+            one; None: compare with nothing. Nothing is compared with the case's own plan dose if
+            that does not belong (`checks.plan_dose.plan_finding` says why).
         scores: names in `score_parts.SCORES`, and "structures".
         goals: what the doses are held against; "default": the shipped set for the protocol and the
             prescription, if there is one; None: nothing.
@@ -76,21 +74,6 @@ class EvaluationParts:
     max_gamma: float | None = MAX_GAMMA
     scorecard: Scorecard | None = None
     known: PlanCurves | None = None
-
-
-def require_plausible_dose(dose: Volume, label: str) -> None:
-    """Refuse a dose that cannot be one.
-
-    Raises:
-        CaseError: NaN or infinite, clearly negative, or zero everywhere.
-    """
-    if not np.all(np.isfinite(dose.array)):
-        raise CaseError(f"{label} holds NaN or infinite doses.")
-    lowest = float(dose.array.min())
-    if lowest < _LOWEST_PLAUSIBLE_GY:
-        raise CaseError(f"{label} holds negative doses, down to {lowest:.2f} Gy.")
-    if float(dose.array.max()) <= 0:
-        raise CaseError(f"{label} is zero everywhere.")
 
 
 def evaluate(bound: BoundCase, dose: Volume, parts: EvaluationParts | None = None) -> Evaluation:
@@ -123,6 +106,8 @@ def evaluate_steps(
     parts = parts or EvaluationParts()
     reference = bound.case.plan_dose if parts.reference == "plan" else parts.reference
     assert not isinstance(reference, str)
+    if reference is bound.case.plan_dose and plan_finding(bound) is not None:
+        reference = None
     require_same_grid(dose, bound.case.ct, "The dose", "the case")
     curves = yield from _curve_steps(bound, dose, reference, parts.known)
     predicted, planned, body = curves
@@ -155,7 +140,8 @@ def evaluate_steps(
 def plan_curve_steps(bound: BoundCase) -> Generator[str, None, PlanCurves]:
     """Prepare a case before there is a dose to evaluate, a structure a step."""
     regions, planned = {}, {}
-    plan = None if bound.case.plan_dose is None else checked_dose(bound.case.plan_dose)
+    given = bound.case.plan_dose
+    plan = None if given is None or plan_finding(bound) is not None else checked_dose(given)
     for name, structure in bound.structures.items():
         regions[name] = DvhRegion(structure.mask, name)
         if plan is not None:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..case import Case, Prescription
+from ..checks.body_site import OTHER_SITE
 from ..checks.registry import check_case, check_prediction
 from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
+from ..encoding.prescription import require_each_level
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
 from ..mask import majority
@@ -128,6 +130,7 @@ class Predictor:
         keep_strips: bool = False,
         keep: Collection[OutputRole] = (),
         seed: int = 0,
+        force_model: bool = False,
     ) -> Prediction:
         """Predict a case: its dose, or whatever the model's task gives.
 
@@ -144,9 +147,11 @@ class Predictor:
             keep_strips: return the strip masks that the network received, too.
             keep: roles of outputs that are only given when they are asked for.
             seed: of whatever the task draws.
+            force_model: a model of another body site is a warning, not a refusal.
 
         Raises:
             MappingError: structures and channels do not fit.
+            CaseError: the prescription lacks a level; see `require_each_level`.
             PredictionError: a check blocks, an output is not finite or cannot be kept, or memory
                 runs out for good.
             PredictionCancelled: `cancelled()` returned true.
@@ -157,7 +162,9 @@ class Predictor:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
         bound = bind(case, self.model.protocol, mapping, prescription, self._required)
-        encoded, findings = self._encoded(bound, recompute_strips, strip_margin_mm)
+        if prescription is not None:
+            require_each_level(bound, self.model.manifest.expectations.prescription_gy)
+        encoded, findings = self._encoded(bound, recompute_strips, strip_margin_mm, force_model)
         clock.lap("encode")
         asked: list[OutputRole] = [*keep, "coarse dose"] if keep_coarse else [*keep]
         wanted = frozenset(asked)
@@ -186,7 +193,7 @@ class Predictor:
         )
 
     def _encoded(
-        self, bound: BoundCase, recompute_strips: bool, strip_margin_mm: float | None
+        self, bound: BoundCase, recompute_strips: bool, strip_margin_mm: float | None, force: bool
     ) -> tuple[EncodedCase, list[Finding]]:
         """The case as the networks see it, and what was noticed on the way.
 
@@ -195,7 +202,9 @@ class Predictor:
         """
         manifest = self.model.manifest
         findings = [*self.model.findings, *bound.findings]
-        findings += check_case(bound, manifest.expectations)
+        for found in check_case(bound, manifest.expectations):
+            forced = force and found.id == OTHER_SITE
+            findings.append(replace(found, severity="warning") if forced else found)
         settings, stated = _with_strip_margin(manifest.encoding, strip_margin_mm)
         findings += stated
         recompute = recompute_strips or strip_margin_mm is not None

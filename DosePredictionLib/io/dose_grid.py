@@ -7,16 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import GeometryError
-from ..findings import Finding
+from ..findings import DOSE_GAP, Finding, Severity
 from ..mask import Mask
 from ..volume import Grid, Volume
 
-__all__ = ["DOSE_GAP", "dose_gaps", "dose_on_grid", "uncovered"]
-
-DOSE_GAP = "plan-dose-incomplete"
-"""Id of the finding that a plan's dose does not cover a structure."""
+__all__ = ["dose_gaps", "dose_on_grid", "uncovered"]
 
 _REQUIRED_COVERAGE = 0.99
+_MOST_IS_MISSING = 0.25  # of the body, too: scores in it would count what was never computed
 
 
 def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> dict[str, float]:
@@ -37,14 +35,17 @@ def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> 
 def dose_gaps(
     dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume], label: str
 ) -> list[Finding]:
-    """A finding for each structure of which a plan's dose covers less than 99 %."""
+    """A finding for each structure of which a plan's dose covers less than 99 %.
+
+    A warning where it covers less than a quarter.
+    """
     remedy = "Scores against the plan are refused for it."
-    return [
-        Finding(
-            DOSE_GAP, "info", f"{label} covers only {100 * share:.1f} % of {name}.", remedy, name
-        )
-        for name, share in uncovered(dose_grid, grid, structures).items()
-    ]
+    findings = []
+    for name, share in uncovered(dose_grid, grid, structures).items():
+        severity: Severity = "warning" if share < _MOST_IS_MISSING else "info"
+        message = f"{label} covers only {100 * share:.1f} % of {name}."
+        findings.append(Finding(DOSE_GAP, severity, message, remedy, name))
+    return findings
 
 
 def dose_on_grid(

@@ -43,6 +43,7 @@ from .wording import clean, number, signed, when
 
 __all__ = ["write_report"]
 
+_MOST_TICKS = 25
 _TEMPLATE = "template.html.jinja"
 _SEVERITIES = {
     "blocking": ("■", "Blocking"),
@@ -220,6 +221,8 @@ def _alt(view: SliceView, layer: Layer, words: str) -> str:
 def _bars(report: ReportInput, scales: Scales) -> list[_Bar]:
     high = scales.dose_high_gy
     step = 10 if high > 25 else 5 if high > 10 else 1
+    while high / step > _MOST_TICKS:
+        step *= 10
     ticks = tuple((100 * gy / high, f"{gy:g}") for gy in range(0, int(high) + 1, step))
     marks = tuple((100 * gy / high, f"{percent:g}") for percent, gy in scales.isodoses)
     of = "highest prescription" if report.highest_gy else "highest dose shown"

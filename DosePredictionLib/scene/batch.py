@@ -139,7 +139,12 @@ class _Work:
         self._request, self._worker, self._output = request, worker, output
         self._timeout_seconds = timeout_seconds
         self._mapping = request.mapping.of()
-        self._options = PredictOptions(request.device, request.precision, request.recompute_strips)
+        self._options = PredictOptions(
+            request.device,
+            request.precision,
+            request.recompute_strips,
+            force_model=request.force_model,
+        )
 
     def __call__(self, path: Path) -> _BatchCase:
         """Predict and write; any defect counts as the failure of this case alone."""

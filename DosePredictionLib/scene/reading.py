@@ -11,7 +11,7 @@ import numpy as np
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
-from ..io.dose_grid import DOSE_GAP, uncovered
+from ..io.dose_grid import dose_gaps
 from ..volume import Grid, Volume
 from .changes import Fingerprint, contents
 from .geometry import (
@@ -345,10 +345,8 @@ class _Reading:
         """Note a structure of which the plan dose covers less than 99 %."""
         if self._dose_grid is None:
             return
-        for share in uncovered(self._dose_grid, self._grid, {structure: mask}).values():
-            message = f"{self._plan_dose.GetName()} covers only {100 * share:.1f} % of {structure}."
-            remedy = "Scores against the plan do not count for it."
-            self.findings.append(Finding(DOSE_GAP, "info", message, remedy, structure))
+        label = self._plan_dose.GetName()
+        self.findings += dose_gaps(self._dose_grid, self._grid, {structure: mask}, label)
 
     def require_overlap(self, volumes_cc: Mapping[str, float]) -> None:
         """Refuse a segmentation of which nothing lies in the CT.

@@ -57,6 +57,7 @@ class PredictOptions:
         keep_strips: return the strip masks that the network received, too.
         measure: compute DVHs and scores, too (`measured.read_measures`).
         seed: of whatever the model's task draws.
+        force_model: a model of another body site is a warning, not a refusal.
     """
 
     device: str = "auto"
@@ -67,6 +68,7 @@ class PredictOptions:
     keep_strips: bool = False
     measure: bool = False
     seed: int = 0
+    force_model: bool = False
 
 
 @dataclass(frozen=True)

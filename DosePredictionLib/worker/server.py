@@ -201,6 +201,7 @@ class Worker:
             keep_strips=options.keep_strips,
             keep=options.keep,
             seed=options.seed,
+            force_model=options.force_model,
         )
         measures = None
         if options.measure:

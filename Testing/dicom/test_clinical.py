@@ -38,6 +38,8 @@ def cohort(patient: Path, tmp_path: Path) -> Path:
         for file in (root / f"Patient Name {number}").glob("*.dcm"):
             dataset = pydicom.dcmread(file)
             dataset.PatientID = f"ID{number}"
+            if dataset.Modality == "RTDOSE":  # 50 Gy in the target, as prescribed
+                dataset.DoseGridScaling = 2.5 * float(dataset.DoseGridScaling)
             save(file, dataset)
     dataset = pydicom.dcmread(root / "Patient Name 2" / "rs.dcm")
     dataset.StructureSetROISequence[1].ROIName = "Patientenumriss"
@@ -85,7 +87,7 @@ def test_a_cohort_becomes_case_folders_without_names(
         case = read_case(folder)
         assert set(case.structures) == {"PTV", "Body"}
         assert case.prescription is not None and dict(case.prescription.target_gy) == {"PTV": 50.0}
-        assert case.plan_dose is not None and case.plan_dose.array.max() == pytest.approx(30)
+        assert case.plan_dose is not None and case.plan_dose.array.max() == pytest.approx(75)
         plan = np.load(folder / "plan.npz")
         assert plan["beam1_leaves_mm"].shape == (3, 2, 2)
         assert plan["beam1_gantry_degrees"].tolist() == [180.1, 0.0, 179.9]

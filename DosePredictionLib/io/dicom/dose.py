@@ -10,26 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CaseError, GeometryError
-from ...findings import Finding
+from ...findings import UNKNOWN_PARTS, Finding
 from ...volume import Grid, Volume
 from ..dose_grid import dose_on_grid
 from .files import RTDOSE, DicomFile, Item, open_dicom, quiet_parser
 from .pixels import stored_pixels
 from .plan import Plan
 
-__all__ = ["UNCERTAIN_DOSE", "DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
-
-UNCERTAIN_DOSE = frozenset(
-    {
-        "dose-effective",
-        "dose-of-one-plan",
-        "dose-of-several-plans",
-        "dose-parts-unknown",
-        "dose-summation-missing",
-        "plan-not-photons",
-    }
-)
-"""Ids of the findings that a plan's dose may not be all of it, or is none that models learn."""
+__all__ = ["DicomDose", "read_dose_file", "read_rtdose", "summed_doses"]
 
 _EVEN = 0.01  # of the spacing
 _ROUNDED_MM = 0.1  # two positions that are written to a tenth of a millimeter
@@ -294,7 +282,7 @@ def _require_complete(doses: Sequence[DicomDose], plan: Plan | None) -> list[Fin
             "they are the whole plan's."
         )
         remedy = f"Add the RTPLAN, or export the plan's dose, unless these are all its {what}."
-        return [Finding("dose-parts-unknown", "warning", message, remedy)]
+        return [Finding(UNKNOWN_PARTS, "warning", message, remedy)]
     missing = _parts_of(plan, kind) - set(counted)
     if missing:
         raise CaseError(
