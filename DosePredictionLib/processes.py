@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Literal, TypeVar
 
 from .errors import DosePredictionError
@@ -27,7 +30,7 @@ def parallel_map(
     """Index and result of each item, as they become ready; one worker works in this process.
 
     The first exception ends the work, as closing the iterator does: what has not begun is
-    cancelled.
+    cancelled. An interrupt ends the workers, too.
 
     Args:
         function: of the module level, so that another process finds it.
@@ -42,18 +45,47 @@ def parallel_map(
         yield from ((index, function(item)) for index, item in enumerate(items))
         return
     context = multiprocessing.get_context(start)
-    with ProcessPoolExecutor(max(1, workers), mp_context=context) as pool:
+    others = multiprocessing.active_children()
+    task = functools.partial(_interruptible, function)
+    with ProcessPoolExecutor(max(1, workers), context, _leave_signals_to_parent) as pool:
         try:
-            index_of = {pool.submit(function, item): index for index, item in enumerate(items)}
+            index_of = {pool.submit(task, item): index for index, item in enumerate(items)}
             for future in as_completed(index_of):
-                yield index_of[future], future.result()
+                yield index_of.pop(future), future.result()  # which is not kept either
         except BrokenProcessPool as exception:
             raise DosePredictionError(
                 "A worker process died, perhaps because memory ran out. What was finished is kept; "
                 "run the same command again with fewer --workers."
             ) from exception
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                if child not in others:
+                    child.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _leave_signals_to_parent() -> None:
+    """In a worker: the terminal's Ctrl-C reaches every process, and the parent passes it on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interruptible(function: Callable[[Item], Result], item: Item) -> Result:
+    """In a worker: an item whose work takes its unfinished files away when it is terminated."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would stop the clearing up
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return function(item)
+    except KeyboardInterrupt:
+        os._exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def usable_cores() -> int:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from DosePredictionLib.app.ending import exit_code_of, interrupt_on_termination
+from DosePredictionLib.app.output import Output
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.inference.allocator import keep_freed_memory
@@ -161,7 +163,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from DosePredictionLib.app.output import Output, json_ready
+    from DosePredictionLib.app.output import json_ready
     from DosePredictionLib.evaluation.cohort import (
         describe_cohort,
         structure_errors,
@@ -286,6 +288,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         The exit code, as of `dose-prediction`: 2 wrong call, 3 some failed.
     """
     keep_freed_memory()
+    interrupt_on_termination()
     commands = {
         "prepare": _prepare,
         "prepare-clinical": prepare_clinical,
@@ -295,14 +298,13 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         "card": _card,
         "simulate": run_simulate,
     }
-    try:
-        arguments = _parser().parse_args(arguments_given)
+    given = list(sys.argv[1:] if arguments_given is None else arguments_given)
+
+    def command() -> int:
+        arguments = _parser().parse_args(given)
         return commands[arguments.command](arguments)
-    except (DosePredictionError, FloatingPointError) as exception:
-        sys.stderr.write(f"{exception}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
+
+    return exit_code_of(command, Output(as_json="--json" in given))
 
 
 if __name__ == "__main__":

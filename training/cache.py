@@ -10,26 +10,23 @@ A case folder appears whole or not at all, so that an interrupted `prepare` goes
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
+from DosePredictionLib.files import whole_folder, write_json
 from DosePredictionLib.io import case_name
 from DosePredictionLib.schema import from_json, read_json, to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
+from .attempts import attempts
 from .data import TrainingCase, case_paths
 
 __all__ = [
@@ -111,14 +108,9 @@ def each_case(
     work: Callable[[Path], T], paths: Mapping[str, Path], workers: int
 ) -> Iterator[tuple[str, T | None, str]]:
     """Name, result and "", or name, None and why it was refused, as processes finish them."""
-    with ProcessPoolExecutor(workers) as pool:
-        pending = {pool.submit(work, path): name for name, path in paths.items()}
-        for done in tqdm(as_completed(pending), total=len(pending), unit="case"):
-            try:
-                yield pending[done], done.result(), ""
-            except (DosePredictionError, OSError, ValueError, KeyError) as exception:
-                yield pending[done], None, str(exception)
-            del pending[done]  # and the result with it
+    names = tuple(paths)
+    for index, result, reason in attempts(work, tuple(paths.values()), workers, "prepare"):
+        yield names[index], result, reason
 
 
 def open_cache(
@@ -143,10 +135,7 @@ def _prepare_case(
 ) -> None:
     """Write `folder/<name>`, whole or not at all."""
     case = TrainingCase.read(path, protocol, settings)
-    aside = folder / f".{case_name(path)}.{os.getpid()}.part"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
+    with whole_folder(folder / case_name(path), replace=True) as aside:
         for name in _ARRAYS:
             np.save(aside / f"{name}.npy", np.ascontiguousarray(getattr(case, name)))
         about = {
@@ -154,10 +143,7 @@ def _prepare_case(
             "spacing_mm": case.spacing_mm,
             "prescription_gy": case.prescription_gy,
         }
-        (aside / "case.json").write_text(json.dumps(about), encoding="utf-8")
-        aside.replace(folder / case_name(path))
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_json(aside / "case.json", about)
 
 
 def _open_case(folder: Path, channels: ModelChannels) -> TrainingCase:
@@ -190,9 +176,7 @@ def _write_header(
     refused: Mapping[str, str],
 ) -> None:
     content = header(protocol, settings) | {"refused": dict(refused)}
-    aside = cache / f"{HEADER}.partial"
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    aside.replace(cache / HEADER)
+    write_json(cache / HEADER, content)
 
 
 def require_ours(

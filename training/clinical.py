@@ -17,14 +17,9 @@ The key of the hashes lies elsewhere: `~/.dose-prediction/clinical.key`, or wher
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import shutil
 import sys
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -32,13 +27,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.checks.plan_dose import learning_finding
-from DosePredictionLib.errors import CaseError, DosePredictionError
+from DosePredictionLib.errors import CaseError
 from DosePredictionLib.evaluation.dvh import dvhs
 from DosePredictionLib.evaluation.goals import GoalSet, evaluate_goals
+from DosePredictionLib.files import whole_folder, write_json
 from DosePredictionLib.geometry import signed_distance_mm
 from DosePredictionLib.io.nifti import write_case_folder
 from DosePredictionLib.mask import Mask
@@ -56,9 +51,11 @@ from DosePredictionLib.schema import (
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.mapping import propose_mapping
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.tables import write_table
 from DosePredictionLib.volume import Volume
 
 from .arguments import WORKERS, within
+from .attempts import attempts
 from .pseudonyms import identifier, read_key, without_identity
 
 if TYPE_CHECKING:  # pydicom is not there where a cache is trained on
@@ -143,9 +140,9 @@ def propose_names(
     meanings: dict[str, Counter[str]] = defaultdict(Counter)
     reasons: dict[str, str] = {}
     refused: dict[str, str] = {}
-    for folder, found, reason in _in_parallel(_names_of, folders, workers, "names"):
+    for index, found, reason in attempts(_names_of, folders, workers, "names"):
         if found is None:
-            refused[str(folder)] = reason
+            refused[str(folders[index])] = reason
             continue
         names, empty = found
         patients.update(names)
@@ -190,15 +187,13 @@ def prepare_cohort(
     prepared: list[str] = []
     refused: dict[str, str] = {}
     work = partial(_prepare, settings=settings)
-    for folder, name, reason in _in_parallel(work, folders, workers, "prepare"):
+    for index, name, reason in attempts(work, folders, workers, "prepare"):
         if name is None:
-            refused[str(folder)] = reason
+            refused[str(folders[index])] = reason
         else:
             prepared.append(name)
-    with (settings.output / "refused.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["pseudonym", "reason"])
-        table.writerows(sorted(_pseudonymous(refused, settings.key)))
+    rows = [("pseudonym", "reason"), *sorted(_pseudonymous(refused, settings.key))]
+    write_table(settings.output / "refused.csv", rows)
     return sorted(prepared), refused
 
 
@@ -250,15 +245,10 @@ def _prepare(folder: Path, settings: CohortSettings) -> str:
     target = settings.output / name
     if (target / "case.json").is_file():
         return name
-    aside = Path(tempfile.mkdtemp(dir=settings.output, prefix=".partial-"))
-    try:
+    with whole_folder(target, replace=True) as aside:
         _write_case(aside, case, masks, settings.names)
         np.savez_compressed(aside / "plan.npz", **_plan_arrays(case, masks, found.plan, settings))
         _write_qa(aside / "qa.png", case, masks, protocol)
-        aside.chmod(0o755)
-        aside.rename(target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return name
 
 
@@ -367,25 +357,6 @@ def _write_qa(
     figure.savefig(path, dpi=_QA_DPI)
 
 
-# --- Work on many folders -----------------------------------------------------------------------
-
-
-def _in_parallel(
-    work: Callable[[Path], Any], folders: Sequence[Path], workers: int, label: str
-) -> Iterable[tuple[Path, Any, str]]:
-    """For each folder the result and "", or None and why it was refused; in any order."""
-    with ProcessPoolExecutor(max(1, min(workers, len(folders)))) as pool:
-        pending = {pool.submit(work, folder): folder for folder in folders}
-        for done in tqdm(as_completed(pending), total=len(pending), desc=label, disable=None):
-            try:
-                yield pending[done], done.result(), ""
-            except (DosePredictionError, OSError) as exception:
-                yield pending[done], None, " ".join(str(exception).split())
-            except Exception as exception:  # one patient's fault is not the others'
-                reason = " ".join(str(exception).split())
-                yield pending[done], None, f"{type(exception).__name__}: {reason}"
-
-
 # --- The command --------------------------------------------------------------------------------
 
 
@@ -416,8 +387,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not path.is_file():
         protocol = StructureProtocol.load(arguments.protocol)
         names, refused = propose_names(folders, protocol, arguments.workers)
-        text = json.dumps(to_json(names), indent=2, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_json(path, to_json(names))
         sys.stdout.write(
             f"{path} proposes a channel for {len(names.channels)} names of "
             f"{len(folders) - len(refused)} patients. Correct it, then run the command again.\n"

@@ -29,7 +29,9 @@ from tqdm import tqdm
 from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
+from DosePredictionLib.files import whole_file
 from DosePredictionLib.networks.configs import NetworkConfig
+from DosePredictionLib.schema import parse_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .cache import HEADER, Prepared, each_case, header, named_paths, require_ours
@@ -63,20 +65,15 @@ def write_compact(
     names: list[str] = []
     refused: dict[str, str] = {}
     paths = named_paths(folder)
-    aside = file.with_name(f".{file.name}.part")
-    try:
-        with zipfile.ZipFile(aside, "w", zipfile.ZIP_LZMA) as archive:
-            for name, packed, reason in each_case(work, paths, workers):
-                if packed is None:
-                    refused[name] = reason
-                    continue
-                names.append(name)
-                _write_case(archive, name, packed)
-            content = header(protocol, settings) | {"refused": dict(sorted(refused.items()))}
-            archive.writestr(HEADER, json.dumps(content, indent=2, ensure_ascii=False))
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(file) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_LZMA) as archive:
+        for name, packed, reason in each_case(work, paths, workers):
+            if packed is None:
+                refused[name] = reason
+                continue
+            names.append(name)
+            _write_case(archive, name, packed)
+        content = header(protocol, settings) | {"refused": dict(sorted(refused.items()))}
+        archive.writestr(HEADER, json.dumps(content, indent=2, ensure_ascii=False))
     return Prepared(tuple(sorted(names)), dict(sorted(refused.items())))
 
 
@@ -91,7 +88,7 @@ def open_compact(
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            theirs = json.loads(archive.read(HEADER))
+            theirs = parse_json(archive.read(HEADER).decode("utf-8"))
             names = sorted({name.split("/")[0] for name in archive.namelist() if "/" in name})
         require_ours(file, theirs, protocol, settings)
         channels = model_channels(protocol, settings)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from DosePredictionLib.findings import Finding, worst_first
 from DosePredictionLib.geometry import Box, bounding_box
 from DosePredictionLib.io import read_case
 from DosePredictionLib.mask import to_binary
+from DosePredictionLib.processes import parallel_map
 from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -230,10 +231,9 @@ def load_cases(
     Raises:
         CaseError: as `TrainingCase.read`, for the first case that is refused.
     """
-    paths = case_paths(folder)
-    count = len(paths)
-    with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(TrainingCase.read, paths, [protocol] * count, [settings] * count))
+    read = functools.partial(TrainingCase.read, protocol=protocol, settings=settings)
+    done = sorted(parallel_map(read, case_paths(folder), workers), key=lambda each: each[0])
+    return [case for _, case in done]
 
 
 def require_one_prescription(

@@ -302,9 +302,10 @@ class Trainer:
 
     def _require_finite(self, value: torch.Tensor, what: str, batch: Batch) -> None:
         if not torch.isfinite(value):
+            kept = "The last checkpoint is good; l" if (self.run / "last.pt").is_file() else "L"
             raise FloatingPointError(
                 f"The {what} at step {self.step} is {value.item()} on {', '.join(batch.names)}. "
-                "The last checkpoint is good; lower the learning rate or look at these cases."
+                f"{kept}ower the learning rate or look at these cases."
             )
 
     def _means(self) -> dict[str, float]:

@@ -7,12 +7,14 @@ of the case beside it. The newest entries are kept.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.files import write_json
+from DosePredictionLib.schema import read_json
 
 __all__ = ["Corrections"]
 
@@ -59,19 +61,15 @@ class Corrections:
 
     def _entries(self) -> list[dict[str, Any]]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json(self.path)
+        except DosePredictionError:
             return []
         entries = content.get("cases") if isinstance(content, dict) else None
         return [entry for entry in entries or () if _is_entry(entry)]
 
     def _write(self, entries: list[dict[str, Any]]) -> None:
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        text = json.dumps({"cases": entries}, indent=1, ensure_ascii=False)
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(text + "\n", encoding="utf-8")
-            aside.replace(self.path)
+        with contextlib.suppress(OSError, ValueError):  # a full disk; a folder in its place
+            write_json(self.path, {"cases": entries})
 
 
 def _is_entry(entry: Any) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from DosePredictionLib.tables import csv_text
 
 from .i18n import _
 
@@ -44,11 +44,9 @@ class Table:
 
     def as_text(self, delimiter: str = "\t") -> str:
         """Tab- or comma-separated values with a header line, as spreadsheets take them."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(self.headers)
-        writer.writerows([cell.text for cell in row] for row in self.rows)
-        return buffer.getvalue()
+        return csv_text(
+            [self.headers, *([cell.text for cell in row] for row in self.rows)], delimiter
+        )
 
 
 def goals_table(

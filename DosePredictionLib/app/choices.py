@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..case import Case, Prescription
-from ..errors import CaseError, MappingError
+from ..errors import CaseError, DosePredictionError, MappingError
 from ..schema import read_json
 from ..structures.mapping_files import parse_map_option, read_mapping
 from ..structures.protocol import StructureProtocol
@@ -51,7 +51,9 @@ class MappingChoice:
             return None
         content = read_json(self.file, MappingError)
         protocol = content.get("protocol") if isinstance(content, dict) else None
-        return None if protocol is None else str(protocol)
+        if protocol is not None and not isinstance(protocol, str):
+            raise MappingError(f"{self.file}: protocol must be an id such as 'pelvis', a text.")
+        return protocol
 
     def of(self, protocol: StructureProtocol | None = None) -> dict[str, str | None]:
         """Channel → structure for a protocol; None: for the file's own.
@@ -61,9 +63,20 @@ class MappingChoice:
         """
         chosen: dict[str, str | None] = {}
         if self.file is not None:
-            named = protocol or StructureProtocol.load(str(self.protocol))
+            named = protocol or self._own_protocol(self.file)
             chosen.update(read_mapping(self.file, named))
         return {**chosen, **self.channels}
+
+    def _own_protocol(self, file: Path) -> StructureProtocol:
+        if self.protocol is None:
+            raise MappingError(
+                f'{file} names no protocol: expected an object such as {{"protocol": "pelvis", '
+                '"channels": {"PTV": "PTV_45"}}.'
+            )
+        try:
+            return StructureProtocol.load(self.protocol)
+        except DosePredictionError as exception:
+            raise MappingError(f"{file}: {exception}") from exception
 
 
 @dataclass(frozen=True)

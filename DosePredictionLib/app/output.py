@@ -53,12 +53,12 @@ class Output:
         """The program's result: the JSON object, or the text for people."""
         if self.as_json:
             text = json.dumps(json_ready(result), indent=2, ensure_ascii=False, allow_nan=False)
-        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.write(_printable(text.rstrip("\n")) + "\n")
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """A line on stderr."""
-        sys.stderr.write(text.rstrip("\n") + "\n")
+        sys.stderr.write(_printable(text.rstrip("\n")) + "\n")
 
     def findings(self, findings: Sequence[Finding]) -> None:
         """Warnings on stderr, a line each; the rest is in `prediction.json`."""
@@ -72,3 +72,8 @@ class Output:
         self.note(f"error: {message}")
         if self.as_json:
             self.result({"error": {"type": type(exception).__name__, "message": message}}, "")
+
+
+def _printable(text: str) -> str:
+    """The text; what is no valid Unicode in it, as names of files may be, in escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

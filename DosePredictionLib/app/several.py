@@ -89,4 +89,6 @@ def failure_text(exception: Exception) -> str:
     text = " ".join(str(exception).split())
     if isinstance(exception, (DosePredictionError, OSError)):
         return text
+    if isinstance(exception, MemoryError):
+        return "Memory ran out: close other programs, or work with fewer --workers."
     return f"It failed unexpectedly: {type(exception).__name__}: {text}".rstrip(": ")

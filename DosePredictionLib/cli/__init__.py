@@ -9,26 +9,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn
 
 from .. import __version__
-from ..app.codes import EXIT_INTERRUPTED, EXIT_WRONG
+from ..app.ending import CallError, exit_code_of, interrupt_on_termination
 from ..app.output import Output
-from ..errors import DosePredictionError
 
 __all__ = ["build_parser", "main"]
 
 _DESCRIPTION = """Predict radiotherapy dose distributions and evaluate them.
 Research software, not a medical device; not for clinical use."""
-
-
-class CallError(DosePredictionError):
-    """The command line itself is wrong."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,46 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     output = Output(as_json="--json" in arguments)
-    _interrupt_on_termination()
-    try:
+    interrupt_on_termination()
+
+    def command() -> int:
         # `check` alone must work where packages are missing.
         names = ("check",) if "check" in arguments[:1] else _COMMANDS
         call = build_parser(names).parse_args(arguments)
-        return call.run(call, output)
-    except DosePredictionError as exception:
-        output.error(exception)
-        return EXIT_WRONG
-    except ModuleNotFoundError as exception:
-        missing = f"The Python package {exception.name} is missing: see `dose-prediction check`."
-        output.error(CallError(missing))
-        return EXIT_WRONG
-    except BrokenPipeError:
-        # The reader of stdout went away (`| head`): nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as exception:
-        where = f" ({exception.filename})" if exception.filename else ""
-        reason = exception.strerror or str(exception)
-        output.error(CallError(f"{reason}{where}. Nothing half-written was left behind."))
-        return EXIT_WRONG
-    except KeyboardInterrupt:
-        output.note("Interrupted; nothing half-written was left behind.")
-        return EXIT_INTERRUPTED
+        return int(call.run(call, output))
 
-
-def _interrupt_on_termination() -> None:
-    """Make a polite kill clean up like Ctrl-C; only the main thread may install handlers.
-
-    A signal that the caller ignores (`nohup`, a background job) stays ignored, as Python does with
-    Ctrl-C.
-    """
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        return
+    return exit_code_of(command, output)

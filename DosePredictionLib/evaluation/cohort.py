@@ -6,8 +6,6 @@ with a fixed seed; nothing here is NaN: what is undefined is None, and an empty 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..errors import DosePredictionError
-from ..files import whole_file, write_json
+from ..files import write_json
+from ..tables import write_table
 
 __all__ = [
     "CASE_SCORES",
@@ -212,12 +211,8 @@ def record_rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
 
 def write_csv(path: str | Path, records: Sequence[Record]) -> None:
     """Write `record_rows` as CSV; the file appears whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(record_rows(records))
-    with whole_file(Path(path)) as aside:
-        aside.write_text(text.getvalue(), encoding="utf-8")
+    rows = [[row[column] for column in _COLUMNS] for row in record_rows(records)]
+    write_table(Path(path), [_COLUMNS, *rows])
 
 
 def _statistics(groups: Sequence[Array], seed: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..case import Case
-from ..errors import CaseError
+from ..errors import CaseError, DosePredictionError
 from ..files import check_file_name
 from .openkbp import is_openkbp, read_openkbp
 
@@ -36,6 +36,24 @@ def read_case(path: str | Path) -> Case:
     path = Path(path)
     _require_there(path)
     check_file_name(case_name(path), f"the case {path}", CaseError)
+    try:
+        return _read(path)
+    except (DosePredictionError, OSError, ImportError):
+        raise
+    except MemoryError as exception:
+        raise CaseError(
+            f"{path} needs more memory than there is: close other programs, or crop the case."
+        ) from exception
+    except Exception as exception:  # what a damaged file makes of the readers below
+        reason = " ".join(f"{type(exception).__name__}: {exception}".split())
+        raise CaseError(
+            f"{path} cannot be read, it is damaged or of an unknown kind ({reason[:300]}). Copy or "
+            "export it again."
+        ) from exception
+
+
+def _read(path: Path) -> Case:
+    """The case by the reader of its format."""
     if is_openkbp(path):
         return read_openkbp(path)
     # Imported here: the headless trainer reads OpenKBP without nibabel or SimpleITK.

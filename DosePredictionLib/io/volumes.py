@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CaseError
+from ..files import whole_file
 from ..findings import Finding
 from ..volume import Volume
 from .metaimage import read_metaimage
@@ -139,17 +137,3 @@ def _write_itk(path: Path, volume: Volume, description: str) -> None:
     if description:
         image.SetMetaData("description", description)
     SimpleITK.WriteImage(image, str(path), useCompression=True)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends well, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
-    try:
-        yield folder / path.name
-        (folder / path.name).replace(path)
-    finally:
-        for leftover in folder.iterdir():
-            leftover.unlink()
-        folder.rmdir()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from ..encoding.encoder import EncodingSettings, GridSettings
 from ..errors import ModelError
+from ..files import whole_folder
 from ..networks import DoseNetwork, build_network
 from ..schema import to_json
 from ..structures.protocol import StructureProtocol
@@ -214,15 +213,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists():
         raise ModelError(f"{folder} exists. Choose another name, or remove it first.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        yield partial
-        partial.chmod(0o755)  # mkdtemp makes it private
-        partial.replace(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with whole_folder(folder) as aside:
+        yield aside
 
 
 def write_manifest(folder: Path, manifest: ModelManifest) -> None:

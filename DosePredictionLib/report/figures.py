@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from ..files import whole_file
 from ..prediction import Output
 from .content import ReportInput
 from .dvh_chart import (
@@ -58,12 +59,9 @@ def write_figures(report: ReportInput, folder: Path) -> list[Path]:
     }
     paths = []
     for name, figure in figures.items():
-        aside = folder / f".partial-{name}"
-        try:
+        with whole_file(folder / name) as aside:
             figure.savefig(aside, dpi=_PAPER_DPI, format="png", facecolor="white")
-            paths.append(aside.replace(folder / name))
-        finally:
-            aside.unlink(missing_ok=True)
+        paths.append(folder / name)
     return paths
 
 

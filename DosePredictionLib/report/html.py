@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.colors import Colormap, to_hex
 
+from ..files import whole_file
 from .content import ReportInput
 from .dvh_chart import structure_dvhs
 from .figures import dvh_svg, output_png, panel_png
@@ -83,15 +83,12 @@ class _Bar:
 def write_report(report: ReportInput, path: Path) -> Path:
     """Write the report to `path`, whole or not at all; returns the path.
 
-    The folder must exist. A file of that name is replaced.
+    A file of that name is replaced.
     """
     page = _render(report)
-    aside = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
+    with whole_file(path) as aside:
         aside.write_text(page, encoding="utf-8")
-        return aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    return path
 
 
 def _render(report: ReportInput) -> str:

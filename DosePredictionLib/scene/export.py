@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from ..prediction import Prediction
+from ..tables import write_table
 from ..volume import Volume
 from .geometry import LPS_FROM_RAS, Frame, array_of_image, grid_in, image_size, index_to_ras
 from .results import SceneResult
@@ -77,5 +77,4 @@ def _number(value: float) -> str:
 
 
 def _write_rows(path: Path, rows: list[list[Any]]) -> None:
-    with path.open("w", encoding="utf-8-sig", newline="") as file:  # spreadsheets need the mark
-        csv.writer(file).writerows(rows)
+    write_table(path, rows, encoding="utf-8-sig")  # spreadsheets need the mark

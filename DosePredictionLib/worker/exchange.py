@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,11 @@ from numpy.typing import NDArray
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError, WorkerError
 from ..evaluation.result import Evaluation
+from ..files import whole_folder
 from ..findings import Finding
 from ..models.manifest import ModelFolder, read_manifest
 from ..prediction import Output, OutputRole, OutputUnit, Prediction
+from ..processes import is_alive
 from ..schema import from_json, read_json, to_json
 from ..structures.mapping import StructureMapping
 from ..volume import Grid, Volume, slabs
@@ -113,13 +115,22 @@ def new_scratch() -> Path:
         WorkerError: the system's folder for temporary files cannot be written.
     """
     try:
-        return Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
+        _sweep_scratch()
+        return Path(tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{os.getpid()}-"))
     except OSError as exception:
         raise WorkerError(
             f"No temporary folder can be made ({exception.strerror or exception}). Free some disk "
             "space, or point the environment variable TMPDIR (Windows: TEMP) at a folder that can "
             "be written."
         ) from exception
+
+
+def _sweep_scratch() -> None:
+    """Remove the patients' data of this user's sessions whose client and worker were killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*-*"):
+        pid = left.name.removeprefix(SCRATCH_PREFIX).split("-")[0]
+        if pid.isdigit() and int(pid) != os.getpid() and not is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 class CaseWriter:
@@ -259,7 +270,7 @@ def write_prediction(
         seconds: time of further steps, beside the prediction's own.
         measures: its numbers, for `measured.read_measures`.
     """
-    with _folder_aside(folder) as aside:
+    with whole_folder(folder) as aside:
         if measures is not None:
             write_measures(aside, measures)
         arrays = _ArrayWriter(aside, prediction.grid)
@@ -418,16 +429,3 @@ def _read_record(kind: type[Any], path: Path) -> Any:
     if version != _VERSION:
         raise WorkerError(f"{path} has version {version}; this version reads {_VERSION}.")
     return from_json(kind, content, str(path), WorkerError)
-
-
-@contextmanager
-def _folder_aside(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` when the block ends well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        yield aside
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise

@@ -15,7 +15,7 @@ from ..case import Prescription
 from ..errors import WorkerError
 from ..findings import Finding
 from ..prediction import OutputRole
-from ..schema import from_json, to_json
+from ..schema import from_json, parse_json, to_json
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -285,10 +285,11 @@ def decode_reply(line: bytes) -> Reply:
 
 def _decode(line: bytes, kinds: Mapping[str, type[Any]]) -> Any:
     try:
-        content = json.loads(line.decode("utf-8"))
+        content = parse_json(line.decode("utf-8"))
     except ValueError as exception:  # of the encoding or the syntax
         raise WorkerError(f"No JSON message: {line[:80]!r} ({exception}).") from exception
-    if not isinstance(content, dict) or content.get("type") not in kinds:
+    kind = content.get("type") if isinstance(content, dict) else None
+    if not isinstance(kind, str) or kind not in kinds:
         raise WorkerError(f"A message must have a type of {', '.join(kinds)}; got {line[:80]!r}.")
-    kind = content.pop("type")
+    del content["type"]
     return from_json(kinds[kind], content, f"message {kind!r}", WorkerError)

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -57,6 +57,8 @@ __all__ = ["Worker", "WorkerSettings"]
 
 _REPORT_EVERY_SECONDS = 0.05
 _WATCH_EVERY_SECONDS = 1.0
+_LONGEST_LINE = 1 << 24  # bytes; cases travel as files
+_MOST_MODELS = 3  # loaded at once
 
 
 @dataclass(frozen=True)
@@ -242,10 +244,13 @@ class Worker:
         key = (str(model.folder), checksum, options.device, options.precision)
         warm = key in self._predictors
         if not warm:
+            while len(self._predictors) >= _MOST_MODELS:  # the one that was used longest ago goes
+                del self._predictors[next(iter(self._predictors))]
             self._predictors[key] = Predictor(model, options.device, options.precision)
         elif not model.weights_path.is_file():
             model.verify()  # says that they are missing
         _refuse_if_cancelled(job)
+        self._predictors[key] = self._predictors.pop(key)  # the last one used is the last in order
         return self._predictors[key], warm
 
     def _give_up_models(self) -> None:
@@ -267,7 +272,7 @@ class Worker:
     # The listening threads
 
     def _listen(self) -> None:
-        for line in self._requests:
+        for line in self._lines():
             if not line.strip():
                 continue
             try:
@@ -275,11 +280,26 @@ class Worker:
             except DosePredictionError as exception:
                 self._reply(Failure(None, type(exception).__name__, str(exception)))
                 continue
+            except Exception as exception:  # whatever a line holds, the next one is heard
+                message = f"No message: {type(exception).__name__}."
+                self._reply(Failure(None, "WorkerError", message))
+                continue
             if isinstance(request, Shutdown):
                 self._end(orphaned=False)
                 return
             self._take(request)
         self._end(orphaned=True)
+
+    def _lines(self) -> Iterator[bytes]:
+        """Lines of the client till its stream ends; one that is too long is refused unread."""
+        while line := self._requests.readline(_LONGEST_LINE):
+            if len(line) < _LONGEST_LINE or line.endswith(b"\n"):
+                yield line
+                continue
+            while line and not line.endswith(b"\n"):
+                line = self._requests.readline(_LONGEST_LINE)
+            message = f"A message must be shorter than {_LONGEST_LINE} bytes."
+            self._reply(Failure(None, "WorkerError", message))
 
     def _take(self, request: Job | Cancel | Ping) -> None:
         if isinstance(request, Ping):

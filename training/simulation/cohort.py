@@ -10,16 +10,13 @@ index. A case folder appears whole or not at all; what is there already is not m
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -28,6 +25,7 @@ from DosePredictionLib.case import Case
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.files import whole_folder, write_json
 from DosePredictionLib.io.nifti import write_case_folder
+from DosePredictionLib.processes import parallel_map
 from DosePredictionLib.schema import (
     FreeText,
     Length,
@@ -44,8 +42,18 @@ from .planning import Planner, PlanQuality, plan_quality, require_planner
 from .population import Patient, draw_patient
 from .settings import CohortSettings
 
-__all__ = ["Record", "Split", "read_records", "redrawn", "simulate", "split_of"]
+__all__ = [
+    "Record",
+    "Split",
+    "plans_in_parallel",
+    "read_records",
+    "redrawn",
+    "simulate",
+    "split_of",
+]
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Split = Literal["training", "validation", "test"]
 
 _ATTEMPTS = 6
@@ -100,36 +108,24 @@ def simulate(
     _claim(folder, settings)
     names = {index: f"sim_{settings.seed}_{index:04d}" for index in indices}
     missing = [index for index, name in names.items() if not _is_there(folder, index, name)]
-    with worker_pool(min(workers, len(missing)), f"The cases made so far are in {folder}.") as pool:
-        pending = [pool.submit(_make, folder, settings, i, names[i]) for i in missing]
-        for done in tqdm(as_completed(pending), total=len(pending), unit="plan"):
-            done.result()
+    work = partial(_make, folder, settings)
+    for _ in plans_in_parallel(work, [(index, names[index]) for index in missing], workers):
+        continue
     return [_record(folder, name) for name in names.values()]
 
 
-@contextmanager
-def worker_pool(workers: int, so_far: str) -> Iterator[ProcessPoolExecutor]:
-    """Processes that plan; what is pending when the block ends is cancelled.
-
-    Args:
-        so_far: what there is of the work if a process dies, in a sentence.
+def plans_in_parallel(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[tuple[int, Result]]:
+    """`parallel_map` in processes that plan.
 
     Raises:
         DosePredictionError: one of them died.
     """
     # Each worker is one thread: plans side by side are faster than threads within one.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(workers, 1), mp_context=context) as pool:
-        try:
-            yield pool
-        except BrokenProcessPool as error:
-            raise DosePredictionError(
-                f"A worker died (out of memory?). {so_far} Run the same command again, with fewer "
-                "--workers, to go on."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    done = parallel_map(work, items, workers, start="spawn")
+    yield from tqdm(done, total=len(items), unit="plan")
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -163,8 +159,9 @@ def _is_there(folder: Path, index: int, name: str) -> bool:
     return (folder / split_of(index) / name).is_dir() and _record_path(folder, name).is_file()
 
 
-def _make(folder: Path, settings: CohortSettings, index: int, name: str) -> None:
-    """Draw patients for an index until one gets a good plan, and write the case."""
+def _make(folder: Path, settings: CohortSettings, wanted: tuple[int, str]) -> None:
+    """Draw patients for an index until one gets a good plan, and write the case by its name."""
+    index, name = wanted
     grid = phantom_grid(settings.spacing_mm)
     thrown_away: list[str] = []
     for attempt in range(_ATTEMPTS):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvh
 
-from .cohort import Record, read_records, redrawn, worker_pool
+from .cohort import Record, plans_in_parallel, read_records, redrawn
 from .planning import Planner, require_planner
 from .settings import CohortSettings
 
@@ -37,11 +37,10 @@ def check_cutoff(
         raise DosePredictionError(f"{folder} holds no simulated cases; make them first.")
     yield f"{'case':<16}{'MAE in body, Gy':>16}{'bias, Gy':>10}{'V10 of body, %':>20}"
     apart: list[tuple[float, float, float, float]] = []
-    with worker_pool(workers, "What is printed above is right.") as pool:
-        found = pool.map(_cutoff_difference, records, [settings] * len(records))
-        for record, each in zip(records, tqdm(found, total=len(records), unit="plan"), strict=True):
-            apart.append(each)
-            yield _line(record.name, each)
+    work = partial(_cutoff_difference, settings=settings)
+    for index, each in plans_in_parallel(work, records, workers):
+        apart.append(each)
+        yield _line(records[index].name, each)
     mae, bias, with_cutoff, without = np.mean(apart, axis=0)
     yield _line("mean", (mae, bias, with_cutoff, without))
 
