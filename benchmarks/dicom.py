@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom.contours import occupancy_of
@@ -205,7 +205,7 @@ def _save(path: Path, dataset: Dataset, syntax: str) -> None:
     meta.FileMetaInformationGroupLength = 0
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = UID(syntax)
     dataset.file_meta, dataset.preamble = meta, b"\0" * 128
     if pydicom.__version__.startswith("2"):
         dataset.is_implicit_VR = syntax == ImplicitVRLittleEndian

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,10 @@ def _compare_gamma(
     steps = zip(plan.grid.shape, plan.grid.spacing[::-1], strict=True)
     axes = tuple(np.arange(count) * step for count, step in steps)
     for cap, wanted in caps:
-        ours = _timed(lambda cap=cap: gamma(plan, prediction, max_gamma=cap), 5)
+        ours = _timed(partial(gamma, plan, prediction, max_gamma=cap), 5)
         theirs = _timed(
-            lambda cap=cap: pymedphys.gamma(
+            partial(
+                pymedphys.gamma,
                 axes,
                 plan.array,
                 axes,

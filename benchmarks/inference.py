@@ -19,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SHAPE = (64, 256, 256)
 REPEATS = 5
@@ -70,13 +72,13 @@ def ours(folder: Path, device: str) -> dict:
     predictor = Predictor(DoseModel.load(folder / "models" / "bench"), device)
     x = _input()[0].numpy()
     return _measured(
-        lambda: torch.from_numpy(predictor.infer(x).output),
+        lambda: torch.from_numpy(predictor.infer(x).arrays["dose"].mean),
         folder / f"ours-{os.getpid()}.pt",
         device,
     ) | {"precision": predictor.precision}
 
 
-def _input() -> object:
+def _input() -> Any:
     import torch
 
     torch.manual_seed(1)
@@ -86,18 +88,18 @@ def _input() -> object:
     return x
 
 
-def _measured(run: object, result: Path, device: str) -> dict:
+def _measured(run: Callable[[], Any], result: Path, device: str) -> dict:
     import torch
 
     torch.set_num_threads(2)
-    output = run()  # type: ignore[operator] - the warm-up, whose output is compared
+    output = run()  # the warm-up, whose output is compared
     torch.save(output, result)
     seconds = []
     for _ in range(REPEATS):
         if device != "cpu":
             torch.cuda.synchronize()
         started = time.perf_counter()
-        run()  # type: ignore[operator]
+        run()
         seconds.append(time.perf_counter() - started)
     status = Path("/proc/self/status")
     match = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None

@@ -77,7 +77,7 @@ def main() -> None:
 
 def phantom(size: tuple[int, int, int]) -> Case:
     """Ten ellipsoids and a dose on one grid, about the size of a patient."""
-    spacing = tuple(extent / n for extent, n in zip((450.0, 450.0, 300.0), size, strict=True))
+    spacing = (450.0 / size[0], 450.0 / size[1], 300.0 / size[2])
     grid = Grid(size, spacing)
     axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in grid.shape]
     radius = sum(np.meshgrid(*(axis**2 for axis in axes), indexing="ij", sparse=True))
@@ -87,7 +87,7 @@ def phantom(size: tuple[int, int, int]) -> Case:
         at = (places[index], 0.3 * np.cos(index), 0.3 * np.sin(index))
         parts = [(axis - c) ** 2 for axis, c in zip(axes, at, strict=True)]
         distance = sum(np.meshgrid(*parts, indexing="ij", sparse=True))
-        masks[name] = Volume(distance < 0.06, grid)
+        masks[name] = Volume(np.asarray(distance < 0.06), grid)
     dose = (70 * np.exp(-2 * radius)).astype(np.float32)
     ct = np.where(radius < 0.9, 40, -1000).astype(np.int16)
     prescription = Prescription({"PTV70": 70.0, "PTV63": 63.0, "PTV56": 56.0}, 35)
@@ -105,7 +105,8 @@ def _run(case: Case) -> None:
         set_goals,
     )
 
-    reading = _timed(case_steps(*nodes_of(case), case.prescription))
+    ct, segmentation, plan = nodes_of(case)
+    reading = _timed(case_steps(ct, segmentation, plan, case.prescription))
     _say(f"  reading: {reading}")
     source = reading.result
     prediction = _prediction(source.case)
@@ -148,7 +149,7 @@ def _prediction(case: Case) -> Prediction:
 
 
 def _timed(steps: Generator[Any, None, Any]) -> Steps:
-    seconds = []
+    seconds: list[tuple[float, str]] = []
     while True:
         start = time.process_time()
         try:

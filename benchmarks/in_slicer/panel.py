@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class _Beat:
             take_step(runner)
             self.steps.append(time.perf_counter() - started)
 
-        StepRunner._tick = timed  # type: ignore[method-assign]
+        StepRunner._tick = timed  # type: ignore[method-assign, assignment]
 
     def until(self, done: Callable[[], bool]) -> float:
         """Let the window live until something is true; the seconds that took."""
@@ -79,6 +80,11 @@ class _Beat:
         return f"longest steps {longest(self.steps)} ms; longest gaps {longest(self.gaps)} ms"
 
 
+def _is_ready(panel: Any, rested: float) -> bool:
+    """Whether the panel has rested until a time and can be applied."""
+    return bool(time.perf_counter() > rested and panel.ui.applyButton.enabled)
+
+
 def measure(size: tuple[int, int, int]) -> None:
     """Drive the panel and print what it took."""
     slicer.util.selectModule("DosePrediction")
@@ -93,7 +99,7 @@ def measure(size: tuple[int, int, int]) -> None:
     before = _resident_mib()
     for name in ("first Apply", "warm Apply"):
         rested = time.perf_counter() + _REST_S
-        beat.until(lambda at=rested: time.perf_counter() > at and panel.ui.applyButton.enabled)
+        beat.until(partial(_is_ready, panel, rested))
         panel.ui.applyButton.click()
         seconds = beat.until(lambda: panel.run is None)
         # Inputs were handed over before: the module's first step is to read the result.
