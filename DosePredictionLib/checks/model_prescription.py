@@ -39,7 +39,12 @@ def check_model_prescription(view: CaseView) -> list[Finding]:
                 f"{target} is prescribed {own_gy:g} Gy, the model's is {model_gy:g} Gy "
                 f"({100 * deviation:+.0f} %)."
             )
-            remedy = "The dose is scaled, but trade-offs differ; use a model for this prescription."
+            is_scaled = len(expected.prescription_gy) == 1
+            remedy = (
+                "The dose is scaled, but trade-offs differ; use a model for this prescription."
+                if is_scaled
+                else "A dose of several levels is not scaled: use a model for this prescription."
+            )
             kind = "prescription-unlike-model"
             findings.append(Finding(kind, "warning", message, remedy, target))
     return findings
