@@ -255,3 +255,13 @@ def test_the_dose_mask_zeroes_the_output_and_is_no_input(case: Case) -> None:
     assert np.array_equal(one.input, other.input)
     dose = np.ones(case.grid.shape, dtype=np.float32)
     assert not decode(dose, other, masked).array[20:].any()
+
+
+def test_a_missing_body_is_derived_from_the_ct(case: Case) -> None:
+    masks = {name: mask for name, mask in case.structures.items() if name != "Body"}
+    bare = replace(case, structures=masks)
+    result = encode(bind(bare, PELVIS, required=PELVIS.required), AS_IS)
+    channel = result.input[1 + PELVIS.index("Body")]
+    drawn = encoded(case, AS_IS).input[1 + PELVIS.index("Body")]
+    assert np.array_equal(channel > 0, result.body)
+    assert 2 * (channel * drawn).sum() / (channel.sum() + drawn.sum()) > 0.95

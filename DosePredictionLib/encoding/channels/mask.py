@@ -53,6 +53,8 @@ def structure_masks(
     masks = np.zeros((len(protocol.inputs), *grid.shape), dtype=np.float32)
     for values, channel in zip(masks, protocol.inputs, strict=True):
         mask = bound.mask(channel.name)
+        if mask is None and channel.role == "external":
+            mask = bound.external  # derived from the CT
         if mask is not None:
             values[:] = _on_grid(mask, grid, settings)
     taken = np.zeros(grid.shape, dtype=np.float32)
