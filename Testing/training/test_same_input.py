@@ -19,9 +19,9 @@ from support import (
     ct_of,
     ellipsoid,
     pelvis_case,
+    write_case_folder,
     write_nifti,
 )
-from support import write_case_folder as write_folder
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.encoding.derived import DerivedInputs
@@ -206,6 +206,17 @@ ROWS = {
         lambda: OPENKBP_SAMPLE, replace(NATIVE, air_outside_external=True), "openkbp"
     ),
 }
+
+
+def write_folder(folder: Path, case: Case) -> Path:
+    """A case folder whose plan reaches its targets, wherever they have been moved to."""
+    assert case.plan_dose is not None
+    highest_gy = 45.0 if case.prescription is None else case.prescription.highest_gy
+    dose_gy = case.plan_dose.array
+    for name, mask in case.structures.items():
+        if name.startswith("PTV"):
+            dose_gy = np.where(mask.touched(), np.float32(highest_gy), dose_gy)
+    return write_case_folder(folder, replace(case, plan_dose=case.plan_dose.with_array(dose_gy)))
 
 
 @pytest.fixture
