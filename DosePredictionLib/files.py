@@ -128,17 +128,21 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def check_file_name(
-    name: str, what: str, error: type[DosePredictionError] = DosePredictionError
+    name: str,
+    what: str,
+    error: type[DosePredictionError] = DosePredictionError,
+    most_bytes: int = _MOST_BYTES,
 ) -> str:
     """The name, if a file or folder may be called so and lies where it is put.
 
     Args:
         what: what is named so, as the message begins: "the case", "a model".
         error: what is raised.
+        most_bytes: of the name in UTF-8; file systems take 255, suffixes included.
 
     Raises:
         DosePredictionError: it is empty, `.` or `..`, holds a separator or a control character,
-            is no valid Unicode, or is longer than 200 bytes.
+            is no valid Unicode, or is too long.
     """
     if name in ("", ".", ".."):
         fault = "it names no file of its own"
@@ -148,8 +152,8 @@ def check_file_name(
         fault = "it holds a control character"
     elif any(0xD800 <= ord(character) < 0xE000 for character in name):
         fault = "it is no valid Unicode"
-    elif len(name.encode()) > _MOST_BYTES:
-        fault = f"it is longer than {_MOST_BYTES} bytes"
+    elif len(name.encode()) > most_bytes:
+        fault = f"it is longer than {most_bytes} bytes"
     else:
         return name
     shown = ascii(name if len(name) <= 80 else f"{name[:80]}…")

@@ -35,7 +35,7 @@ def read_case(path: str | Path) -> Case:
     """
     path = Path(path)
     _require_there(path)
-    check_file_name(case_name(path), f"the case {path}", CaseError)
+    check_file_name(case_name(path), f"the case {path}", CaseError, most_bytes=255)
     try:
         return _read(path)
     except (DosePredictionError, OSError, ImportError):
