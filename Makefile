@@ -6,14 +6,20 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 OUT ?= out
 
-.PHONY: demo test bench lint environment clean
+.PHONY: demo test test-slow bench lint environment clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dose-prediction predict Resources/SampleData/openkbp/pt_235.npz \
 		Resources/SampleData/simulated_pelvis --output $(OUT) --report
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not slow" --durations=20
+
+# What takes long; then the tests of predictions as a processor without AVX-512 runs them.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m slow --durations=20
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -q --durations=20 \
+		Testing/test_casting.py Testing/test_predict.py Testing/test_shipped_model.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from support import pelvis_case, random_network, write_case_folder, write_checkp
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.cli import main
+from DosePredictionLib.inference import device
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -27,6 +29,29 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("DOSE_PREDICTION_MODELS", raising=False)
     return home
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def automatic_precision(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> device.Precision:
+    """What `auto` finds fastest in this process: each format in turn, whatever the machine has."""
+    monkeypatch.setattr(device, "fastest_precision", lambda _: request.param)
+    precision: device.Precision = request.param
+    return precision
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C and a polite kill work here and in processes started here.
+
+    A caller that ignores them (`nohup`, a background job of a script) passes that on.
+    """
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

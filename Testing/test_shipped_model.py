@@ -14,17 +14,21 @@ import numpy as np
 import pytest
 from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT, SAMPLES
 
+from benchmarks.precision import SHIPPED_CASES, deviation
 from DosePredictionLib.inference.predictor import default_model, predict
 from DosePredictionLib.io import read_case
 
 Run = Callable[..., tuple[int, Any, str]]
 
 
-def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path) -> None:
+def test_the_shipped_patient_scores_what_the_card_says(
+    run: Run, tmp_path: Path, automatic_precision: str
+) -> None:
     model = default_model(read_case(OPENKBP_SAMPLE))
     code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path)
     assert code == 0
     assert result["cases"][0]["model"] == model.manifest.name
+    assert result["cases"][0]["precision"] == automatic_precision
     code, scores, _ = run(
         "evaluate", "--case", OPENKBP_SAMPLE, "--prediction", result["cases"][0]["dose"]
     )
@@ -36,9 +40,21 @@ def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path)
     assert in_record["dose_score_gy"] == pytest.approx(scores["dose_score_gy"], abs=1e-3)
 
 
-def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
+@pytest.mark.parametrize("path", SHIPPED_CASES, ids=lambda path: path.stem)
+def test_bf16_neither_shifts_the_high_dose_nor_changes_the_body(path: Path) -> None:
+    case = read_case(path)
+    full, half = (predict(case, device="cpu", precision=p) for p in ("fp32", "bf16"))
+    found = deviation(half, full)
+    assert abs(found.shift_gy) <= 0.02
+    assert 0 < found.difference_gy <= 0.05
+
+
+def test_the_simulated_pelvis_is_predicted_without_naming_a_model(
+    automatic_precision: str,
+) -> None:
     case = read_case(SAMPLES / "simulated_pelvis")
     prediction = predict(case)
+    assert prediction.precision == automatic_precision
     assert prediction.model.manifest.name == "pelvis-simulated"
     assert case.plan_dose is not None
     body = case.structures["Body"].array > 0
@@ -47,7 +63,7 @@ def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
 
 
 def test_a_real_pelvis_plan_finds_the_pelvis_model_and_its_limits() -> None:
-    prediction = predict(read_case(PELVIS_SAMPLE))
+    prediction = predict(read_case(PELVIS_SAMPLE), precision="fp32")
     assert prediction.model.manifest.name == "pelvis-simulated"
     assert "technique-unlike-model" in {finding.id for finding in prediction.findings}
     assert prediction.dose.array.max() < 1.15 * 46
@@ -87,7 +103,7 @@ def test_a_wheel_predicts_from_an_empty_folder(tmp_path: Path) -> None:
 def test_the_dose_is_zero_where_no_dose_may_be(run: Run, tmp_path: Path) -> None:
     import nibabel
 
-    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path)
+    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path, "--precision", "fp32")
     assert code == 0
     case = read_case(OPENKBP_SAMPLE)
     dose = np.asarray(nibabel.load(result["cases"][0]["dose"]).dataobj).T

@@ -76,7 +76,9 @@ def fastest_precision(device: torch.device) -> Precision:
 
 
 def has_hardware_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware (AMX or AVX-512 BF16)."""
+    """Whether torch multiplies bfloat16 in the processor's hardware (AMX or AVX-512 BF16)."""
+    if "AVX512" not in torch.backends.cpu.get_cpu_capability():  # lacking, or ruled out
+        return False
     probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     if any(getattr(torch.cpu, probe, lambda: False)() for probe in probes):
         return True

@@ -32,6 +32,7 @@ from .device import (
     DTYPES,
     Precision,
     available_memory_bytes,
+    has_hardware_bf16,
     resolve_device,
     resolve_precision,
 )
@@ -320,7 +321,8 @@ class Predictor:
             networks = []
             for member in self.model.members:
                 network = fold_batch_norm(self.model.network(member))
-                cast_network(network, DTYPES[attempt.precision]).to(attempt.device)
+                fast = attempt.device.type != "cpu" or has_hardware_bf16()
+                cast_network(network, DTYPES[attempt.precision], fast).to(attempt.device)
                 network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
                 networks.append(network)
             self._placed = (key, networks)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from .pointwise import PointwiseConv3d
 
@@ -14,7 +16,7 @@ __all__ = ["cast_network"]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def cast_network(network: Network, dtype: torch.dtype) -> Network:
+def cast_network(network: Network, dtype: torch.dtype, in_hardware: bool = True) -> Network:
     """Cast the weights of a network for inference, in place; float32 changes nothing.
 
     Where the dose is flat, the rounding errors of activations differ from voxel to voxel, but those
@@ -28,6 +30,11 @@ def cast_network(network: Network, dtype: torch.dtype) -> Network:
 
     Batch norm must be folded before: it is part of the weights that are rounded. What remains is
     the rounding of biases, of transposed kernels (one weight an output voxel) and of activations.
+
+    Args:
+        in_hardware: whether the device convolves in this precision. A processor that does not takes
+            minutes for what takes a second; convolutions then run in float32 on the same rounded
+            values, and their outputs are rounded, which is what the hardware does.
     """
     if dtype == torch.float32:
         return network
@@ -40,7 +47,19 @@ def cast_network(network: Network, dtype: torch.dtype) -> Network:
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             if tensor.is_floating_point():
                 tensor.data = tensor.data.to(dtype)
+        if isinstance(module, _ConvNd) and not in_hardware:
+            module.float()
+            module.register_forward_pre_hook(_widened)
+            module.register_forward_hook(partial(_rounded, dtype))
     return network
+
+
+def _widened(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.float() for tensor in inputs)
+
+
+def _rounded(dtype: torch.dtype, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.to(dtype)
 
 
 def _with_equal_sums(kernels: Tensor, dtype: torch.dtype) -> Tensor:
