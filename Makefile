@@ -19,7 +19,8 @@ test: $(VENV)/.installed-dev
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow --timeout=1800
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -q --timeout=1800 \
-		Testing/test_predict.py Testing/test_shipped_model.py Testing/test_networks.py
+		Testing/test_casting.py Testing/test_predict.py Testing/test_shipped_model.py \
+		Testing/test_networks.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

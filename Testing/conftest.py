@@ -31,20 +31,26 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt here and in children, even where the parent ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Ctrl-C and a polite kill work here and in processes started here.
+
+    A caller that ignores them (`nohup`, a background job of a script) passes that on.
+    """
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(params=["fp32", "bf16"])
-def automatic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The precision that is chosen by itself, whatever this processor has in hardware."""
-    has_bf16 = request.param == "bf16"
-    monkeypatch.setattr(device, "has_hardware_bf16", lambda: has_bf16)
-    precision: str = request.param
+def automatic_precision(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> device.Precision:
+    """What `auto` finds fastest in this process: each format in turn, whatever the machine has."""
+    monkeypatch.setattr(device, "fastest_precision", lambda _: request.param)
+    precision: device.Precision = request.param
     return precision
 
 

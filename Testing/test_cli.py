@@ -328,6 +328,15 @@ def test_an_output_that_is_a_file_is_refused(
     assert code == 2 and str(tmp_path / "out") in result["error"]["message"]
 
 
+@pytest.mark.usefixtures("interrupts")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_the_caller_ignores_stays_ignored(number: int) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    assert main(["models", "list"]) == 0
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing_and_exits_with_130(tmp_path: Path, number: int) -> None:
     case = pelvis_case((96, 96, 64), (4.0, 4.0, 5.0))

@@ -16,8 +16,10 @@ from DosePredictionLib.errors import (
     PredictionCancelled,
     PredictionError,
 )
+from DosePredictionLib.inference.device import resolve_precision
 from DosePredictionLib.inference.predictor import Predictor, default_model
 from DosePredictionLib.inference.running import run_tiled, run_whole, tile_starts
+from DosePredictionLib.models.combine import combine_models
 from DosePredictionLib.models.dose_model import Architecture, DoseModel
 from DosePredictionLib.networks import build_network, fold_batch_norm
 from DosePredictionLib.structures.bound import bind
@@ -32,10 +34,14 @@ def small_model(pelvis_model: DoseModel) -> DoseModel:
     return replace(pelvis_model, manifest=replace(pelvis_model.manifest, encoding=encoding))
 
 
+ALMOST_EQUAL_GY = {"fp32": 1e-4 * 52.0, "bf16": 0.02 * 52.0}
+"""How far the doses of a network with random weights may be from those in float32, at most."""
+
+
 def test_the_dose_is_the_networks_output_on_the_cases_grid(
-    small_model: DoseModel, case: Case
+    small_model: DoseModel, case: Case, automatic_precision: str
 ) -> None:
-    prediction = Predictor(small_model, "cpu", "fp32").predict(case)
+    prediction = Predictor(small_model, "cpu").predict(case)
     protocol, settings = small_model.protocol, small_model.manifest.encoding
     encoded = encode(bind(case, protocol), settings)
     with torch.no_grad():
@@ -45,21 +51,24 @@ def test_the_dose_is_the_networks_output_on_the_cases_grid(
     assert expected.max() > 1
     assert prediction.dose.grid.matches(case.grid)
     assert prediction.dose.array.dtype == np.float32
-    assert np.abs(prediction.dose.array - expected).max() <= 1e-4 * 52.0
-    assert (prediction.device, prediction.precision, prediction.fallbacks) == ("cpu", "fp32", ())
+    difference = np.abs(prediction.dose.array - expected)
+    assert difference.max() <= ALMOST_EQUAL_GY[automatic_precision]
+    assert prediction.precision == automatic_precision
+    assert (prediction.device, prediction.fallbacks) == ("cpu", ())
 
 
+@pytest.mark.usefixtures("automatic_precision")
 def test_a_mirrored_model_averages_with_the_mirrored_patient(
     small_model: DoseModel, case: Case
 ) -> None:
     mirror = replace(small_model, manifest=replace(small_model.manifest, mirror=True))
     mirrored = mirrored_case(case)
-    predictor = Predictor(mirror, "cpu", "fp32")
+    predictor = Predictor(mirror, "cpu")
     seen: list[float] = []
     dose = predictor.predict(case, progress=lambda share, stage: seen.append(share)).dose.array
     assert seen[-1] == pytest.approx(1.0) and seen == sorted(seen)
     assert np.allclose(predictor.predict(mirrored).dose.array[..., ::-1], dose, atol=1e-3)
-    plain = Predictor(small_model, "cpu", "fp32").predict(case).dose.array
+    plain = Predictor(small_model, "cpu").predict(case).dose.array
     assert np.abs(plain - dose).max() > 1e-2
 
 
@@ -88,8 +97,9 @@ def test_every_architecture_predicts_and_reports_progress(
     assert np.abs(prediction.dose.array - expected)[body].max() <= 1e-2
 
 
+@pytest.mark.usefixtures("automatic_precision")
 def test_a_second_prediction_is_the_same(small_model: DoseModel, case: Case) -> None:
-    predictor = Predictor(small_model, "cpu", "fp32")
+    predictor = Predictor(small_model, "cpu")
     one, other = predictor.predict(case), predictor.predict(case)
     assert np.array_equal(one.dose.array, other.dose.array)
 
@@ -100,6 +110,26 @@ def test_bf16_stays_within_a_few_permille_of_the_dose_scale(
     full = Predictor(small_model, "cpu", "fp32").predict(case).dose.array
     half = Predictor(small_model, "cpu", "bf16").predict(case).dose.array
     assert np.abs(half - full).mean() <= 0.003 * 52.0
+
+
+def test_16_bits_are_chosen_only_for_networks_that_were_measured_to_keep_the_dose(
+    small_model: DoseModel, tmp_path: Path, automatic_precision: str
+) -> None:
+    arguments = {"structure_channels": 9, "stage1_filters": 2, "stage2_filters": 2}
+    manifest = replace(small_model.manifest, architecture=Architecture("cascade", arguments))
+    weights = build_network("cascade", arguments).state_dict()
+    cascade = DoseModel.create(tmp_path / "cascade", manifest, weights)
+    both = combine_models([small_model, cascade], "both", "Both", tmp_path)
+    assert Predictor(small_model, "cpu").precision == automatic_precision
+    assert Predictor(cascade, "cpu").precision == Predictor(both, "cpu").precision == "fp32"
+    assert Predictor(cascade, "cpu", "bf16").precision == "bf16"
+
+
+def test_a_processor_without_avx512_or_whose_avx512_is_ruled_out_has_no_bf16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert resolve_precision("auto", torch.device("cpu")) == "fp32"
 
 
 def test_progress_rises_to_one_and_names_the_stages(small_model: DoseModel, case: Case) -> None:
@@ -200,9 +230,9 @@ def test_a_dose_that_is_not_finite_is_an_error(
 
 
 def test_the_coarse_dose_and_the_strips_come_back_when_they_are_asked_for(
-    small_model: DoseModel, case: Case
+    small_model: DoseModel, case: Case, automatic_precision: str
 ) -> None:
-    predictor = Predictor(small_model, "cpu", "fp32")
+    predictor = Predictor(small_model, "cpu")
     plain = predictor.predict(case)
     assert plain.coarse is None and plain.strips is None
     full = predictor.predict(case, keep_coarse=True, keep_strips=True, strip_margin_mm=10.0)
@@ -215,7 +245,8 @@ def test_the_coarse_dose_and_the_strips_come_back_when_they_are_asked_for(
         )
         coarse = small_model.network()(torch.from_numpy(encoded.input)[None]).coarse[0, 0].numpy()
     expected = np.where(case.structures["Body"].array, np.maximum(coarse, 0) * 52.0, 0)
-    assert np.abs(full.coarse.array - expected).max() <= 1e-4 * 52.0  # stage 1 sees no strips
+    difference = np.abs(full.coarse.array - expected)  # stage 1 sees no strips
+    assert difference.max() <= ALMOST_EQUAL_GY[automatic_precision]
     made = tangent_strips(case.structures["PTV"], case.structures["Body"], margin_mm=10.0)
     assert {a: m.array.sum() for a, m in full.strips.items()} == {
         a: m.array.sum() for a, m in made.items()

@@ -48,12 +48,14 @@ def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED_CASES, ids=lambda path: path.stem)
-def test_the_precision_that_is_chosen_by_itself_keeps_the_dose(path: Path, automatic: str) -> None:
+def test_the_precision_that_is_chosen_by_itself_keeps_the_dose(
+    path: Path, automatic_precision: str
+) -> None:
     case = read_case(path)
     prediction = predict(case)
-    assert prediction.precision == automatic
+    assert prediction.precision == automatic_precision
     found = deviation(prediction, predict(case, precision="fp32"))
-    limit = Deviation(0.0, 0.0) if automatic == "fp32" else Deviation(0.02, 0.05)
+    limit = Deviation(0.0, 0.0) if automatic_precision == "fp32" else Deviation(0.02, 0.05)
     assert abs(found.shift_gy) <= limit.shift_gy
     assert found.difference_gy <= limit.difference_gy
 

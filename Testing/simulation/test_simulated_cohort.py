@@ -115,6 +115,7 @@ def worker_of(process: subprocess.Popen[bytes]) -> int:
     return max(map(int, tasks))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_cohort_of_four_survives_a_killed_worker(tmp_path: Path) -> None:

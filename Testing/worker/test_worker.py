@@ -206,6 +206,7 @@ def test_a_time_out_ends_the_prediction_and_the_next_one_works(
     assert worker.predict(small_case).dose.array.max() > 20
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_the_prediction_and_is_passed_on(
     worker: WorkerClient, small_case: Case
 ) -> None:
