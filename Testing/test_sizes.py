@@ -14,6 +14,7 @@ LONG_FILES = {
     "Testing/panel/test_reducer.py": "event sequences of the whole panel",
     "Testing/scene/test_entrances.py": "one table of cases through every entrance",
     "Testing/test_checks.py": "every check on one phantom",
+    "Testing/test_cli.py": "what every command promises",
     "Testing/test_mapping.py": "one table of names",
     "Testing/test_schema.py": "one table of all fields",
 }
