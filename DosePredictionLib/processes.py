@@ -54,7 +54,7 @@ def parallel_map(
                 yield index_of.pop(future), future.result()  # which is not kept either
         except BrokenProcessPool as exception:
             raise DosePredictionError(
-                "A worker process died, perhaps because memory ran out. What was finished is kept; "
+                "A worker died, perhaps because memory ran out. What was finished is kept; "
                 "run the same command again with fewer --workers."
             ) from exception
         except KeyboardInterrupt:
