@@ -133,7 +133,7 @@ def checkpoints() -> dict[str, bytes]:
 
 NAMES = {
     "up": "../../x",
-    "absolute": "/tmp/x/y",
+    "absolute": "/nowhere/x/y",
     "dot": ".",
     "dots": "..",
     "none": "",
