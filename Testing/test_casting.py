@@ -38,8 +38,8 @@ def test_a_flat_input_is_not_shifted() -> None:
     expected = layer(torch.ones(1, 1, 3, 3, 3)).item()
     nearest = layer.weight.data.bfloat16().double().sum().item()
     cast_network(layer, torch.bfloat16)
-    assert abs(nearest - expected) > 5e-3
-    assert layer.weight.data.double().sum().item() == pytest.approx(expected, abs=1e-3)
+    assert abs(nearest - expected) > 2e-3
+    assert layer.weight.data.double().sum().item() == pytest.approx(expected, abs=3e-4)
 
 
 def test_float32_changes_nothing() -> None:

@@ -25,6 +25,7 @@ from DosePredictionLib.networks import (
 from DosePredictionLib.networks.configs import NetworkConfig, Registered, TwoStageConfig
 from DosePredictionLib.networks.dose_network import TwoStageDose
 from DosePredictionLib.networks.pointwise import PointwiseConv3d
+from DosePredictionLib.networks.res_unet3d import ResidualBlock
 from DosePredictionLib.schema import Range, validated
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import NetworkConfig as NetworkRecipe
@@ -215,6 +216,14 @@ def test_the_second_net_of_a_cascade_learns_through_the_first_ones_features() ->
     first = dict(network.stage1.named_parameters())  # type: ignore[union-attr]
     assert first["enc1.conv1.weight"].grad is not None
     assert first["out_conv.weight"].grad is None  # only the coarse dose comes through it
+
+
+def test_a_residual_block_leaves_its_input_alone() -> None:
+    x = torch.rand(1, 4, 4, 4, 4)
+    before = x.clone()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert ResidualBlock(4, 4).eval()(x).dtype == torch.bfloat16
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("architecture", ["two_stage", "cascade"])

@@ -46,6 +46,9 @@ __all__ = ["Inference", "Predictor", "default_model", "predict"]
 
 _TILE, _OVERLAP = 64, 32
 
+_SHARE_OF_16_BITS = 0.7
+"""Peak memory in 16 bits over that in float32: the dose and the features before it are float32."""
+
 
 class Inference(NamedTuple):
     """What the task's networks gave on the model's grid, and how it was computed.
@@ -452,7 +455,7 @@ def _is_out_of_memory(exception: BaseException) -> bool:
 
 def _exceeds_memory(float32_bytes: int, precision: Precision) -> bool:
     available = available_memory_bytes()
-    needed = float32_bytes * (1 if precision == "fp32" else 0.5)
+    needed = float32_bytes * (1 if precision == "fp32" else _SHARE_OF_16_BITS)
     return available is not None and needed > available
 
 

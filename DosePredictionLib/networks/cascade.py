@@ -36,4 +36,4 @@ class CascadeNetwork(DoseNetwork):
         """Predict from `(batch, input_channels, z, y, x)`."""
         features = self.stage1.features(x)
         coarse = self.stage1.out_conv(features)
-        return TwoStageDose(coarse, self.stage2(x, features))
+        return TwoStageDose(coarse, self.stage2(x, features.to(x.dtype)))

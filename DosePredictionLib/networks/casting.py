@@ -25,6 +25,7 @@ def cast_network(network: Network, dtype: torch.dtype, in_hardware: bool = True)
 
     - 1³ convolutions, the output's among them, keep float32: they have a few per cent of the
       multiplications and most of the shift;
+    - what `float32_output` names, the dose and the features it is a product of, is not rounded;
     - larger kernels are rounded so that each one's sum, which is what it does to a flat input,
       keeps its value.
 

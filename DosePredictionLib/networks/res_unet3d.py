@@ -14,9 +14,12 @@ class ResidualBlock(nn.Module):
     """conv–BN–ReLU–conv–BN plus the identity, then ReLU.
 
     Where the channel count changes, a 1³ convolution with batch norm takes the identity's place.
+
+    Args:
+        float32_output: in a network of 16 bits the sum is float32, if the channel count changes.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, float32_output: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm3d(out_channels)
@@ -26,7 +29,7 @@ class ResidualBlock(nn.Module):
         self.proj: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.proj = nn.Sequential(
-                PointwiseConv3d(in_channels, out_channels, bias=False),
+                PointwiseConv3d(in_channels, out_channels, False, float32_output),
                 nn.BatchNorm3d(out_channels),
             )
 
@@ -34,8 +37,10 @@ class ResidualBlock(nn.Module):
         """Map `(batch, in_channels, z, y, x)` to `(batch, out_channels, z, y, x)`."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
+        identity = self.proj(x)
         # In place: at full size each extra tensor of this shape costs hundreds of megabytes.
-        y += self.proj(x)
+        widens = identity.dtype != y.dtype and identity is not x
+        y = identity.add_(y) if widens else y.add_(identity)
         result: Tensor = self.relu(y)
         return result
 
@@ -66,6 +71,6 @@ class ResUNet3D(EncoderDecoder3D):
         self.up2 = nn.ConvTranspose3d(4 * f, 2 * f, kernel_size=2, stride=2)
         self.dec2 = ResidualBlock(4 * f, 2 * f)
         self.up1 = nn.ConvTranspose3d(2 * f, f, kernel_size=2, stride=2)
-        self.dec1 = ResidualBlock(2 * f, f)
+        self.dec1 = ResidualBlock(2 * f, f, float32_output=True)
         self.out_conv = PointwiseConv3d(f, out_channels, float32_output=True)
         self.pool = nn.MaxPool3d(2)
