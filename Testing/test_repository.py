@@ -29,6 +29,20 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def test_tests_of_interrupts_do_not_depend_on_what_the_caller_ignores() -> None:
+    """`nohup` and background jobs pass ignored signals on: `interrupts` sets them anew."""
+    found: dict[str, bool] = {}
+    for path in (ROOT / "Testing").rglob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                parts = [ast.unparse(each) for each in (*node.decorator_list, node)]
+                if any(f"signal.SIG{name}" in part for part in parts for name in ("INT", "TERM")):
+                    found[node.name] = "interrupts" in "".join(parts)
+    assert len(found) >= 4
+    assert [name for name, sets_signals in found.items() if not sets_signals] == []
+
+
 def test_cmake_lists_every_file_that_ships() -> None:
     text = (LIBRARY / "CMakeLists.txt").read_text()
     lists = dict(re.findall(r"set\((\w+)\n(.*?)\n  \)", text, re.DOTALL))

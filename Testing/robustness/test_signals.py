@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from support import ROOT
 
 PROGRAM = """
@@ -30,6 +31,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_sigterm_ends_the_workers_and_leaves_nothing(tmp_path: Path) -> None:
     program, output = tmp_path / "program.py", tmp_path / "out"
     program.write_text(PROGRAM)
