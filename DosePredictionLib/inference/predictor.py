@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from ..structures.mapping import fitting_protocol
 from ..tasks.registry import task_class, task_entry
 from ..tasks.task import Combined, Decoded, Decoding, Passes, Pick
 from ..volume import Volume
+from .clock import Clock
 from .device import (
     DTYPES,
     Precision,
@@ -160,7 +160,7 @@ class Predictor:
                 runs out for good.
             PredictionCancelled: `cancelled()` returned true.
         """
-        clock = _Clock()
+        clock = Clock()
         report = progress or (lambda share, stage: None)
         if prescription is not None:
             case = replace(case, prescription=prescription)
@@ -484,20 +484,3 @@ def _plain_float32() -> Iterator[None]:
     finally:
         for backend, value in zip(backends, saved, strict=True):
             backend.allow_tf32 = value
-
-
-class _Clock:
-    """Seconds of each step since the last one."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, step: str) -> None:
-        now = time.perf_counter()
-        self._laps[step] = now - self._last
-        self._last = now
-
-    def seconds(self) -> dict[str, float]:
-        rounded = {step: round(seconds, 3) for step, seconds in self._laps.items()}
-        return {**rounded, "total": round(sum(self._laps.values()), 3)}
