@@ -23,7 +23,7 @@ from DosePredictionLib.networks import DoseNetwork, TwoStageDose, build_network
 from DosePredictionLib.networks.configs import ARCHITECTURES, NetworkConfig, Registered
 from DosePredictionLib.prediction import Output
 from DosePredictionLib.tasks.dose_regression import DoseRegression, prescription_scale
-from DosePredictionLib.tasks.registry import TASKS, TaskEntry, required_by_protocol
+from DosePredictionLib.tasks.registry import TASKS, TaskEntry
 from DosePredictionLib.tasks.task import (
     Combined,
     Decoded,
@@ -184,7 +184,7 @@ REGISTERED = {
     "bands": (
         TaskEntry(
             f"{__name__}:Bands",
-            required=lambda protocol: (*required_by_protocol(protocol), "Marrow"),
+            required=lambda protocol: (*protocol.required, "Marrow"),
         ),
         "tiny_bands",
         BandsConfig,

@@ -90,7 +90,8 @@ def case_of(
 
 def bound_by(case: Case, mapping: StructureMapping) -> BoundCase:
     """A case bound by a mapping that `bind` would not have made."""
-    return BoundCase(case, PELVIS, mapping, case.prescription, case.findings)
+    required = frozenset(PELVIS.required)
+    return BoundCase(case, PELVIS, mapping, case.prescription, case.findings, required)
 
 
 def check(
@@ -202,6 +203,16 @@ def test_a_mapping_without_a_required_structure_blocks() -> None:
     findings = check_case(bound_by(case, StructureMapping("pelvis", matches)))
     blocking = {f.structure for f in findings if f.severity == "blocking"}
     assert blocking == {"PTV", "Bladder", "Rectum"}  # a missing body is derived
+
+
+@pytest.mark.parametrize("required", [(), ("PTV",), ("PTV", "Rectum"), ("PTV", "Marrow")])
+def test_what_the_task_does_not_require_does_not_block(required: tuple[str, ...]) -> None:
+    matches = tuple(ChannelMatch(c.name, None, "") for c in PELVIS.channels)
+    bound = replace(
+        bound_by(case_of(), StructureMapping("pelvis", matches)), required=frozenset(required)
+    )
+    blocking = {f.structure for f in check_case(bound) if f.severity == "blocking"}
+    assert blocking == set(required)
 
 
 def test_tiny_structure_counts_its_voxels() -> None:

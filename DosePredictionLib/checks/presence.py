@@ -21,7 +21,7 @@ def check_presence(view: CaseView) -> list[Finding]:
         if name is None:
             findings += _missing(view, channel)
         elif region is None:
-            severity: Severity = "blocking" if channel.required else "warning"
+            severity: Severity = "blocking" if channel.name in view.bound.required else "warning"
             message = f"{name} ({channel.label}) is all-zero."
             remedy = f"Contour it, or map another structure: --map {channel.name}=NAME."
             findings.append(Finding("structure-empty", severity, message, remedy, name))
@@ -37,11 +37,11 @@ def _missing(view: CaseView, channel: Channel) -> list[Finding]:
     match = next(m for m in view.mapping.matches if m.channel == channel.name)
     if not match.automatic:
         return []  # left empty on purpose; the mapping says so
-    if channel.role == "external" and not channel.required:
+    if channel.role == "external" and channel.name not in view.bound.required:
         message = f"No {channel.label} contour: the body's outline is derived from the CT."
         remedy = "Map the body contour if the derived one is wrong (couch, immobilisation)."
         return [Finding("external-missing", "info", message, remedy, channel.name)]
-    severity: Severity = "blocking" if channel.required else "info"
+    severity: Severity = "blocking" if channel.name in view.bound.required else "info"
     message = f"No structure fills the channel {channel.name} ({channel.label})."
     remedy = f"Map one: --map {channel.name}=NAME."
     return [Finding("structure-missing", severity, message, remedy, channel.name)]

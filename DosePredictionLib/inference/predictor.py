@@ -165,7 +165,7 @@ class Predictor:
         if prescription is not None:
             case = replace(case, prescription=prescription)
         report(0.0, "checks and encoding")
-        bound = bind(case, self.model.protocol, mapping, prescription, self._required)
+        bound = bind(case, self.model.protocol, mapping, required=self._required)
         if prescription is not None:
             require_each_level(bound, self.model.manifest.expectations.prescription_gy)
         encoded, findings = self._encoded(bound, recompute_strips, strip_margin_mm, force_model)

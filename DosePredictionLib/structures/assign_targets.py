@@ -157,7 +157,7 @@ def _ordered_pairings(
     A required channel is filled whenever another one is.
     """
     fixed = _fixed_levels(work)
-    required = [channel for channel in channels if channel.required]
+    required = [channel for channel in channels if channel.name in work.required]
     for count in range(min(len(channels), len(targets)), 0, -1):
         options = []
         for some in itertools.combinations(channels, count):

@@ -108,6 +108,7 @@ class BoundCase:
         mapping: which structure fills which channel; None without a protocol.
         prescription: by the names of results: a target's channel, or its own name.
         findings: of the case and of the binding.
+        required: channels without which the task at hand cannot be done.
         known_external: the body, where it has been computed already.
     """
 
@@ -116,6 +117,7 @@ class BoundCase:
     mapping: StructureMapping | None
     prescription: Prescription | None
     findings: tuple[Finding, ...]
+    required: frozenset[str] = frozenset()
     known_external: Mask | None = None
 
     @cached_property
@@ -240,7 +242,7 @@ def bind(
     except MappingError as exception:
         left_out = [finding.message for finding in case.findings if finding.id == LEFT_OUT]
         raise MappingError(" ".join([str(exception), *left_out])) from exception
-    return _bound(case, protocol, mapped, prescription)
+    return _bound(case, protocol, mapped, prescription, required)
 
 
 def propose_binding(
@@ -258,7 +260,7 @@ def propose_binding(
     proposed = propose_mapping(
         list(case.structures), protocol, mapping, empty_structures(case), required
     )
-    return _bound(case, protocol, proposed, prescription)
+    return _bound(case, protocol, proposed, prescription, required)
 
 
 def empty_structures(case: Case) -> list[str]:
@@ -271,9 +273,11 @@ def _bound(
     protocol: StructureProtocol,
     mapping: StructureMapping,
     prescription: Prescription | None,
+    required: Collection[str],
 ) -> BoundCase:
     chosen = _by_channel(prescription or case.prescription, mapping)
-    return BoundCase(case, protocol, mapping, chosen, (*case.findings, *mapping.findings))
+    findings = (*case.findings, *mapping.findings)
+    return BoundCase(case, protocol, mapping, chosen, findings, frozenset(required))
 
 
 def _by_channel(

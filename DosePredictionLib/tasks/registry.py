@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -14,12 +15,7 @@ from ..structures.protocol import StructureProtocol
 if TYPE_CHECKING:
     from .task import Task
 
-__all__ = ["TASKS", "TaskEntry", "required_by_protocol", "task_class", "task_entry"]
-
-
-def required_by_protocol(protocol: StructureProtocol) -> tuple[str, ...]:
-    """The channels that the protocol itself calls required."""
-    return tuple(channel.name for channel in protocol.channels if channel.required)
+__all__ = ["TASKS", "TaskEntry", "task_class", "task_entry"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +24,12 @@ class TaskEntry:
 
     Args:
         implementation: `module:Class` of its `task.Task`, imported when a network is run.
-        required: the channels of a protocol without which it cannot be done.
+        required: the channels of a protocol without which it cannot be done; by default those that
+            the protocol itself calls required.
     """
 
     implementation: str
-    required: Callable[[StructureProtocol], tuple[str, ...]] = required_by_protocol
+    required: Callable[[StructureProtocol], tuple[str, ...]] = attrgetter("required")
 
 
 TASKS: dict[str, TaskEntry] = {

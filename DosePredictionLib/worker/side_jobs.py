@@ -15,6 +15,7 @@ from ..evaluation.evaluate import PlanCurves, plan_curve_steps
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
 from ..structures.bound import propose_binding
 from ..structures.protocol import StructureProtocol
+from ..tasks.registry import task_entry
 from .exchange import read_exchanged_case, read_prediction
 from .messages import Check, Checked, Result, WriteReport
 
@@ -33,9 +34,8 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
     case = read_exchanged_case(Path(request.case))
     manifest = _manifest(request.model)
     protocol = StructureProtocol.load(manifest.protocol)
-    bound = propose_binding(
-        case, protocol, request.mapping, request.prescription, protocol.required
-    )
+    required = task_entry(manifest.task).required(protocol)
+    bound = propose_binding(case, protocol, request.mapping, request.prescription, required)
     assert bound.mapping is not None
     findings = dict.fromkeys([*bound.findings, *check_case(bound, manifest.expectations)])
     return Checked(request.id, tuple(findings)), plan_curve_steps(bound)

@@ -239,7 +239,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Row, Path]:
 def test_training_sees_what_prediction_sees(stored: tuple[Row, Path], tmp_path: Path) -> None:
     row, path = stored
     protocol = PROTOCOLS[row.protocol]
-    required = [channel.name for channel in protocol.channels if channel.required]
+    required = protocol.required
     predicted = encode(bind(read_case(path), protocol, required=required), row.settings)
     assert not [f for f in predicted.findings if f.severity == "blocking"]
     if row.finding:
