@@ -60,11 +60,9 @@ def main() -> None:
     _say(f"{case.name}: {case.grid}, {len(case.structures)} structures, {_THREADS} threads")
     _compare_dvhs(case)
     _compare_gamma(case.plan_dose, prediction, "a changed plan", ((MAX_GAMMA, 5.0), (1.1, 3.0)))
-    for sample in (case, read_case(_UNLIKE)):
-        assert sample.plan_dose is not None
-        predicted = predict(sample, precision="fp32").dose
-        label = f"the prediction of {sample.name}"
-        _compare_gamma(sample.plan_dose, predicted, label, ((MAX_GAMMA, 5.0),))
+    predicted = predict(case, precision="fp32").dose
+    _compare_gamma(case.plan_dose, predicted, "its prediction", ((MAX_GAMMA, 5.0),))
+    _time_gamma(read_case(_UNLIKE))
     _time_cohort(case, prediction)
 
 
@@ -125,6 +123,18 @@ def _compare_gamma(
             f"  {both.sum()} voxels; pass rate {ours.result.pass_rate_percent():.2f} % and "
             f"{rate:.2f} %; {100 * float((apart <= 0.05).mean()):.2f} % of voxels within 0.05"
         )
+
+
+def _time_gamma(case: Case) -> None:
+    """Of a prediction against a plan of another technique; pymedphys takes many minutes for it."""
+    assert case.plan_dose is not None
+    predicted = predict(case, precision="fp32").dose
+    ours = _timed(partial(gamma, case.plan_dose, predicted), 3)
+    _say(
+        f"gamma 3%/3mm, the prediction of {case.name}, max_gamma={MAX_GAMMA:g}: "
+        f"{ours.wall_s:.2f} s for {ours.result.voxels()} voxels (wanted: 3 s for 263,000); CPU "
+        f"{ours.cpu_s:.2f} s; pass rate {ours.result.pass_rate_percent():.2f} %"
+    )
 
 
 def _time_cohort(case: Case, prediction: Volume) -> None:
