@@ -126,7 +126,8 @@ LEVELS = {"PTV70": 70.0, "PTV63": 63.0, "PTV56": 56.0}
     [
         ({"PTV70": 60.0}, "PTV63, PTV56"),
         ({"PTV70": 70.0, "PTV56": 56.0}, "PTV63"),
-        ({"PTV": 60.0}, "no target"),
+        ({"PTV": 60.0}, "for PTV, which is no target"),
+        (LEVELS | {"PVT56": 56.0}, "for PVT56, which is no target"),
         (LEVELS, ""),
     ],
 )
@@ -153,6 +154,13 @@ def test_the_shipped_model_refuses_one_level_before_it_computes() -> None:
 @pytest.mark.parametrize("given", [{"PTV": 50.4}, {"PTV": 45.0}])
 def test_a_model_of_one_level_takes_its_targets_dose(given: dict[str, float]) -> None:
     require_each_level(bind(pelvis_case(), PELVIS, None, Prescription(given)), {"PTV": 45.0})
+
+
+@pytest.mark.parametrize("stray", ["PVT", "ptv", "Rectum", "GTV"])
+def test_a_prescription_with_a_name_of_no_target_is_refused(stray: str) -> None:
+    bound = bind(pelvis_case(), PELVIS, None, Prescription({"PTV": 45.0, stray: 50.0}))
+    with pytest.raises(CaseError, match=f"for {stray}, which is no target"):
+        require_each_level(bound, {"PTV": 45.0})
 
 
 def test_a_forced_model_of_another_site_predicts_with_a_warning() -> None:

@@ -106,10 +106,8 @@ def plan_finding(bound: BoundCase) -> Finding | None:
         leaves_out = noticed.structure in scored or noticed.severity == "warning"
         is_gap = noticed.id == DOSE_GAP and leaves_out
         if is_gap or (noticed.id == UNKNOWN_PARTS and bound.prescription is None):
-            need = " At least 99 % are needed for scores." if is_gap else ""
             remedy = _NOT_USED if is_gap else f"{_NOT_USED} {noticed.remedy}"
-            message = noticed.message + need
-            return Finding(NOT_COMPARABLE, "warning", message, remedy, noticed.structure)
+            return Finding(NOT_COMPARABLE, "warning", noticed.message, remedy, noticed.structure)
     return None
 
 

@@ -34,14 +34,17 @@ def require_each_level(bound: BoundCase, model_gy: Mapping[str, float]) -> None:
         model_gy: the model's, target → Gy.
 
     Raises:
-        CaseError: it is for none of the case's or the protocol's targets, or the model has several
-            levels and a target of the case has none.
+        CaseError: a name in it is no target of the case, the protocol or the model, or the model
+            has several levels and a target of the case has none.
     """
     given, targets = bound.prescriptions_gy, bound.named("target")
     known = {*targets, *model_gy}
-    if given and known.isdisjoint(given):
+    if bound.protocol is not None:
+        known |= {channel.name for channel in bound.protocol.targets}
+    unknown = [name for name in given if name not in known]
+    if unknown:
         raise CaseError(
-            f"The prescription is for {', '.join(given)}, which is no target of "
+            f"The prescription is for {', '.join(unknown)}, which is no target of "
             f"{bound.case.name}: prescribe {', '.join(targets or model_gy)}, as in "
             f"--prescription {next(iter(targets or model_gy))}=GY."
         )
