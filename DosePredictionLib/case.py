@@ -148,7 +148,7 @@ class Case:
         mask = self.structures[named[0]]
         object.__setattr__(self, "structures", others)
         if not mask.is_empty:  # all-zero, it says nothing
-            object.__setattr__(self, "dose_mask", Mask(mask.binary(), mask.grid))
+            object.__setattr__(self, "dose_mask", mask.as_binary())
 
     def _other_volumes(self) -> list[tuple[str, Volume]]:
         volumes: list[tuple[str, Volume]] = []

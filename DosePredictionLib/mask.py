@@ -6,8 +6,7 @@ compares one with a number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import CaseError
 from .geometry import Box, bounding_box
-from .volume import Grid, Interpolation, Volume
+from .volume import Grid, Interpolation, Volume, require_shape
 
 __all__ = [
     "DUST",
@@ -50,39 +49,72 @@ _ROUNDING = 1e-6  # beyond 0 and 1
 
 @dataclass(frozen=True, eq=False)
 class Mask(Volume):
-    """A structure on a grid: bool, or occupancy in 0…1 without dust, `(z, y, x)`.
+    """A structure on a grid: bool, or occupancy in 0…1 without dust.
+
+    Only the block that holds it is kept: thirty structures on a large CT would be gigabytes.
+
+    Args:
+        array: `(z, y, x)`; what is kept of it is a copy of the block, or itself where that is all.
+        grid: of the array.
 
     Raises:
         GeometryError: the array's shape is not the grid's.
         CaseError: values that are NaN or leave 0…1; nothing is guessed about a label map.
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.array.dtype == bool:
-            return
-        # One pass over a scan; all else sees the structure's block alone.
-        box = bounding_box(self.array)
-        block = self.array[box] if box is not None else self.array[:0]
-        if box is not None:
-            _require_occupancy(block)
-        clean = block.astype(bool) if block.dtype.kind in "iu" else weights_of(block)
-        if clean is block:
-            self.__dict__["_box"] = box
-            return
-        array = np.zeros(self.array.shape, dtype=clean.dtype)
-        if box is not None:
-            array[box] = clean
-        object.__setattr__(self, "array", array)
+    block: NDArray = field(init=False, repr=False)
+    """What the mask holds within `bounding_box()`, `(z, y, x)`; of size 0 when it is empty."""
+    _box: Box | None = field(init=False, repr=False)
+
+    def __init__(self, array: NDArray, grid: Grid) -> None:
+        require_shape(array, grid)
+        self._keep(array, None, grid)
+
+    @classmethod
+    def of_block(cls, block: NDArray, box: Box, grid: Grid) -> Mask:
+        """The mask that is 0 beyond a block; the block need not be the smallest."""
+        mask = cls.__new__(cls)
+        mask._keep(block, box, grid)
+        return mask
+
+    def _keep(self, block: NDArray, box: Box | None, grid: Grid) -> None:
+        """Keep what a block holds; without a box, it is the whole grid."""
+        given = block
+        block, box = _closely(block, box)
+        if block.dtype != bool:
+            if box is not None:
+                _require_occupancy(block)
+            clean = block.astype(bool) if block.dtype.kind in "iu" else weights_of(block)
+            if clean is not block:
+                block, box = _closely(clean, box) if box is not None else (clean, None)
+        if block.base is not None and block.size < given.size:
+            block = np.array(block, order="C")  # a view would keep the whole array alive
+        for name, value in (("grid", grid), ("block", block), ("_box", box)):
+            object.__setattr__(self, name, value)
+
+    @property  # type: ignore[misc]  # the field of the base class, made on demand
+    def array(self) -> NDArray:
+        """The whole mask `(z, y, x)`, made anew at each call: `block` and `within` cost less."""
+        return self._whole(self.block)
 
     @classmethod
     def of(cls, volume: Volume) -> Mask:
         """A volume as a mask; a mask itself."""
         return volume if isinstance(volume, cls) else cls(volume.array, volume.grid)
 
-    @cached_property
-    def _box(self) -> Box | None:
-        return bounding_box(self.array)
+    def as_binary(self) -> Mask:
+        """The boolean mask of `binary`."""
+        return self if self._box is None else self.of_block(self._binary, self._box, self.grid)
+
+    def as_touched(self) -> Mask:
+        """The boolean mask of `touched`."""
+        if self._box is None:
+            return self
+        return self.of_block(self.block.astype(bool, copy=False), self._box, self.grid)
+
+    @property
+    def _binary(self) -> NDArray[np.bool_]:
+        return to_binary(self.block)
 
     @property
     def is_empty(self) -> bool:
@@ -91,20 +123,19 @@ class Mask(Volume):
 
     def weights(self) -> NDArray[np.float32]:
         """The share of each voxel that belongs to the structure: 0…1, dust is 0."""
-        return self.array.astype(np.float32, copy=False)
+        return self._whole(self.block.astype(np.float32, copy=False))
 
     def binary(self) -> NDArray[np.bool_]:
         """At least half inside; a structure too thin or small for that keeps its fullest voxels."""
-        return to_binary(self.array)
+        return self._whole(self._binary)
 
     def touched(self) -> NDArray[np.bool_]:
         """Every voxel of which a part is inside: what published models take as a mask."""
-        return self.array if self.array.dtype == bool else self.array.astype(bool)
+        return self._whole(self.block.astype(bool, copy=False))
 
     def majority(self) -> NDArray[np.bool_]:
         """More than half inside, whatever is left of a thin structure: what strips are made of."""
-        inside: NDArray[np.bool_] = majority(self.array)
-        return inside
+        return self._whole(majority(self.block))
 
     def bounding_box(self, margin: int = 0) -> Box | None:
         """Slices of the block that holds every touched voxel, and a margin; None if it is empty."""
@@ -112,9 +143,35 @@ class Mask(Volume):
             return None
         z, y, x = (
             slice(max(0, edge.start - margin), min(size, edge.stop + margin))
-            for edge, size in zip(self._box, self.array.shape, strict=True)
+            for edge, size in zip(self._box, self.grid.shape, strict=True)
         )
         return (z, y, x)
+
+    def within(self, box: Box) -> NDArray:
+        """`array[box]`, at the cost of that block alone."""
+        if box == self._box:
+            return self.block
+        result = np.zeros([edge.stop - edge.start for edge in box], self.block.dtype)
+        if self._box is not None:
+            shared = [
+                slice(max(a.start, b.start), max(min(a.stop, b.stop), max(a.start, b.start)))
+                for a, b in zip(box, self._box, strict=True)
+            ]
+            here, there = (
+                tuple(
+                    slice(part.start - edge.start, part.stop - edge.start)
+                    for part, edge in zip(shared, outer, strict=True)
+                )
+                for outer in (box, self._box)
+            )
+            result[here] = self.block[there]
+        return result
+
+    def filled(self, outside: float = 0.0) -> tuple[NDArray, Box] | None:
+        """See `Volume.filled`."""
+        if outside:
+            return super().filled(outside)
+        return None if self._box is None else (self.block, self._box)
 
     def reordered_to_lps(self) -> Mask:
         """See `Volume.reordered_to_lps`."""
@@ -124,10 +181,33 @@ class Mask(Volume):
         self, grid: Grid, interpolation: Interpolation = "occupancy", outside: float = 0.0
     ) -> Mask:
         """The structure on another grid, by default as occupancy. See `Volume.resampled_to`."""
+        if self.grid.matches(grid):
+            return self
         moved = super().resampled_to(grid, interpolation, outside)
         if moved.array.dtype != bool:  # sums of shares may round beyond 1
             moved = Volume(np.clip(moved.array, 0, 1), moved.grid)
         return Mask.of(moved)
+
+    def _whole(self, block: NDArray) -> NDArray:
+        """A block of the box's size in its place; the block itself where that is the grid."""
+        if block.shape == self.grid.shape:
+            return block
+        result = np.zeros(self.grid.shape, block.dtype)
+        if self._box is not None:
+            result[self._box] = block
+        return result
+
+
+def _closely(block: NDArray, box: Box | None) -> tuple[NDArray, Box | None]:
+    """The part of a block that holds anything, and where that lies; see `Mask._keep`."""
+    inner = bounding_box(block) if block.size else None
+    if inner is None:
+        return block[:0, :0, :0], None
+    z, y, x = (
+        edge if outer is None else slice(outer.start + edge.start, outer.start + edge.stop)
+        for outer, edge in zip(box or (None, None, None), inner, strict=True)
+    )
+    return block[inner], (z, y, x)
 
 
 def _require_occupancy(block: NDArray) -> None:

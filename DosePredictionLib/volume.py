@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, sparse
 
 from .errors import GeometryError
-from .geometry import bounding_box
+from .geometry import Box, bounding_box
 
-__all__ = ["Grid", "Interpolation", "Volume", "box_weights", "slabs"]
+__all__ = ["Grid", "Interpolation", "Volume", "box_weights", "require_shape", "slabs"]
 
 Interpolation = Literal["linear", "nearest", "occupancy"]
 """How values are carried to another grid.
@@ -199,6 +199,18 @@ class Grid:
         return f"{size} voxels of {spacing} mm from ({origin}){oblique}"
 
 
+def require_shape(array: NDArray, grid: Grid) -> None:
+    """Refuse an array that is not of a grid's shape.
+
+    Raises:
+        GeometryError: names both shapes.
+    """
+    if array.shape != grid.shape:
+        raise GeometryError(
+            f"The array's shape (z, y, x) {array.shape} is not the grid's {grid.shape}."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An array `(z, y, x)` on a grid. Units are the caller's: HU, Gy, or occupancy in 0…1.
@@ -211,11 +223,16 @@ class Volume:
     grid: Grid
 
     def __post_init__(self) -> None:
-        if self.array.shape != self.grid.shape:
-            raise GeometryError(
-                f"The array's shape (z, y, x) {self.array.shape} is not the grid's "
-                f"{self.grid.shape}."
-            )
+        require_shape(self.array, self.grid)
+
+    def within(self, box: Box) -> NDArray:
+        """The block `(z, y, x)` that slices cut out."""
+        return self.array[box]
+
+    def filled(self, outside: float = 0.0) -> tuple[NDArray, Box] | None:
+        """The block of values that are not `outside`, and its place; None without any."""
+        box = bounding_box(self.array != outside)
+        return None if box is None else (self.array[box], box)
 
     def with_array(self, array: NDArray) -> Volume:
         """Another array on the same grid."""
@@ -275,8 +292,8 @@ def _resample_separably(
         for axis in range(3)
     ]
     steps = [lps_grid.spacing[axis] / source.grid.spacing[axis] for axis in range(3)]
-    array = source.array
     if interpolation == "nearest":
+        array = source.array
         result = np.full(lps_grid.shape, outside, dtype=array.dtype)
         index = []
         inside = []
@@ -288,12 +305,12 @@ def _resample_separably(
         result[np.ix_(*inside)] = array[np.ix_(*index)]
     else:
         weights = box_weights if interpolation == "occupancy" else _linear_weights
-        result = _apply_along_axes(array, lps_grid, starts, steps, weights, outside)
+        result = _apply_along_axes(source, lps_grid, starts, steps, weights, outside)
     return _ordered_like(Volume(result, lps_grid), grid)
 
 
 def _apply_along_axes(
-    array: NDArray,
+    source: Volume,
     grid: Grid,
     starts: Sequence[float],
     steps: Sequence[float],
@@ -302,27 +319,36 @@ def _apply_along_axes(
 ) -> NDArray[np.float32]:
     """Apply `weights(source size, target size, start, step)` along z, y and x in turn.
 
-    Only the block of source voxels that differ from `outside` is touched: masks are mostly empty.
+    Only the block of source voxels that differ from `outside` is touched, for masks are mostly
+    empty; in slabs, so that no copy of a large volume is made on the way.
     """
     result = np.full(grid.shape, outside, dtype=np.float32)
-    box = bounding_box(array != outside)
-    if box is None:
+    found = source.filled(outside)
+    if found is None:
         return result
-    block = array[box].astype(np.float32)
-    if outside:
-        block -= np.float32(outside)
+    block, box = found
+    matrices: list[sparse.csr_array] = []
     reach: list[slice] = []
-    for array_axis in range(3):
-        axis = 2 - array_axis
-        offset = box[array_axis].start
-        matrix = weights(array.shape[array_axis], grid.size[axis], starts[axis], steps[axis])
-        matrix = matrix[:, offset : box[array_axis].stop]
+    for axis in (2, 1, 0):
+        matrix = weights(source.grid.size[axis], grid.size[axis], starts[axis], steps[axis])
+        edge = box[2 - axis]
+        matrix = matrix[:, edge.start : edge.stop]
         rows = np.flatnonzero(np.diff(matrix.indptr))
         if rows.size == 0:
             return result
         reach.append(slice(int(rows[0]), int(rows[-1]) + 1))
-        block = _apply_along_axis(matrix[reach[-1]], block, array_axis)
-    result[tuple(reach)] += block
+        matrices.append(matrix[reach[-1]])
+    along_z = np.empty((matrices[0].shape[0], *block.shape[1:]), dtype=np.float32)
+    for part in slabs((block.shape[1], block.shape[0], block.shape[2])):
+        values = block[:, part].astype(np.float32)
+        if outside:
+            values -= np.float32(outside)
+        along_z[:, part] = _apply_along_axis(matrices[0], values, 0)
+    placed = result[tuple(reach)]
+    for part in slabs(placed.shape):
+        placed[part] += _apply_along_axis(
+            matrices[2], _apply_along_axis(matrices[1], along_z[part], 1), 2
+        )
     return result
 
 

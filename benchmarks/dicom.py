@@ -130,7 +130,7 @@ def _write_square_slices(folder: Path) -> None:
         missing = pixels.shape[1] - pixels.shape[0]
         square = np.pad(pixels, ((0, missing), (0, 0)), constant_values=-1000)
         dataset.Rows, dataset.PixelData = len(square), square.tobytes()
-        _save(folder / file.name, dataset, ExplicitVRLittleEndian)
+        save(folder / file.name, dataset, ExplicitVRLittleEndian)
 
 
 def _dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -153,17 +153,9 @@ def _write_large_case(folder: Path) -> None:
     rng = np.random.default_rng(0)
     noise = rng.integers(900, 1100, (_EDGE, _EDGE)).astype("<u2")
     for z in range(_SLICES):
-        slice_ = _object(CT, "CT", frame, study, series)
-        slice_.ImagePositionPatient = [-230, -230, 2.5 * z]
-        slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        slice_.PixelSpacing, slice_.Rows, slice_.Columns = [0.9, 0.9], _EDGE, _EDGE
-        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
-        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 12, 11
-        slice_.PixelRepresentation, slice_.RescaleIntercept, slice_.RescaleSlope = 0, -1000, 1
-        slice_.PixelData = noise.tobytes()
-        slice_["PixelData"].VR = "OW"
-        _save(folder / f"{z}.dcm", slice_, ExplicitVRLittleEndian)
-    structures = _object(RTSTRUCT, "RTSTRUCT", frame, study, generate_uid())
+        slice_ = ct_slice((frame, study, series), [-230, -230, 2.5 * z], 0.9, noise)
+        save(folder / f"{z}.dcm", slice_, ExplicitVRLittleEndian)
+    structures = new_object(RTSTRUCT, "RTSTRUCT", frame, study, generate_uid())
     structures.StructureSetROISequence, structures.ROIContourSequence = [], []
     for number in range(1, _STRUCTURES + 1):
         roi, drawn = Dataset(), Dataset()
@@ -173,22 +165,44 @@ def _write_large_case(folder: Path) -> None:
         radius = 180.0 if number == 1 else float(rng.uniform(15, 60))
         center = (0.0, 0.0) if number == 1 else rng.uniform(-80, 80, 2)
         slices = range(_SLICES) if number == 1 else range(40, 40 + int(rng.integers(20, 120)))
-        drawn.ContourSequence = [_ellipse(center, radius, 2.5 * z) for z in slices]
+        drawn.ContourSequence = [ellipse_contour(center, radius, 2.5 * z) for z in slices]
         structures.StructureSetROISequence.append(roi)
         structures.ROIContourSequence.append(drawn)
-    _save(folder / "rs.dcm", structures, ImplicitVRLittleEndian)
+    save(folder / "rs.dcm", structures, ImplicitVRLittleEndian)
 
 
-def _ellipse(center: Any, radius_mm: float, z_mm: float) -> Dataset:
-    angle = np.linspace(0, 2 * np.pi, int(2 * np.pi * radius_mm), endpoint=False)
-    x, y = center[0] + radius_mm * np.cos(angle), center[1] + 0.7 * radius_mm * np.sin(angle)
+def ct_slice(
+    uids: tuple[str, str, str], position_mm: list[float], spacing_mm: float, stored: np.ndarray
+) -> Dataset:
+    """An axial slice; `stored` is HU + 1000 as `<u2`, `uids` are frame of reference, study, series.
+
+    Takes no notice of anything else that a scanner writes.
+    """
+    slice_ = new_object(CT, "CT", *uids)
+    slice_.ImagePositionPatient = position_mm
+    slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    slice_.PixelSpacing, (slice_.Rows, slice_.Columns) = [spacing_mm] * 2, stored.shape
+    slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+    slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 12, 11
+    slice_.PixelRepresentation, slice_.RescaleIntercept, slice_.RescaleSlope = 0, -1000, 1
+    slice_.PixelData = stored.tobytes()
+    slice_["PixelData"].VR = "OW"
+    return slice_
+
+
+def ellipse_contour(center: Any, radius_mm: float, z_mm: float, flatness: float = 0.7) -> Dataset:
+    """An ellipse with a point about every millimetre; `flatness` is its height over its width."""
+    angle = np.linspace(0, 2 * np.pi, int(2 * np.pi * radius_mm) + 8, endpoint=False)
+    x = center[0] + radius_mm * np.cos(angle)
+    y = center[1] + flatness * radius_mm * np.sin(angle)
     item = Dataset()
     item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", len(angle)
     item.ContourData = [f"{v:.2f}" for a, b in zip(x, y, strict=True) for v in (a, b, z_mm)]
     return item
 
 
-def _object(sop_class: str, modality: str, frame: str, study: str, series: str) -> Dataset:
+def new_object(sop_class: str, modality: str, frame: str, study: str, series: str) -> Dataset:
+    """A data set with what every object of a patient has."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = (
         sop_class,
@@ -200,7 +214,8 @@ def _object(sop_class: str, modality: str, frame: str, study: str, series: str) 
     return dataset
 
 
-def _save(path: Path, dataset: Dataset, syntax: str) -> None:
+def save(path: Path, dataset: Dataset, syntax: str) -> None:
+    """Write a data set as a file."""
     meta = FileMetaDataset()
     meta.FileMetaInformationGroupLength = 0
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID

@@ -13,7 +13,6 @@ from ..errors import CaseError
 from ..findings import Finding
 from ..io import case_name
 from ..mask import Mask
-from ..volume import Volume
 
 __all__ = ["RtstructRequest", "StructureSetFile", "write_structure_set"]
 
@@ -74,10 +73,10 @@ def write_structure_set(request: RtstructRequest) -> StructureSetFile:
     findings = list(ct.findings)
     grid = ct.volume.grid
     labels = None if request.labels is None else read_labels(request.labels)
-    masks: dict[str, Volume] = {}
+    masks: dict[str, Mask] = {}
     for file in files.values():
         add_structures(masks, read_structures(file, grid, findings, labels), file)
-    empty = [name for name, mask in masks.items() if Mask.of(mask).is_empty]
+    empty = [name for name, mask in masks.items() if mask.is_empty]
     if empty:
         message = f"Structures without contours: {', '.join(empty)}."
         findings.append(Finding("structures-without-contours", "warning", message))

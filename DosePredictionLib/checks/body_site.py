@@ -17,7 +17,7 @@ def check_body_site(view: CaseView) -> list[Finding]:
     own = [channel for channel in view.protocol.organs if channel.name in view.regions]
     if own:
         return []
-    names = [name for name, mask in view.case.structures.items() if mask.array.any()]
+    names = [name for name, mask in view.case.structures.items() if not mask.is_empty]
     for other in map(StructureProtocol.load, StructureProtocol.available()):
         mapping = propose_mapping(names, other, required=())
         found = [c.label for c in other.organs if c.name in mapping.assigned]

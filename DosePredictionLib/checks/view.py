@@ -17,9 +17,8 @@ from scipy import ndimage
 from ..case import Case
 from ..errors import CaseError
 from ..external import derive_external
-from ..geometry import bounding_box
 from ..hounsfield import SKIN_HU
-from ..mask import to_binary
+from ..mask import Mask, to_binary
 from ..models.expectations import ModelExpectations
 from ..structures.bound import BoundCase
 from ..structures.mapping import StructureMapping
@@ -192,12 +191,10 @@ class CaseView:
         return to_binary(thinned(self.case.structures[region.name]).array)
 
 
-def region_of(channel: Channel, name: str, volume: Volume) -> Region | None:
+def region_of(channel: Channel, name: str, mask: Mask) -> Region | None:
     """The structure in its box; None when it is all-zero."""
-    box = bounding_box(volume.array)
-    if box is None:
-        return None
-    return Region(channel, name, box, to_binary(volume.array[box]), volume.grid)
+    box = mask.bounding_box()
+    return None if box is None else Region(channel, name, box, to_binary(mask.block), mask.grid)
 
 
 def thinned(volume: Volume, keep_highest_along_y: bool = False) -> Volume:

@@ -17,7 +17,7 @@ from ..findings import Finding
 from ..mask import Mask
 from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
-from ..volume import Grid, Volume
+from ..volume import Grid, Volume, slabs
 from .channels.base import CaseOnGrid, Source
 from .channels.mask import structure_masks
 from .channels.registry import ModelChannels, model_channels
@@ -97,10 +97,13 @@ def decode(dose_gy: NDArray[np.float32], encoded: EncodedCase, case: Case) -> Vo
     dose = Volume(np.clip(dose_gy, 0, None), encoded.grid)
     same_voxels = is_block_of(case.grid, encoded.grid)
     array = dose.resampled_to(case.grid, "nearest" if same_voxels else "linear").array
-    array = np.where(encoded.external.array, array, np.float32(0))
-    if case.dose_mask is not None:
-        array = np.where(case.dose_mask.touched(), array, np.float32(0))
-    return Volume(array.astype(np.float32, copy=False), case.grid)
+    array = array.astype(np.float32, copy=False)
+    for mask in (encoded.external, case.dose_mask):
+        if mask is not None:
+            inside = mask.touched()
+            for part in slabs(array.shape):
+                np.copyto(array[part], 0, where=~inside[part])
+    return Volume(array, case.grid)
 
 
 def mirrored_channels(protocol: StructureProtocol, settings: EncodingSettings) -> list[int]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
 from ..geometry import bounding_box
-from ..mask import weights_of
+from ..mask import Mask, weights_of
 from ..volume import Volume
 from .arrays import as_array, require_finite, require_same_grid, voxel_mm
 from .curve import VolumeCurve, curve_of_cells
@@ -201,10 +201,15 @@ class DvhRegion:
 
     def __init__(self, mask: Volume | Any, name: str = "") -> None:
         self.mask, self.name = mask, name
-        array = as_array(mask)
-        self._box = bounding_box(array, SURFACE_MARGIN)
-        if self._box is not None:
-            self._occupancy = _checked_mask(array[self._box], name)
+        if isinstance(mask, Mask):
+            self._box = mask.bounding_box(SURFACE_MARGIN)
+            block = None if self._box is None else mask.within(self._box)
+        else:
+            array = as_array(mask)
+            self._box = bounding_box(array, SURFACE_MARGIN)
+            block = None if self._box is None else array[self._box]
+        if block is not None:
+            self._occupancy = _checked_mask(block, name)
             self._is_large = np.count_nonzero(self._occupancy) > LARGE_VOXELS
             self._surface = None if self._is_large else estimated_occupancy(self._occupancy)
             if not self._occupancy.any():  # nothing but dust
@@ -270,7 +275,7 @@ def dvh(
     """
     dose_array, voxel_cc = _dose_and_voxel(dose, spacing_mm)
     require_same_grid(dose, mask, "The dose", name or "the structure")
-    return DvhRegion(as_array(mask), name).dvh_in(dose_array, voxel_cc)
+    return DvhRegion(mask, name).dvh_in(dose_array, voxel_cc)
 
 
 def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
@@ -279,7 +284,7 @@ def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
     result = {}
     for name, mask in structures.items():
         require_same_grid(dose, mask, "The dose", name or "the structure")
-        result[name] = DvhRegion(as_array(mask), name).dvh_in(dose_array, voxel_cc)
+        result[name] = DvhRegion(mask, name).dvh_in(dose_array, voxel_cc)
     return result
 
 

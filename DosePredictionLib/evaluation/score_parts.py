@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import bounding_box
+from ..mask import to_binary
 from ..structures.bound import BoundCase
 from ..volume import Volume
-from .arrays import as_mask
 from .dvh import Dvh
 from .indices import pelvic_endpoints, pelvic_score_terms
 from .scores import (
@@ -65,7 +64,7 @@ class Scored:
 def _errors(scored: Scored) -> Part:
     """Errors in the body and where the plan exceeds 5 Gy, and the dose score in its region."""
     dose, reference, bound = scored.dose.array, scored.reference.array, scored.bound
-    body, region = bound.external.array, as_mask(bound.region)
+    body, region = bound.external.array, bound.region
     in_body = above = everywhere = ErrorSums()
     for start in range(0, dose.shape[0], _SLAB):
         part = slice(start, start + _SLAB)
@@ -73,7 +72,7 @@ def _errors(scored: Scored) -> Part:
         above += error_sums(dose[part], reference[part], reference[part] > _HIGH_DOSE_GY)
         everywhere += error_sums(dose[part], reference[part])
         yield _STEP
-    voxels = int(np.count_nonzero(region))
+    voxels = int(np.count_nonzero(to_binary(region.block)))
     return {
         "mae_body_gy": in_body.mae_gy,
         "bias_body_gy": in_body.bias_gy,
@@ -96,7 +95,7 @@ def _dvh_score(scored: Scored) -> Part:
     for role in ("organ", "target"):
         for name in scored.bound.named(role):
             mask = scored.bound.structures[name].mask
-            box = bounding_box(mask.array)
+            box = mask.bounding_box()
             assert box is not None
             doses = block(scored.dose, box), block(scored.reference, box)
             targets = [name] if role == "target" else []
@@ -170,7 +169,7 @@ def structure_errors(
     """Mean absolute difference and mean difference in each structure, whose occupancy weighs."""
     result = {}
     for name, structure in scored.bound.structures.items():
-        box = bounding_box(structure.mask.array)
+        box = structure.mask.bounding_box()
         assert box is not None
         sums = error_sums(
             block(scored.dose, box), block(scored.reference, box), block(structure.mask, box)
@@ -184,4 +183,4 @@ def block(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
     """The block of a volume that slices (z, y, x) cut out."""
     z, y, x = box
     size = (x.stop - x.start, y.stop - y.start, z.stop - z.start)
-    return Volume(volume.array[box], volume.grid.cropped((x.start, y.start, z.start), size))
+    return Volume(volume.within(box), volume.grid.cropped((x.start, y.start, z.start), size))

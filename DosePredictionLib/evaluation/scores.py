@@ -252,10 +252,10 @@ def masked_mae_after_d97(
     d97_gy = float(np.percentile(in_target, 3))
     if d97_gy <= 0:
         return None
-    referred = referred * (prescription_gy / d97_gy)
     inside = as_mask(body)
-    high = (referred > threshold_gy) & inside
-    either = high | ((predicted > threshold_gy) & inside)
+    predicted, referred = predicted[inside], referred[inside] * (prescription_gy / d97_gy)
+    high = referred > threshold_gy
+    either = high | (predicted > threshold_gy)
     voxels = int(np.count_nonzero(high))
     if voxels == 0:
         return None

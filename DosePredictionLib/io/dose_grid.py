@@ -25,9 +25,9 @@ def uncovered(dose_grid: Grid, grid: Grid, structures: Mapping[str, Volume]) -> 
     covered = everywhere.resampled_to(grid, "nearest").array
     masks = {name: Mask.of(mask) for name, mask in structures.items()}
     shares = {
-        name: float(covered[mask.touched()].mean())
+        name: float(covered[box][mask.block.astype(bool)].mean())
         for name, mask in masks.items()
-        if not mask.is_empty
+        if (box := mask.bounding_box()) is not None
     }
     return {name: share for name, share in shares.items() if share < _REQUIRED_COVERAGE}
 

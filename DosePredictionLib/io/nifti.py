@@ -20,9 +20,11 @@ from typing import Annotated
 from ..case import Case, Prescription
 from ..errors import CaseError
 from ..findings import Finding
+from ..mask import Mask
+from ..processes import usable_cores
 from ..ranges import DoseGy, Fractions
 from ..schema import FreeText, Length, Name, from_json, read_json, validated
-from ..volume import Grid, Volume
+from ..volume import Grid
 from .dose_grid import dose_gaps, dose_on_grid
 from .labels import LABEL_SUFFIXES
 from .stored import StoredImage
@@ -84,18 +86,24 @@ def read_case_folder(folder: Path) -> Case:
     }
     masks = [name for name in files if _is_structure(name)]
     noticed: list[Finding] = []
-    with ThreadPoolExecutor() as pool:  # unzipping releases the interpreter
+    # Unzipping releases the interpreter; each thread holds a whole image.
+    with ThreadPoolExecutor(usable_cores()) as pool:
         ct_read = pool.submit(read_volume, files["ct"], noticed)
-        reads = {n: pool.submit(read_image, files[n]) for n in [*masks, *strip_files.values()]}
+
+        def read(name: str) -> tuple[dict[str, Mask], list[Finding]]:
+            image = read_image(files[name])  # begun after the CT: that is not waited for in vain
+            return _on_ct(image, files[name], name, ct_read.result().grid)
+
+        reads = {name: pool.submit(read, name) for name in [*masks, *strip_files.values()]}
         ct = ct_read.result()
-        structures: dict[str, Volume] = {}
-        for name in masks:
-            found_masks = _on_ct(reads.pop(name).result(), files[name], name, ct.grid, noticed)
-            add_structures(structures, found_masks, files[name])
-        strips = {
-            angle: _only(_on_ct(reads.pop(n).result(), files[n], n, ct.grid, noticed), files[n])
-            for angle, n in strip_files.items()
-        }
+        on_ct: dict[str, dict[str, Mask]] = {}
+        for name, each in reads.items():
+            on_ct[name], more = each.result()
+            noticed += more
+    structures: dict[str, Mask] = {}
+    for name in masks:
+        add_structures(structures, on_ct[name], files[name])
+    strips = {angle: _only(on_ct[name], files[name]) for angle, name in strip_files.items()}
     dose = None
     if "dose_plan" in files:
         stored = read_volume(files["dose_plan"], noticed)
@@ -237,7 +245,7 @@ def _is_structure(name: str) -> bool:
 
 def read_structures(
     path: Path, grid: Grid, findings: list[Finding], labels: Mapping[int, str] | None = None
-) -> dict[str, Volume]:
+) -> dict[str, Mask]:
     """The structures of a file, on the grid of its CT; see `structures_from`.
 
     Args:
@@ -254,13 +262,13 @@ def read_structures(
 
 
 def _on_ct(
-    image: StoredImage, path: Path, name: str, grid: Grid, findings: list[Finding]
-) -> dict[str, Volume]:
-    findings += image.findings
-    return structures_from(image, path, name, grid, findings)
+    image: StoredImage, path: Path, name: str, grid: Grid
+) -> tuple[dict[str, Mask], list[Finding]]:
+    findings = list(image.findings)
+    return structures_from(image, path, name, grid, findings), findings
 
 
-def _only(masks: dict[str, Volume], path: Path) -> Volume:
+def _only(masks: dict[str, Mask], path: Path) -> Mask:
     if len(masks) != 1:
         raise CaseError(
             f"{path} holds {len(masks)} structures ({_shortened(list(masks))}), not one."
@@ -268,7 +276,7 @@ def _only(masks: dict[str, Volume], path: Path) -> Volume:
     return next(iter(masks.values()))
 
 
-def add_structures(structures: dict[str, Volume], masks: dict[str, Volume], path: Path) -> None:
+def add_structures(structures: dict[str, Mask], masks: dict[str, Mask], path: Path) -> None:
     """Add the masks of a file to those of others.
 
     Raises:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import CaseError
 from ..findings import Finding
+from ..geometry import Box, bounding_box
+from ..mask import Mask
 from ..volume import Grid, Volume
 from .labels import labels_file, read_labels
 from .masks import label_values, mask_from_values, without_dust
@@ -30,7 +34,7 @@ def structures_from(
     grid: Grid,
     findings: list[Finding],
     labels: Mapping[int, str] | None = None,
-) -> dict[str, Volume]:
+) -> dict[str, Mask]:
     """Structure → mask (boolean, or occupancy as float32) on the grid of the CT.
 
     A header that lists segments names them; a label map has its names from `labels`, its header, or
@@ -45,6 +49,7 @@ def structures_from(
         CaseError: several labels without names, values that are no mask's, or no overlap.
     """
     require_finite(image.array, path, "a mask holds 0 and 1")
+    image, box = _cropped(image)
     if image.segments and labels is None:
         masks = _from_segments(image, path, stem, findings)
     elif image.array.shape[0] > 1:
@@ -52,9 +57,20 @@ def structures_from(
     else:
         masks = _from_values(image, path, stem, findings, labels)
     return {
-        name: _on_grid(Volume(mask, image.grid), grid, name, path, findings)
+        name: _on_grid(Mask.of_block(mask, box, image.grid), grid, name, path, findings)
         for name, mask in masks.items()
     }
+
+
+def _cropped(image: StoredImage) -> tuple[StoredImage, Box]:
+    """The block that holds anything, in any layer, and where it lies in the image's grid.
+
+    With a voxel around it: whether there is an outside, and what values it has, must still show.
+    """
+    boxes = [box for layer in image.array if (box := bounding_box(layer, 1)) is not None]
+    edges = list(zip(*boxes, strict=True)) or [(slice(0, 1),)] * 3
+    z, y, x = (slice(min(e.start for e in axis), max(e.stop for e in axis)) for axis in edges)
+    return replace(image, array=image.array[:, z, y, x]), (z, y, x)
 
 
 def require_finite(array: NDArray, path: Path, rule: str) -> None:
@@ -95,7 +111,7 @@ def _from_segments(
 
 def _require_count(path: Path, image: StoredImage, count: int) -> None:
     """Refuse more masks than memory should be taken for."""
-    if count > _MOST_STRUCTURES or count * image.array[0].size > _MOST_BYTES:
+    if count > _MOST_STRUCTURES or count * math.prod(image.grid.size) > _MOST_BYTES:
         raise CaseError(
             f"{path} names {count} structures on {image.grid}; at most {_MOST_STRUCTURES}, and "
             f"{_MOST_BYTES / 1e9:.1f} GB of masks, are read. Keep those that the plan needs."
@@ -165,10 +181,11 @@ def _names(
     return ({}, "") if file is None else (read_labels(file), file.name)
 
 
-def _on_grid(mask: Volume, grid: Grid, name: str, path: Path, findings: list[Finding]) -> Volume:
+def _on_grid(mask: Mask, grid: Grid, name: str, path: Path, findings: list[Finding]) -> Mask:
     """A mask on the CT's grid."""
     if mask.grid.matches(grid):
-        return Volume(mask.array, grid)
+        box = mask.bounding_box()
+        return mask if box is None else Mask.of_block(mask.block, box, grid)
     if not mask.grid.extent_overlaps(grid):
         raise CaseError(
             f"{path} lies on {mask.grid} and does not overlap the CT on {grid}: they are of "
@@ -177,4 +194,5 @@ def _on_grid(mask: Volume, grid: Grid, name: str, path: Path, findings: list[Fin
     label = path.name if name == path.name.split(".")[0] else f"{name} of {path.name}"
     message = f"{label} ({mask.grid}) was resampled onto the CT's grid ({grid})."
     findings.append(Finding("structure-resampled", "info", message, structure=name))
-    return Volume(without_dust(mask.resampled_to(grid, "occupancy").array), grid)
+    moved = Volume.resampled_to(mask, grid, "occupancy")
+    return Mask(without_dust(moved.array), grid)

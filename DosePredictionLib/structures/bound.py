@@ -162,8 +162,7 @@ class BoundCase:
         drawn = self.external_name
         if drawn is None:
             return derive_external(self.case.ct)
-        mask = self.structures[drawn].mask
-        return Mask(mask.binary(), mask.grid)
+        return self.structures[drawn].mask.as_binary()
 
     @cached_property
     def external_name(self) -> str | None:

@@ -27,6 +27,7 @@ from DosePredictionLib.evaluation.evaluate import (
     require_plausible_dose,
 )
 from DosePredictionLib.evaluation.goals import parse_goal
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
@@ -42,7 +43,9 @@ def record(scene):
     structures = {"PTV": space.ball(8.0), "Rectum": space.ball(5.0, (6, 0, 4))}
     everywhere = space.volume(np.ones((16, 16, 16), bool))
     case = Case("ball", everywhere, structures, reference, Prescription({"PTV": 50.0}))
-    bound = replace(bind(case, StructureProtocol.load("pelvis")), known_external=everywhere)
+    bound = replace(
+        bind(case, StructureProtocol.load("pelvis")), known_external=Mask.of(everywhere)
+    )
     goals = [parse_goal("PTV", "Dmean >= 40 Gy"), parse_goal("Bowel", "Dmax < 3 Gy")]
     return evaluate(bound, prediction, EvaluationParts(goals=goals)).as_json()
 

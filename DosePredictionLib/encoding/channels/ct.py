@@ -24,7 +24,7 @@ class CtChannel(Channel):
         ct = bound.case.ct
         if settings.air_outside_external:
             air = ct.array.dtype.type(AIR_HU)
-            ct = ct.with_array(np.where(bound.external.array, ct.array, air))
+            ct = ct.with_array(np.where(bound.external.touched(), ct.array, air))
         hu = ct.resampled_to(source.case.grid, "linear", outside=AIR_HU).array
         return scale_ct(hu, settings)
 

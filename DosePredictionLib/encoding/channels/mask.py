@@ -76,6 +76,6 @@ def disjoint_order(protocol: StructureProtocol) -> list[int]:
 
 def _on_grid(mask: Mask, grid: Grid, settings: EncodingSettings) -> NDArray:
     if settings.masks == "touched":
-        mask = Mask(mask.touched(), mask.grid)
+        mask = mask.as_touched()
     moved = mask.resampled_to(grid)
     return moved.weights() if settings.masks == "occupancy" else moved.binary()

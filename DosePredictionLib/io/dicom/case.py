@@ -9,9 +9,10 @@ from pathlib import Path
 from ...case import Case, Prescription
 from ...errors import CaseError
 from ...findings import Finding
+from ...mask import Mask
 from ...origin import DicomOrigin, Reference
 from ...structures.names import read_target
-from ...volume import Grid, Volume
+from ...volume import Grid
 from ..dose_grid import dose_gaps
 from .contours import occupancy_of
 from .ct import CtSeries, read_ct
@@ -124,7 +125,7 @@ def origin_of_files(image: Path, structure_set: Path | None = None) -> DicomOrig
 
 def _structures(
     selection: Selection, grid: Grid
-) -> tuple[dict[str, Volume], dict[str, str], list[Finding]]:
+) -> tuple[dict[str, Mask], dict[str, str], list[Finding]]:
     """Occupancy by structure name, what each is taken for, and what was noticed."""
     if selection.structures is None:
         from .segmentation import read_segmentations
@@ -154,14 +155,14 @@ def _structures(
 
 
 def _require_a_target(
-    masks: dict[str, Volume], faults: dict[str, str], kinds: dict[str, str]
+    masks: dict[str, Mask], faults: dict[str, str], kinds: dict[str, str]
 ) -> None:
     """Refuse what leaves nothing to treat: one bad structure alone refuses no patient.
 
     Raises:
         CaseError: no structure has contours but for bad ones, or the only targets are among those.
     """
-    filled = [name for name, mask in masks.items() if mask.array.any()]
+    filled = [name for name, mask in masks.items() if not mask.is_empty]
     bad = [name for name in faults if _is_target(name, kinds)]
     if faults and not filled:
         raise CaseError(next(iter(faults.values())))
@@ -182,11 +183,11 @@ def _empty(rois: Sequence[Roi]) -> list[Finding]:
 
 
 def _prescription(
-    plan: Plan | None, selection: Selection, structures: dict[str, Volume], kinds: dict[str, str]
+    plan: Plan | None, selection: Selection, structures: dict[str, Mask], kinds: dict[str, str]
 ) -> Prescription | None:
     if plan is None:
         return None
-    filled = [name for name, mask in structures.items() if mask.array.any()]
+    filled = [name for name, mask in structures.items() if not mask.is_empty]
     rois = selection.structures.rois if selection.structures else ()
     names = {roi.number: roi.name for roi in rois if roi.name in filled}
     targets = [name for name in filled if kinds.get(name) == "PTV"]
@@ -194,7 +195,7 @@ def _prescription(
     return plan.prescription(names, targets)
 
 
-def _origin(selection: Selection, ct: CtSeries, structures: dict[str, Volume]) -> DicomOrigin:
+def _origin(selection: Selection, ct: CtSeries, structures: dict[str, Mask]) -> DicomOrigin:
     structure_set = selection.structures
     rois = structure_set.rois if structure_set else ()
     return replace(

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ...errors import CaseError
 from ...findings import Finding
 from ...geometry import signed_distance_mm
-from ...volume import Grid, Volume
+from ...mask import Mask
+from ...volume import Grid
 from .occupancy import Coverage, polygon_coverage, without_repeated
 
 __all__ = ["occupancy_of"]
@@ -35,7 +36,7 @@ Plane = tuple[float, NDArray[np.float32]]
 
 def occupancy_of(
     name: str, loops: Sequence[NDArray[np.float64]], grid: Grid, path: Path
-) -> tuple[Volume, list[Finding]]:
+) -> tuple[Mask, list[Finding]]:
     """The share of each voxel inside the contours of one structure.
 
     Args:
@@ -50,21 +51,23 @@ def occupancy_of(
         CaseError: a contour is not parallel to the slices, or all lie outside the image.
     """
     if not loops:
-        return Volume(np.zeros(grid.shape, dtype=bool), grid), []
+        return Mask(np.zeros(grid.shape, dtype=bool), grid), []
     findings: list[Finding] = []
     positions, coverage = _planes(name, loops, grid, path, findings)
     if coverage is None or not coverage.array.size:
         raise CaseError(
             f"{path}: {name} lies outside the CT ({grid}): it belongs to another CT, or to none."
         )
-    array = np.zeros(grid.shape, dtype=np.float32)
     _, rows, columns = coverage.array.shape
-    block = array[
-        :, coverage.row : coverage.row + rows, coverage.column : coverage.column + columns
-    ]
+    block = np.zeros((grid.size[2], rows, columns), dtype=np.float32)
     for run in _runs(name, positions, grid.spacing[2], findings):
         _add_run([(positions[i], coverage.array[i]) for i in run], block, grid)
-    return Volume(array, grid), findings
+    box = (
+        slice(0, grid.size[2]),
+        slice(coverage.row, coverage.row + rows),
+        slice(coverage.column, coverage.column + columns),
+    )
+    return Mask.of_block(block, box, grid), findings
 
 
 def _planes(

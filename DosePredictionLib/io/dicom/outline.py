@@ -15,7 +15,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ...mask import weights_of
+from ...mask import Mask
 from ...volume import Volume
 
 __all__ = ["outlines"]
@@ -35,7 +35,7 @@ def outlines(mask: Volume) -> Iterator[tuple[int, Array]]:
     Slices ascend; the last point joins the first and does not repeat it. Holes are outlines of
     their own. The outlines of a piece enclose its area, where its shape allows it.
     """
-    array = weights_of(mask.array)
+    array = Mask.of(mask).weights()
     least = min(_LEAST_AREA, 1e-3 * float(array.sum(dtype=np.float64)))
     for z in np.flatnonzero(array.any(axis=(1, 2))):
         pieces, _ = ndimage.label(array[z] > 0, _TOUCHING)

@@ -49,7 +49,7 @@ def write_rtdose(path: Path, dose: Volume, case: Case, equipment: Equipment) -> 
         structures = {
             name: mask
             for name, mask in case.structures.items()
-            if name in origin.roi_numbers and mask.array.any()
+            if name in origin.roi_numbers and not mask.is_empty
         }
         _add_dvhs(dataset, dvhs(dose, structures), origin, origin.structure_set)
     save(path, dataset)

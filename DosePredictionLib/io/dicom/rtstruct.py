@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from ...case import Case
 from ...errors import CaseError, GeometryError
 from ...findings import Finding
+from ...mask import Mask
 from ...origin import DicomOrigin, Reference
 from ...volume import Volume
 from .contours import occupancy_of
@@ -103,7 +104,9 @@ def _volume_findings(
     """Whether contours say what a mask does, by the way that they are read here."""
     back, _ = occupancy_of(name, loops, mask.grid, path)
     voxel_cc = mask.grid.voxel_volume_cc
-    stated, written = (float(each.array.sum(dtype=np.float64)) * voxel_cc for each in (mask, back))
+    stated, written = (
+        float(each.block.sum(dtype=np.float64)) * voxel_cc for each in (Mask.of(mask), back)
+    )
     if abs(written - stated) <= max(_VOLUME_KEPT * stated, voxel_cc / 2):
         return []
     message = f"{name} has {stated:.3f} cc as a mask and {written:.3f} cc as contours read back."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import CaseError
 from ...findings import Finding
+from ...mask import Mask
 from ...volume import Grid, Volume
 from .files import DicomFile, damage_in, plain
 from .structure_set import left_out
@@ -18,7 +19,7 @@ __all__ = ["read_segmentations"]
 
 def read_segmentations(
     files: Sequence[DicomFile], grid: Grid
-) -> tuple[dict[str, Volume], list[Finding]]:
+) -> tuple[dict[str, Mask], list[Finding]]:
     """Every segment of several files on the CT's grid, by its label.
 
     A segment beside the CT is left out. Binary segments on the CT's own slices become boolean;
@@ -29,7 +30,7 @@ def read_segmentations(
             have one label.
         GeometryError: the segments form no regular volume.
     """
-    masks: dict[str, Volume] = {}
+    masks: dict[str, Mask] = {}
     faults: dict[str, str] = {}
     sources: dict[str, DicomFile] = {}
     for file in files:
@@ -38,7 +39,7 @@ def read_segmentations(
                 raise CaseError(_two_of(label, sources[label], file))
             sources[label] = file
             if volume.grid.extent_overlaps(grid):
-                masks[label] = _on_grid(volume, grid)
+                masks[label] = Mask.of(_on_grid(volume, grid))
             else:
                 faults[label] = (
                     f"{file.path}: {label} lies on {volume.grid} and does not overlap the CT on "
@@ -59,7 +60,8 @@ def _two_of(label: str, first: DicomFile, second: DicomFile) -> str:
     )
 
 
-def _segments(file: DicomFile) -> list[tuple[str, Volume]]:
+def _segments(file: DicomFile) -> Iterator[tuple[str, Volume]]:
+    """Label and values of each segment; one is held at a time."""
     try:
         from highdicom.seg import Segmentation
     except ImportError as exception:
@@ -69,13 +71,11 @@ def _segments(file: DicomFile) -> list[tuple[str, Volume]]:
         ) from exception
     with damage_in(file.path):
         segmentation = Segmentation.from_dataset(file.item.dataset, copy=False)
-        result = []
         for number in segmentation.segment_numbers:
             description = segmentation.get_segment_description(number)
             stored = segmentation.get_volume(segment_numbers=[number], allow_missing_positions=True)
             label = plain(str(description.segment_label)) or f"Segment {number}"
-            result.append((label, _volume(stored)))
-        return result
+            yield label, _volume(stored)
 
 
 def _volume(stored: Any) -> Volume:
