@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
+from DosePredictionLib.app.ending import Parser
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.schema import Range, field_types, from_json, parse_json
 
@@ -15,14 +16,6 @@ COUNT = Annotated[int, Range(1, 1_000_000)]
 MINUTES = Annotated[float, Range(0, 1_000_000)]
 WORKERS = Annotated[int, Range(1, 256)]
 WORKERS_OR_NONE = Annotated[int, Range(0, 256)]
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises instead of printing usage: a wrong call gets one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong with the call."""
-        raise DosePredictionError(f"{message} (see {self.prog} --help)")
 
 
 def within(kind: Any) -> Callable[[str], Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from .. import __version__
 from ..errors import DosePredictionError
 from ..installation import REQUIREMENTS, missing
+from ..memory import available_memory_bytes
 
 __all__ = ["installation", "report_text"]
 
@@ -45,8 +46,6 @@ def _with_torch() -> dict[str, Any]:
 
 
 def _memory() -> dict[str, Any]:
-    from ..inference.device import available_memory_bytes
-
     available = available_memory_bytes()
     return {"memory_available_gib": round(available / 2**30, 1) if available else None}
 

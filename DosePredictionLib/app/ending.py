@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any, NoReturn
 
 from ..errors import DosePredictionError
 from .codes import EXIT_INTERRUPTED, EXIT_WRONG
 from .output import Output
 
-__all__ = ["CallError", "exit_code_of", "interrupt_on_termination"]
+__all__ = ["CallError", "Parser", "exit_code_of", "interrupt_on_termination"]
 
 
 class CallError(DosePredictionError):
     """The command line itself is wrong."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises instead of printing usage: a wrong call gets one line, or one JSON object."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the call, and whose help says how it is right."""
+        raise CallError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it; but what a subcommand does not know is the subcommand's error."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
 
 def exit_code_of(work: Callable[[], int], output: Output) -> int:

@@ -11,10 +11,9 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from .. import __version__
-from ..app.ending import CallError, exit_code_of, interrupt_on_termination
+from ..app.ending import Parser, exit_code_of, interrupt_on_termination
 from ..app.output import Output
 
 __all__ = ["build_parser", "main"]
@@ -23,21 +22,14 @@ _DESCRIPTION = """Predict radiotherapy dose distributions and evaluate them.
 Research software, not a medical device; not for clinical use."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing usage: a wrong call gets one line, or one JSON object."""
-
-    def error(self, message: str) -> NoReturn:
-        raise CallError(f"{message} (see {self.prog} --help)")
-
-
 _COMMANDS = ("predict", "strips", "evaluate", "rtstruct", "models", "check")
 
 
 def build_parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
     """The parser of the commands; each command's module adds its own."""
-    parser = _Parser(prog="dose-prediction", description=_DESCRIPTION)
+    parser = Parser(prog="dose-prediction", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     for name in names:
         importlib.import_module(f".{name}", __name__).add_parser(commands)
     return parser

@@ -13,7 +13,6 @@ from ..processes import usable_cores
 
 __all__ = [
     "Precision",
-    "available_memory_bytes",
     "fastest_precision",
     "has_hardware_bf16",
     "resolve_device",
@@ -87,13 +86,3 @@ def has_hardware_bf16() -> bool:
     except (OSError, IndexError):
         return False
     return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def available_memory_bytes() -> int | None:
-    """Memory that the system can still give, or None where it does not say."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    match = re.search(r"MemAvailable:\s+(\d+) kB", text)
-    return int(match.group(1)) * 1024 if match else None

@@ -21,6 +21,7 @@ from ..encoding.prescription import require_each_level
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
 from ..findings import Finding, worst_first
 from ..mask import majority
+from ..memory import available_memory_bytes
 from ..models.dose_model import DoseModel
 from ..networks import ARCHITECTURES, DoseNetwork, cast_network, fold_batch_norm
 from ..prediction import OutputRole, Prediction
@@ -33,7 +34,6 @@ from .clock import Clock
 from .device import (
     DTYPES,
     Precision,
-    available_memory_bytes,
     has_hardware_bf16,
     resolve_device,
     resolve_precision,
