@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ __all__ = [
     "UNKNOWN_PARTS",
     "Finding",
     "Severity",
+    "each_once",
     "worst_first",
 ]
 
@@ -72,6 +74,19 @@ class Finding:
             "structure": self.structure,
             "position_mm": position,
         }
+
+
+def each_once(findings: Iterable[Finding]) -> list[Finding]:
+    """Of findings that say the same of one structure the worst; of equals the last one made.
+
+    A reader and a check may notice the same, and the check knows what follows from it.
+    """
+    kept: dict[tuple[str, str | None], Finding] = {}
+    for finding in findings:
+        key = (finding.message, finding.structure)
+        if key not in kept or _ORDER[finding.severity] <= _ORDER[kept[key].severity]:
+            kept[key] = finding
+    return list(kept.values())
 
 
 def worst_first(findings: list[Finding] | tuple[Finding, ...]) -> list[Finding]:

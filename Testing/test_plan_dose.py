@@ -12,14 +12,22 @@ from support import SAMPLES, pelvis_case, write_case_folder, write_nifti
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.checks.body_site import OTHER_SITE
-from DosePredictionLib.checks.plan_dose import IMPOSSIBLE, UNLIKE, learning_finding, plan_finding
+from DosePredictionLib.checks.plan_dose import (
+    IMPOSSIBLE,
+    NOT_COMPARABLE,
+    UNLIKE,
+    learning_finding,
+    plan_finding,
+)
+from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.encoding.prescription import require_each_level
 from DosePredictionLib.encoding.settings import EncodingSettings, GridSettings
 from DosePredictionLib.errors import CaseError, PredictionError
 from DosePredictionLib.evaluation.evaluate import evaluate
-from DosePredictionLib.findings import DOSE_GAP, UNCERTAIN_DOSE, Finding
+from DosePredictionLib.findings import DOSE_GAP, UNCERTAIN_DOSE, Finding, each_once
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
+from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -149,6 +157,35 @@ def test_the_shipped_model_refuses_one_level_before_it_computes() -> None:
         Predictor("openkbp-two-stage", "cpu").predict(
             case, prescription=Prescription({"PTV70": 60})
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"PTV70": 60.0}, ["PTV70"]),
+        ({"PTV70": 66.0, "PTV63": 63.0, "PTV56": 54.0}, ["PTV70", "PTV56"]),
+        ({"PTV70": 69.96, "PTV63": 63.0, "PTV56": 56.0}, []),
+        ({"PTV": 60.0}, ["PTV"]),
+        (LEVELS, []),
+    ],
+)
+def test_a_dose_of_several_levels_that_is_not_scaled_says_so(
+    given: dict[str, float], said: list[str]
+) -> None:
+    case = replace(read_case(SAMPLES / "openkbp/pt_235.npz"), prescription=Prescription(given))
+    found = check_case(bind(case, HEAD_AND_NECK), ModelExpectations(prescription_gy=LEVELS))
+    unlike = [finding for finding in found if finding.id == "prescription-unlike-model"]
+    assert [finding.structure for finding in unlike] == said
+    assert all("not scaled" in f.remedy and f.severity == "warning" for f in unlike)
+
+
+@pytest.mark.parametrize("severity", ["info", "warning"])
+def test_that_a_plan_covers_too_little_is_said_once(severity: str) -> None:
+    gap = Finding(DOSE_GAP, severity, "It covers only 10 % of Rectum.", "", "Rectum")  # type: ignore[arg-type]
+    bound = bind(replace(pelvis_case(), findings=(gap,)), PELVIS)
+    found = each_once([*bound.findings, *check_case(bound)])
+    about = [finding for finding in found if finding.message == gap.message]
+    assert [finding.id for finding in about] == [NOT_COMPARABLE]
 
 
 @pytest.mark.parametrize("given", [{"PTV": 50.4}, {"PTV": 45.0}])

@@ -21,7 +21,7 @@ from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, s
 from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate
 from ..evaluation.gamma import MAX_GAMMA
 from ..evaluation.scorecard import Scorecard
-from ..findings import DOSE_GAP, Finding
+from ..findings import DOSE_GAP, Finding, each_once
 from ..io import case_name, read_case
 from ..io.doses import read_dose
 from ..processes import parallel_map, usable_cores
@@ -185,7 +185,7 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
         scorecard=None if settings.scorecard is None else Scorecard.read(settings.scorecard),
     )
     evaluation = evaluate(bound, prediction, parts)
-    every = tuple(dict.fromkeys([*findings, *bound.findings]))
+    every = tuple(each_once([*findings, *bound.findings]))
     return CaseEvaluation(bound, prediction, reference, evaluation, every)
 
 

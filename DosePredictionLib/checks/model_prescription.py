@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from ..findings import Finding
-from .thresholds import (
-    PRESCRIPTION_SHARE,
-)
+from .thresholds import PRESCRIPTION_SHARE, UNSCALED_SHARE
 from .view import CaseView
 
 __all__ = ["check_model_prescription"]
@@ -34,16 +32,18 @@ def check_model_prescription(view: CaseView) -> list[Finding]:
     findings = []
     for target, own_gy, model_gy in pairs:
         deviation = own_gy / model_gy - 1
-        if abs(deviation) > PRESCRIPTION_SHARE + 1e-9:
+        is_scaled = len(expected.prescription_gy) == 1
+        allowed = PRESCRIPTION_SHARE if is_scaled else UNSCALED_SHARE
+        if abs(deviation) > allowed + 1e-9:
             message = (
                 f"{target} is prescribed {own_gy:g} Gy, the model's is {model_gy:g} Gy "
                 f"({100 * deviation:+.0f} %)."
             )
-            is_scaled = len(expected.prescription_gy) == 1
             remedy = (
                 "The dose is scaled, but trade-offs differ; use a model for this prescription."
                 if is_scaled
-                else "A dose of several levels is not scaled: use a model for this prescription."
+                else "The dose of a model of several levels is not scaled: it is that of the "
+                "model's prescription. Use a model for this one."
             )
             kind = "prescription-unlike-model"
             findings.append(Finding(kind, "warning", message, remedy, target))

@@ -176,7 +176,10 @@ def _in_target(bound: BoundCase, dose: Volume) -> _Seen:
 
 
 def _values(bound: BoundCase, dose: Volume, name: str) -> NDArray:
-    values: NDArray = dose.array[bound.structures[name].mask.touched()]
+    mask = bound.structures[name].mask
+    box = mask.bounding_box()
+    assert box is not None
+    values: NDArray = dose.array[box][mask.block.astype(bool, copy=False)]
     return values
 
 
@@ -187,9 +190,9 @@ def _seen(values: NDArray, prescribed_gy: float, where: str) -> _Seen:
 
 def _impossible_anywhere(dose: Volume, label: str) -> str | None:
     """Why no case can have such a dose."""
-    if not np.all(np.isfinite(dose.array)):
-        return f"{label} holds NaN or infinite doses."
     lowest, highest = float(dose.array.min()), float(dose.array.max())
+    if not (math.isfinite(lowest) and math.isfinite(highest)):  # NaN is both
+        return f"{label} holds NaN or infinite doses."
     if lowest < LOWEST_DOSE_GY:
         return f"{label} holds negative doses, down to {lowest:.2f} Gy."
     if highest <= 0:

@@ -39,6 +39,7 @@ __all__ = [
     "TARGET_DOSE_SHARE",
     "TINY_VOXELS",
     "TISSUE_MUST_EXCEED_HU",
+    "UNSCALED_SHARE",
 ]
 
 TINY_VOXELS = 10
@@ -63,6 +64,7 @@ COUCH_CC = 100.0
 CT_BEYOND_TARGET_MM = 50.0
 CUT_AREA_SHARE = 0.25
 PRESCRIPTION_SHARE = 0.15
+UNSCALED_SHARE = 0.01  # where the dose is not scaled, any difference but that of rounding counts
 SPACING_TOLERANCE = 0.01
 TARGET_DOSE_SHARE = 0.2
 BEYOND_HU_CC = 1.0

@@ -19,7 +19,7 @@ from ..checks.registry import check_case, check_prediction
 from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
 from ..encoding.prescription import require_each_level
 from ..errors import MemoryExhaustedError, ModelError, PredictionError
-from ..findings import Finding, worst_first
+from ..findings import Finding, each_once, worst_first
 from ..mask import majority
 from ..memory import available_memory_bytes
 from ..models.dose_model import DoseModel
@@ -188,7 +188,7 @@ class Predictor:
             mapping=bound.mapping,
             prescription=decoded.prescription,
             external=encoded.external,
-            findings=tuple(worst_first(_unique(findings))),
+            findings=tuple(worst_first(each_once(findings))),
             fallbacks=inference.fallbacks,
             device=inference.device,
             precision=inference.precision,
@@ -440,10 +440,6 @@ def _require_finite(case: str, inference: Inference) -> None:
                 f"The {name} of {case} holds NaN or infinite values (precision "
                 f"{inference.precision}); nothing was written. Try --precision fp32."
             )
-
-
-def _unique(findings: list[Finding]) -> list[Finding]:
-    return list(dict.fromkeys(findings))
 
 
 def _is_out_of_memory(exception: BaseException) -> bool:

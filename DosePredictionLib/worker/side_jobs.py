@@ -12,6 +12,7 @@ from ..app.summary import prediction_summary, report_input
 from ..checks.registry import check_case
 from ..errors import ModelError
 from ..evaluation.evaluate import PlanCurves, plan_curve_steps
+from ..findings import each_once
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
 from ..structures.bound import propose_binding
 from ..structures.protocol import StructureProtocol
@@ -37,7 +38,7 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
     required = task_entry(manifest.task).required(protocol)
     bound = propose_binding(case, protocol, request.mapping, request.prescription, required)
     assert bound.mapping is not None
-    findings = dict.fromkeys([*bound.findings, *check_case(bound, manifest.expectations)])
+    findings = each_once([*bound.findings, *check_case(bound, manifest.expectations)])
     return Checked(request.id, tuple(findings)), plan_curve_steps(bound)
 
 
