@@ -95,6 +95,7 @@ class SliceDose(DoseRegression):
 class Bands(Task):
     stages: ClassVar[Mapping[str, str]] = {"": "dose and its bounds"}
     unit: ClassVar[str] = "Gy"
+    drawn: ClassVar[frozenset[str]] = frozenset({"sample"})
 
     def predict(self, network: nn.Module, x: Tensor, passes: Passes) -> Mapping[str, Tensor]:
         wants_sample = "sample" in passes.keep

@@ -193,6 +193,30 @@ def test_what_is_drawn_follows_the_seed_and_comes_only_when_it_is_asked_for(
     assert first == sorted(first) and first[-1] == pytest.approx(1.0)
 
 
+def test_a_sample_of_an_ensemble_is_one_networks_and_no_mean(
+    models: dict,
+    small_case: Case,
+    tmp_path: Path,
+    pelvis_model: DoseModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dummy_tasks, "STEP_SECONDS", 0.0)
+    monkeypatch.setattr(dummy_tasks, "STEPS", 1)
+    other = dummy_model(tmp_path / "other", "bands", pelvis_model, seed=4)
+    pair = combine_models([models["bands"], other], "pair", "Pair", tmp_path)
+
+    def drawn(model: DoseModel, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        predictor = Predictor(model, "cpu", "fp32")
+        prediction = predictor.predict(small_case, keep=("sample",), seed=seed)
+        return prediction.of_roles(["sample"])[0].volume.array, prediction.dose.array
+
+    for seed, alone in ((6, models["bands"]), (7, other)):
+        sample, mean = drawn(pair, seed)
+        own_sample, own_mean = drawn(alone, seed)
+        assert np.array_equal(sample, own_sample)
+        assert not np.array_equal(mean, own_mean)  # the dose is that of both networks
+
+
 def test_members_are_combined_output_by_output_and_never_over_tasks(
     models: dict, small_case: Case, tmp_path: Path, pelvis_model: DoseModel
 ) -> None:

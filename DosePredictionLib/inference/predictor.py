@@ -315,13 +315,16 @@ class Predictor:
             generator=torch.Generator(attempt.device).manual_seed(request.seed),
         )
         found: dict[str, RunningSpread] = {}
+        draws = request.seed % len(networks)  # a sample is one network's
         for index, network in enumerate(networks):
             part = _part(request.progress, index, len(networks))
             watch = Watch(slices * x.shape[3] * x.shape[4], part, request.cancelled)
+            keep = request.keep if index == draws else request.keep - {"sample"}
             with torch.inference_mode(), _plain_float32():
-                arrays = self.task.predict(network, x, replace(passes, watch=watch))
+                arrays = self.task.predict(network, x, replace(passes, watch=watch, keep=keep))
                 for name, values in arrays.items():
-                    found.setdefault(name, RunningSpread()).add(values.cpu().numpy())
+                    if index == draws or name not in self.task.drawn:
+                        found.setdefault(name, RunningSpread()).add(values.cpu().numpy())
                 del arrays
         return {name: Combined(each.mean, each.spread) for name, each in found.items()}
 

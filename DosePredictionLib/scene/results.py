@@ -129,6 +129,8 @@ def result_steps(
             `change-goals` (new − old).
         gamma: gamma index of the prediction against the plan.
 
+    Nothing is drawn against a plan that the measures do not compare with.
+
     Raises:
         CaseError: the CT or the segmentation has left the scene.
         PredictionError: the prediction holds no dose.
@@ -139,9 +141,10 @@ def result_steps(
     measures = measures.judged(goals)
     dose_gy = prediction.dose.array
     yield from work.add_outputs()
-    if gamma is not None:
+    has_plan = measures.planned is not None  # one that does not belong is not compared with
+    if gamma is not None and has_plan:
         yield from work.add_gamma(gamma.array)
-    if work.plan_volume is not None:
+    if work.plan_volume is not None and has_plan:
         yield from work.add_difference("difference", dose_gy, work.plan_volume.array)
     if before is not None:
         earlier = _voxels_before(before, work.placement)

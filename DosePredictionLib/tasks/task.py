@@ -168,6 +168,8 @@ class Task(ABC):
             device with the task, never trained, in no checkpoint.
         stages: a part of the network → what it does in words; "" stands for every other part.
         unit: of `headline`.
+        drawn: arrays of `predict` that are samples. The mean of two samples is none: of a model of
+            several networks one draws, which the seed chooses.
     """
 
     protocol: StructureProtocol
@@ -176,6 +178,7 @@ class Task(ABC):
 
     stages: ClassVar[Mapping[str, str]] = {"": "prediction"}
     unit: ClassVar[str] = ""
+    drawn: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def predict(self, network: nn.Module, x: Tensor, passes: Passes) -> Mapping[str, Tensor]:
@@ -183,7 +186,7 @@ class Task(ABC):
 
         Returns:
             Arrays by name, `(…, z, y, x)`, float32, the most important one first. They are
-            averaged over the networks of a model, and then decoded.
+            averaged over the networks of a model, but for those in `drawn`, and then decoded.
 
         Raises:
             PredictionCancelled: the caller cancelled.

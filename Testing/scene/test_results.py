@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,23 @@ def test_a_case_without_a_plan_has_no_scores(inputs: Any, pelvis_model: DoseMode
     assert result.measures.evaluation is None
     assert not {"difference", "scores", "dvh-plan:PTV"} & set(result.nodes)
     with pytest.raises(CaseError, match="needs a plan dose"):
+        apply_display(result, DisplaySettings(layer="difference"))
+
+
+@pytest.mark.parametrize("factor", [100.0, 1 / 25, 0.0])
+def test_nothing_is_drawn_against_a_plan_that_does_not_belong(
+    inputs: Any, pelvis_model: DoseModel, factor: float
+) -> None:
+    prediction = prediction_of(case_from_nodes(*inputs).case, pelvis_model)
+    slicer.util.arrayFromVolume(inputs[2])[:] *= factor
+    inputs[2].Modified()
+    source = case_from_nodes(*inputs)
+    prediction = replace(prediction, case=source.case)
+    gamma = prediction.dose.with_array(np.ones_like(prediction.dose.array))
+    result = add_result(prediction, source, gamma=gamma)
+    assert result.measures.planned is None
+    assert not {"difference", "gamma", "scores", "dvh-plan:PTV"} & set(result.nodes)
+    with pytest.raises(CaseError, match="plan dose"):
         apply_display(result, DisplaySettings(layer="difference"))
 
 
