@@ -253,7 +253,7 @@ def _require_apart(training: list[TrainingCase], validation: list[TrainingCase])
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from .continuing import start_from_model
+    from .continuing import weights_to_continue
     from .distributed import ranks_joined
     from .loop import Trainer
 
@@ -264,6 +264,9 @@ def _train(arguments: argparse.Namespace) -> int:
         training = _cases(arguments.training, protocol, config.encoding)
         _require_apart(training, validation)
         require_one_prescription([*training, *validation], config, protocol)
+        last, weights = arguments.output / "last.pt", None
+        if arguments.continue_from and not last.is_file():  # before there is a run folder
+            weights = weights_to_continue(arguments.continue_from, config, protocol)
         trainer = Trainer(
             config,
             protocol,
@@ -272,11 +275,10 @@ def _train(arguments: argparse.Namespace) -> int:
             arguments.workers,
             arguments.checkpoint_activations,
         )
-        last = arguments.output / "last.pt"
         if last.is_file():
             trainer.resume(last)
-        elif arguments.continue_from:
-            start_from_model(trainer, arguments.continue_from)
+        elif weights is not None:
+            trainer.start_from(weights)
         trainer.train(training, validation[: arguments.validate_on], arguments.time_limit * 60)
     return 0
 

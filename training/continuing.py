@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import ModelManifest
@@ -15,7 +17,7 @@ from DosePredictionLib.structures.protocol import StructureProtocol
 from .config import TrainingConfig
 from .loop import Trainer, network_arguments
 
-__all__ = ["start_from_model"]
+__all__ = ["start_from_model", "weights_to_continue"]
 
 _OF_TRAINING_ALONE = {"checkpoint_activations": False}
 
@@ -24,17 +26,28 @@ def start_from_model(trainer: Trainer, folder: Path) -> None:
     """Give a trainer the weights of a model folder; all else begins anew.
 
     Raises:
+        DosePredictionError: see `weights_to_continue`.
+    """
+    trainer.start_from(weights_to_continue(folder, trainer.config, trainer.protocol))
+
+
+def weights_to_continue(
+    folder: Path, config: TrainingConfig, protocol: StructureProtocol
+) -> dict[str, Tensor]:
+    """The weights of a model folder that a recipe can go on with.
+
+    Raises:
         DosePredictionError: the model is damaged, an ensemble, or of another protocol, encoding or
             architecture than the recipe.
     """
     model = DoseModel.load(folder)
-    differences = _differences(model.manifest, trainer.config, trainer.protocol)
+    differences = _differences(model.manifest, config, protocol)
     if differences:
         raise DosePredictionError(
             f"The model {folder} cannot be continued by this recipe: {'; '.join(differences)}. "
             "Set the recipe's values to the model's (--set), or choose another model."
         )
-    trainer.start_from(model.network().state_dict())
+    return model.network().state_dict()
 
 
 def _differences(

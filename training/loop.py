@@ -120,6 +120,8 @@ class Trainer:
             DosePredictionError: a checkpoint could not be written.
         """
         deadline = time.monotonic() + time_limit_s
+        if self.step == 0 and is_first():
+            self.log.cut_back(0)  # of a run that was killed before its first checkpoint
         share = this_share()
         batches = training_batches(
             training, self.config, self.protocol, self.step, self.workers, share

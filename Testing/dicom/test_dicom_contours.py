@@ -116,6 +116,17 @@ def test_a_contour_that_is_there_several_times_counts_once(kind: str, times: int
     assert f"{3 * (times - 1)} contours of X" in findings[0].message
 
 
+def test_specks_beside_a_structure_are_named() -> None:
+    drawn = [loop(circle(0, 0, 20), z) for z in (5.0, 7.5)]
+    speck = loop(circle(25, 5, 0.2), 5.0)
+    _, nothing = occupancy_of("X", drawn, GRID, FILE)
+    _, findings = occupancy_of("X", [*drawn, speck], GRID, FILE)
+    assert not nothing and [(f.id, f.severity) for f in findings] == [("contours-specks", "info")]
+    assert findings[0].message.startswith("1 of the 3 contours of X")
+    _, lenses = occupancy_of("X", [loop(circle(0, 0, 0.2), z) for z in (5.0, 7.5)], GRID, FILE)
+    assert "contours-specks" not in {finding.id for finding in lenses}
+
+
 def test_shapes_that_share_a_box_are_no_repeats() -> None:
     rising = np.array([[2.0, 2], [4, 2], [12, 12], [10, 12]])
     falling = np.array([[10.0, 2], [12, 2], [4, 12], [2, 12]])

@@ -4,7 +4,7 @@ python forked.py < JOBS > EXIT_CODES: JOBS is a JSON list of jobs, done one afte
 
     {"arguments": ["train", …], "kill": null, "ranks": 1, "kill_rank": 0}
 
-`kill` names the point at which the process dies as by `kill -9`: `step`, `validation` or
+`kill` names the point at which the process dies as by `kill -9`: `step`, `validation`, `record` or
 `checkpoint`. With `ranks`, that many are started as torchrun would, and `kill_rank` is the one that
 dies. Torch is imported once, and not
 used before the fork.
@@ -53,6 +53,8 @@ def _plant(point: str) -> None:
             return _die() if count == 2 else figures(*arguments)
 
         loop.validation_figures = until_second  # type: ignore[assignment]
+    elif point == "record":
+        loop.save_checkpoint = _die  # the first one, after the first record
     else:
         save = torch.save
 

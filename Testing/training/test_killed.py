@@ -8,7 +8,7 @@ import pytest
 import torch
 from runs import digest, run_jobs
 
-CASES = [("step", "2"), ("step", "0"), ("validation", "0"), ("checkpoint", "0")]
+CASES = [("step", "2"), ("step", "0"), ("validation", "0"), ("checkpoint", "0"), ("record", "0")]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from ...findings import Finding
 from ...geometry import signed_distance_mm
 from ...mask import Mask
 from ...volume import Grid
-from .occupancy import Coverage, polygon_coverage, without_repeated
+from .occupancy import Coverage, polygon_coverage, signed_area, without_repeated
 
 __all__ = ["occupancy_of"]
 
@@ -30,6 +30,7 @@ _FLAT = 0.25  # of a slice: how far one contour may leave its plane
 _MOST_SKIPPED_STEPS = 4
 _LONGEST_BRIDGE_MM = 12.0
 _MOST_PLANES = 5_000
+_SPECK, _BESIDE_SPECKS = 0.3, 3.0  # pixels
 
 Plane = tuple[float, NDArray[np.float32]]
 
@@ -109,6 +110,7 @@ def _planes(
     if not by_position:
         return [], None
     by_position = _once(name, by_position, findings)
+    _note_specks(name, by_position, findings)
     positions = sorted(by_position)
     shape = (grid.size[1], grid.size[0])
     coverage = polygon_coverage([by_position[at] for at in positions], shape)
@@ -132,6 +134,21 @@ def _once(
         remedy = "Check the structure: some tool wrote its contours several times."
         findings.append(Finding("contours-repeated", "warning", message, remedy, name))
     return once
+
+
+def _note_specks(
+    name: str, by_position: dict[float, list[NDArray[np.float64]]], findings: list[Finding]
+) -> None:
+    """Name contours far smaller than a pixel beside real ones: slips while drawing."""
+    areas = [abs(signed_area(loop)) for loops in by_position.values() for loop in loops]
+    specks = [area for area in areas if area < _SPECK]
+    if specks and max(areas) >= _BESIDE_SPECKS:
+        message = (
+            f"{len(specks)} of the {len(areas)} contours of {name} are smaller than {_SPECK:g} "
+            "pixels; its lowest or highest dose may lie in one of them."
+        )
+        remedy = "Delete them in the planning system if they are not meant."
+        findings.append(Finding("contours-specks", "info", message, remedy, name))
 
 
 def _runs(

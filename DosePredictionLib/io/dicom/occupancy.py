@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from ...errors import CaseError
 
-__all__ = ["Coverage", "polygon_coverage", "without_repeated"]
+__all__ = ["Coverage", "polygon_coverage", "signed_area", "without_repeated"]
 
 Array = NDArray[np.float64]
 
@@ -206,7 +206,7 @@ def _holes_reversed(loops: Sequence[Array]) -> list[Array]:
     A ray from a loop's own point crosses the others as often, by parity, as they enclose it. Where
     loops touch, one point may lie on another loop: most of a few points of each loop decide.
     """
-    turned = [loop if _signed_area(loop) >= 0 else loop[::-1] for loop in loops]
+    turned = [loop if signed_area(loop) >= 0 else loop[::-1] for loop in loops]
     if len(turned) < 2:
         return turned
     start = np.concatenate(turned)
@@ -233,6 +233,7 @@ def _holes_reversed(loops: Sequence[Array]) -> list[Array]:
     return [loop[::-1] if vote > 0.5 else loop for loop, vote in zip(turned, votes, strict=True)]
 
 
-def _signed_area(loop: Array) -> float:
+def signed_area(loop: Array) -> float:
+    """Area of a polygon `(n, 2)`, positive one way round and negative the other."""
     x, y = (loop - loop[0]).T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
