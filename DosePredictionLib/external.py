@@ -1,8 +1,11 @@
-"""The external contour of a patient, from the CT alone."""
+"""The external contour of a patient: from the CT alone, or as drawn, with all that it encloses."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from .errors import CaseError
@@ -10,7 +13,7 @@ from .hounsfield import SKIN_HU
 from .mask import Mask
 from .volume import Volume
 
-__all__ = ["derive_external"]
+__all__ = ["complete_external", "derive_external", "holes_filled"]
 
 _WORKING_SPACING_MM = 3.0
 _SHEET_THICKNESS_MM = 9.0
@@ -56,3 +59,50 @@ def derive_external(ct: Volume, skin_hu: float = SKIN_HU) -> Mask:
     full = body.repeat(step_y, axis=1).repeat(step_x, axis=2)
     full = full[:, : lps.array.shape[1], : lps.array.shape[2]]
     return Mask(full, lps.grid).resampled_to(ct.grid, "nearest")
+
+
+def complete_external(drawn: Mask, structures: Iterable[Mask]) -> Mask:
+    """The body of a drawn external contour: with every structure in it, and without holes.
+
+    A segment that is drawn with other segments overwritten cuts itself out of the body; a
+    threshold leaves gas and lungs out. No dose may be taken to be 0 there.
+
+    Args:
+        drawn: the contour.
+        structures: targets and organs, on the same grid.
+
+    Returns:
+        A boolean mask on the same grid.
+    """
+    body = drawn.as_binary()
+    inside = [mask for mask in (body, *structures) if not mask.is_empty]
+    boxes = [box for box in (mask.bounding_box() for mask in inside) if box is not None]
+    if body.is_empty:
+        return body
+    z, y, x = (
+        slice(min(edge.start for edge in edges), max(edge.stop for edge in edges))
+        for edges in zip(*boxes, strict=True)
+    )
+    block = np.logical_or.reduce([mask.as_binary().within((z, y, x)) for mask in inside])
+    filled = holes_filled(block, 2 - drawn.grid.axis_order()[0][2])
+    return Mask.of_block(filled, (z, y, x), drawn.grid)
+
+
+def holes_filled(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """A mask whose slices across an array axis have no holes; the mask itself if there are none.
+
+    A hole is what does not reach the slice's edge, by faces.
+    """
+    slices = np.moveaxis(mask, axis, 0)
+    # A slice whose every row is one run has none: what is left of each row reaches an edge.
+    edges = slices[:, :, 1:] & ~slices[:, :, :-1]
+    runs = np.count_nonzero(edges, axis=2) + slices[:, :, 0]
+    suspects = np.flatnonzero((runs > 1).any(axis=1))
+    filled = None
+    for index in suspects:
+        labels, count = ndimage.label(np.pad(~slices[index], 1, constant_values=True))
+        if count > 1:
+            if filled is None:
+                filled = slices.copy()
+            filled[index] = labels[1:-1, 1:-1] != labels[0, 0]
+    return mask if filled is None else np.ascontiguousarray(np.moveaxis(filled, 0, axis))

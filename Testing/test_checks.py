@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from support import ROOT
 
 from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.checks.eaten import eaten_findings
 from DosePredictionLib.checks.registry import CHECKS, check_case, check_prediction
+from DosePredictionLib.external import holes_filled
 from DosePredictionLib.findings import Finding
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.schema import from_json
 from DosePredictionLib.structures.bound import BoundCase, bind
@@ -277,6 +280,79 @@ def test_target_outside_the_body_of_a_case_without_contour() -> None:
 def test_organ_outside_the_body_warns() -> None:
     masks = {**structures(), "Bladder": ball(0, -110, 0, 20)}
     assert check(case_of(masks=masks))["structure-outside-body"].severity == "warning"
+
+
+@pytest.mark.parametrize("eaten", ["Bladder", "PTV"])
+def test_a_structure_cut_out_of_the_body_counts_as_body(eaten: str) -> None:
+    """As Segment Editor does when it overwrites other segments."""
+    masks = structures()
+    masks["Body"] &= ~masks[eaten]
+    case = case_of(masks=masks)
+    findings = check(case)
+    assert set(findings) == {"external-completed"}
+    found = findings["external-completed"]
+    assert found.severity == "warning"
+    assert eaten in found.message and "Allow overlap" in found.remedy
+    assert bind(case, PELVIS).external.array[masks[eaten]].all()
+    assert np.array_equal(bind(case, PELVIS).external.array, ellipse())
+
+
+def test_a_segment_that_another_one_has_eaten_is_noticed() -> None:
+    """Bladder +10 mm over the PTV; the rectum shrinks by itself, which is nobody's doing."""
+    before = case_of().structures
+    masks = structures()
+    masks["Bladder"] = ball(0, -60, 0, 40)
+    masks["PTV"] &= ~masks["Bladder"]
+    masks["Rectum"] = ball(0, 60, 0, 15)
+    masks["Body"] &= ~masks["Bladder"]
+    (found,) = eaten_findings(before, case_of(masks=masks).structures, besides=["Body"])
+    lost_cc = np.count_nonzero(ball(0, 0, 0, 30) & masks["Bladder"]) * 0.036
+    assert found.message.startswith(f"PTV lost {lost_cc:.1f} of")
+    assert "to Bladder" in found.message
+    assert found.position_mm is not None
+    assert found.position_mm[1] < -15  # where the bladder is
+    assert eaten_findings(before, before) == []
+
+
+def test_states_on_different_grids_or_without_a_structure_are_not_compared() -> None:
+    masks = structures()
+    other = Grid(GRID.size, (3.0, 3.0, 4.0), (0.0, 0.0, 0.0))
+    masks["PTV"] &= ball(0, 0, 30, 30)
+    now = {name: Mask(mask, other) for name, mask in masks.items()}
+    assert eaten_findings(case_of().structures, now) == []
+    assert eaten_findings(case_of().structures, {}) == []
+
+
+def test_gas_left_out_of_the_body_is_filled_and_worth_knowing() -> None:
+    masks = structures()
+    masks["Body"] &= ~ball(60, 0, 0, 15)
+    found = check(case_of(masks=masks))["external-completed"]
+    assert found.severity == "info"
+    assert np.array_equal(bind(case_of(masks=masks), PELVIS).external.array, ellipse())
+
+
+def test_what_cuts_the_body_open_is_enclosed_and_what_encloses_all_is_left_alone() -> None:
+    """Up to the skin: no hole, but the structure itself belongs to the body."""
+    masks = structures()
+    bound = bind(case_of(masks=masks), PELVIS)
+    assert np.array_equal(bound.external.array, masks["Body"])
+    masks["Bladder"] = ball(0, -100, 0, 25)
+    masks["Body"] &= ~masks["Bladder"]
+    assert bind(case_of(masks=masks), PELVIS).external.array[masks["Bladder"]].all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_holes_are_filled_in_slices_across_any_axis(axis: int) -> None:
+    mask = np.zeros((3, 7, 9), bool)
+    mask[1, 1:6, 1:8] = True
+    mask[1, 3, 4] = False  # enclosed in its slice
+    mask[1, 5, 2] = mask[1, 4, 2] = False  # a notch: open to the edge
+    turned = np.moveaxis(mask, 0, axis)
+    filled = np.moveaxis(holes_filled(turned, axis), axis, 0)
+    mask[1, 3, 4] = True
+    assert np.array_equal(filled, mask)
+    assert holes_filled(filled, 0) is filled
+    assert not holes_filled(np.zeros((2, 3, 4), bool), axis).any()
 
 
 def test_occupancy_masks_are_taken_as_they_are() -> None:

@@ -33,7 +33,7 @@ def check_outside_body(view: CaseView) -> list[Finding]:
         body = view.external.name if view.external is not None else "the patient (by threshold)"
         message = (
             f"{cc:.2f} of {region.cc:.2f} cc of {region.name} ({100 * outside:.0f} %) lie outside "
-            f"{body}; the dose there is zero."
+            f"{body}, where no patient is."
         )
         remedy = "Check both contours, and that CT and structures belong together."
         kind = "target-outside-body" if is_target else "structure-outside-body"
@@ -47,7 +47,7 @@ def _outside(view: CaseView, region: Region) -> tuple[float, tuple[float, float,
 
     Without an external contour the body is rough, and so is the answer.
     """
-    external = view.external
+    external = view.outline
     if external is not None:
         shared, box = shared_voxels(region, external)
         left = region.mask.copy()

@@ -19,6 +19,7 @@ from .anatomical_order import check_anatomical_order
 from .body_site import OTHER_SITE, check_body_site
 from .couch import check_couch
 from .ct_length import check_ct_length
+from .external_holes import check_external_holes
 from .femoral_heads import check_femoral_heads
 from .gaps import check_gaps
 from .hounsfield import check_hounsfield
@@ -91,6 +92,7 @@ CHECKS: tuple[Check, ...] = (
         {"target-outside-body": ("warning", "blocking"), "structure-outside-body": _WARNING},
         needs_hu=True,
     ),
+    Check(check_external_holes, {"external-completed": ("info", "warning")}),
     Check(check_metal, {"metal": ("info", "warning")}, needs_hu=True),
     Check(check_couch, {"couch-in-body": _WARNING}, needs_hu=True),
     Check(check_prone, {"patient-prone": _WARNING}, needs_hu=True),

@@ -7,7 +7,7 @@ whole patient. Positions are LPS mm.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ..case import Case
 from ..errors import CaseError
-from ..external import derive_external
+from ..external import derive_external, holes_filled
 from ..hounsfield import SKIN_HU
 from ..mask import Mask, to_binary
 from ..models.expectations import ModelExpectations
@@ -142,6 +142,15 @@ class CaseView:
         """The external contour, if one is mapped."""
         channel = self.protocol.external
         return None if channel is None else self.regions.get(channel.name)
+
+    @cached_property
+    def outline(self) -> Region | None:
+        """The external contour without the holes that other segments left in it."""
+        drawn = self.external
+        if drawn is None:
+            return None
+        axis = self.axial_axis
+        return replace(drawn, mask=holes_filled(drawn.mask, axis))
 
     def by_tg263(self, name: str) -> Region | None:
         """The structure in the channel with this TG-263 name."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..case import Case, Prescription
 from ..errors import MappingError, NoProtocolError
-from ..external import derive_external
+from ..external import complete_external, derive_external
 from ..findings import LEFT_OUT, Finding
 from ..mask import Mask
 from .mapping import (
@@ -156,13 +156,14 @@ class BoundCase:
 
     @cached_property
     def external(self) -> Mask:
-        """The body, boolean: the mapped external contour, or one derived from the CT."""
+        """The body, boolean: the external contour with all that it encloses, or one from the CT."""
         if self.known_external is not None:
             return self.known_external
         drawn = self.external_name
         if drawn is None:
             return derive_external(self.case.ct)
-        return self.structures[drawn].mask.as_binary()
+        inside = [s.mask for s in self.structures.values() if s.role in ("target", "organ")]
+        return complete_external(self.structures[drawn].mask, inside)
 
     @cached_property
     def external_name(self) -> str | None:

@@ -100,6 +100,8 @@ class Check:
 
     Args:
         id, case, model, mapping, prescription: as in `Predict`; the model is named.
+        before: folder of an earlier state of the case: what has gone from a structure to another
+            one since is a finding.
     """
 
     id: str
@@ -107,6 +109,7 @@ class Check:
     model: str
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
+    before: str | None = None
 
 
 @dataclass(frozen=True)

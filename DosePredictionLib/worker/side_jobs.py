@@ -9,10 +9,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ..app.summary import prediction_summary, report_input
+from ..checks.eaten import eaten_findings
 from ..checks.registry import check_case
 from ..errors import ModelError
 from ..evaluation.evaluate import PlanCurves, plan_curve_steps
-from ..findings import each_once
+from ..findings import each_once, worst_first
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
 from ..structures.bound import propose_binding
 from ..structures.protocol import StructureProtocol
@@ -38,7 +39,13 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
     required = task_entry(manifest.task).required(protocol)
     bound = propose_binding(case, protocol, request.mapping, request.prescription, required)
     assert bound.mapping is not None
-    findings = each_once([*bound.findings, *check_case(bound, manifest.expectations)])
+    found = [*bound.findings, *check_case(bound, manifest.expectations)]
+    if request.before is not None and Path(request.before).is_dir():
+        before = read_exchanged_case(Path(request.before))
+        body = protocol.external.name if protocol.external is not None else ""
+        besides = [bound.mapping.structure(body) or ""]
+        found += eaten_findings(before.structures, case.structures, besides)
+    findings = each_once(worst_first(found))
     return Checked(request.id, tuple(findings)), plan_curve_steps(bound)
 
 

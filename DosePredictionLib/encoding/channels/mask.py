@@ -53,8 +53,8 @@ def structure_masks(
     masks = np.zeros((len(protocol.inputs), *grid.shape), dtype=np.float32)
     for values, channel in zip(masks, protocol.inputs, strict=True):
         mask = bound.mask(channel.name)
-        if mask is None and channel.role == "external":
-            mask = bound.external  # derived from the CT
+        if channel.role == "external":
+            mask = _body(mask, bound.external)
         if mask is not None:
             values[:] = _on_grid(mask, grid, settings)
     taken = np.zeros(grid.shape, dtype=np.float32)
@@ -72,6 +72,14 @@ def disjoint_order(protocol: StructureProtocol) -> list[int]:
         if channel.role == "target" and channel.level_gy is not None
     }
     return sorted(levels, key=lambda index: -levels[index])
+
+
+def _body(drawn: Mask | None, external: Mask) -> Mask:
+    """The contour as drawn where it encloses all; else what it should, or one from the CT."""
+    box = external.bounding_box()
+    if drawn is None or box is None:
+        return external
+    return external if np.any(external.within(box) & ~drawn.as_binary().within(box)) else drawn
 
 
 def _on_grid(mask: Mask, grid: Grid, settings: EncodingSettings) -> NDArray:
