@@ -9,6 +9,10 @@ end.
 | `steps.py` | steps of long work, and running them to the end |
 | `reading.py` | nodes → `SceneCase`; what is wrong with the inputs |
 | `results.py` | a prediction → nodes, in one batch; updating and removing them |
+| `records.py`, `reopened.py` | what a saved scene keeps of a result; results that came with one |
+| `comparing.py` | two results of one CT against each other |
+| `places.py`, `probing.py` | worst voxels, marks; the dose under the mouse, the chart's cursor |
+| `structures_shown.py` | structures on and off in slices, 3D and DVH |
 | `display.py` | overlay, isodose lines, legend |
 | `views.py` | layouts, and centering the slices on a place |
 | `changes.py` | whether an input changed since a run |
@@ -23,6 +27,8 @@ end.
 
 from ..evaluation.result import Evaluation
 from .changes import Fingerprint, fingerprint, what_changed
+from .colors import DEFAULT_LEVELS, IsodoseLevels
+from .comparing import compare_steps, compared_run, end_comparison, share_a_grid
 from .dicom_export import dicom_origin, write_result_rtdose
 from .display import (
     DisplaySettings,
@@ -34,6 +40,8 @@ from .display import (
 )
 from .evaluation import evaluate_nodes
 from .export import write_dose, write_result_report, write_tables
+from .places import Place, clear_marks, mark_place, target_center, worst_place
+from .probing import Probed, move_cursor, probe
 from .reading import (
     SceneCase,
     SegmentInfo,
@@ -42,20 +50,28 @@ from .reading import (
     input_findings,
     list_segments,
 )
-from .results import SceneResult, add_result, remove_result, result_steps, set_goals
-from .runs import result_nodes, result_runs
+from .reopened import prediction_of_result, require_same_inputs, restored_results
+from .results import Keeping, SceneResult, add_result, remove_result, result_steps, set_goals
+from .runs import LATEST, inputs_of, plan_of, result_nodes, result_runs, sweep_orphans
 from .steps import Step, finish
-from .views import jump_to, show_result_layout
+from .structures_shown import highlight_structure, show_structures
+from .views import jump_to, jump_to_world, show_chart, show_result_layout
 
 Measures = Evaluation
 """The numbers of a result, by the name that they had."""
 
 __all__ = [
+    "DEFAULT_LEVELS",
+    "LATEST",
     "DisplaySettings",
     "Evaluation",
     "Fingerprint",
+    "IsodoseLevels",
+    "Keeping",
     "Layer",
     "Measures",
+    "Place",
+    "Probed",
     "SceneCase",
     "SceneResult",
     "SegmentInfo",
@@ -65,22 +81,42 @@ __all__ = [
     "apply_display",
     "case_from_nodes",
     "case_steps",
+    "clear_marks",
+    "compare_steps",
+    "compared_run",
     "default_range",
     "dicom_origin",
     "display_steps",
+    "end_comparison",
     "evaluate_nodes",
     "fingerprint",
     "finish",
+    "highlight_structure",
     "input_findings",
+    "inputs_of",
     "jump_to",
+    "jump_to_world",
     "list_segments",
+    "mark_place",
+    "move_cursor",
+    "plan_of",
+    "prediction_of_result",
+    "probe",
     "remove_result",
+    "require_same_inputs",
+    "restored_results",
     "result_nodes",
     "result_runs",
     "result_steps",
     "set_goals",
+    "share_a_grid",
+    "show_chart",
     "show_result_layout",
+    "show_structures",
+    "sweep_orphans",
+    "target_center",
     "what_changed",
+    "worst_place",
     "write_dose",
     "write_result_report",
     "write_result_rtdose",

@@ -7,12 +7,20 @@ The levels are percentages of the highest prescription, near the prescription cl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVELS", "fill_difference_table", "fill_dose_table", "fill_level_table"]
+__all__ = [
+    "DEFAULT_LEVELS",
+    "LEVELS",
+    "IsodoseLevels",
+    "fill_difference_table",
+    "fill_dose_table",
+    "fill_level_table",
+]
 
 LEVELS: tuple[tuple[float, str], ...] = (
     (20.0, "#3b3f9e"),
@@ -26,6 +34,22 @@ LEVELS: tuple[tuple[float, str], ...] = (
     (110.0, "#c3127a"),
 )
 """Isodose levels, percent of the highest prescription, and their colors."""
+
+
+@dataclass(frozen=True)
+class IsodoseLevels:
+    """Which isodoses are drawn: rising values in Gy, or in percent of the highest prescription."""
+
+    values: tuple[float, ...]
+    unit: Literal["Gy", "%"] = "%"
+
+    def in_gy(self, prescription_gy: float) -> tuple[float, ...]:
+        """The same in Gy."""
+        factor = prescription_gy / 100 if self.unit == "%" else 1.0
+        return tuple(value * factor for value in self.values)
+
+
+DEFAULT_LEVELS = IsodoseLevels(tuple(percent for percent, _ in LEVELS))
 
 # Blue and orange stay apart in all common color vision deficiencies.
 _DIFFERENCE = (

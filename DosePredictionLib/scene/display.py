@@ -10,10 +10,11 @@ import numpy as np
 import slicer
 
 from ..errors import CaseError
-from .colors import LEVELS, fill_level_table
+from .colors import DEFAULT_LEVELS, LEVELS, IsodoseLevels, fill_level_table
+from .comparing import compare_steps, compared_run, end_comparison
 from .hierarchy import place_below
 from .images import follows_dose
-from .isodoses import isodose_surfaces, set_up_isodose_model
+from .isodoses import set_up_isodose_model, show_levels
 from .restore import borrow_display, hide_fill
 from .results import SceneResult
 from .runs import Draft, enter_scene, inputs_of, result_nodes
@@ -28,10 +29,11 @@ __all__ = [
     "display_steps",
 ]
 
-Layer = Literal["prediction", "plan", "difference", "change", "nothing"]
+Layer = Literal["prediction", "other", "plan", "difference", "change", "nothing"]
 Unit = Literal["Gy", "%"]
 
-_LEGEND_TITLES = {"difference": "Prediction − plan (Gy)", "change": "New − old (Gy)"}
+_OF_TWO = ("other", "change")
+_LEGEND_TITLES = {"difference": "Prediction − plan (Gy)", "change": "A − B (Gy)"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class DisplaySettings:
         isodoses: whether isodose lines of the shown dose are drawn (of the predicted one over a
             difference).
         legend: whether the color legend is shown.
+        levels: of the isodoses.
+        surfaces: whether the isodoses are drawn in the 3D view, too.
+        other: a result to compare with: its dose is the layer "other", the difference "change".
     """
 
     layer: Layer = "prediction"
@@ -56,6 +61,9 @@ class DisplaySettings:
     unit: Unit = "Gy"
     isodoses: bool = False
     legend: bool = True
+    levels: IsodoseLevels = DEFAULT_LEVELS
+    surfaces: bool = False
+    other: SceneResult | None = None
 
 
 def default_range(result: SceneResult, unit: Unit = "Gy") -> tuple[float, float]:
@@ -81,22 +89,25 @@ def display_steps(result: SceneResult, settings: DisplaySettings) -> Steps[None]
     Raises:
         CaseError: the result has been removed, or has no such layer.
     """
+    yield from _comparison_steps(result, settings.other)
     nodes = _nodes(result)
-    volume = _volume(result, nodes, settings.layer)
+    volume = _volume(result, nodes, settings)
     low_gy, high_gy = _range_gy(result, settings)
     plan = result.plan if settings.layer == "plan" else None
     displays = [nodes["dose-display"], *(node for node in nodes.values() if follows_dose(node))]
     if plan is not None:
         displays.append(borrow_display(nodes["dose"], plan))
+    if settings.layer == "other":
+        displays.append(volume.GetScalarVolumeDisplayNode())
     for display in displays:
         _set_dose_display(display, nodes["colors"], low_gy, high_gy)
-    _color_levels(result, nodes["level-colors"], settings.unit, (low_gy, high_gy))
-    _show_layers(nodes, result.plan, volume, settings.opacity)
+    _color_levels(result, nodes["level-colors"], settings, (low_gy, high_gy))
+    _show_layers(nodes, _others(result, settings), volume, settings.opacity)
     yield Step("Showing the dose", 1, 4)
     if volume is not None or settings.isodoses:
         hide_fill(_nodes(result)["dose"])
         yield Step("Showing the contours", 2, 4)
-    _show_isodoses(result, _nodes(result), plan, settings.isodoses)
+    _show_isodoses(result, _nodes(result), plan, settings)
     yield Step("Showing the isodoses", 3, 4)
     _show_legend(result, _nodes(result), volume, settings)
     yield Step("Showing the legend", 4, 4)
@@ -110,18 +121,36 @@ def _nodes(result: SceneResult) -> dict[str, Any]:
     return nodes
 
 
-def _volume(result: SceneResult, nodes: Mapping[str, Any], layer: Layer) -> Any:
+def _comparison_steps(result: SceneResult, other: SceneResult | None) -> Steps[None]:
+    """Make the comparison that is asked for, if it is not there, and none beside it."""
+    nodes = _nodes(result)
+    if other is None:
+        if compared_run(result):
+            end_comparison(result)
+    elif compared_run(result) != other.run or "change-metrics" not in nodes:
+        yield from compare_steps(result, other)
+
+
+def _others(result: SceneResult, settings: DisplaySettings) -> list[Any]:
+    """Volumes of a layer that are not the result's own nodes."""
+    other = None if settings.other is None else settings.other.dose
+    return [volume for volume in (result.plan, other) if volume is not None]
+
+
+def _volume(result: SceneResult, nodes: Mapping[str, Any], settings: DisplaySettings) -> Any:
     """The volume of a layer; None for "nothing"."""
+    layer = settings.layer
     if layer == "nothing":
         return None
     volume = {
         "prediction": nodes["dose"],
+        "other": None if settings.other is None else settings.other.dose,
         "plan": result.plan,
         "difference": nodes.get("difference"),
         "change": nodes.get("change"),
     }[layer]
     if volume is None or volume.GetScene() is None:
-        needs = "an earlier result" if layer == "change" else "a plan dose"
+        needs = "another result to compare with" if layer in _OF_TWO else "a plan dose"
         raise CaseError(f"There is no {layer} to show: it needs {needs}.")
     return volume
 
@@ -145,11 +174,11 @@ def _set_dose_display(display: Any, colors: Any, low_gy: float, high_gy: float) 
     display.EndModify(was)
 
 
-def _show_layers(nodes: Mapping[str, Any], plan: Any, volume: Any, opacity: float) -> None:
+def _show_layers(nodes: Mapping[str, Any], others: list[Any], volume: Any, opacity: float) -> None:
     """Background and foreground of every slice view; a foreground of the user's own stays."""
     dose = nodes["dose"]
     ct, _ = inputs_of(dose)
-    own = {node.GetID() for node in nodes.values()} | ({plan.GetID()} if plan else set())
+    own = {node.GetID() for node in (*nodes.values(), *others)}
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         was = composite.StartModify()
         if ct is not None:
@@ -163,31 +192,35 @@ def _show_layers(nodes: Mapping[str, Any], plan: Any, volume: Any, opacity: floa
 
 
 def _color_levels(
-    result: SceneResult, table: Any, unit: Unit, range_gy: tuple[float, float]
+    result: SceneResult, table: Any, settings: DisplaySettings, range_gy: tuple[float, float]
 ) -> None:
     """Name the levels in the unit, in the colors that the dose is drawn with."""
-    levels_gy = np.array([percent for percent, _ in LEVELS]) * result.prescription_gy / 100
+    levels_gy = np.array(settings.levels.in_gy(result.prescription_gy))
     shares = (levels_gy - range_gy[0]) / (range_gy[1] - range_gy[0])
-    if unit == "%":
-        names = [f"{percent:g}" for percent, _ in LEVELS]
+    if settings.unit == "%":
+        names = [f"{100 * level_gy / result.prescription_gy:.4g}" for level_gy in levels_gy]
     else:
         names = [f"{level_gy:.1f}" for level_gy in levels_gy]
     fill_level_table(table, names, list(shares))
 
 
-def _show_isodoses(result: SceneResult, nodes: Mapping[str, Any], plan: Any, visible: bool) -> None:
+def _show_isodoses(
+    result: SceneResult, nodes: Mapping[str, Any], plan: Any, settings: DisplaySettings
+) -> None:
     """Isodoses of the predicted dose, or of the plan's where that is shown."""
     wanted = "isodoses" if plan is None else "isodoses-plan"
     dose = nodes["dose"] if plan is None else plan
     if wanted not in nodes:
         nodes = {**nodes, **_add_isodoses(result, nodes, wanted, dose)}
-    if visible and not nodes[wanted].GetPolyData().GetNumberOfPoints():
-        surfaces = isodose_surfaces(dose, result.prescription_gy)
-        nodes[wanted].SetAndObservePolyData(surfaces)
+    if settings.isodoses or settings.surfaces:
+        levels_gy = settings.levels.in_gy(result.prescription_gy)
+        show_levels(nodes[wanted], nodes[f"{wanted}-display"], dose, levels_gy)
     for role in ("isodoses", "isodoses-plan"):
         if role in nodes:
-            shown = visible and role == wanted
-            nodes[f"{role}-display"].SetSliceIntersectionOpacity(1.0 if shown else 0.0)
+            display, is_shown = nodes[f"{role}-display"], role == wanted
+            is_drawn = settings.isodoses and is_shown
+            display.SetSliceIntersectionOpacity(1.0 if is_drawn else 0.0)
+            display.SetVisibility3D(settings.surfaces and is_shown)
 
 
 def _add_isodoses(
@@ -215,7 +248,7 @@ def _show_legend(
     a difference has the legend of its volume, Gy.
     """
     wanted = f"{settings.layer}-legend"
-    carriers = {"prediction": "isodoses", "plan": "isodoses-plan"}
+    carriers = {"prediction": "isodoses", "other": "isodoses", "plan": "isodoses-plan"}
     carrier = nodes.get(carriers.get(settings.layer, settings.layer))
     if settings.legend and carrier is not None and wanted not in nodes:
         of_levels = settings.layer in carriers
@@ -224,6 +257,8 @@ def _show_legend(
         if role.endswith("-legend"):
             visible = settings.legend and volume is not None and role == wanted
             legend.SetVisibility(visible)
+            if visible and role.removesuffix("-legend") in carriers:
+                legend.SetMaxNumberOfColors(len(settings.levels.values))
             if visible and settings.layer in carriers:
                 unit = f"% of {result.prescription_gy:g} Gy" if settings.unit == "%" else "Gy"
                 legend.SetTitleText(f"Dose ({unit})")
@@ -240,7 +275,6 @@ def _add_legend(result: SceneResult, role: str, carrier: Any, of_levels: bool) -
             if view.GetOrientation() == "Axial":  # one legend is enough; it covers the picture
                 legend.AddViewNodeID(view.GetID())
         if of_levels:
-            legend.SetMaxNumberOfColors(len(LEVELS))
             legend.SetUseColorNamesForLabels(True)
             legend.SetLabelFormat(legend.GetDefaultTextLabelFormat())
         else:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from .colors import LEVELS
 from .geometry import array_of_image, index_to_ras, vtk_matrix
 
-__all__ = ["isodose_surfaces", "set_up_isodose_model"]
+__all__ = ["isodose_surfaces", "set_up_isodose_model", "show_levels", "stored_levels"]
 
 _LEVEL_GY, _LEVEL = "isolevels", "level"
+_STORED = "DosePrediction.LevelsGy"
 
 
-def isodose_surfaces(dose: Any, prescription_gy: float) -> Any:
+def stored_levels(model: Any) -> str:
+    """The levels whose surfaces a model has, as text; empty without any."""
+    return str(model.GetAttribute(_STORED) or "")
+
+
+def isodose_surfaces(dose: Any, levels_gy: Sequence[float]) -> Any:
     """The surfaces of all levels, in the dose's RAS before its transform.
 
     Point data: `isolevels` (Gy, as SlicerRT's) and `level`, the number of the level.
     """
-    levels_gy = [percent * prescription_gy / 100 for percent, _ in LEVELS]
-    padded = _padded_block(dose.GetImageData(), levels_gy[0])
+    padded = _padded_block(dose.GetImageData(), min(levels_gy))
     together = vtk.vtkAppendPolyData()
     together.AddInputData(vtk.vtkPolyData())
     if padded is not None:
@@ -85,7 +90,6 @@ def set_up_isodose_model(model: Any, display: Any, dose: Any, colors: Any) -> No
     display.SetActiveScalarName(_LEVEL)
     display.SetScalarVisibility(True)
     display.SetScalarRangeFlag(display.UseManualScalarRange)
-    display.SetScalarRange(0, len(LEVELS) - 1)
     display.SetBackfaceCulling(False)
     display.SetVisibility(True)
     display.SetVisibility2D(True)
@@ -94,3 +98,13 @@ def set_up_isodose_model(model: Any, display: Any, dose: Any, colors: Any) -> No
     display.SetSliceIntersectionThickness(2)
     display.SetOpacity(0.4)
     model.SetAndObserveDisplayNodeID(display.GetID())
+
+
+def show_levels(model: Any, display: Any, dose: Any, levels_gy: Sequence[float]) -> None:
+    """Give a model the surfaces of these levels, unless it has them."""
+    text = " ".join(f"{level_gy:.4f}" for level_gy in levels_gy)
+    if stored_levels(model) == text:
+        return
+    model.SetAndObservePolyData(isodose_surfaces(dose, levels_gy))
+    model.SetAttribute(_STORED, text)
+    display.SetScalarRange(0, max(len(levels_gy) - 1, 1))

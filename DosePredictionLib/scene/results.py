@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -20,9 +20,10 @@ from ..prediction import Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
+from .changes import Fingerprint
 from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_table
 from .geometry import array_of_image, index_to_ras
-from .hierarchy import place_in_study, remove_study, study_above
+from .hierarchy import place_in_study, remove_folder, study_above
 from .images import (
     Appearance,
     Placement,
@@ -33,8 +34,10 @@ from .images import (
     volume_drafts,
 )
 from .reading import SceneCase, SegmentInfo
+from .records import ROLE_OF_RECORD, ResultRecord, record_draft, write_record
 from .restore import restore_displays
 from .runs import (
+    LATEST,
     Draft,
     batch,
     enter_scene,
@@ -44,17 +47,44 @@ from .runs import (
     remove_nodes,
     result_nodes,
     run_of_inputs,
+    sweep_orphans,
 )
 from .steps import Step, Steps, finish
 from .tables import change_drafts, curve_drafts, goal_draft, score_draft
 
-__all__ = ["SceneResult", "add_result", "remove_result", "result_steps", "set_goals"]
+__all__ = [
+    "Keeping",
+    "SceneResult",
+    "add_result",
+    "remove_result",
+    "result_steps",
+    "set_goals",
+    "title_of",
+]
 
 _SMALLEST_RANGE_GY = 1.0
 _DIFFERENCES = {
     "difference": "prediction − plan",
     "change": "change of the predicted dose",
 }
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How a result stands beside the other ones of its case.
+
+    Args:
+        label: what tells it from them; empty: nothing.
+        replaces: the run that it updates in place; `LATEST`: the latest of the same CT and
+            segmentation; None: no run, it is a further one.
+        options: what it rests on beside its inputs, to be kept with the scene.
+        goals: the template, an id or a path, to be kept with the scene.
+    """
+
+    label: str = ""
+    replaces: str | None = LATEST
+    options: Mapping[str, str] = field(default_factory=dict)
+    goals: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +97,16 @@ class SceneResult:
             `difference`, `gamma`, `change`, `strips`, `segments`, `metrics`, `goals`, `scores`,
             `change-metrics`, `change-goals`, `chart`; `<output's role>:<key>` for each further
             output but segments, blanks as hyphens; for each structure `dvh:<key>`,
-            `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`; displays and color tables.
+            `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`; `record`, displays and color
+            tables.
         name: of the case.
         protocol, mapping: of the model and the run.
         segments: by the structure's key (its channel's name, or the segment's own).
         measures: DVHs, scores and goals, by the same keys.
         plan: the plan's dose node, the user's own; None without a plan.
+        label: what tells it from other results of the case; empty for the only one.
+        fingerprint: of what it was predicted from.
+        record: what a saved scene keeps of it.
     """
 
     run: str
@@ -83,6 +117,9 @@ class SceneResult:
     segments: Mapping[str, SegmentInfo]
     measures: Evaluation
     plan: Any
+    label: str
+    fingerprint: Fingerprint
+    record: ResultRecord
 
     @property
     def goals(self) -> GoalResults | None:
@@ -113,12 +150,13 @@ def result_steps(
     goals: GoalSet | None = None,
     before: SceneResult | None = None,
     gamma: Volume | None = None,
+    keeping: Keeping | None = None,
 ) -> Steps[SceneResult]:
     """Measure a prediction and put it into the scene; the generator returns a `SceneResult`.
 
     Nodes are prepared outside the scene and enter it in one batch in the last step; until then, or
-    when the generator is closed, the scene is untouched. An earlier result of the same CT and
-    segmentation is updated in place.
+    when the generator is closed, the scene is untouched. By default the latest result of the same
+    CT and segmentation is updated in place.
 
     Args:
         prediction: its case need not be `source.case` itself but lies on the same grid.
@@ -128,6 +166,7 @@ def result_steps(
         before: the result before the contours were changed: adds `change`, `change-metrics` and
             `change-goals` (new − old).
         gamma: gamma index of the prediction against the plan.
+        keeping: beside which other results, and under which name.
 
     Nothing is drawn against a plan that the measures do not compare with.
 
@@ -135,7 +174,7 @@ def result_steps(
         CaseError: the CT or the segmentation has left the scene.
         PredictionError: the prediction holds no dose.
     """
-    work = _Result(prediction, source)
+    work = _Result(prediction, source, keeping or Keeping())
     if measures is None:
         measures = yield from work.measure()
     measures = measures.judged(goals)
@@ -163,28 +202,42 @@ def add_result(
     *,
     goals: GoalSet | None = None,
     before: SceneResult | None = None,
-    gamma: Volume | None = None,
+    keeping: Keeping | None = None,
 ) -> SceneResult:
     """Put a prediction into the scene at once; see `result_steps`."""
-    return finish(result_steps(prediction, source, goals=goals, before=before, gamma=gamma))
+    return finish(result_steps(prediction, source, goals=goals, before=before, keeping=keeping))
 
 
-def set_goals(result: SceneResult, goals: GoalSet | None) -> SceneResult:
-    """Hold a result against another template, from the DVHs at hand; None removes the goals."""
+def set_goals(result: SceneResult, goals: GoalSet | None, template: str = "") -> SceneResult:
+    """Hold a result against another template, from the DVHs at hand; None removes the goals.
+
+    Args:
+        template: its id or path, to be kept with the scene.
+    """
     measures = result.measures.judged(goals)
-    nodes = dict(result.nodes)
+    nodes = result_nodes(result.run)  # some may have been deleted by hand
     scene = result.dose.GetScene()
     if measures.goals is None:
         with batch(scene):
             remove_nodes(scene, [nodes.pop(role) for role in ("goals",) if role in nodes])
     else:
-        draft = goal_draft(result.name, measures.goals, measures.planned_goals)
+        title = title_of(result.name, result.label)
+        draft = goal_draft(title, measures.goals, measures.planned_goals)
         existing = {role: node for role, node in nodes.items() if role == "goals"}
         with batch(scene):
             nodes |= enter_scene(scene, [draft], result.run, existing)
             ct, _ = inputs_of(result.dose)
-            place_in_study(scene, ct, result.run, result.run, result.name, nodes)
-    return replace(result, nodes=nodes, measures=measures)
+            if ct is not None:
+                place_in_study(scene, ct, result.run, result.run, title, nodes)
+    record = result.record.with_measures(measures, template)
+    if ROLE_OF_RECORD in nodes:
+        write_record(nodes[ROLE_OF_RECORD], record)
+    return replace(result, nodes=nodes, measures=measures, record=record)
+
+
+def title_of(name: str, label: str) -> str:
+    """How the nodes of a result begin."""
+    return f"{name} ({label})" if label else name
 
 
 def remove_result(run: str) -> None:
@@ -198,19 +251,19 @@ def remove_result(run: str) -> None:
         restore_displays(dose, restore)
     with batch(scene):
         remove_nodes(scene, list(nodes.values()))
-        remove_study(scene, run, restore, study)
+        remove_folder(scene, run, restore, study)
 
 
 class _Result:
     """A result on its way into the scene."""
 
-    def __init__(self, prediction: Prediction, source: SceneCase) -> None:
-        self._prediction, self._source = prediction, source
+    def __init__(self, prediction: Prediction, source: SceneCase, keeping: Keeping) -> None:
+        self._prediction, self._source, self._keeping = prediction, source, keeping
         self._scene = slicer.mrmlScene
         self._ct = self._node(source.ct_id, "CT")
         self._segmentation = self._node(source.segmentation_id, "segmentation")
         self._plan = self._plan_node()
-        self._name = prediction.case.name
+        self._name = title_of(prediction.case.name, keeping.label)
         self._drafts: list[Draft] = []
         self._segmentations: list[Draft] = []
         self._done = 0
@@ -317,6 +370,8 @@ class _Result:
         drafts = [*self._color_drafts(), *self._drafts]
         drafts += curve_drafts(self._name, measures, segments, self._segmentation, self._plan)
         drafts += self._segmentations
+        record = self._record(measures, segments)
+        drafts.append(record_draft(self._name, record))
         if measures.goals is not None:
             drafts.append(goal_draft(self._name, measures.goals, measures.planned_goals))
         if measures.scores is not None:
@@ -324,29 +379,47 @@ class _Result:
         if before is not None:
             old, new = before.measures.predicted, measures.predicted
             drafts += change_drafts(self._name, old, new, segments, before.goals, measures.goals)
-        self._drafts = drafts
+        self._drafts, self._kept_record = drafts, record
 
     def enter(self, measures: Evaluation) -> SceneResult:
         """Everything into the scene, in one batch."""
         self._require_inputs()
-        replaced = run_of_inputs(self._scene, self._ct, self._segmentation)
+        sweep_orphans(self._scene)
+        replaced = self._keeping.replaces
+        if replaced == LATEST:
+            replaced = run_of_inputs(self._scene, self._ct, self._segmentation)
         existing = result_nodes(replaced) if replaced is not None else {}
         run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(3)}"
         with batch(self._scene):
             nodes = enter_scene(self._scene, self._drafts, run, existing)
-            refer_to_inputs(nodes["dose"], self._ct, self._segmentation)
+            refer_to_inputs(nodes["dose"], self._ct, self._segmentation, self._plan)
             nodes["dose"].SetNodeReferenceID("colorTableRef", nodes["level-colors"].GetID())
             place_in_study(self._scene, self._ct, run, replaced, self._name, nodes)
         return SceneResult(
             run=run,
             nodes=nodes,
-            name=self._name,
+            name=self._prediction.case.name,
             protocol=self._prediction.model.protocol,
             mapping=self._prediction.mapping,
             segments=self._segments(measures),
             measures=measures,
             plan=self._plan,
+            label=self._keeping.label,
+            fingerprint=self._source.fingerprint,
+            record=self._kept_record,
         )
+
+    def _record(self, measures: Evaluation, segments: Mapping[str, SegmentInfo]) -> ResultRecord:
+        checksums = {what: crc for what, (_, crc) in self._source.fingerprint.entries.items()}
+        about = {
+            "name": self._prediction.case.name,
+            "label": self._keeping.label,
+            "checksums": checksums,
+            "is_hardened": self._source.is_hardened,
+            "options": dict(self._keeping.options),
+            "goals": self._keeping.goals,
+        }
+        return ResultRecord.of(self._prediction, measures, segments, about)
 
     def _color_drafts(self) -> list[Draft]:
         highest_gy = self._prediction.prescription.highest_gy

@@ -13,21 +13,29 @@ import slicer
 from ..errors import CaseError
 
 __all__ = [
+    "LATEST",
     "Draft",
     "batch",
     "enter_scene",
+    "inputs_of",
+    "plan_of",
+    "refer_to_inputs",
     "remember",
     "remembered",
     "remove_nodes",
     "result_nodes",
     "result_runs",
     "run_of_inputs",
+    "sweep_orphans",
 ]
+
+LATEST = "latest"
+"""The run to update: the latest of the same CT and segmentation."""
 
 RUN = "DosePrediction.Run"
 ROLE = "DosePrediction.Role"
 _RESTORE = "DosePrediction.Restore"
-_CT, _SEGMENTATION = "ctRef", "segmentationRef"
+_CT, _SEGMENTATION, _PLAN = "ctRef", "segmentationRef", "planDoseRef"
 _LEGEND = "vtkMRMLColorLegendDisplayNode"
 
 
@@ -49,12 +57,17 @@ class Draft:
 
 
 def enter_scene(
-    scene: Any, drafts: Sequence[Draft], run: str, existing: Mapping[str, Any]
+    scene: Any,
+    drafts: Sequence[Draft],
+    run: str,
+    existing: Mapping[str, Any],
+    beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make the nodes of a run; those of an earlier run are updated in place.
 
     Args:
         existing: role → node of the run that is replaced; what has no draft is removed.
+        beside: the run's other nodes, which drafts may refer to; they stay as they are.
 
     Returns:
         Role → node. When a draft fails, the nodes made so far leave the scene again.
@@ -74,7 +87,7 @@ def enter_scene(
             try:
                 node.SetAttribute(RUN, run)
                 node.SetAttribute(ROLE, draft.role)
-                draft.fill(node, nodes)
+                draft.fill(node, nodes if beside is None else {**beside, **nodes})
             finally:
                 node.EndModify(was_modifying)
     except BaseException:
@@ -141,10 +154,28 @@ def run_of_inputs(scene: Any, ct: Any, segmentation: Any) -> str | None:
     return max(runs, default=None)
 
 
-def refer_to_inputs(dose: Any, ct: Any, segmentation: Any) -> None:
-    """Note on the dose what it was predicted from."""
+def sweep_orphans(scene: Any) -> list[str]:
+    """Remove what is left of runs whose dose was deleted by another hand; ids of those runs."""
+    tagged = _tagged(scene)
+    runs = {str(node.GetAttribute(RUN)) for node in tagged}
+    whole = {str(node.GetAttribute(RUN)) for node in tagged if node.GetAttribute(ROLE) == "dose"}
+    left = runs - whole
+    if left:
+        with batch(scene):
+            remove_nodes(scene, [node for node in tagged if node.GetAttribute(RUN) in left])
+    return sorted(left)
+
+
+def refer_to_inputs(dose: Any, ct: Any, segmentation: Any, plan: Any = None) -> None:
+    """Note on the dose what it was predicted from, and the plan that it was compared with."""
     dose.SetNodeReferenceID(_CT, ct.GetID())
     dose.SetNodeReferenceID(_SEGMENTATION, segmentation.GetID())
+    dose.SetNodeReferenceID(_PLAN, plan.GetID() if plan is not None else None)
+
+
+def plan_of(dose: Any) -> Any:
+    """The plan's dose that a dose was compared with; None without one, or where it has gone."""
+    return dose.GetNodeReference(_PLAN)
 
 
 def inputs_of(dose: Any) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,14 @@ from ..report.wording import endpoint_label, number, signed, status_words
 from .reading import SegmentInfo
 from .runs import Draft
 
-__all__ = ["change_drafts", "curve_drafts", "goal_draft", "score_draft"]
+__all__ = [
+    "change_drafts",
+    "curve_drafts",
+    "goal_draft",
+    "other_series_drafts",
+    "score_draft",
+    "set_table",
+]
 
 _PREFIX = "DoseVolumeHistogram."
 _STEP_GY = 0.1  # between the rows of a curve; values are exact there
@@ -83,11 +91,12 @@ def curve_drafts(
             "Volume (cc)": [curve.volume_cc for _, _, curve in curves],
             **endpoints,
         }
-        _set_table(node, columns)
+        set_table(node, columns)
 
     drafts = [Draft("metrics", "vtkMRMLTableNode", f"{name}: DVH metrics", fill_metrics)]
     for row, (key, which, curve) in enumerate(curves):
-        drafts.append(_curve_draft(key, which, curve, row, segments[key], segmentation, plan))
+        draft = _curve_draft(key, which, curve, row, segments[key], segmentation, plan)
+        drafts.append(replace(draft, name=f"{name}: {draft.name}"))
     drafts += [_series_draft(key, which, segments[key]) for key, which in plotted]
 
     def fill_chart(node: Any, nodes: Mapping[str, Any]) -> None:
@@ -129,7 +138,7 @@ def _curve_draft(
 
     def fill(node: Any, nodes: Mapping[str, Any]) -> None:
         dose, metrics = plan if which else nodes["dose"], nodes["metrics"]
-        _set_table(node, columns)
+        set_table(node, columns)
         node.SetAttribute(f"{_PREFIX}DVH", "1")
         node.SetAttribute(f"{_PREFIX}SegmentID", segment.id)
         node.SetAttribute(f"{_PREFIX}TableRow", str(row))
@@ -140,23 +149,45 @@ def _curve_draft(
         role = f"{_PREFIX}{dose.GetID()}_{segmentation.GetID()}_{segment.id}"
         metrics.SetNodeReferenceID(role, node.GetID())
 
-    name = f"{segment.id}_DvhTable" + ("_plan" if which else "")
+    name = f"DVH of {segment.name}" + (" (plan)" if which else "")
     return Draft(f"dvh{which}:{key}", "vtkMRMLTableNode", name, fill)
 
 
-def _series_draft(key: str, which: str, segment: SegmentInfo) -> Draft:
-    """Prediction solid, plan dashed."""
+def other_series_drafts(
+    measures: Evaluation, segments: Mapping[str, SegmentInfo], nodes: Mapping[str, Any]
+) -> list[Draft]:
+    """A dotted series for each curve of another result, from the tables of its own.
+
+    Args:
+        nodes: of the other result.
+    """
+    drafts = []
+    for key in measures.predicted:
+        table = nodes.get(f"dvh:{key}")
+        if table is not None and key != measures.external:
+            drafts.append(_series_draft(key, "-other", segments[key], table))
+    return drafts
+
+
+def _series_draft(key: str, which: str, segment: SegmentInfo, table: Any = None) -> Draft:
+    """Prediction solid, plan dashed, another result dotted."""
+    styles = slicer.vtkMRMLPlotSeriesNode
+    suffix, style = {
+        "": ("", styles.LineStyleSolid),
+        "-plan": (" (plan)", styles.LineStyleDash),
+        "-other": (" (B)", styles.LineStyleDot),
+    }[which]
 
     def fill(node: Any, nodes: Mapping[str, Any]) -> None:
-        node.SetName(segment.name + (" (plan)" if which else ""))  # what the legend shows
+        node.SetName(segment.name + suffix)  # what the legend shows
         node.SetAttribute(f"{_PREFIX}DVH", "1")
-        node.SetAndObserveTableNodeID(nodes[f"dvh{which}:{key}"].GetID())
+        source = nodes[f"dvh{which}:{key}"] if table is None else table
+        node.SetAndObserveTableNodeID(source.GetID())
         node.SetXColumnName("Dose")
         node.SetYColumnName("Volume")
         node.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
         node.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
-        styles = slicer.vtkMRMLPlotSeriesNode
-        node.SetLineStyle(styles.LineStyleDash if which else styles.LineStyleSolid)
+        node.SetLineStyle(style)
         node.SetColor(*(int(segment.color[i : i + 2], 16) / 255 for i in (1, 3, 5)))
 
     return Draft(f"series{which}:{key}", "vtkMRMLPlotSeriesNode", segment.name, fill)
@@ -241,10 +272,10 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _table_draft(role: str, name: str, columns: Mapping[str, Column]) -> Draft:
-    return Draft(role, "vtkMRMLTableNode", name, lambda node, nodes: _set_table(node, columns))
+    return Draft(role, "vtkMRMLTableNode", name, lambda node, nodes: set_table(node, columns))
 
 
-def _set_table(node: Any, columns: Mapping[str, Column]) -> None:
+def set_table(node: Any, columns: Mapping[str, Column]) -> None:
     """Replace a table node's columns: text, numbers (None is not a number) or yes and no."""
     table = vtk.vtkTable()
     for name, values in columns.items():

@@ -17,7 +17,7 @@ from ..evaluation.dvh import Dvh
 from ..evaluation.result import Evaluation
 from ..schema import from_json, read_json, to_json
 
-__all__ = ["read_measures", "write_measures"]
+__all__ = ["each_dvh", "read_measures", "write_measures"]
 
 _NUMBERS, _CURVES = "measures.json", "curves.npz"
 
@@ -32,7 +32,7 @@ def write_measures(folder: Path, measures: Evaluation) -> None:
             arrays[f"volume_{number}"] = dvh.curve.volume
         return replace(dvh, curve=None)
 
-    numbers = to_json(_each_dvh(measures, without_curve))
+    numbers = to_json(each_dvh(measures, without_curve))
     np.savez(folder / _CURVES, **arrays)
     (folder / _NUMBERS).write_text(json.dumps(numbers, ensure_ascii=True), encoding="ascii")
 
@@ -52,10 +52,10 @@ def read_measures(folder: Path) -> Evaluation:
             curve = VolumeCurve(arrays[f"dose_{number}"], arrays[f"volume_{number}"])
             return replace(dvh, curve=curve)
 
-        return _each_dvh(numbers, with_curve)
+        return each_dvh(numbers, with_curve)
 
 
-def _each_dvh(measures: Evaluation, change: Callable[[int, Dvh], Dvh]) -> Evaluation:
+def each_dvh(measures: Evaluation, change: Callable[[int, Dvh], Dvh]) -> Evaluation:
     """Every DVH changed; each has a number, the same whenever they are counted."""
     number = itertools.count()
     planned, body = measures.planned, measures.body

@@ -149,7 +149,9 @@ def test_a_study_of_the_ct_is_used_and_left_as_it_was(inputs: Any, pelvis_model:
     before = tree_text()
 
     result = result_of(inputs, pelvis_model)
-    assert tree().GetItemParent(tree().GetItemByDataNode(result.dose)) == study
+    folder = tree().GetItemParent(tree().GetItemByDataNode(result.dose))
+    assert (tree().GetItemName(folder), tree().GetItemLevel(folder)) == ("CT 1", "Folder")
+    assert tree().GetItemParent(folder) == study
     remove_result(result.run)
 
     assert tree_text() == before
@@ -172,7 +174,7 @@ def test_curves_are_those_of_the_library_and_look_like_slicerrts(
     volume = np.array(column(table, "Volume"), dtype=float)
     assert (dose_gy[0], volume[0], volume[-1]) == (0, 100, 0)
     assert np.allclose(volume[:-1], expected.cumulative(dose_gy[:-1]))
-    assert table.GetName() == "id_2_DvhTable"
+    assert table.GetName() == "CT 1: DVH of Rectum"
     assert table.GetAttribute("DoseVolumeHistogram.SegmentID") == "id_2"
     assert table.GetNodeReference("doseVolumeRef") is result.dose
     assert table.GetNodeReference("segmentationRef") is inputs[1]
