@@ -151,7 +151,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             DosePredictionError: cause and remedy in one line; the scene is untouched.
             WorkerTimeoutError: the time ran out.
 
-        >>> dose = logic.predict(ct, segmentation, mapping={"Brainstem": "Hirnstamm"}, timeout=600)
+        >>> dose = logic.predict(ct, segmentation, mapping={"Larynx": None}, timeout=600)
         """
         from DosePredictionPanel.blocking import predict_blocking
         from DosePredictionPanel.starting import ready_inputs
@@ -368,6 +368,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         from DosePredictionPanel.prediction_run import RunInputs
 
         from DosePredictionLib.evaluation.goals import GoalSet
+        from DosePredictionLib.scene import Keeping
 
         return RunInputs(
             ct=ct,
@@ -379,6 +380,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             options=options,
             goals=GoalSet.load(goals) if goals else None,
             before=before,
+            keeping=Keeping(goals=goals or ""),
         )
 
     def _mapping(

@@ -50,15 +50,15 @@ def apply_button(situation: Situation) -> ButtonState:
     if situation.cancelling:
         return ButtonState(_("Cancelling…"), False, _("Waiting for the worker to stop."))
     if situation.running:
-        tip = _("Stop the prediction. The scene stays as it is.")
+        tip = _("Stop the prediction. The scene stays as it is. (Ctrl+Backspace)")
         return ButtonState(_("Cancel"), True, tip)
     text = _("Update") if situation.outdated else _("Apply")
     reason = _why_not(situation)
     if reason:
         return ButtonState(text, False, reason)
-    tip = _("Predict the dose. The window stays usable meanwhile.")
+    tip = _("Predict the dose. The window stays usable meanwhile. (Ctrl+Return)")
     if situation.outdated:
-        tip = _("Predict again, and show what changed.")
+        tip = _("Predict again, and show what changed. (Ctrl+Return)")
     return ButtonState(text, True, tip)
 
 

@@ -8,7 +8,19 @@ from typing import Any
 import qt
 from slicer.parameterNodeWrapper import GuiConnector
 
-__all__ = ["ComboDataConnector", "ResizeWatch", "WheelGuard", "fill_combo", "guard_wheel"]
+__all__ = [
+    "ComboDataConnector",
+    "HoverWatch",
+    "ResizeWatch",
+    "WheelGuard",
+    "bring_into_view",
+    "enable_items",
+    "fill_combo",
+    "guard_wheel",
+]
+
+_FLAGS_ROLE = int(qt.Qt.UserRole) - 1  # where a QStandardItem keeps its flags
+_ENABLED = 33  # Qt::ItemIsSelectable | Qt::ItemIsEnabled
 
 
 class ComboDataConnector(GuiConnector):
@@ -103,3 +115,42 @@ def guard_wheel(*widgets: qt.QWidget) -> WheelGuard:
     guard = WheelGuard()
     guard.guard(list(widgets))
     return guard
+
+
+def enable_items(combo: qt.QComboBox, are_enabled: list[bool]) -> None:
+    """Items that can be chosen, and those that cannot, by their number."""
+    for number, is_enabled in enumerate(are_enabled):
+        combo.setItemData(number, _ENABLED if is_enabled else 0, _FLAGS_ROLE)
+
+
+def bring_into_view(widget: qt.QWidget) -> None:
+    """Scroll the panel so that a widget is on top."""
+    area = widget.parent()
+    while area is not None and not area.inherits("QScrollArea"):
+        area = area.parent()
+    if area is not None:
+        place = widget.mapTo(area.widget(), qt.QPoint(0, 0))
+        area.verticalScrollBar().value = place.y()
+
+
+class HoverWatch(qt.QObject):
+    """Calls back with the row of a table that the mouse is over, and with -1 when it leaves."""
+
+    def __init__(self, table: qt.QTableWidget, on_row: Callable[[int], None]) -> None:
+        qt.QObject.__init__(self)
+        self._on_row, self._row = on_row, -1
+        table.setMouseTracking(True)
+        table.connect("cellEntered(int,int)", self._entered)
+        table.installEventFilter(self)
+
+    def _entered(self, row: int, _column: int) -> None:
+        if row != self._row:
+            self._row = row
+            self._on_row(row)
+
+    def eventFilter(self, _watched: qt.QObject, event: qt.QEvent) -> bool:
+        """Look at the mouse leaving; handle nothing."""
+        if event.type() == qt.QEvent.Leave and self._row >= 0:
+            self._row = -1
+            self._on_row(-1)
+        return False

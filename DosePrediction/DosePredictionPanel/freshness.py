@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .i18n import _
@@ -10,6 +10,7 @@ from .i18n import _
 __all__ = ["Freshness", "RunSettings"]
 
 _NAMES_SHOWN = 3
+_PLACE_OF = "place of "  # as `scene.what_changed` names it
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Freshness:
         if self.result is None:
             return ()
         settings = [] if self.now is None else self.result.differences(self.now)
-        return tuple(dict.fromkeys([*self.inputs, *settings]))
+        return tuple(_each_once([*self.inputs, *settings]))
 
     @property
     def is_outdated(self) -> bool:
@@ -85,6 +86,17 @@ class Freshness:
             count = len(names) - _NAMES_SHOWN
             text = _("{names} and {count} more").format(names=text, count=count)
         return _("Out of date, changed since this prediction: {names}.").format(names=text)
+
+
+def _each_once(names: Sequence[str]) -> list[str]:
+    """Each thing once: a CT that is another one lies at another place, too."""
+    things = dict.fromkeys(names)
+    return [name for name in things if not _names_place_of(name, things)]
+
+
+def _names_place_of(name: str, others: Collection[str]) -> bool:
+    what = name.removeprefix(_PLACE_OF)
+    return what != name and what in others
 
 
 def _unlike(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,21 @@ import slicer
 from .corrections import Corrections
 from .executor.context import Context, Ports, SceneExecutor
 from .executor.scene_watch import SceneWatch
-from .flow.events import ChoicesChanged, Entered, Exited, PanelClosed, Started
+from .flow.events import (
+    ApplyPressed,
+    CancelPressed,
+    ChoicesChanged,
+    Entered,
+    Event,
+    Exited,
+    NextFindingPressed,
+    PanelClosed,
+    Started,
+)
 from .flow.state import PanelState, Run
 from .flow.store import Store
 from .installation import SlicerInstallation
+from .own_levels import OwnLevels
 from .parameter_binding import ParameterBinding
 from .parameters import DosePredictionParameterNode
 from .qt_clock import QtClock
@@ -23,6 +36,13 @@ from .sections import SECTIONS, make_section
 from .services import services
 
 __all__ = ["Panel"]
+
+_KEYS: dict[str, Callable[[], Event]] = {
+    "Ctrl+Return": lambda: ApplyPressed(time.monotonic()),
+    "Ctrl+Backspace": CancelPressed,
+    "F8": NextFindingPressed,
+}
+"""Keys → what they do while the module is open."""
 
 
 class Panel:
@@ -64,22 +84,27 @@ class Panel:
             dialogs=QtDialogs(),
             installer=SlicerInstallation(),
             corrections=Corrections.of_user(),
+            levels=OwnLevels.of_user(),
         )
         self.store.executor = SceneExecutor(Context(ports, dispatch, self._watch))
+        self._shortcuts = [self._shortcut(keys, event) for keys, event in _KEYS.items()]
         self._draw(self.store.state)
         self._watch.start()
         dispatch(Started())
 
     def enter(self) -> None:
         """The module is opened."""
+        self._enable_shortcuts(True)
         self.store.dispatch(Entered())
 
     def exit(self) -> None:
         """Another module is opened."""
+        self._enable_shortcuts(False)
         self.store.dispatch(Exited())
 
     def close(self) -> None:
         """The panel goes away."""
+        self._enable_shortcuts(False)
         self._watch.stop()
         self.store.dispatch(PanelClosed())
         self._binding.removeObservers()
@@ -99,6 +124,21 @@ class Panel:
     def is_showing_result(self) -> bool:
         """Whether a new result is being shown, step by step."""
         return self.store.state.showing is not None
+
+    def _shortcut(self, keys: str, event: Callable[[], Event]) -> Any:
+        """Keys of the main window, while the module is open; without a window there are none."""
+        window = slicer.util.mainWindow()
+        if window is None:
+            return None
+        shortcut = qt.QShortcut(qt.QKeySequence(keys), window)
+        shortcut.enabled = False
+        shortcut.connect("activated()", lambda: self.store.dispatch(event()))
+        return shortcut
+
+    def _enable_shortcuts(self, is_enabled: bool) -> None:
+        for shortcut in self._shortcuts:
+            if shortcut is not None:
+                shortcut.enabled = is_enabled
 
     def _draw(self, state: PanelState) -> None:
         for section in self._sections:

@@ -21,12 +21,16 @@ _NODES = {
     "segmentation": "segmentation",
     "plan_dose": "planDose",
     "result_dose": "resultDose",
+    "compared_dose": "comparedDose",
 }
 _VALUES = {
     "model": "modelName",
     "prescription_gy": "prescriptionGy",
     "opacity": "opacity",
     "isodoses": "showIsodoses",
+    "surfaces": "showSurfaces",
+    "marks": "leaveMarks",
+    "live": "live",
     "legend": "showLegend",
     "goals": "goalTemplate",
     "device": "device",

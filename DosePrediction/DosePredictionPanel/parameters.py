@@ -47,6 +47,7 @@ class Shown(Enum):
     """What lies over the CT."""
 
     PREDICTION = "prediction"
+    OTHER = "other"
     PLAN = "plan"
     DIFFERENCE = "difference"
     CHANGE = "change"
@@ -55,10 +56,11 @@ class Shown(Enum):
     def label(self) -> str:
         """As the selector shows it."""
         return {
-            "prediction": _("Predicted dose"),
+            "prediction": _("Predicted dose (A)"),
+            "other": _("Dose of B"),
             "plan": _("Plan dose"),
-            "difference": _("Prediction − plan"),
-            "change": _("Change since the last result"),
+            "difference": _("A − plan"),
+            "change": _("A − B"),
             "nothing": _("CT only"),
         }[self.value]
 
@@ -72,13 +74,15 @@ class DosePredictionParameterNode:
     prescriptionGy: highest prescribed dose; 0 for the model's own.
     corrections: channel → segment's name where the person overruled the matching; "" leaves the
         channel empty.
-    shown, opacity, doseRange, unit, showIsodoses, showLegend: how the dose is shown; the range is
-        in `unit`.
+    shown, opacity, doseRange, unit, showIsodoses, showSurfaces, showLegend: how the dose is shown;
+        the range is in `unit`.
+    leaveMarks: whether a mark is left at each place that was jumped to.
+    live: whether strokes in a contour are predicted by themselves.
     goalTemplate: id of the goals that doses are held against.
     device, precision: as the worker takes them.
     stripMarginMm: added on both sides of the tangent strips; below 0: the model's own.
     keepStrips, keepCoarse, keepWarm: what is left behind by a prediction.
-    resultDose: the predicted dose that the panel shows.
+    resultDose, comparedDose: the predicted dose that the panel shows, and the one beside it.
     """
 
     ctVolume: vtkMRMLScalarVolumeNode
@@ -91,8 +95,11 @@ class DosePredictionParameterNode:
     opacity: Annotated[float, WithinRange(0, 1)] = 0.5
     doseRange: Annotated[FloatRange, RangeBounds(0, 150), Default(FloatRange(5, 75))]
     unit: DoseUnit = DoseUnit.GY
-    showIsodoses: bool = False
+    showIsodoses: bool = True
+    showSurfaces: bool = False
     showLegend: bool = True
+    leaveMarks: bool = False
+    live: bool = False
     goalTemplate: str = ""
     device: str = "auto"
     precision: Precision = Precision.AUTO
@@ -101,3 +108,4 @@ class DosePredictionParameterNode:
     keepCoarse: bool = False
     keepWarm: bool = True
     resultDose: vtkMRMLScalarVolumeNode
+    comparedDose: vtkMRMLScalarVolumeNode

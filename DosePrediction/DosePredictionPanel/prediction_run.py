@@ -19,7 +19,7 @@ from .steps import StepRunner
 if TYPE_CHECKING:
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.evaluation.goals import GoalSet
-    from DosePredictionLib.scene import SceneResult, Step
+    from DosePredictionLib.scene import Keeping, SceneResult, Step
     from DosePredictionLib.worker.messages import PredictOptions, Reply
 
     from .services import Worker
@@ -42,6 +42,8 @@ class RunInputs:
         goals: template that the doses are held against.
         before: the result that the change is shown against.
         prepared: the inputs, if they have been read already.
+        keeping: beside which other results it stands, and under which name; None: in place of the
+            latest one of the same CT and segmentation.
     """
 
     ct: Any
@@ -54,6 +56,7 @@ class RunInputs:
     goals: GoalSet | None = None
     before: SceneResult | None = None
     prepared: PreparedInputs | None = None
+    keeping: Keeping | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,14 @@ def export_steps(
     before = inputs.before
     if before is not None and before.dose.GetScene() is None:
         before = None  # removed meanwhile: the prediction is worth having without the comparison
-    steps = result_steps(prediction, source, measures=measures, goals=inputs.goals, before=before)
+    steps = result_steps(
+        prediction,
+        source,
+        measures=measures,
+        goals=inputs.goals,
+        before=before,
+        keeping=inputs.keeping,
+    )
     return (yield from steps)
 
 

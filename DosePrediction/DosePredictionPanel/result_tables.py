@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from DosePredictionLib.tables import csv_text
 
+from .flow.state import Verdict, VerdictLine
 from .i18n import _
 
 if TYPE_CHECKING:
     from DosePredictionLib.evaluation.dvh import Dvh
 
-__all__ = ["Cell", "Table", "change_table", "dvh_table", "goals_table", "scores_table"]
+__all__ = [
+    "STATUS_COLORS",
+    "Cell",
+    "Table",
+    "change_table",
+    "dvh_table",
+    "goals_table",
+    "scores_table",
+    "verdict_of",
+]
+
+# Legible on light and on dark backgrounds; a symbol always stands beside the color.
+STATUS_COLORS = {
+    "met": "#2e9e5b",
+    "ok": "#2e9e5b",
+    "by_hand": "#2e86c1",
+    "variation": "#c77d00",
+    "warning": "#c77d00",
+    "not_met": "#d64541",
+    "blocking": "#d64541",
+}
+
+_MISSED = ("not_met", "variation")
 
 _METRICS = ("Dmean_gy", "D98_gy", "D95_gy", "D50_gy", "D2_gy", "D0.03cc_gy")
 _SCORES = (
@@ -37,10 +61,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to show and to copy."""
+    """A table to show and to copy.
+
+    Args:
+        places: for each row the key of its structure and `hot` or `cold`, where a click leads to;
+            empty where it leads nowhere.
+    """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    places: tuple[tuple[str, str], ...] = ()
 
     def as_text(self, delimiter: str = "\t") -> str:
         """Tab- or comma-separated values with a header line, as spreadsheets take them."""
@@ -52,35 +82,101 @@ class Table:
 def goals_table(
     predicted: Sequence[Mapping[str, Any]],
     planned: Sequence[Mapping[str, Any]] | None = None,
-    before: Sequence[Mapping[str, Any]] | None = None,
+    other: Sequence[Mapping[str, Any]] | None = None,
 ) -> Table:
-    """Goals of the prediction beside those of the result before and of the plan.
+    """Goals of the prediction beside those of another result, with Δ, and of the plan.
 
     Args:
-        predicted, planned, before: as `evaluate_goals` returns them, of one template.
+        predicted, planned, other: as `evaluate_goals` returns them, of one template.
     """
-    columns = {_("Predicted"): predicted, _("Before"): before, _("Plan"): planned}
+    first = _("A") if other is not None else _("Predicted")
+    columns = {first: predicted, _("B"): other, _("Plan"): planned}
     shown = {title: goals for title, goals in columns.items() if goals is not None}
-    rows = tuple(_goal_cells(goals[0], goals) for goals in zip(*shown.values(), strict=True))
-    return Table((_("Structure"), _("Goal"), *shown), rows)
+    rows = []
+    for goals in zip(*shown.values(), strict=True):
+        cells = _goal_cells(goals[0], goals)
+        if other is not None:
+            cells = (*cells[:4], _delta(goals[0], goals[1]), *cells[4:])
+        rows.append(cells)
+    titles = list(shown)
+    if other is not None:
+        titles.insert(2, "Δ")
+    places = tuple(_place(goal) for goal in predicted)
+    return Table((_("Structure"), _("Goal"), *titles), tuple(rows), places)
+
+
+def _place(goal: Mapping[str, Any]) -> tuple[str, str]:
+    """What decides a goal: the cold spot where much is wanted, else the hot spot."""
+    sense = "cold" if ">" in str(goal["goal"]) else "hot"
+    return str(goal["bound_to"] or ""), sense if goal["bound_to"] else ""
+
+
+def _delta(goal: Mapping[str, Any], other: Mapping[str, Any]) -> Cell:
+    from DosePredictionLib.report.wording import signed
+
+    if goal["value"] is None or other["value"] is None:
+        return Cell("")
+    return Cell(signed(goal["value"] - other["value"], 1 if goal["unit"] else 2))
+
+
+def verdict_of(goals: Sequence[Mapping[str, Any]] | None) -> Verdict:
+    """How many goals are met, and those that are not, in the order of their priority."""
+    from DosePredictionLib.report.wording import number
+
+    judged = [goal for goal in goals or () if goal["status"] != "not_evaluable"]
+    missed = [(row, goal) for row, goal in enumerate(goals or ()) if goal["status"] in _MISSED]
+    missed.sort(key=lambda each: (_MISSED.index(each[1]["status"]), each[1]["priority"] or 100))
+    lines = []
+    for row, goal in missed:
+        digits = 1 if goal["unit"] else 2
+        metric, limit = _metric_and_limit(_readable(goal))
+        text = _("{structure} {metric} {value} {unit} (goal {limit})").format(
+            structure=goal["structure"],
+            metric=metric,
+            value=number(goal["value"], digits),
+            unit=goal["unit"],
+            limit=limit,
+        )
+        lines.append(VerdictLine(" ".join(text.split()), str(goal["status"]), row))
+    met = sum(goal["status"] == "met" for goal in judged)
+    return Verdict(met, len(judged), tuple(lines))
+
+
+def _metric_and_limit(goal: str) -> tuple[str, str]:
+    """ "V40Gy" and "≤ 35 %" of "V40Gy ≤ 35 %"."""
+    match = re.fullmatch(r"(.*?)\s*([<>≤≥].*)", goal)
+    return (match[1], match[2]) if match is not None else ("", goal)
+
+
+def _readable(goal: Mapping[str, Any]) -> str:
+    return str(goal["goal"]).replace("<=", "≤").replace(">=", "≥")
 
 
 def dvh_table(
     predicted: Mapping[str, Dvh],
     planned: Mapping[str, Dvh] | None = None,
-    labels: Mapping[str, str] | None = None,
+    other: Mapping[str, Dvh] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Table:
-    """DVH metrics by structure: a row for the prediction and, below it, one for the plan."""
+    """DVH metrics by structure: a row for the prediction, below it those of B and of the plan.
+
+    Args:
+        names: key → what the person calls it.
+    """
     from DosePredictionLib.report.wording import endpoint_label
 
     headers = (_("Structure"), _("Dose"), "cc", *(f"{endpoint_label(key)}" for key in _METRICS))
-    rows = []
-    for name, curve in predicted.items():
-        label = (labels or {}).get(name, name)
-        rows.append(_metric_cells(label, _("predicted"), curve))
-        if planned is not None and name in planned:
-            rows.append(_metric_cells("", _("plan"), planned[name]))
-    return Table(headers, tuple(rows))
+    first = _("A") if other is not None else _("predicted")
+    doses = ((first, predicted), (_("B"), other), (_("plan"), planned))
+    rows, places = [], []
+    for name in predicted:
+        label = (names or {}).get(name, name)
+        for which, curves in doses:
+            if curves is not None and name in curves:
+                rows.append(_metric_cells(label, which, curves[name]))
+                places.append((name, ""))
+                label = ""
+    return Table(headers, tuple(rows), tuple(places))
 
 
 def scores_table(evaluation: Mapping[str, Any] | None) -> Table:
@@ -104,8 +200,10 @@ def scores_table(evaluation: Mapping[str, Any] | None) -> Table:
     return Table(headers, tuple(rows))
 
 
-def change_table(before: Mapping[str, Dvh], after: Mapping[str, Dvh]) -> Table:
-    """New minus old of the DVH metrics; the structures that changed most come first."""
+def change_table(
+    before: Mapping[str, Dvh], after: Mapping[str, Dvh], names: Mapping[str, str] | None = None
+) -> Table:
+    """A minus B of the DVH metrics; the structures that differ most come first."""
     from DosePredictionLib.report.wording import endpoint_label, signed
 
     headers = (_("Structure"), _("Δ cc"), *(f"Δ {endpoint_label(key)}" for key in _METRICS))
@@ -119,15 +217,19 @@ def change_table(before: Mapping[str, Dvh], after: Mapping[str, Dvh]) -> Table:
         tips = [_from_to(old[key], new[key]) for key in _METRICS]
         cells = (Cell(signed(delta), tip) for delta, tip in zip(deltas, tips, strict=True))
         largest = max((abs(delta) for delta in deltas if delta is not None), default=0.0)
-        rows.append((largest, (Cell(name), Cell(volume), *cells)))
+        label = (names or {}).get(name, name)
+        rows.append((largest, (Cell(label), Cell(volume), *cells), (name, "")))
     rows.sort(key=lambda row: -row[0])
-    return Table(headers, tuple(cells for _largest, cells in rows))
+    return Table(headers, tuple(row[1] for row in rows), tuple(row[2] for row in rows))
 
 
 def _goal_cells(goal: Mapping[str, Any], judged: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:
     source = str(goal["source"] or "")
-    text = str(goal["goal"]).replace("<=", "≤").replace(">=", "≥")
-    return (Cell(str(goal["structure"])), Cell(text, source), *map(_judged, judged))
+    return (
+        Cell(str(goal["structure"])),
+        Cell(_readable(goal), source),
+        *map(_judged, judged),
+    )
 
 
 def _judged(goal: Mapping[str, Any]) -> Cell:

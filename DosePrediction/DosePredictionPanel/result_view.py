@@ -9,6 +9,7 @@ from .i18n import _
 from .result_tables import Table, change_table, dvh_table, goals_table, scores_table
 
 if TYPE_CHECKING:
+    from DosePredictionLib.evaluation.result import GoalResults
     from DosePredictionLib.scene import SceneResult
 
 __all__ = ["result_summary", "result_tables", "template_facts"]
@@ -31,8 +32,8 @@ def result_summary(result: SceneResult) -> str:
     from DosePredictionLib.report.wording import number
 
     body, _plan = result.measures.body
-    text = _("{name}: highest dose {highest} Gy, {count} structures.").format(
-        name=result.name, highest=number(body.max_gy), count=len(result.measures.predicted)
+    text = _("Highest dose {highest} Gy, {count} structures.").format(
+        highest=number(body.max_gy), count=len(result.measures.predicted)
     )
     if result.measures.scores is None:
         return text
@@ -41,30 +42,30 @@ def result_summary(result: SceneResult) -> str:
     return f"{text} {against.format(error=error)}"
 
 
-def result_tables(result: SceneResult, before: SceneResult | None = None) -> dict[str, Table]:
+def result_tables(result: SceneResult, other: SceneResult | None = None) -> dict[str, Table]:
     """Tables by tab; those without content have no rows.
 
     Args:
-        before: the result that this one replaced, for what changed.
+        other: the result that it is compared with.
     """
-    labels = {channel.name: channel.label for channel in result.protocol.channels}
+    names = {key: info.name for key, info in result.segments.items()}
     empty = Table((), ())
+    ours, theirs = result.measures, None if other is None else other.measures
     goals = empty
-    if result.goals:
-        of_before = before.goals if before and _same_goals(before, result) else None
-        goals = goals_table(result.goals, result.planned_goals, of_before)
+    if ours.goals:
+        goals = goals_table(ours.goals, ours.planned_goals, _other_goals(result, other))
+    curves = None if theirs is None else theirs.predicted
     return {
         "goals": goals,
-        "dvh": dvh_table(result.measures.predicted, result.measures.planned, labels),
-        "scores": scores_table(result.measures.scores),
-        "change": change_table(before.measures.predicted, result.measures.predicted)
-        if before
-        else empty,
+        "dvh": dvh_table(ours.predicted, ours.planned, curves, names),
+        "scores": scores_table(ours.scores),
+        "change": empty if curves is None else change_table(curves, ours.predicted, names),
     }
 
 
-def _same_goals(one: SceneResult, other: SceneResult) -> bool:
-    """Whether both were held against one template."""
-    return [goal["goal"] for goal in one.goals or ()] == [
-        goal["goal"] for goal in other.goals or ()
-    ]
+def _other_goals(result: SceneResult, other: SceneResult | None) -> GoalResults | None:
+    """The other result's, if both were held against one template."""
+    if other is None:
+        return None
+    one, two = ([goal["goal"] for goal in each.goals or ()] for each in (result, other))
+    return other.goals if one == two else None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .clock import Clock
 from .i18n import _
-from .prepared import PreparedInputs, Scratch
+from .prepared import PreparedInputs, Scratch, prepare_steps
+from .steps import StepRunner
 
 if TYPE_CHECKING:
     from DosePredictionLib.prediction import Prediction
-    from DosePredictionLib.scene import SceneResult
+    from DosePredictionLib.scene import SceneResult, Step
 
 __all__ = ["KeptResult", "Services", "Worker", "services"]
 
@@ -46,12 +47,14 @@ class Worker(Protocol):
 
 
 class KeptResult(NamedTuple):
-    """A result and what it came from: the inputs, the worker's folder, and the one before it."""
+    """A result and what it came from: the inputs and the worker's folder.
+
+    Both are None for a result that came with the scene, until its files are needed.
+    """
 
     result: SceneResult
-    prepared: PreparedInputs
-    output: Path
-    before: SceneResult | None = None
+    prepared: PreparedInputs | None = None
+    output: Path | None = None
 
 
 class Services:
@@ -123,13 +126,20 @@ class Services:
         if dose_id not in self._results:
             return
         gone = self._results.pop(dose_id)
-        self.scratch.discard([gone.output])
-        if gone.prepared is not self._prepared and gone.prepared not in self._used():
-            self.scratch.discard([gone.prepared.folder])
+        if gone.output is not None:
+            self.scratch.discard([gone.output])
+        prepared = gone.prepared
+        is_used = prepared is self._prepared or prepared in self._used()
+        if prepared is not None and not is_used:
+            self.scratch.discard([prepared.folder])
 
     def kept(self, dose: Any) -> KeptResult | None:
         """The result that a dose node belongs to, if it was made in this session."""
         return self._results.get(dose.GetID()) if dose is not None else None
+
+    def results(self) -> list[SceneResult]:
+        """All that are known, the oldest first."""
+        return sorted((kept.result for kept in self._results.values()), key=lambda each: each.run)
 
     def result(self, dose: Any) -> SceneResult | None:
         """Nodes and numbers of a dose node's prediction."""
@@ -156,20 +166,51 @@ class Services:
         from DosePredictionLib.worker.exchange import read_prediction
 
         kept = self.kept(dose)
-        if kept is None or not kept.output.is_dir():
+        if kept is None or kept.prepared is None or kept.output is None:
+            return None
+        if not kept.output.is_dir():
             return None
         return read_prediction(kept.output, kept.prepared.source().case)
 
     def prediction_or_raise(self, dose: Any) -> Prediction:
-        """As `prediction`.
+        """As `prediction`; for a result that came with the scene its files are written first.
 
         Raises:
-            ValueError: its files are gone.
+            ValueError: its files are gone, or its inputs are not what they were.
         """
+        from DosePredictionLib.scene import finish
+
+        kept = self.kept(dose)
+        if kept is not None and kept.output is None:
+            finish(self.file_steps(dose))
         prediction = self.prediction(dose)
         if prediction is None:
             raise ValueError(_("The prediction's files are gone. Predict again."))
         return prediction
+
+    def file_steps(self, dose: Any) -> Generator[Step, None, None]:
+        """Write the files of a result that came with the scene, a node or segment a step.
+
+        Raises:
+            ValueError: its inputs have gone or changed, or its model is not installed.
+        """
+        from DosePredictionLib.scene import (
+            inputs_of,
+            plan_of,
+            prediction_of_result,
+            require_same_inputs,
+        )
+        from DosePredictionLib.worker.exchange import read_exchanged_case, write_prediction
+
+        result = self.result_or_raise(dose)
+        require_same_inputs(result)
+        ct, segmentation = inputs_of(dose)
+        folder = self.scratch.new("case")
+        prepared = yield from prepare_steps(ct, segmentation, plan_of(dose), folder)
+        prediction = prediction_of_result(result, read_exchanged_case(folder))
+        output = self.scratch.new("prediction")
+        write_prediction(output, prediction, measures=result.measures)
+        self._results[dose.GetID()] = KeptResult(result, prepared, output)
 
     def set_goals(self, dose: Any, template: str) -> SceneResult:
         """Hold a dose against another goal template: an id, the path of a file, "" for none."""
@@ -177,7 +218,7 @@ class Services:
         from DosePredictionLib.scene import set_goals
 
         goals = GoalSet.load(template) if template else None
-        result = set_goals(self.result_or_raise(dose), goals)
+        result = set_goals(self.result_or_raise(dose), goals, template)
         self.replace_result(result)
         return result
 
@@ -222,6 +263,15 @@ class Services:
         if kept is None:
             done(_("{name} came with the scene. Predict again.").format(name=dose.GetName()))
             return
+        if kept.prepared is None or kept.output is None:
+
+            def written(_nothing: None) -> None:
+                self.write_report(dose, path, done)
+
+            steps = self.file_steps(dose)
+            failed = lambda error: done(str(error))  # noqa: E731
+            StepRunner(steps, self.clock, lambda _step: None, written, failed).start()
+            return
         request = WriteReport(
             f"report-{path.name}-{next(self._numbers)}",
             str(kept.prepared.folder),
@@ -254,7 +304,7 @@ class Services:
         self.scratch.close()
 
     def _used(self) -> list[PreparedInputs]:
-        return [kept.prepared for kept in self._results.values()]
+        return [kept.prepared for kept in self._results.values() if kept.prepared is not None]
 
 
 _services: list[Services] = []

@@ -46,7 +46,7 @@ def start_run(
 
     def finished(prepared: PreparedInputs, output: Path, result: Any) -> None:
         shared.keep_prepared(prepared)
-        shared.keep_result(KeptResult(result, prepared, output, inputs.before))
+        shared.keep_result(KeptResult(result, prepared, output))
         on_finished(result)
 
     callbacks = Callbacks(progress=on_progress, finished=finished, error=on_error)

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import qt
 
-from .result_tables import Table
+from .result_tables import STATUS_COLORS, Table
 
 __all__ = ["STATUS_COLORS", "copy_text", "fit_height", "show_table"]
 
-# Legible on light and on dark backgrounds; a symbol always stands beside the color.
-STATUS_COLORS = {
-    "met": "#2e9e5b",
-    "ok": "#2e9e5b",
-    "by_hand": "#2e86c1",
-    "variation": "#c77d00",
-    "warning": "#c77d00",
-    "not_met": "#d64541",
-    "blocking": "#d64541",
-}
+
+_ROW_HEIGHT = 22
 
 
-def show_table(widget: qt.QTableWidget, table: Table) -> None:
-    """Replace the content; columns fit their text, and the last one takes what is left."""
+def show_table(
+    widget: qt.QTableWidget, table: Table, ticks: Mapping[int, bool] | None = None
+) -> None:
+    """Replace the content; columns fit their text, and the last one takes what is left.
+
+    Args:
+        ticks: row → whether the box in its first cell is ticked; other rows have none.
+    """
     widget.setRowCount(0)
     widget.setColumnCount(len(table.headers))
     widget.setHorizontalHeaderLabels(list(table.headers))
@@ -32,19 +32,26 @@ def show_table(widget: qt.QTableWidget, table: Table) -> None:
             item.setToolTip(cell.tool_tip or cell.text)
             if cell.status in STATUS_COLORS:
                 item.setForeground(qt.QBrush(qt.QColor(STATUS_COLORS[cell.status])))
+            if column == 0 and ticks and row in ticks:
+                item.setCheckState(qt.Qt.Checked if ticks[row] else qt.Qt.Unchecked)
             widget.setItem(row, column, item)
     widget.verticalHeader().hide()
-    widget.verticalHeader().setDefaultSectionSize(22)
+    widget.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
     header = widget.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     header.setStretchLastSection(True)
 
 
-def fit_height(widget: qt.QTableWidget, most: int = 340) -> None:
-    """As high as the rows need, so that the panel scrolls and not the table in it."""
-    height = widget.horizontalHeader().height + 2 * widget.frameWidth
+def fit_height(widget: qt.QTableWidget, most: int = 340) -> int:
+    """Make it as high as the rows need, so that the panel scrolls and not the table in it."""
+    height = widget.horizontalHeader().sizeHint.height() + 2 * widget.frameWidth
     height += sum(widget.rowHeight(row) for row in range(widget.rowCount))
-    widget.setFixedHeight(max(48, min(most, height + 2)))
+    header = widget.horizontalHeader()
+    if header.length() > widget.viewport().width:
+        height += widget.horizontalScrollBar().sizeHint.height()
+    height = max(48, min(most, height + 2))
+    widget.setFixedHeight(height)
+    return height
 
 
 def copy_text(text: str) -> None:

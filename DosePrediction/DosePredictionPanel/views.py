@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,17 @@ from typing import TYPE_CHECKING
 from .apply_state import ButtonState, apply_button
 from .finding_rows import FindingRow, finding_rows, findings_title
 from .flow.derived import findings_of, freshness_of, situation_of
-from .flow.state import GOALS_FROM_FILE, Notice, PanelState
+from .flow.levels import levels_text
+from .flow.state import (
+    GOALS_FROM_FILE,
+    CaseMemory,
+    Notice,
+    PanelState,
+    ResultState,
+    Verdict,
+)
 from .i18n import _
+from .result_tables import STATUS_COLORS
 from .structure_rows import StructureRow, structure_rows
 
 if TYPE_CHECKING:
@@ -32,7 +42,11 @@ __all__ = [
     "result_view",
     "run_view",
     "structures_view",
+    "verdict_text",
 ]
+
+_LINES_SHOWN = 3
+_SIGNS = {"met": "✓", "variation": "≈", "not_met": "✗"}
 
 
 @dataclass(frozen=True)
@@ -168,10 +182,28 @@ class ResultView:
         can_display: whether its numbers are at hand: display, goals, report and tables need them.
         why_not: the reason when they are not.
         templates: id → title.
+        results, others: dose → label, of those that can be shown as A, and as B beside it.
+        dose, other: those that are.
+        verdict: rich text; a link is `goal:` and the row of the table.
+        layers: that there is something to show of; others are disabled.
+        probe: what lies under the mouse.
+        levels: own isodose levels as text; empty: the usual ones.
+        hidden: structures that are not shown.
+        arrived: run of the result that came last, to be brought into view.
     """
 
     run: str = ""
     summary: str = ""
+    results: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, str] = field(default_factory=dict)
+    dose: str = ""
+    other: str = ""
+    verdict: str = ""
+    layers: frozenset[str] = frozenset()
+    probe: str = ""
+    levels: str = ""
+    hidden: frozenset[str] = frozenset()
+    arrived: str = ""
     tables: Mapping[str, Table] = field(default_factory=dict)
     tab: str = "goals"
     can_display: bool = False
@@ -187,18 +219,30 @@ def result_view(state: PanelState) -> ResultView:
     if goals not in templates:
         templates[goals] = Path(goals).stem
     templates[GOALS_FROM_FILE] = _("From a file…")
-    result = state.result
-    if result is None:
-        return ResultView(templates=templates, goals=goals)
+    result, choices = state.result, state.choices
+    levels = levels_text(state.levels)
+    if result is None or choices is None:
+        return ResultView(templates=templates, goals=goals, levels=levels)
     summary, why_not = result.summary, ""
     if not result.has_numbers:
-        text = _(
-            "{name} came with the scene, or from a script. Predict again for tables and reports."
-        )
+        text = _("{name} came without its numbers. Predict again for tables and reports.")
         summary = why_not = text.format(name=result.name)
+    results = {each.dose: each.label or each.name for each in state.results_of_ct(result.ct)}
+    numbered = [each for each in state.results_of_ct(result.ct) if each.has_numbers]
+    others = {each.dose: each.label for each in numbered if each is not result}
     return ResultView(
         run=result.run,
         summary=summary,
+        results=results,
+        others={"": _("(none)"), **others},
+        dose=result.dose,
+        other=choices.compared_dose,
+        verdict=verdict_text(result.verdict),
+        layers=_layers(state, result),
+        probe=state.probe,
+        levels=levels,
+        hidden=state.cases.get(result.ct, CaseMemory()).hidden,
+        arrived=state.arrived if state.arrived == result.run else "",
         tables=result.tables,
         tab=state.tab,
         can_display=result.has_numbers,
@@ -206,6 +250,44 @@ def result_view(state: PanelState) -> ResultView:
         templates=templates,
         goals=goals,
     )
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """How many goals are met, and the first that are not, each with a link to its row."""
+    if not verdict.count:
+        return ""
+    text = _("{met} of {count} goals met.")
+    if verdict.met == verdict.count:
+        text = _("All {count} goals met.")
+    status = "met" if verdict.met == verdict.count else "not_met"
+    if verdict.lines and all(line.status == "variation" for line in verdict.lines):
+        status = "variation"
+    head = text.format(met=verdict.met, count=verdict.count)
+    parts = [_colored(f"<b>{_SIGNS[status]} {html.escape(head)}</b>", status)]
+    for line in verdict.lines[:_LINES_SHOWN]:
+        words = _colored(f"{_SIGNS[line.status]} {html.escape(line.text)}", line.status)
+        parts.append(f'<a href="goal:{line.row}" style="text-decoration: none">{words}</a>')
+    if len(verdict.lines) > _LINES_SHOWN:
+        more = _("and {count} more").format(count=len(verdict.lines) - _LINES_SHOWN)
+        parts.append(html.escape(more))
+    return "<br>".join(parts)
+
+
+def _colored(text: str, status: str) -> str:
+    return f'<span style="color: {STATUS_COLORS[status]}">{text}</span>'
+
+
+def _layers(state: PanelState, result: ResultState) -> frozenset[str]:
+    """What can lie over the CT."""
+    choices = state.choices
+    assert choices is not None
+    layers = {"prediction", "nothing"}
+    if choices.compared_dose:
+        layers |= {"other", "change"}
+    plan = result.settings.values.get(_("plan dose"), "") if result.settings is not None else ""
+    if any(node.id == plan for node in state.nodes):
+        layers |= {"plan", "difference"}
+    return frozenset(layers)
 
 
 @dataclass(frozen=True)

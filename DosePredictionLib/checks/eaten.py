@@ -85,7 +85,7 @@ def _moved(inner: Box, outer: Box) -> Box:
 def _is_much(difference: tuple[Box, np.ndarray], whole: Mask) -> bool:
     count = int(np.count_nonzero(difference[1]))
     is_large = count * whole.grid.voxel_volume_cc >= LEFT_OUT_CC
-    return is_large and count >= EATEN_SHARE * np.count_nonzero(whole.binary())
+    return is_large and count >= EATEN_SHARE * int(np.count_nonzero(whole.binary()))
 
 
 def _shared(box: Box, mask: np.ndarray, other_box: Box, other: np.ndarray) -> int:

@@ -59,8 +59,10 @@ def compare_steps(result: SceneResult, other: SceneResult) -> Steps[None]:
         placement = Placement(index_to_ras(result.dose), result.dose.GetTransformNodeID())
         name = f"{title}: minus {other.label or other.name}"
         appearance = Appearance((-reach, reach), "difference-colors")
-        made = volume_drafts("change", name, image, placement, appearance)
-        drafts += [replace(draft, name=name) if draft.role == "change" else draft for draft in made]
+        volumes = volume_drafts("change", name, image, placement, appearance)
+        drafts += [
+            replace(draft, name=name) if draft.role == "change" else draft for draft in volumes
+        ]
     old, new = other.measures.predicted, result.measures.predicted
     drafts += change_drafts(title, old, new, result.segments, other.goals, result.goals)
     drafts += other_series_drafts(other.measures, other.segments, other_nodes)

@@ -61,11 +61,13 @@ def probe(result: SceneResult, ras: tuple[float, float, float]) -> Probed | None
 def _holds(result: SceneResult, segment_id: str, place: Any) -> bool:
     """Whether a segment's labelmap has the voxel at a place."""
     _, segmentation = inputs_of(result.dose)
-    segment = (
-        None if segmentation is None else segmentation.GetSegmentation().GetSegment(segment_id)
+    if segmentation is None:
+        return False
+    segment, to_world = (
+        segmentation.GetSegmentation().GetSegment(segment_id),
+        linear_to_world(segmentation),
     )
     image = None if segment is None else segment.GetRepresentation(_LABELMAP)
-    to_world = None if segmentation is None else linear_to_world(segmentation)
     if image is None or to_world is None or image.GetPointData().GetScalars() is None:
         return False
     matrix = vtk.vtkMatrix4x4()

@@ -15,7 +15,10 @@ from DosePredictionPanel.flow.state import (
     NodeFacts,
     PanelState,
     Prepared,
+    ResultState,
     TemplateFacts,
+    Verdict,
+    VerdictLine,
 )
 from DosePredictionPanel.result_tables import Cell, Table
 from DosePredictionPanel.views import run_view
@@ -49,10 +52,15 @@ def scene_nodes() -> tuple[NodeFacts, ...]:
     for patient in "AB":
         nodes += [
             NodeFacts(f"ct{patient}", f"CT of {patient}", "volume", can_be_dose=False),
-            NodeFacts(f"seg{patient}", f"structures of {patient}", "segmentation"),
+            NodeFacts(
+                f"seg{patient}",
+                f"structures of {patient}",
+                "segmentation",
+                reference=f"ct{patient}",
+            ),
             NodeFacts(f"plan{patient}", f"plan of {patient}", "volume", is_dose=True),
         ]
-    return (*nodes, NodeFacts("segA2", "other structures of A", "segmentation"))
+    return (*nodes, NodeFacts("segA2", "further of A", "segmentation"))
 
 
 class Driver:
@@ -65,6 +73,8 @@ class Driver:
         self.pending: list[do.Effect] = []
         self.remembered: list[do.RememberCorrections] = []
         self.recalled: tuple[tuple[str, str], ...] = ()
+        self.saved: tuple[ResultState, ...] = ()
+        self.contents: dict[str, int] = {}
         self.now_s = 0.0
         self.runs = 0
         self.send(on.ModelsListed((PELVIS, HEAD), TEMPLATES))
@@ -98,7 +108,7 @@ class Driver:
         self.send(on.TimerFired("rest"))
         assert self.state.reading is not None, self.state.input_error
         token = self.state.reading.token
-        self.send(on.InputsRead(token, Prepared({"PTV": 100.0})))
+        self.send(on.InputsRead(token, Prepared({"PTV": 100.0}, dict(self.contents))))
         self.send(on.Checked(token, findings))
 
     def apply(self) -> list[do.Effect]:
@@ -117,12 +127,17 @@ class Driver:
         highest = run.order.prescription_gy or 45.0
         ranges = {"Gy": (0.1 * highest, 1.1 * highest), "%": (10.0, 110.0)}
         self._enter(dose, f"run{self.runs}", run.order.ct, run.order.segmentation)
+        verdict = Verdict(1, 2, (VerdictLine("Rectum V40Gy 42 %", "not_met", 0),))
         finished = on.RunFinished(
-            run.token, f"run{self.runs}", dose, f"dose {dose}", "fine", tables, ranges
+            run.token, f"run{self.runs}", dose, f"dose {dose}", "fine", tables, ranges, verdict
         )
         effects = self.send(finished)
         self.send(on.NodesListed(self.nodes))
         return effects
+
+    def stroke(self) -> list[do.Effect]:
+        """A contour is edited, and has rested."""
+        return [*self.send(on.SegmentsEdited()), *self.send(on.TimerFired("edit"))]
 
     def predict(self, dose: str, change: bool = False) -> list[do.Effect]:
         """From ready inputs to the shown result."""
@@ -177,9 +192,10 @@ class Driver:
         if isinstance(effect, do.WriteChoices):
             self.parameters = replace(self.parameters, **dict(effect.changes))
         elif isinstance(effect, do.TakeParameters):
-            return [on.NodesListed(self.nodes), on.ParametersTaken(self.parameters)]
+            restored = on.ResultsRestored(self.saved)
+            return [on.NodesListed(self.nodes), restored, on.ParametersTaken(self.parameters)]
         elif isinstance(effect, do.ListNodes):
-            return [on.NodesListed(self.nodes)]
+            return [on.NodesListed(self.nodes, came=True)]
         elif isinstance(effect, do.LookAtSegments):
             protocol = PROTOCOLS.get(effect.segmentation, "")
             return [

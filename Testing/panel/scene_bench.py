@@ -18,8 +18,10 @@ from DosePredictionPanel.corrections import Corrections
 from DosePredictionPanel.executor.context import Context, Ports, SceneExecutor
 from DosePredictionPanel.executor.scene_watch import SceneWatch
 from DosePredictionPanel.flow import events as on
+from DosePredictionPanel.flow.levels import levels_text
 from DosePredictionPanel.flow.state import Choices, PanelState
 from DosePredictionPanel.flow.store import Store
+from DosePredictionPanel.own_levels import OwnLevels
 from DosePredictionPanel.services import Services
 from DosePredictionPanel.views import run_view
 
@@ -243,11 +245,24 @@ class Bench:
         dispatch = self.store.dispatch
         self.watch = SceneWatch(dispatch)
         corrections = Corrections(home / "corrections.json")
-        ports = Ports(services, self.clock, self.parameters, self.dialogs, Installer(), corrections)
+        self.levels = levels = OwnLevels(home / "isodoses.json")
+        ports = Ports(
+            services,
+            self.clock,
+            self.parameters,
+            self.dialogs,
+            Installer(),
+            corrections,
+            levels,
+        )
         self.store.executor = SceneExecutor(Context(ports, dispatch, self.watch))
         self.watch.start()
         dispatch(on.Started())
         dispatch(on.Entered())
+
+    def ports_levels(self) -> str:
+        """What is kept of the isodose levels."""
+        return levels_text(self.levels.recall())
 
     @property
     def state(self) -> PanelState:

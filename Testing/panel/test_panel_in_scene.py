@@ -33,6 +33,9 @@ from scene.conftest import scene  # noqa: E402, F401 - a fixture
 from scene.nodes import nodes_of, volume_node  # noqa: E402
 from scene_bench import Bench, LoopClock, PipeWorker  # noqa: E402
 
+from DosePredictionLib.scene import restored_results, result_nodes, worst_place  # noqa: E402
+from DosePredictionLib.scene.geometry import array_of_image  # noqa: E402
+
 PANEL = ROOT / "DosePrediction" / "DosePredictionPanel"
 
 # What a Slicer with a window has and nothing else.
@@ -46,6 +49,7 @@ NEEDS_QT = {
     "qt_dialogs",
     "sections.advanced",
     "sections.checks",
+    "sections.display",
     "sections.inputs",
     "sections.installation",
     "sections.result",
@@ -246,10 +250,18 @@ def test_an_edited_segment_makes_the_result_out_of_date_and_update_shows_the_cha
     view = result_view(bench.state)
     assert view.tab == "change"
     assert view.tables["change"].rows
-    assert len(bench.state.results) == 1
+    assert len(bench.state.results) == 2
+    first, second = bench.state.results
+    assert bench.parameters.choices.compared_dose == first.dose
+    assert result_view(bench.state).results[second.dose].endswith("contours 2")
     assert bench.notices == []
+    bench.choose(shown="change")
+    nodes = result_nodes(second.run)
+    assert composite().GetForegroundVolumeID() == nodes["change"].GetID()
     bench.store.dispatch(on.RemovePressed())
-    assert bench.notices == []
+    assert bench.state.result == first
+    bench.until(lambda: bench.is_at_rest)
+    bench.store.dispatch(on.RemovePressed())
     assert not slicer.util.getNodesByClass("vtkMRMLTableNode")
 
 
@@ -349,23 +361,60 @@ def test_closing_the_scene_while_it_runs(bench: Bench, patient_a: tuple[Any, Any
     assert bench.notices == []
 
 
-def test_a_scene_opened_again_says_what_it_lacks(
+def test_a_scene_opened_again_shows_judges_and_reports(
     bench: Bench, patient_a: tuple[Any, Any, Any], services: Services, tmp_path: Path
 ) -> None:
     """Another session's panel on the same nodes: nothing of the first one is in its memory."""
     bench.predict()
-    assert bench.state.result is not None
+    result = bench.state.result
+    assert result is not None
     services.forget_scene()
+    bench.watch.stop()
     again = Bench(services, tmp_path)
-    again.parameters.write({"ct": patient_a[0].GetID(), "result_dose": bench.state.result.dose})
+    nodes = {"ct": patient_a[0], "segmentation": patient_a[1], "plan_dose": patient_a[2]}
+    ids = {name: node.GetID() for name, node in nodes.items()}
+    again.parameters.write({**ids, "result_dose": result.dose, "model": "random-pelvis"})
     again.store.dispatch(on.SceneLoaded())
+    again.until(lambda: again.is_at_rest and again.is_ready)
     view = result_view(again.state)
-    assert view.run == bench.state.result.run
-    assert not view.can_display
-    again.choose(isodoses=True)
+    assert (view.run, view.can_display) == (result.run, True)
+    assert again.notices == []  # nothing has changed, and that is known
+    assert [row[0].text for row in view.tables["goals"].rows] == [
+        row[0].text for row in result.tables["goals"].rows
+    ]
+    again.choose(isodoses=False)
+    again.choose(goals="prostate_78_39")
+    assert again.state.result is not None
+    assert again.state.result.goals == "prostate_78_39"
+    again.dialogs.path = str(tmp_path / "report.html")
+    again.store.dispatch(on.ExportPressed("report"))
+    again.until(lambda: bool(again.dialogs.opened) or bool(again.notices))
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8"), again.notices
+    again.predict()
+    assert len(again.state.results) == 1  # the same again: in its place
     again.store.dispatch(on.RemovePressed())
     assert not [name for name in node_names() if "predicted" in name]
-    assert again.notices == []
+    again.watch.stop()
+
+
+def test_without_its_record_a_result_of_a_scene_says_what_it_lacks(
+    bench: Bench, patient_a: tuple[Any, Any, Any], services: Services, tmp_path: Path
+) -> None:
+    bench.predict()
+    result = bench.state.result
+    assert result is not None
+    services.forget_scene()
+    bench.watch.stop()
+    slicer.mrmlScene.RemoveNode(result_nodes(result.run)["record"])
+    assert restored_results() == []
+    again = Bench(services, tmp_path)
+    again.parameters.write({"ct": patient_a[0].GetID(), "result_dose": result.dose})
+    again.store.dispatch(on.SceneLoaded())
+    view = result_view(again.state)
+    assert (view.run, view.can_display) == (result.run, False)
+    assert "Predict again" in view.why_not
+    again.store.dispatch(on.RemovePressed())
+    assert not [name for name in node_names() if "predicted" in name]
     again.watch.stop()
 
 
@@ -385,7 +434,7 @@ def test_goals_display_and_files_of_a_result(
     bench.choose(shown="change")
     assert bench.parameters.choices.shown == "prediction"
     assert "none.json" in bench.notices[0]  # an error stays on top
-    assert "earlier result" in bench.notices[1]
+    assert "another result" in bench.notices[1]
     for kind, name in (("dose", "dose.nii.gz"), ("tables", "tables"), ("dose", "dose.dcm")):
         bench.dialogs.path = str(tmp_path / name)
         bench.store.dispatch(on.ExportPressed(kind))  # type: ignore[arg-type]
@@ -409,6 +458,134 @@ def test_a_finding_is_jumped_to_and_the_layout_is_shown(
     assert np.allclose(matrix[:3, 3], (-10.0, -20.0, 30.0))
     bench.store.dispatch(on.LayoutPressed())
     assert bench.notices == []
+
+
+def test_places_structures_and_levels_reach_the_scene(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.predict()
+    state = bench.state.result
+    assert state is not None
+    red = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    result = bench.services.result(slicer.mrmlScene.GetNodeByID(state.dose))
+    assert result is not None
+    goals = result_view(bench.state).tables["goals"]
+    row = next(n for n, place in enumerate(goals.places) if place[0] == "Rectum")
+    bench.choose(marks=True)
+    bench.store.dispatch(on.PlaceAsked(*goals.places[row]))
+    place = worst_place(result, "Rectum", goals.places[row][1])  # type: ignore[arg-type]
+    matrix = slicer.util.arrayFromVTKMatrix(red.GetSliceToRAS())
+    assert np.allclose(matrix[:3, 3], place.ras)
+    assert f"{place.dose_gy:.2f} Gy" in bench.state.probe
+    assert result_nodes(state.run)["marks"].GetNumberOfControlPoints() == 1
+    bench.choose(marks=False)
+    assert "marks" not in result_nodes(state.run)
+    bench.store.dispatch(on.StructureToggled("Rectum", False))
+    chart = result_nodes(state.run)["chart"]
+    series = result_nodes(state.run)["series:Rectum"].GetID()
+    assert not chart.HasPlotSeriesNodeID(series)
+    bench.store.dispatch(on.StructureHovered("Bladder"))
+    bench.store.dispatch(on.LevelsTyped("50 %"))
+    assert bench.ports_levels() == "50 %"
+    assert bench.notices == []
+
+
+def test_the_mouse_over_the_slices_is_told_what_lies_there(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    crosshair = slicer.vtkMRMLCrosshairNode()
+    crosshair.SetCrosshairName("default")
+    slicer.mrmlScene.AddNode(crosshair)
+    bench.predict()
+    assert bench.state.result is not None
+    result = bench.services.result(slicer.mrmlScene.GetNodeByID(bench.state.result.dose))
+    assert result is not None
+    place = worst_place(result, "PTV", "hot")
+    crosshair.SetCursorPositionRAS(place.ras)
+    bench.until(lambda: bool(bench.state.probe))
+    assert "Gy = " in bench.state.probe and "PTV" in bench.state.probe
+    crosshair.SetCursorPositionRAS((5000.0, 0.0, 0.0))
+    bench.until(lambda: not bench.state.probe)
+    bench.store.dispatch(on.RemovePressed())
+    crosshair.SetCursorPositionRAS(place.ras)
+    bench.until(lambda: bench.is_at_rest)
+    assert bench.state.probe == ""
+
+
+def edit(segmentation: Any, name: str, planes: int) -> None:
+    """A stroke that takes planes away, as Segment Editor states it."""
+    segment = segmentation.GetSegmentation().GetSegment(
+        segmentation.GetSegmentation().GetSegmentIdBySegmentName(name)
+    )
+    image = segment.GetRepresentation("Binary labelmap")
+    array = array_of_image(image)
+    filled = np.flatnonzero(array.any(axis=(1, 2)))
+    array[filled[:planes]] = 0
+    image.GetPointData().GetScalars().Modified()
+    image.Modified()
+    segmentation.GetSegmentation().InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
+
+
+def test_live_strokes_are_predicted_and_older_requests_dropped(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.predict()
+    bench.choose(live=True)
+    first = bench.state.result
+    assert first is not None
+    edit(patient_a[1], "Bladder", 1)
+    bench.until(lambda: bench.state.run is not None and bench.state.run.order.is_live)
+    edit(patient_a[1], "Bladder", 1)  # the first request is of no interest any more
+    bench.until(lambda: bench.state.result is not first and bench.is_at_rest)
+    live = bench.state.result
+    assert live is not None and live.is_live
+    assert bench.notices == []
+    assert result_view(bench.state).tables["change"].rows
+    nodes = len(node_names())
+    edit(patient_a[1], "Bladder", 1)
+    bench.until(lambda: bench.state.result is not live and bench.is_at_rest)
+    assert bench.state.result is not None
+    assert bench.state.result.dose == live.dose
+    assert len(bench.state.results) == 2
+    assert len(node_names()) == nodes
+
+
+def test_margin_over_another_segment_is_a_finding(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    """Bladder grows over the PTV, and PTV and Body lose what it takes."""
+    bench.predict()
+    segmentation = patient_a[1].GetSegmentation()
+
+    def image(name: str) -> Any:
+        id = segmentation.GetSegmentIdBySegmentName(name)
+        return segmentation.GetSegment(id).GetRepresentation("Binary labelmap")
+
+    ptv, body = array_of_image(image("PTV")), array_of_image(image("Body"))
+    bladder = array_of_image(image("Bladder"))
+    assert ptv.shape == body.shape == bladder.shape
+    taken = ptv.astype(bool) & (np.arange(ptv.shape[0]) % 2 == 0)[:, None, None]
+    ptv[taken], bladder[taken] = 0, 1
+    body[bladder.astype(bool)] = 0
+    for name in ("PTV", "Body", "Bladder"):
+        image(name).GetPointData().GetScalars().Modified()
+        image(name).Modified()
+    segmentation.InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
+    bench.until(lambda: run_view(bench.state).button.text == "Update")
+    bench.until(lambda: bench.is_ready and bench.is_at_rest)
+    found = {finding.id: finding for finding in bench.state.findings}
+    assert "to Bladder" in found["segment-eaten"].message
+    assert "Bladder" in found["external-completed"].message
+    bench.predict()
+    assert bench.state.result is not None
+    result = bench.services.result(slicer.mrmlScene.GetNodeByID(bench.state.result.dose))
+    assert result is not None
+    before = bench.services.result(
+        slicer.mrmlScene.GetNodeByID(bench.parameters.choices.compared_dose)
+    )
+    assert before is not None
+    mean = result.measures.predicted["Bladder"].mean_gy
+    assert mean is not None and mean > 0.3 * (before.measures.predicted["Bladder"].mean_gy or 0)
 
 
 def test_structures_are_matched_by_name_and_by_hand(

@@ -99,7 +99,12 @@ def test_an_event_that_comes_meanwhile_waits_for_its_turn() -> None:
 
     store.executor = executor = Executor()
     store.dispatch(on.Started())
-    assert executor.order == ["ListModels", "TakeParameters", "CheckInstallation"]
+    assert executor.order == [
+        "RecallLevels",
+        "ListModels",
+        "TakeParameters",
+        "CheckInstallation",
+    ]
     assert store.state.installation.report == "report"
     assert len(drawn) == 1
 
@@ -107,10 +112,10 @@ def test_an_event_that_comes_meanwhile_waits_for_its_turn() -> None:
 # --- Choosing -------------------------------------------------------------------------------------
 
 
-def test_the_first_ct_and_segmentation_are_chosen_to_save_clicks() -> None:
+def test_the_first_case_is_chosen_to_save_clicks() -> None:
     driver = Driver()
-    assert (driver.parameters.ct, driver.parameters.segmentation) == ("ctA", "segA")
-    assert driver.parameters.plan_dose == ""
+    p = driver.parameters
+    assert (p.ct, p.segmentation, p.plan_dose) == A
     assert driver.parameters.model == "pelvis"
 
 
@@ -345,7 +350,7 @@ def test_an_update_compares_with_the_result_before(predicted: Driver) -> None:
 
 def test_a_segmentation_that_has_gone_is_named_without_its_channels(predicted: Driver) -> None:
     predicted.remove("segA")
-    assert predicted.notices == ["Out of date, changed since this prediction: the segmentation."]
+    assert predicted.notices == ["Out of date, changed since this prediction: segmentation."]
 
 
 @pytest.mark.parametrize(("names", "before"), [(("CT",), "doseA"), (("CT", "place of CT"), "")])
@@ -569,7 +574,7 @@ def test_goals_chosen_by_hand_stay_for_their_case(driver: Driver) -> None:
 def test_no_goals_can_be_chosen_by_hand(predicted: Driver) -> None:
     judge = predicted.one(predicted.choose(goals=""), do.JudgeGoals)
     assert judge == do.JudgeGoals("doseA", "")
-    predicted.send(on.GoalsJudged("doseA", "", {"goals": Table((), ()), "dvh": ROWS}))
+    predicted.send(on.Tabulated("doseA", "", {"goals": Table((), ()), "dvh": ROWS}))
     assert result_view(predicted.state).tab == "dvh"
     predicted.choose(prescription_gy=78.0)
     predicted.ready()
@@ -579,7 +584,7 @@ def test_no_goals_can_be_chosen_by_hand(predicted: Driver) -> None:
 def test_other_goals_are_judged_at_once_and_nothing_is_predicted(predicted: Driver) -> None:
     effects = predicted.choose(goals="prostate")
     assert predicted.kinds(effects) == ["JudgeGoals"]
-    predicted.send(on.GoalsJudged("doseA", "prostate", {"goals": ROWS}))
+    predicted.send(on.Tabulated("doseA", "prostate", {"goals": ROWS}))
     assert result_view(predicted.state).tab == "goals"
     assert predicted.state.result is not None
     assert predicted.state.result.goals == "prostate"
@@ -756,7 +761,7 @@ def test_a_reopened_scene_shows_that_its_result_is_there_without_its_numbers() -
     view = result_view(driver.state)
     assert view.run == "2020-run"
     assert not view.can_display
-    assert "came with the scene" in view.why_not
+    assert "without its numbers" in view.why_not
     assert "ShowResult" not in driver.kinds(driver.pending)
     assert "ApplyDisplay" not in driver.kinds(driver.choose(isodoses=True))
     assert "JudgeGoals" not in driver.kinds(driver.choose(goals="pelvis_nodes"))

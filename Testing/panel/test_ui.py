@@ -25,7 +25,14 @@ WIDGETS = {
     "node": {"qMRMLNodeComboBox"},
 }
 # Bound in code, because their choices are known at run time only, or kept without a widget.
-WITHOUT_NAME_IN_UI = {"modelName", "corrections", "goalTemplate", "device", "resultDose"}
+WITHOUT_NAME_IN_UI = {
+    "modelName",
+    "corrections",
+    "goalTemplate",
+    "device",
+    "resultDose",
+    "comparedDose",
+}
 
 
 def fields() -> dict[str, ast.AnnAssign]:

@@ -21,7 +21,13 @@ from DosePredictionPanel.model_card import (
     model_card,
     prescription_text,
 )
-from DosePredictionPanel.result_tables import change_table, dvh_table, goals_table, scores_table
+from DosePredictionPanel.result_tables import (
+    change_table,
+    dvh_table,
+    goals_table,
+    scores_table,
+    verdict_of,
+)
 from DosePredictionPanel.structure_rows import structure_rows, structures_title
 from support import ROOT
 
@@ -263,8 +269,13 @@ def test_goals_stand_beside_the_plans() -> None:
     assert "no structure Nothing" in second[2].tool_tip
     assert len(goals_table(predicted).headers) == 3
     after_edit = goals_table(planned, None, predicted)
-    assert after_edit.headers == ("Structure", "Goal", "Predicted", "Before")
-    assert [cell.status for cell in after_edit.rows[0][2:]] == ["not_met", "met"]
+    assert after_edit.headers == ("Structure", "Goal", "A", "B", "Δ")
+    assert [cell.status for cell in after_edit.rows[0][2:]] == ["not_met", "met", ""]
+    assert after_edit.rows[0][4].text == "−5.0"
+    assert after_edit.places == (("PTV", "cold"), ("", ""))
+    assert verdict_of(planned).lines[0].text == "PTV D95% 40.0 Gy (goal ≥ 42.75 Gy)"
+    assert (verdict_of(predicted).met, verdict_of(predicted).count) == (1, 1)
+    assert verdict_of(None).count == 0
 
 
 def test_every_shipped_template_makes_a_table() -> None:

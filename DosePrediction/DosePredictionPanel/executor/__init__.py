@@ -7,6 +7,8 @@
 | `inputs.py` | nodes, segments, reading and checking |
 | `runs.py` | predictions |
 | `results.py` | results on the slices, goals, removal |
+| `looking.py` | places, the mouse, structures, isodose levels |
+| `restoring.py` | results that came with a scene |
 | `files.py` | dialogs and files |
 | `scene_watch.py` | the scene's events on their way to the store |
 | `scene_facts.py` | nodes as plain values |

@@ -21,12 +21,14 @@ from ..flow.events import (
     ModelsListed,
     NodesListed,
     ParametersTaken,
+    ResultsRestored,
     TimerFired,
 )
 from ..i18n import _
 from ..model_card import installed_models, model_facts
 from ..result_view import template_facts
 from .context import Context, carries_out
+from .restoring import restored_states
 from .scene_facts import list_nodes
 
 __all__: list[str] = []
@@ -49,6 +51,7 @@ def _stop_timer(context: Context, effect: StopTimer) -> None:
 def _take_parameters(context: Context, _effect: TakeParameters) -> None:
     choices = context.ports.parameters.take()
     context.dispatch(NodesListed(list_nodes()))
+    context.dispatch(ResultsRestored(restored_states(context)))
     context.dispatch(ParametersTaken(choices))
 
 

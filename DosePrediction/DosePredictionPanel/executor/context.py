@@ -16,6 +16,7 @@ from ..flow.effects import Effect
 from ..flow.events import EffectFailed, Event
 from ..flow.state import Choices, ExportKind
 from ..i18n import _
+from ..own_levels import OwnLevels
 from ..services import Services
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Ports:
     Args:
         services: the worker and the results.
         clock: timers.
-        parameters, dialogs, installer, corrections: see there.
+        parameters, dialogs, installer, corrections, levels: see there.
     """
 
     services: Services
@@ -99,6 +100,7 @@ class Ports:
     dialogs: Dialogs
     installer: Installer
     corrections: Corrections
+    levels: OwnLevels
 
 
 @dataclass(eq=False)
@@ -159,7 +161,7 @@ class SceneExecutor:
     """Carries out effects; what goes wrong becomes an event."""
 
     def __init__(self, context: Context) -> None:
-        from . import basics, files, inputs, results, runs  # noqa: F401 - they register
+        from . import basics, files, inputs, looking, results, runs  # noqa: F401 - they register
 
         self.context = context
 

@@ -32,7 +32,7 @@ from ..i18n import _
 from ..prepared import PreparedInputs, prepare_steps
 from ..steps import StepRunner
 from .context import Context, carries_out, node_of
-from .scene_facts import list_nodes
+from .scene_facts import contents_by_name, list_nodes
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
@@ -44,7 +44,7 @@ _numbers = itertools.count(1)
 
 @carries_out(ListNodes)
 def _list_nodes(context: Context, _effect: ListNodes) -> None:
-    context.dispatch(NodesListed(list_nodes()))
+    context.dispatch(NodesListed(list_nodes(), came=True))
 
 
 @carries_out(ObserveSegmentation)
@@ -115,7 +115,9 @@ def _read(context: Context, effect: ReadInputs) -> None:
         context.reader = None
         services.keep_prepared(prepared)
         context.prepared = prepared
-        context.dispatch(InputsRead(effect.token, Prepared(dict(prepared.light.volumes_cc))))
+        light = prepared.light
+        contents = contents_by_name(light.fingerprint, light.segments)
+        context.dispatch(InputsRead(effect.token, Prepared(dict(light.volumes_cc), contents)))
 
     def failed(error: Exception) -> None:
         context.reader = None
@@ -170,24 +172,31 @@ def _check(context: Context, effect: CheckInputs) -> None:
             model=order.model,
             mapping=dict(order.mapping),
             prescription=as_prescription(own_gy, order.model),
+            before=_folder_before(context, order.before),
         )
         context.ports.services.worker.send(request, replied)
     except (OSError, ValueError) as error:
         context.dispatch(ReadFailed(effect.token, str(error)))
 
 
+def _folder_before(context: Context, dose: str) -> str | None:
+    """Where the inputs of an earlier result lie, if they do."""
+    kept = context.ports.services.kept(node_of(dose))
+    return None if kept is None or kept.prepared is None else str(kept.prepared.folder)
+
+
 @carries_out(CompareInputs)
 def _compare(context: Context, effect: CompareInputs) -> None:
-    from DosePredictionLib.scene import what_changed
+    from DosePredictionLib.scene import list_segments, what_changed
 
-    kept = context.ports.services.kept(node_of(effect.dose))
+    result = context.ports.services.result(node_of(effect.dose))
     ct, segmentation = node_of(effect.ct), node_of(effect.segmentation)
-    if kept is None or ct is None or segmentation is None:
+    if result is None or ct is None or segmentation is None:
         return
-    inputs = kept.prepared
-    plan = node_of(effect.plan_dose)
-    names = what_changed(inputs.light.fingerprint, ct, segmentation, plan)
-    context.dispatch(Compared(effect.dose, tuple(names), tuple(inputs.names)))
+    names = what_changed(result.fingerprint, ct, segmentation, node_of(effect.plan_dose))
+    structures = {segment.name for segment in list_segments(segmentation)}
+    structures |= {info.name for info in result.segments.values()}
+    context.dispatch(Compared(effect.dose, tuple(names), tuple(structures)))
 
 
 def _names(segmentation: str) -> list[str]:

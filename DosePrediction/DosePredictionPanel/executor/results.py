@@ -14,15 +14,17 @@ from ..flow.effects import (
     ForgetScene,
     HideResult,
     JudgeGoals,
-    JumpTo,
     RemoveResult,
     ShowCt,
     ShowLayout,
     ShowResult,
     StopShowing,
+    SweepOrphans,
+    Tabulate,
 )
-from ..flow.events import Displayed, DisplayFailed, GoalsJudged
+from ..flow.events import Displayed, DisplayFailed, Tabulated
 from ..flow.state import Display
+from ..result_tables import verdict_of
 from ..result_view import result_tables
 from ..steps import StepRunner
 from .context import Context, carries_out, node_of
@@ -50,23 +52,35 @@ def _show(context: Context, effect: ShowResult) -> None:
         is_expected = isinstance(error, ValueError)
         context.dispatch(DisplayFailed(effect.token, str(error), is_expected))
 
-    steps = _show_steps(result, effect)
+    steps = _show_steps(context, result, effect)
     context.shower = StepRunner(steps, context.ports.clock, lambda _step: None, done, failed)
     context.shower.start()
 
 
-def _show_steps(result: SceneResult, effect: ShowResult) -> Generator[Any, None, None]:
-    from DosePredictionLib.scene import display_steps, show_result_layout
+def _show_steps(
+    context: Context, result: SceneResult, effect: ShowResult
+) -> Generator[Any, None, None]:
+    from DosePredictionLib.scene import (
+        display_steps,
+        jump_to_world,
+        show_chart,
+        show_result_layout,
+        target_center,
+    )
 
     yield None  # the tables are drawn first
     if effect.layout:
         show_result_layout(result)
     else:
-        _show_chart(result.nodes["chart"])
+        show_chart(result)
     if effect.center:
-        _center_on(result.dose)
+        center = target_center(result)
+        if center is None:
+            _center_on(result.dose)
+        else:
+            jump_to_world(center)
     yield None
-    yield from display_steps(result, _settings(effect.display))
+    yield from display_steps(result, _settings(context, effect.display))
 
 
 @carries_out(ApplyDisplay)
@@ -78,7 +92,7 @@ def _apply(context: Context, effect: ApplyDisplay) -> None:
     if result is None:
         return
     try:
-        apply_display(result, _settings(effect.display))
+        apply_display(result, _settings(context, effect.display))
     except CaseError as error:
         context.dispatch(DisplayFailed(effect.token, str(error)))
 
@@ -91,13 +105,14 @@ def _stop_showing(context: Context, _effect: StopShowing) -> None:
 @carries_out(HideResult)
 def _hide(context: Context, effect: HideResult) -> None:
     from DosePredictionLib.errors import CaseError
-    from DosePredictionLib.scene import DisplaySettings, apply_display
+    from DosePredictionLib.scene import DisplaySettings, apply_display, result_nodes
 
     result = context.ports.services.result(node_of(effect.dose))
     if result is None:
         return
+    chart = result_nodes(result.run).get("chart")
     for plot in slicer.util.getNodesByClass("vtkMRMLPlotViewNode"):
-        if plot.GetPlotChartNodeID() == result.nodes["chart"].GetID():
+        if chart is not None and plot.GetPlotChartNodeID() == chart.GetID():
             plot.SetPlotChartNodeID(None)
     with contextlib.suppress(CaseError):  # some of its nodes were deleted by hand
         apply_display(result, DisplaySettings("nothing", isodoses=False, legend=False))
@@ -122,20 +137,37 @@ def _show_layout(context: Context, effect: ShowLayout) -> None:
         show_result_layout(result)
 
 
-@carries_out(JumpTo)
-def _jump(_context: Context, effect: JumpTo) -> None:
-    from DosePredictionLib.scene import jump_to
-
-    jump_to(effect.position_mm, node_of(effect.ct))
-
-
 @carries_out(JudgeGoals)
 def _judge(context: Context, effect: JudgeGoals) -> None:
-    services, dose = context.ports.services, node_of(effect.dose)
-    result = services.set_goals(dose, effect.goals)
-    kept = services.kept(dose)
-    tables = result_tables(result, kept.before if kept is not None else None)
-    context.dispatch(GoalsJudged(effect.dose, effect.goals, tables))
+    """The other result is held against the same template, or there is nothing to compare."""
+    services = context.ports.services
+    services.set_goals(node_of(effect.dose), effect.goals)
+    if services.result(node_of(effect.other)) is not None:
+        services.set_goals(node_of(effect.other), effect.goals)
+    _tabulate(context, Tabulate(effect.dose, effect.goals, effect.other))
+
+
+@carries_out(Tabulate)
+def _tabulate(context: Context, effect: Tabulate) -> None:
+    services = context.ports.services
+    result, other = services.result(node_of(effect.dose)), services.result(node_of(effect.other))
+    if result is None:
+        return
+    tables, verdict = result_tables(result, other), verdict_of(result.goals)
+    beside = effect.other if other is not None else ""
+    context.dispatch(Tabulated(effect.dose, effect.goals, tables, verdict, beside))
+
+
+@carries_out(SweepOrphans)
+def _sweep(context: Context, _effect: SweepOrphans) -> None:
+    """In a turn of its own: a node is leaving the scene just now."""
+
+    def sweep() -> None:
+        from DosePredictionLib.scene import sweep_orphans
+
+        sweep_orphans(slicer.mrmlScene)
+
+    context.start_timer("sweep", 0, sweep)
 
 
 @carries_out(RemoveResult)
@@ -163,9 +195,13 @@ def _stop(context: Context) -> None:
         context.shower = None
 
 
-def _settings(display: Display) -> DisplaySettings:
-    from DosePredictionLib.scene import DisplaySettings
+def _settings(context: Context, display: Display) -> DisplaySettings:
+    from DosePredictionLib.scene import DEFAULT_LEVELS, DisplaySettings, IsodoseLevels
 
+    own = display.levels
+    levels = DEFAULT_LEVELS
+    if own is not None:
+        levels = IsodoseLevels(own.values, own.unit)  # type: ignore[arg-type]
     return DisplaySettings(
         layer=display.layer,  # type: ignore[arg-type]
         opacity=display.opacity,
@@ -174,14 +210,10 @@ def _settings(display: Display) -> DisplaySettings:
         unit=display.unit,  # type: ignore[arg-type]
         isodoses=display.isodoses,
         legend=display.legend,
+        levels=levels,
+        surfaces=display.surfaces,
+        other=context.ports.services.result(node_of(display.other)),
     )
-
-
-def _show_chart(chart: Any) -> None:
-    """In the plots that there are; the layout stays as the person has it."""
-    for plot in slicer.util.getNodesByClass("vtkMRMLPlotViewNode"):
-        if plot.GetPlotChartNodeID() != chart.GetID():
-            plot.SetPlotChartNodeID(chart.GetID())
 
 
 def _center_on(volume: Any) -> None:

@@ -6,11 +6,13 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import as_prescription
+from ..flow.derived import options_of
 from ..flow.effects import AbortPrediction, CancelPrediction, StartPrediction
 from ..flow.events import RunFailed, RunFinished, RunProgress
 from ..flow.state import PredictionOrder
 from ..i18n import _
 from ..prediction_run import RunInputs
+from ..result_tables import verdict_of
 from ..result_view import result_summary, result_tables
 from ..starting import start_run
 from .context import Context, carries_out, node_of
@@ -40,7 +42,8 @@ def _start(context: Context, effect: StartPrediction) -> None:
 
         def finished(result: SceneResult) -> None:
             context.run = None
-            context.dispatch(_finished(token, result, inputs.before))
+            other = context.ports.services.result(node_of(effect.order.before))
+            context.dispatch(_finished(token, result, other))
 
         run = start_run(inputs, context.ports.services, finished, progress, failed)
     except (OSError, ValueError) as error:  # the library's: cause and remedy in the message
@@ -66,6 +69,7 @@ def _abort(context: Context, effect: AbortPrediction) -> None:
 
 def _inputs(context: Context, order: PredictionOrder) -> RunInputs:
     from DosePredictionLib.evaluation.goals import GoalSet
+    from DosePredictionLib.scene import Keeping
     from DosePredictionLib.worker.messages import PredictOptions
 
     margin_mm = order.strip_margin_mm
@@ -84,21 +88,21 @@ def _inputs(context: Context, order: PredictionOrder) -> RunInputs:
             keep_strips=order.keep_strips,
         ),
         goals=GoalSet.load(order.goals) if order.goals else None,
-        before=_before(context, order),
+        keeping=Keeping(
+            label=order.label,
+            replaces=_run_of(order.replaces),
+            options=options_of(order.model, order.prescription_gy, order.strip_margin_mm),
+            goals=order.goals,
+        ),
     )
 
 
-def _before(context: Context, order: PredictionOrder) -> SceneResult | None:
-    """The result to compare with, if it lies on the CT's grid as that is now."""
-    kept = context.ports.services.kept(node_of(order.before))
-    if kept is None or kept.prepared.light.is_hardened:
-        return kept.result if kept is not None else None
-    size_before = kept.result.dose.GetImageData().GetDimensions()
-    size_now = node_of(order.ct).GetImageData().GetDimensions()
-    return kept.result if size_before == size_now else None
+def _run_of(dose: str) -> str | None:
+    node = node_of(dose)
+    return None if node is None else node.GetAttribute("DosePrediction.Run")
 
 
-def _finished(token: int, result: Any, before: SceneResult | None) -> RunFinished:
+def _finished(token: int, result: Any, other: SceneResult | None) -> RunFinished:
     from DosePredictionLib.scene import default_range
 
     return RunFinished(
@@ -107,6 +111,7 @@ def _finished(token: int, result: Any, before: SceneResult | None) -> RunFinishe
         dose=result.dose.GetID(),
         name=result.name,
         summary=result_summary(result),
-        tables=result_tables(result, before),
+        tables=result_tables(result, other),
+        verdict=verdict_of(result.goals),
         ranges={"Gy": default_range(result, "Gy"), "%": default_range(result, "%")},
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import slicer
 
 from ..flow.state import NodeFacts
 
-__all__ = ["WATCHED", "facts_of", "list_nodes"]
+if TYPE_CHECKING:
+    from DosePredictionLib.scene import Fingerprint, SegmentInfo
+
+__all__ = ["WATCHED", "contents_by_name", "facts_of", "list_nodes"]
 
 WATCHED = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
 """Classes of the nodes that a selector may offer, and of those below them."""
@@ -22,6 +26,14 @@ def list_nodes() -> tuple[NodeFacts, ...]:
     scene = slicer.mrmlScene
     nodes = (scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes()))
     return tuple(facts_of(node) for node in nodes if any(map(node.IsA, WATCHED)))
+
+
+def contents_by_name(
+    fingerprint: Fingerprint, segments: Mapping[str, SegmentInfo]
+) -> dict[str, int]:
+    """Checksums by the segments' names, and of "CT" and "place of …"."""
+    names = {f"segment:{info.id}": info.name for info in segments.values()}
+    return {names.get(what, what): crc for what, (_, crc) in fingerprint.entries.items()}
 
 
 def facts_of(node: Any) -> NodeFacts:
@@ -39,7 +51,38 @@ def facts_of(node: Any) -> NodeFacts:
         role=role,
         ct=(node.GetNodeReferenceID("ctRef") or "") if of_dose else "",
         segmentation=(node.GetNodeReferenceID("segmentationRef") or "") if of_dose else "",
+        reference=_drawn_on(node) if not run else "",
+        study=_study(node) if not run else "",
+        bounds=_bounds(node) if not run else (),
+        is_background=is_volume and not run and _is_background(node),
     )
+
+
+def _drawn_on(node: Any) -> str:
+    """The volume whose geometry a segmentation has."""
+    if not node.IsA(WATCHED[1]):
+        return ""
+    return node.GetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole()) or ""
+
+
+def _study(node: Any) -> str:
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = tree.GetItemByDataNode(node) if tree is not None else 0
+    level = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMLevelStudy()
+    study = tree.GetItemAncestorAtLevel(item, level) if item else 0
+    return str(study) if study else ""
+
+
+def _bounds(node: Any) -> tuple[float, ...]:
+    """Of what it holds, in the world; empty when that is nothing."""
+    bounds = [0.0] * 6
+    node.GetRASBounds(bounds)
+    return tuple(bounds) if bounds[0] <= bounds[1] else ()
+
+
+def _is_background(node: Any) -> bool:
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return any(each.GetBackgroundVolumeID() == node.GetID() for each in composites)
 
 
 def _kind(node: Any) -> str:

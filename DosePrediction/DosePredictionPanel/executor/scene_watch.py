@@ -37,6 +37,8 @@ class SceneWatch(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._dispatch = dispatch
         self._segmentation: Any = None
+        self._on_cursor: Callable[[tuple[float, float, float] | None], None] | None = None
+        self._crosshair: Any = None
 
     def start(self) -> None:
         """Observe the scene from now on."""
@@ -59,8 +61,31 @@ class SceneWatch(VTKObservationMixin):
 
     def stop(self) -> None:
         """Observe nothing any more."""
-        self._segmentation = None
+        self._segmentation = self._on_cursor = self._crosshair = None
         self.removeObservers()
+
+    def observe_cursor(
+        self, moved: Callable[[tuple[float, float, float] | None], None] | None
+    ) -> None:
+        """Tell where the mouse is over the slices, RAS; None where it left them. None: no more."""
+        crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        if crosshair is not self._crosshair or moved is None:
+            if self._crosshair is not None:
+                event = self._crosshair.CursorPositionModifiedEvent
+                self.removeObserver(self._crosshair, event, self._cursor_moved)
+            self._crosshair = None
+        self._on_cursor = moved
+        if moved is not None and crosshair is not None and self._crosshair is None:
+            self._crosshair = crosshair
+            event = crosshair.CursorPositionModifiedEvent
+            self.addObserver(crosshair, event, self._cursor_moved)
+
+    def _cursor_moved(self, crosshair: Any, _event: Any) -> None:
+        if self._on_cursor is None:
+            return
+        ras = [0.0] * 3
+        is_inside = crosshair.GetCursorPositionRAS(ras)
+        self._on_cursor((ras[0], ras[1], ras[2]) if is_inside else None)
 
     def observe_segmentation(self, node: Any) -> None:
         """Tell of edits of this segmentation, and of no other."""

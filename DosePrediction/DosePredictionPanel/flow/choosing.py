@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..i18n import _
-from .effects import AskForGoals, Effect, ObserveSegmentation, StopWorker, WriteChoices
-from .events import ChoicesChanged, ParametersTaken
+from .effects import AskForGoals, ClearMarks, Effect, ObserveSegmentation, StopWorker, WriteChoices
+from .events import ChoicesChanged, ParametersTaken, ResultChosen
+from .partners import first_case, partner
 from .reading import compare, look_at_segments, match, schedule_reading
 from .registry import Outcome, chain, handles
 from .results import (
@@ -27,12 +28,13 @@ from .state import (
     MATCHING,
     CaseMemory,
     Choices,
+    NodeFacts,
     Notice,
     PanelState,
     changed_fields,
 )
 
-__all__ = ["fill_defaults"]
+__all__ = ["fill_defaults", "follow_new_case"]
 
 _SELECTORS = ("ct", "segmentation", "plan_dose")
 _REMEMBERED = ("segmentation", "plan_dose", "model", "prescription_gy")
@@ -53,6 +55,25 @@ def _choices_changed(state: PanelState, event: ChoicesChanged) -> Outcome:
         state = replace(state, error=Notice(refused, "error"))
     if event.choices.goals == GOALS_FROM_FILE:
         more = (*more, AskForGoals())
+    return state, effects + more
+
+
+@handles(ResultChosen)
+def _result_chosen(state: PanelState, event: ResultChosen) -> Outcome:
+    """Another result of the case, with the model and the prescription that it was made with."""
+    result, choices = state.result_of_dose(event.dose), state.choices
+    if result is None or choices is None or result.run == state.shown:
+        return state, ()
+    other = choices.compared_dose if choices.compared_dose != result.dose else ""
+    state, effects = show_result(acted(state), result, other=other)
+    assert state.choices is not None
+    wanted = state.choices
+    if result.settings is not None:
+        values = result.settings.values
+        model = values.get(_("model"), "") or wanted.model
+        gy = float(values.get(_("prescription"), "0") or 0)
+        wanted = replace(wanted, model=model, prescription_gy=gy, goals=result.goals)
+    state, more = _take_up(state, wanted, by_hand=False)
     return state, effects + more
 
 
@@ -78,15 +99,43 @@ def _parameters_taken(state: PanelState, event: ParametersTaken) -> Outcome:
 
 
 def fill_defaults(state: PanelState) -> Outcome:
-    """The first CT and segmentation where nothing was chosen; what was removed stays empty."""
+    """A CT and what goes with it where nothing was chosen; what was removed stays empty."""
     choices = state.choices
     assert choices is not None
     changes: dict[str, object] = {}
-    for name in ("ct", "segmentation"):
-        if not getattr(choices, name) and name not in state.emptied:
-            first = next((node.id for node in state.nodes if node.fits(name)), "")
-            changes[name] = first
+    ct = choices.ct
+    if not ct and "ct" not in state.emptied:
+        changes["ct"] = ct = first_case(state.nodes)
+    memory = state.cases.get(ct, CaseMemory())
+    for name in ("segmentation", "plan_dose"):
+        is_open = name not in state.emptied and name not in memory.by_hand
+        if ct and is_open and not getattr(choices, name):
+            changes[name] = partner_of(state, ct, name)
+    segmentations = [node.id for node in state.nodes if node.fits("segmentation")]
+    is_missing = not choices.segmentation and not changes.get("segmentation")
+    if is_missing and "segmentation" not in state.emptied and len(segmentations) == 1:
+        changes["segmentation"] = segmentations[0]
     return change_choices(state, **changes)
+
+
+def partner_of(state: PanelState, ct: str, choice: str) -> str:
+    """The node that goes with a CT, if that is unambiguous."""
+    node = next((each for each in state.nodes if each.id == ct), None)
+    return "" if node is None else partner(node, choice, state.nodes)
+
+
+def follow_new_case(state: PanelState, new: Sequence[NodeFacts]) -> Outcome:
+    """A CT that was loaded just now and is what the slices show is what is meant.
+
+    What comes after its CT is chosen with it. A prediction under way is not left for it.
+    """
+    choices = state.choices
+    if choices is None or not new:
+        return state, ()
+    arrived = [node for node in new if node.fits("ct") and node.is_background]
+    if arrived and state.run is None and arrived[-1].id != choices.ct:
+        return _take_up(state, replace(choices, ct=arrived[-1].id), by_hand=False)
+    return _fill(state)
 
 
 def _fill(state: PanelState) -> Outcome:
@@ -95,7 +144,7 @@ def _fill(state: PanelState) -> Outcome:
     filled, effects = fill_defaults(state)
     if filled.choices is None or not effects:
         return state, ()
-    state, more = _take_up(state, filled.choices)
+    state, more = _take_up(state, filled.choices, by_hand=False)
     return state, effects + more
 
 
@@ -118,7 +167,12 @@ def _accepted(state: PanelState, wanted: Choices) -> tuple[Choices, str]:
             wanted = replace(wanted, **{name: getattr(before, name)})
             refused = _refusal(name, node.name, bool(node.run))
     if state.leaving:
-        wanted = replace(wanted, result_dose=before.result_dose)
+        wanted = replace(wanted, result_dose=before.result_dose, compared_dose=before.compared_dose)
+    if "compared_dose" in changed_fields(before, wanted):
+        against = state.result_of_dose(wanted.compared_dose)
+        is_sound = against is not None and against.has_numbers and against is not state.result
+        if wanted.compared_dose and not is_sound:
+            wanted = replace(wanted, compared_dose=before.compared_dose)
     if wanted.goals == GOALS_FROM_FILE:
         wanted = replace(wanted, goals=before.goals)
     return wanted, refused
@@ -142,15 +196,39 @@ def _refusal(choice: str, name: str, is_predicted: bool) -> str:
     return f"{what.format(name=name)} {remedy}"
 
 
-def _take_up(state: PanelState, after: Choices) -> Outcome:
-    """Everything that follows from other choices."""
+def _take_up(state: PanelState, after: Choices, *, by_hand: bool = True) -> Outcome:
+    """Everything that follows from other choices.
+
+    Args:
+        by_hand: whether the person made them, and the parameters have them.
+    """
     before = state.choices
     assert before is not None
     changed = changed_fields(before, after)
     if not changed:
         return state, ()
     state = replace(state, choices=after)
-    if changed - DISPLAY - {"result_dose"}:
+    if not by_hand:
+        written = tuple((name, getattr(after, name)) for name in sorted(changed))
+        state, effects = _followed(state, before, changed, by_hand=False)
+        return state, (WriteChoices(written), *effects)
+    return _followed(_with_hand(state, changed), before, changed, by_hand=True)
+
+
+def _with_hand(state: PanelState, changed: frozenset[str]) -> PanelState:
+    """What the person chose for a case is not filled by itself any more."""
+    chosen = changed & {"segmentation", "plan_dose"}
+    if not chosen or state.leaving:
+        return state
+    return state.with_case(by_hand=state.case.by_hand | chosen)
+
+
+def _followed(
+    state: PanelState, before: Choices, changed: frozenset[str], *, by_hand: bool
+) -> Outcome:
+    after = state.choices
+    assert after is not None
+    if changed - DISPLAY - {"result_dose", "marks", "live"}:
         state = acted(state)
     state = replace(state, emptied=state.emptied - changed)
     if changed & {"range_low", "range_high"} and "unit" not in changed:
@@ -162,8 +240,9 @@ def _take_up(state: PanelState, after: Choices) -> Outcome:
         lambda s: (
             display_chosen(s, unit_changed="unit" in changed) if changed & DISPLAY else (s, ())
         ),
-        lambda s: choose_goals(s, after.goals) if "goals" in changed else (s, ()),
+        lambda s: choose_goals(s, after.goals) if "goals" in changed and by_hand else (s, ()),
         lambda s: _cool_down(s) if "keep_warm" in changed else (s, ()),
+        lambda s: _clear_marks(s) if "marks" in changed else (s, ()),
     ]
     return chain(state, *steps)
 
@@ -223,7 +302,12 @@ def _belonging(state: PanelState) -> dict[str, object]:
     if kept is not None:
         return {name: getattr(kept, name) for name in _REMEMBERED}
     latest = state.latest_of_ct(choices.ct)
-    return {"segmentation": latest.segmentation} if latest and latest.segmentation else {}
+    belonging: dict[str, object] = {
+        name: partner_of(state, choices.ct, name) for name in ("segmentation", "plan_dose")
+    }
+    if latest is not None and latest.segmentation:
+        belonging["segmentation"] = latest.segmentation
+    return {**belonging, "prescription_gy": 0.0} if choices.ct else {}
 
 
 def _show_chosen(state: PanelState) -> Outcome:
@@ -234,6 +318,14 @@ def _show_chosen(state: PanelState) -> Outcome:
     if result is None or result.run == state.shown:
         return state, ()
     return show_result(state, result)
+
+
+def _clear_marks(state: PanelState) -> Outcome:
+    result = state.result
+    assert state.choices is not None
+    if result is None or not result.has_numbers or state.choices.marks:
+        return state, ()
+    return state, (ClearMarks(result.dose),)
 
 
 def _cool_down(state: PanelState) -> Outcome:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..apply_state import Situation
 from ..finding_rows import blocking_messages
 from ..freshness import Freshness, RunSettings
 from ..i18n import _
-from .state import PanelState, PredictionOrder
+from .naming import label_of, live_result, same_result, used_contents
+from .state import PanelState, PredictionOrder, ResultState
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
@@ -18,8 +20,10 @@ __all__ = [
     "findings_of",
     "fitting_template",
     "freshness_of",
+    "options_of",
     "order_of",
     "removed_sentence",
+    "settings_from",
     "settings_of",
     "situation_of",
     "template_of_case",
@@ -64,16 +68,37 @@ def settings_of(state: PanelState) -> RunSettings:
     if c is None:
         return RunSettings()
     mapping = state.matching.mapping
+    channels = {m.channel: m.structure for m in mapping.matches} if mapping else {}
+    options = options_of(c.model, _own_prescription_gy(state), c.strip_margin_mm)
+    return settings_from((c.ct, c.segmentation, c.plan_dose), options, channels)
+
+
+def options_of(model: str, prescription_gy: float, strip_margin_mm: float) -> dict[str, str]:
+    """What a prediction rests on beside its nodes, as a scene keeps it."""
+    return {
+        "model": model,
+        "prescription": f"{prescription_gy:g}",
+        "strip margin": f"{strip_margin_mm:g}",
+    }
+
+
+def settings_from(
+    inputs: tuple[str, str, str],
+    options: Mapping[str, str],
+    channels: Mapping[str, str | None],
+) -> RunSettings:
+    """Settings from ids of CT, segmentation and plan dose, `options_of`, and the mapping."""
+    ct, segmentation, plan_dose = inputs
     return RunSettings(
         values={
-            _("the CT"): c.ct,
-            _("the segmentation"): c.segmentation,
-            _("the plan dose"): c.plan_dose,
-            _("the model"): c.model,
-            _("the prescription"): f"{_own_prescription_gy(state):g}",
-            _("the margin of the strips"): f"{c.strip_margin_mm:g}",
+            _("CT"): ct,
+            _("segmentation"): segmentation,
+            _("plan dose"): plan_dose,
+            _("model"): options.get("model", ""),
+            _("prescription"): options.get("prescription", ""),
+            _("margin of the strips"): options.get("strip margin", ""),
         },
-        mapping={m.channel: m.structure for m in mapping.matches} if mapping else {},
+        mapping=dict(channels),
     )
 
 
@@ -85,33 +110,60 @@ def freshness_of(state: PanelState) -> Freshness:
     return Freshness(result.settings, settings_of(state), result.edited)
 
 
-def order_of(state: PanelState) -> PredictionOrder:
-    """What Apply asks for. What changed is shown against an outdated result of the same CT."""
+def order_of(state: PanelState, *, is_live: bool = False) -> PredictionOrder:
+    """What Apply asks for. It repeats a result of the same inputs, or stands beside the others."""
     c = state.choices
     assert c is not None
-    result = state.result
-    is_comparable = (
-        result is not None
-        and result.has_numbers
-        and result.ct == c.ct
-        and _PLACE_OF_CT not in result.edited
-        and freshness_of(state).is_outdated
-    )
+    contents, gy = used_contents(state), _own_prescription_gy(state)
+    same = live_result(state) if is_live else same_result(state, settings_of(state), contents)
+    model = state.model
+    shown_gy = gy or (model.highest_gy if model is not None and not model.has_levels else 0.0)
+    if same is not None and same.label:
+        label = same.label
+    else:
+        label = label_of(state, contents, shown_gy, is_live=is_live)
     return PredictionOrder(
         ct=c.ct,
         segmentation=c.segmentation,
         plan_dose=c.plan_dose,
         model=c.model,
         mapping=state.matching.order,
-        prescription_gy=_own_prescription_gy(state),
+        prescription_gy=gy,
         goals=c.goals,
         device=c.device,
         precision=c.precision,
         strip_margin_mm=c.strip_margin_mm,
         keep_coarse=c.keep_coarse,
         keep_strips=c.keep_strips,
-        before=result.dose if result is not None and is_comparable else "",
+        before=_live_base(state, same) if is_live else _before(state, same),
+        replaces=same.dose if same is not None else "",
+        label=label,
+        is_live=is_live,
     )
+
+
+def _live_base(state: PanelState, live: ResultState | None) -> str:
+    """What a live result is compared with: what was shown when it began, while that is there."""
+    result, choices = state.result, state.choices
+    assert choices is not None
+    kept = state.result_of_dose(live.other) if live is not None else None
+    if kept is not None:
+        return kept.dose
+    is_base = result is not None and result.has_numbers and result is not live
+    return result.dose if result is not None and is_base and result.ct == choices.ct else ""
+
+
+def _before(state: PanelState, same: ResultState | None) -> str:
+    """The outdated result that is shown; for a live one, what it has been compared with so far."""
+    result, choices = state.result, state.choices
+    assert choices is not None
+    if result is None or not result.has_numbers or result.ct != choices.ct:
+        return ""
+    if same is not None and same.dose == result.dose:
+        kept = state.result_of_dose(choices.compared_dose)
+        return kept.dose if kept is not None and kept.dose != result.dose else ""
+    is_there = _PLACE_OF_CT not in result.edited and freshness_of(state).is_outdated
+    return result.dose if is_there else ""
 
 
 def template_of_case(state: PanelState) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .state import Display, ExportKind, PredictionOrder
+from .state import Display, ExportKind, Levels, PredictionOrder
 
 __all__ = [
     "AbortPrediction",
@@ -14,15 +14,18 @@ __all__ = [
     "CancelPrediction",
     "CheckInputs",
     "CheckInstallation",
+    "ClearMarks",
     "CompareInputs",
     "DropParameters",
     "Effect",
     "ForgetResult",
     "ForgetScene",
     "HideResult",
+    "Highlight",
     "Install",
     "JudgeGoals",
     "JumpTo",
+    "JumpToWorst",
     "ListModels",
     "ListNodes",
     "LookAtSegments",
@@ -30,17 +33,24 @@ __all__ = [
     "ObserveSegmentation",
     "OpenFile",
     "ReadInputs",
+    "RecallLevels",
     "RememberCorrections",
+    "RememberLevels",
     "RemoveResult",
     "ShowCt",
     "ShowLayout",
     "ShowResult",
+    "ShowStructures",
     "StartPrediction",
+    "StartProbing",
     "StartTimer",
+    "StopProbing",
     "StopReading",
     "StopShowing",
     "StopTimer",
     "StopWorker",
+    "SweepOrphans",
+    "Tabulate",
     "TakeParameters",
     "WriteChoices",
     "WriteExport",
@@ -71,7 +81,7 @@ class StopTimer(Effect):
 
 @dataclass(frozen=True)
 class TakeParameters(Effect):
-    """Use the scene's parameters: `NodesListed`, then `ParametersTaken`."""
+    """Use the scene's parameters: `NodesListed`, `ResultsRestored`, then `ParametersTaken`."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +191,10 @@ class StopReading(Effect):
 
 @dataclass(frozen=True)
 class CheckInputs(Effect):
-    """`Checked` or `ReadFailed`; the inputs have been read."""
+    """`Checked` or `ReadFailed`; the inputs have been read.
+
+    What a segment lost to another one since `order.before` is a finding, too.
+    """
 
     token: int
     order: PredictionOrder
@@ -231,7 +244,7 @@ class ShowResult(Effect):
 
     Args:
         layout: whether the views are arranged for it; else its chart alone is shown.
-        center: whether the slices move to its CT.
+        center: whether the slices move to its target.
     """
 
     token: int
@@ -286,10 +299,88 @@ class JumpTo(Effect):
 
 @dataclass(frozen=True)
 class JudgeGoals(Effect):
-    """`GoalsJudged`."""
+    """`Tabulated`, held against another template."""
 
     dose: str
     goals: str
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Tabulate(Effect):
+    """`Tabulated`, beside another result."""
+
+    dose: str
+    goals: str
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class JumpToWorst(Effect):
+    """Move the slices to the voxel with a structure's highest or lowest dose: `PlaceFound`.
+
+    Args:
+        structure: key of the result; empty: the whole dose.
+        sense: `hot` or `cold`; empty: cold for a target, hot for others.
+        mark: whether a mark is left there.
+    """
+
+    dose: str
+    structure: str
+    sense: str
+    mark: bool
+
+
+@dataclass(frozen=True)
+class ClearMarks(Effect):
+    """Remove the marks of a result."""
+
+    dose: str
+
+
+@dataclass(frozen=True)
+class StartProbing(Effect):
+    """`Probed` as the mouse moves over the slices."""
+
+    dose: str
+
+
+@dataclass(frozen=True)
+class StopProbing(Effect):
+    """Look no more at what lies under the mouse."""
+
+
+@dataclass(frozen=True)
+class ShowStructures(Effect):
+    """Show all structures of a result but some, in slices, 3D and DVH."""
+
+    dose: str
+    hidden: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Highlight(Effect):
+    """Let one structure stand out; empty: none."""
+
+    dose: str
+    structure: str
+
+
+@dataclass(frozen=True)
+class RecallLevels(Effect):
+    """`LevelsRecalled`."""
+
+
+@dataclass(frozen=True)
+class RememberLevels(Effect):
+    """Keep isodose levels for this person; None: the default ones."""
+
+    levels: Levels | None
+
+
+@dataclass(frozen=True)
+class SweepOrphans(Effect):
+    """Remove what is left of results whose dose was deleted."""
 
 
 @dataclass(frozen=True)

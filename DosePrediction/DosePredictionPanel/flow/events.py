@@ -10,11 +10,14 @@ from .state import (
     Choices,
     Display,
     ExportKind,
+    Levels,
     Matching,
     ModelFacts,
     NodeFacts,
     Prepared,
+    ResultState,
     TemplateFacts,
+    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApplyPressed",
+    "CancelPressed",
     "CheckInstallationPressed",
     "Checked",
     "ChoicesChanged",
@@ -39,26 +43,34 @@ __all__ = [
     "ExportPressed",
     "FindingClicked",
     "GoalsFileChosen",
-    "GoalsJudged",
     "InputsRead",
     "InstallPressed",
     "InstallationChecked",
     "InstallationReported",
     "Installed",
     "LayoutPressed",
+    "LevelsRecalled",
+    "LevelsTyped",
     "MatchAgainPressed",
     "Matched",
     "ModelsListed",
+    "NextFindingPressed",
     "NodeAdded",
     "NodeRemoved",
     "NodeRemoving",
     "NodesListed",
+    "OtherChosen",
     "PanelClosed",
     "ParametersTaken",
     "PathChosen",
+    "PlaceAsked",
+    "PlaceFound",
+    "Probed",
     "ReadFailed",
     "ReadStep",
     "RemovePressed",
+    "ResultChosen",
+    "ResultsRestored",
     "RunFailed",
     "RunFinished",
     "RunProgress",
@@ -68,7 +80,10 @@ __all__ = [
     "SegmentsEdited",
     "SegmentsSeen",
     "Started",
+    "StructureHovered",
+    "StructureToggled",
     "TabChosen",
+    "Tabulated",
     "TimerFired",
 ]
 
@@ -112,6 +127,65 @@ class ApplyPressed(Event):
     """The button was pressed, at this time of the clock, seconds."""
 
     at_s: float
+
+
+@dataclass(frozen=True)
+class CancelPressed(Event):
+    """The prediction under way is to stop."""
+
+
+@dataclass(frozen=True)
+class NextFindingPressed(Event):
+    """The next finding that has a place is to be shown."""
+
+
+@dataclass(frozen=True)
+class ResultChosen(Event):
+    """Another result of the case is to be shown, by its dose."""
+
+    dose: str
+
+
+@dataclass(frozen=True)
+class OtherChosen(Event):
+    """The shown result is to be compared with another one, by its dose; empty: with none."""
+
+    dose: str
+
+
+@dataclass(frozen=True)
+class PlaceAsked(Event):
+    """The voxel that decides a metric is to be shown.
+
+    Args:
+        structure: key of the result; empty: the whole dose.
+        sense: `hot` or `cold`; empty: as the structure's role asks for.
+    """
+
+    structure: str = ""
+    sense: str = ""
+
+
+@dataclass(frozen=True)
+class StructureToggled(Event):
+    """A structure of the shown result is to be shown, or not."""
+
+    structure: str
+    is_shown: bool
+
+
+@dataclass(frozen=True)
+class StructureHovered(Event):
+    """The mouse is over a row of this structure; empty: of none any more."""
+
+    structure: str
+
+
+@dataclass(frozen=True)
+class LevelsTyped(Event):
+    """Isodose levels as text; empty: the default ones."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -195,9 +269,14 @@ class ParametersTaken(Event):
 
 @dataclass(frozen=True)
 class NodesListed(Event):
-    """Everything in the scene that the selectors may offer, and the nodes of the results."""
+    """Everything in the scene that the selectors may offer, and the nodes of the results.
+
+    Args:
+        came: whether nodes were added just now, one by one, and not with a scene.
+    """
 
     nodes: tuple[NodeFacts, ...]
+    came: bool = False
 
 
 @dataclass(frozen=True)
@@ -363,6 +442,7 @@ class RunFinished(Event):
     Args:
         run, dose, name: of the result.
         ranges: unit → first and last isodose level.
+        verdict: on its goals.
     """
 
     token: int
@@ -372,6 +452,7 @@ class RunFinished(Event):
     summary: str = ""
     tables: Mapping[str, Table] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 @dataclass(frozen=True)
@@ -412,12 +493,46 @@ class DisplayFailed(Event):
 
 
 @dataclass(frozen=True)
-class GoalsJudged(Event):
-    """A result's tables with another goal template."""
+class Tabulated(Event):
+    """A result's tables, held against a template, and beside another result.
+
+    Args:
+        other: dose of that one; empty: beside none.
+    """
 
     dose: str
     goals: str
     tables: Mapping[str, Table]
+    verdict: Verdict = field(default_factory=Verdict)
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class ResultsRestored(Event):
+    """Results that came with the scene, their numbers with them."""
+
+    results: tuple[ResultState, ...]
+
+
+@dataclass(frozen=True)
+class PlaceFound(Event):
+    """What lies at the place that was asked for, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Probed(Event):
+    """What lies under the mouse, in words; empty: no dose."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class LevelsRecalled(Event):
+    """The person's own isodose levels."""
+
+    levels: Levels | None
 
 
 @dataclass(frozen=True)

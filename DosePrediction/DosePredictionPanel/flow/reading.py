@@ -8,6 +8,7 @@ from ..freshness import Freshness
 from ..i18n import _
 from .derived import can_read, fitting_template, order_of
 from .effects import (
+    CancelPrediction,
     CheckInputs,
     CompareInputs,
     Effect,
@@ -34,6 +35,7 @@ from .events import (
 )
 from .registry import Outcome, chain, handles, next_token
 from .results import acted, change_choices, follow_goals
+from .starting import start_live
 from .state import Matching, ModelFacts, PanelState, Reading
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
 REST_TIMER, EDIT_TIMER = "rest", "edit"
 _REST_MS = 400  # a person choosing several inputs
 _EDIT_REST_MS = 700  # after the last stroke of a brush
+_LIVE_REST_MS = 500
 
 
 def match(state: PanelState, recall: bool = False) -> Outcome:
@@ -73,7 +76,8 @@ def schedule_reading(state: PanelState) -> Outcome:
     state, token = next_token(state)
     reading = Reading(token, "waiting", _("waiting for the inputs"))
     state = replace(state, reading=reading, input_error="")
-    return state, (StopReading(), StartTimer(REST_TIMER, _REST_MS))
+    rest_ms = 0 if state.is_live_due else _REST_MS
+    return state, (StopReading(), StartTimer(REST_TIMER, rest_ms))
 
 
 def begin_reading(state: PanelState) -> Outcome:
@@ -92,7 +96,14 @@ def stop_reading(state: PanelState) -> Outcome:
 
 def watch_edits(state: PanelState) -> Outcome:
     """Compare once the segments have come to rest; from anew: a stroke follows another."""
-    return state, (StartTimer(EDIT_TIMER, _EDIT_REST_MS),)
+    rest_ms = _LIVE_REST_MS if is_live(state) else _EDIT_REST_MS
+    return state, (StartTimer(EDIT_TIMER, rest_ms),)
+
+
+def is_live(state: PanelState) -> bool:
+    """Whether strokes are predicted by themselves: asked for, and there is what they change."""
+    c, result = state.choices, state.result
+    return c is not None and c.live and result is not None and result.has_numbers
 
 
 def compare_edits(state: PanelState) -> Outcome:
@@ -189,6 +200,9 @@ def _inputs_read(state: PanelState, event: InputsRead) -> Outcome:
         return state, ()
     reading = Reading(event.token, "checking", _("checking"))
     state = replace(state, reading=reading, prepared=event.prepared)
+    if state.is_live_due and is_live(state):
+        return start_live(state)
+    state = replace(state, is_live_due=False)
     return state, (CheckInputs(event.token, order_of(state)),)
 
 
@@ -205,16 +219,33 @@ def _read_failed(state: PanelState, event: ReadFailed) -> Outcome:
     if state.reading is None or state.reading.token != event.token:
         return state, ()
     prepared = state.prepared if state.reading.phase == "checking" else None
-    state = replace(state, reading=None, prepared=prepared, findings=(), input_error=event.message)
+    state = replace(
+        state,
+        reading=None,
+        prepared=prepared,
+        findings=(),
+        input_error=event.message,
+        is_live_due=False,
+    )
     return _rest_worker(state)
 
 
 @handles(SegmentsEdited)
 def _segments_edited(state: PanelState, _event: SegmentsEdited) -> Outcome:
     # Reading takes turns of the event loop, which belong to the person contouring elsewhere.
-    if not state.is_entered:
+    if not state.is_entered and not is_live(state):
         return replace(state, edited_elsewhere=True), ()
-    return watch_edits(replace(state, edited_elsewhere=False))
+    state = replace(state, edited_elsewhere=False, is_live_due=is_live(state))
+    return chain(state, _drop_live_run, watch_edits)
+
+
+def _drop_live_run(state: PanelState) -> Outcome:
+    """A stroke that followed has overtaken it."""
+    run = state.run
+    if run is None or not run.order.is_live or run.is_cancelling:
+        return state, ()
+    state = replace(state, run=replace(run, is_cancelling=True))
+    return state, (CancelPrediction(run.token),)
 
 
 @handles(Compared)

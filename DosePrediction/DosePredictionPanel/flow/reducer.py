@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import choosing, reading, results, running, scenes, setup  # noqa: F401 - they register
+from . import choosing, looking, reading, results, running, scenes, setup  # noqa: F401 - they register
 from .events import Event
 from .registry import HANDLERS, Outcome
 from .state import PanelState

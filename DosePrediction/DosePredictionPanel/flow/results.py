@@ -13,13 +13,16 @@ from .effects import (
     ForgetResult,
     HideResult,
     JudgeGoals,
-    JumpTo,
     OpenFile,
     RemoveResult,
     ShowCt,
-    ShowLayout,
     ShowResult,
+    ShowStructures,
+    StartProbing,
+    StopProbing,
     StopShowing,
+    SweepOrphans,
+    Tabulate,
     WriteChoices,
     WriteExport,
 )
@@ -28,16 +31,16 @@ from .events import (
     DisplayFailed,
     ExportEnded,
     ExportPressed,
-    FindingClicked,
     GoalsFileChosen,
-    GoalsJudged,
-    LayoutPressed,
+    OtherChosen,
     PathChosen,
     RemovePressed,
+    ResultsRestored,
     TabChosen,
+    Tabulated,
 )
 from .registry import Outcome, chain, handles, next_token
-from .state import Notice, PanelState, ResultState, Showing
+from .state import CaseMemory, Notice, PanelState, ResultState, Showing
 
 __all__ = [
     "acted",
@@ -72,39 +75,71 @@ def change_choices(state: PanelState, **changes: object) -> Outcome:
 
 
 def show_result(
-    state: PanelState, result: ResultState, *, layout: bool = False, center: bool = False
+    state: PanelState,
+    result: ResultState,
+    *,
+    other: str = "",
+    layout: bool = False,
+    center: bool = False,
 ) -> Outcome:
     """Make a result the shown one: its range and, step by step, its dose on the slices.
 
     Args:
+        other: dose of the result that it is compared with.
         layout: whether the views are arranged for it.
-        center: whether the slices move to its CT, as for another patient's.
+        center: whether the slices move to its target, as for another patient's.
     """
     before = state.result
     effects: list[Effect] = [StopShowing()]
     if before is not None and before.dose != result.dose and before.has_numbers:
         effects.append(HideResult(before.dose))
-    state = replace(state, shown=result.run, showing=None)
-    state, more = change_choices(state, result_dose=result.dose, **_range_changes(state, result))
+    state = replace(state, shown=result.run, showing=None, probe="")
+    state, more = change_choices(
+        state,
+        result_dose=result.dose,
+        compared_dose=other,
+        **_range_changes(state, result),
+        **_layer_changes(state, other),
+    )
     effects += more
     if not result.has_numbers:
+        effects += [StopProbing()]
         return state, (*effects, ShowCt(result.ct)) if center else tuple(effects)
+    if result.other != other:
+        effects.append(Tabulate(result.dose, result.goals, other))
+    hidden = state.cases.get(result.ct, CaseMemory()).hidden
+    if hidden:
+        effects.append(ShowStructures(result.dose, hidden))
     state, token = next_token(state)
     display = state.display()
     state = replace(state, showing=Showing(token, result.run, display), tab=_tab(state, result))
-    return state, (*effects, ShowResult(token, result.dose, display, layout, center))
+    show = ShowResult(token, result.dose, display, layout, center)
+    return state, (*effects, show, StartProbing(result.dose))
+
+
+def _layer_changes(state: PanelState, other: str) -> dict[str, str]:
+    """A comparison is no layer without another result."""
+    assert state.choices is not None
+    is_of_two = state.choices.shown in ("other", "change")
+    return {"shown": "prediction"} if is_of_two and not other else {}
 
 
 def follow_case(state: PanelState) -> Outcome:
-    """Another CT is chosen: show what belongs to it, or only the CT if there is nothing yet."""
+    """Another CT is chosen: show what belongs to it, or only the CT if there is nothing yet.
+
+    Of several results the one that was chosen with the CT, else the one that was shown last.
+    """
     assert state.choices is not None
-    ct = state.choices.ct
-    latest = state.latest_of_ct(ct)
-    if latest is not None:
+    ct, kept = state.choices.ct, state.case.choices
+    doses = [state.choices.result_dose, kept.result_dose if kept is not None else ""]
+    known = [state.result_of_dose(dose) for dose in doses]
+    found = next((each for each in known if each is not None and each.ct == ct), None)
+    result = found or state.latest_of_ct(ct)
+    if result is not None:
         return chain(
             state,
-            lambda s: show_result(s, latest, center=True),
-            lambda s: change_choices(s, goals=latest.goals) if latest.has_numbers else (s, ()),
+            lambda s: show_result(s, result, center=True),
+            lambda s: change_choices(s, goals=result.goals) if result.has_numbers else (s, ()),
         )
     state, effects = _hide(state)
     if effects and ct:
@@ -126,13 +161,19 @@ def drop_result(state: PanelState, result: ResultState) -> Outcome:
     was_shown = state.shown == result.run
     results = tuple(each for each in state.results if each is not result)
     state = replace(state, results=results)
+    choices = state.choices
+    assert choices is not None
+    if not was_shown and choices.compared_dose == result.dose:
+        return compare_with(state, "")
     if not was_shown:
         return state, ()
-    state = replace(state, shown="", showing=None)
-    state, effects = change_choices(state, result_dose="")
+    state = replace(state, shown="", showing=None, probe="")
+    state, effects = change_choices(
+        state, result_dose="", compared_dose="", **_layer_changes(state, "")
+    )
     latest = state.latest_of_ct(state.choices.ct) if state.choices is not None else None
     if latest is None:
-        return state, (StopShowing(), *effects)
+        return state, (StopShowing(), StopProbing(), *effects)
     state, more = show_result(state, latest)
     return state, (*effects, *more)
 
@@ -158,9 +199,13 @@ def display_chosen(state: PanelState, *, unit_changed: bool) -> Outcome:
     if result is None or not result.has_numbers:
         return state, ()
     effects: tuple[Effect, ...] = ()
+    other = state.choices.compared_dose if state.choices is not None else ""
+    if result.other != other:
+        effects = (Tabulate(result.dose, result.goals, other),)
     if unit_changed:  # the same limits would mean other doses
         state = state.with_case(has_own_range=False)
-        state, effects = change_choices(state, **_range_changes(state, result))
+        state, more = change_choices(state, **_range_changes(state, result))
+        effects += more
     if state.showing is not None:
         return state, effects  # its steps go on until what is chosen is shown
     state, token = next_token(state)
@@ -178,7 +223,25 @@ def judge_goals(state: PanelState) -> Outcome:
     result, choices = state.result, state.choices
     if result is None or not result.has_numbers or choices is None:
         return state, ()
-    return state, (JudgeGoals(result.dose, choices.goals),)
+    return state, (JudgeGoals(result.dose, choices.goals, choices.compared_dose),)
+
+
+def compare_with(state: PanelState, other: str) -> Outcome:
+    """Show another result, or none, beside the shown one; the difference comes to the front."""
+    result = state.result
+    if result is None or not result.has_numbers or state.choices is None:
+        return state, ()
+    against = state.result_of_dose(other)
+    if other and (against is None or not against.has_numbers or against is result):
+        return state, ()
+    if other == state.choices.compared_dose:
+        return state, ()
+    layer = _layer_changes(state, other)
+    return chain(
+        state,
+        lambda s: change_choices(s, compared_dose=other, **layer),
+        lambda s: display_chosen(s, unit_changed=False),
+    )
 
 
 @handles(Displayed)
@@ -219,35 +282,46 @@ def _goals_file_chosen(state: PanelState, event: GoalsFileChosen) -> Outcome:
     return choose_goals(state, event.path)
 
 
-@handles(GoalsJudged)
-def _goals_judged(state: PanelState, event: GoalsJudged) -> Outcome:
+@handles(Tabulated)
+def _tabulated(state: PanelState, event: Tabulated) -> Outcome:
+    """The tab in front stays, unless other goals were asked for."""
     result = state.result_of_dose(event.dose)
     if result is None:
         return state, ()
-    judged = replace(result, goals=event.goals, tables=event.tables)
+    judged = replace(
+        result,
+        goals=event.goals,
+        tables=event.tables,
+        verdict=event.verdict,
+        other=event.other,
+    )
     results = tuple(judged if each is result else each for each in state.results)
-    state = replace(state, results=results, tab="goals")
-    return replace(state, tab=_tab(state, judged)), ()
+    is_judged_anew = result.goals != event.goals
+    state = replace(state, results=results, tab="goals" if is_judged_anew else state.tab)
+    return (replace(state, tab=_tab(state, judged)) if judged.run == state.shown else state), ()
+
+
+@handles(OtherChosen)
+def _other_chosen(state: PanelState, event: OtherChosen) -> Outcome:
+    state = acted(state)
+    if event.dose:
+        state = replace(state, tab="change")
+    return compare_with(state, event.dose)
+
+
+@handles(ResultsRestored)
+def _results_restored(state: PanelState, event: ResultsRestored) -> Outcome:
+    """Results that came with the scene take the place of what was known of them."""
+    known = {each.dose: each for each in state.results}
+    for result in event.results:
+        if result.dose not in known or not known[result.dose].has_numbers:
+            state = state.with_result(result)
+    return state, ()
 
 
 @handles(TabChosen)
 def _tab_chosen(state: PanelState, event: TabChosen) -> Outcome:
     return (state if state.tab == event.tab else replace(state, tab=event.tab)), ()
-
-
-@handles(LayoutPressed)
-def _layout_pressed(state: PanelState, _event: LayoutPressed) -> Outcome:
-    result = state.result
-    if result is None or not result.has_numbers:
-        return state, ()
-    return state, (ShowLayout(result.dose),)
-
-
-@handles(FindingClicked)
-def _finding_clicked(state: PanelState, event: FindingClicked) -> Outcome:
-    if state.choices is None or not state.choices.ct:
-        return state, ()
-    return state, (JumpTo(event.position_mm, state.choices.ct),)
 
 
 @handles(RemovePressed)
@@ -291,22 +365,24 @@ def _export_ended(state: PanelState, event: ExportEnded) -> Outcome:
 
 
 def forget_result(state: PanelState, dose: str) -> Outcome:
-    """A dose node is leaving the scene by another hand."""
+    """A dose node is leaving the scene by another hand: what is left of its result goes, too."""
     result = state.result_of_dose(dose)
     if result is None or state.choices is None:
         return state, ()
     state, effects = drop_result(state, result)
-    return state, (StopShowing(), ForgetResult(dose), *effects)
+    return state, (StopShowing(), ForgetResult(dose), *effects, SweepOrphans())
 
 
 def _hide(state: PanelState) -> Outcome:
     """Nothing of a result is shown any more."""
     result = state.result
-    state = replace(state, shown="", showing=None)
-    state, effects = change_choices(state, result_dose="")
+    state = replace(state, shown="", showing=None, probe="")
+    state, effects = change_choices(
+        state, result_dose="", compared_dose="", **_layer_changes(state, "")
+    )
     if result is None or not result.has_numbers:
         return state, effects
-    return state, (StopShowing(), HideResult(result.dose), *effects)
+    return state, (StopShowing(), StopProbing(), HideResult(result.dose), *effects)
 
 
 def _range_changes(state: PanelState, result: ResultState) -> dict[str, float]:

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from ..apply_state import apply_button
 from ..i18n import _
-from .derived import order_of, settings_of, situation_of, template_of_case
-from .effects import CancelPrediction, StartPrediction, StopWorker
-from .events import ApplyPressed, RunFailed, RunFinished, RunProgress
+from .derived import situation_of, template_of_case
+from .effects import CancelPrediction, StopWorker
+from .events import ApplyPressed, CancelPressed, RunFailed, RunFinished, RunProgress
 from .reading import schedule_reading, stop_reading, watch_edits
-from .registry import Outcome, chain, handles, next_token
+from .registry import Outcome, chain, handles
 from .results import acted, change_choices, show_result
-from .state import Notice, PanelState, ResultState, Run
+from .starting import start
+from .state import Notice, PanelState, ResultState
 
 __all__: list[str] = []
 
@@ -26,27 +27,29 @@ def _apply_pressed(state: PanelState, event: ApplyPressed) -> Outcome:
     state = replace(state, pressed_s=event.at_s)
     if is_second:
         return state, ()
-    run = state.run
-    if run is not None:
-        if run.is_cancelling:
-            return state, ()
-        state = replace(acted(state), run=replace(run, is_cancelling=True))
-        return state, (CancelPrediction(run.token),)
+    if state.run is not None:
+        return _cancel(state)
     if not apply_button(situation_of(state)).enabled:
         return state, ()
     return chain(
         acted(state),
         stop_reading,
         lambda s: change_choices(s, goals=template_of_case(s)),
-        _start,
+        start,
     )
 
 
-def _start(state: PanelState) -> Outcome:
-    state, token = next_token(state)
-    order = order_of(state)
-    run = Run(token, order, settings_of(state), stage=_("reading the inputs"))
-    return replace(state, run=run), (StartPrediction(token, order),)
+@handles(CancelPressed)
+def _cancel_pressed(state: PanelState, _event: CancelPressed) -> Outcome:
+    return _cancel(state) if state.run is not None else (state, ())
+
+
+def _cancel(state: PanelState) -> Outcome:
+    run = state.run
+    if run is None or run.is_cancelling:
+        return state, ()
+    state = replace(acted(state), run=replace(run, is_cancelling=True))
+    return state, (CancelPrediction(run.token),)
 
 
 @handles(RunProgress)
@@ -74,38 +77,49 @@ def _run_finished(state: PanelState, event: RunFinished) -> Outcome:
         summary=event.summary,
         tables=event.tables,
         ranges=event.ranges,
+        label=order.label,
+        contents=run.contents,
+        is_live=order.is_live,
+        verdict=event.verdict,
+        other=order.before,
     )
     is_first = not any(each.has_numbers for each in state.results)
+    is_new = not any(each.has_numbers for each in state.results_of_ct(order.ct))
     # A result that is updated in place keeps its dose node under another run.
     was_shown = state.result is not None and state.result.dose == event.dose
-    state = replace(state, run=None).with_result(result)
+    state = replace(state, run=None, arrived=event.run).with_result(result)
     if was_shown:
         state = replace(state, shown=event.run)
     stop = () if state.choices is None or state.choices.keep_warm else (StopWorker(),)
     return chain(
         state,
         lambda s: (s, stop),
-        lambda s: _show_finished(s, result, is_first),
+        lambda s: _show_finished(s, result, layout=is_first, center=is_new),
         watch_edits,
     )
 
 
-def _show_finished(state: PanelState, result: ResultState, is_first: bool) -> Outcome:
+def _show_finished(
+    state: PanelState, result: ResultState, *, layout: bool, center: bool
+) -> Outcome:
     assert state.choices is not None
     if state.choices.ct != result.ct:
         text = _("The prediction of {name} is complete. Choose its CT to see it.")
         return replace(state, message=Notice(text.format(name=result.name))), ()
     change = result.tables.get("change")
-    if change is not None and change.rows:
+    if change is not None and change.rows and not result.is_live:
         state = replace(state, tab="change")
-    return show_result(state, result, layout=is_first)
+    return show_result(state, result, other=result.other, layout=layout, center=center)
 
 
 @handles(RunFailed)
 def _run_failed(state: PanelState, event: RunFailed) -> Outcome:
     if state.run is None or state.run.token != event.token:
         return state, ()
+    was_live = state.run.order.is_live
     state = replace(state, run=None)
+    if event.cancelled and was_live and state.is_live_due:
+        return schedule_reading(state)  # the stroke that followed
     if event.cancelled:
         state = replace(state, message=Notice(_("Cancelled. The scene is as it was.")))
     else:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from DosePredictionLib.findings import worst_first
+
 from ..i18n import _
-from .derived import removed_sentence
+from .choosing import follow_new_case
+from .derived import findings_of, removed_sentence
 from .effects import (
     AbortPrediction,
     CheckInstallation,
     DropParameters,
     Effect,
     ForgetScene,
+    JumpTo,
     ListModels,
     ListNodes,
     ObserveSegmentation,
+    RecallLevels,
     StartTimer,
+    StopProbing,
     StopReading,
     StopShowing,
     StopTimer,
@@ -24,6 +30,7 @@ from .effects import (
 from .events import (
     Entered,
     Exited,
+    NextFindingPressed,
     NodeAdded,
     NodeRemoved,
     NodeRemoving,
@@ -45,7 +52,7 @@ from .reading import (
     watch_edits,
 )
 from .registry import Outcome, chain, handles
-from .results import change_choices, forget_result, sync_results
+from .results import change_choices, compare_with, forget_result, sync_results
 from .state import Matching, NodeFacts, Notice, PanelState
 
 __all__: list[str] = []
@@ -80,6 +87,21 @@ def _timer_fired(state: PanelState, event: TimerFired) -> Outcome:
     return state, (ListNodes(),)
 
 
+@handles(NextFindingPressed)
+def _next_finding(state: PanelState, _event: NextFindingPressed) -> Outcome:
+    """One after the other those that have a place, from the first one again behind the last."""
+    findings = worst_first(findings_of(state))
+    places = [n for n, finding in enumerate(findings) if finding.position_mm is not None]
+    if not places or state.choices is None or not state.choices.ct:
+        return state, ()
+    ct = state.choices.ct
+    number = next((n for n in places if n > state.looked_at), places[0])
+    position_mm = findings[number].position_mm
+    assert position_mm is not None
+    state = replace(state, looked_at=number, message=Notice(findings[number].message, "info"))
+    return state, (JumpTo(position_mm, ct),)
+
+
 @handles(NodeAdded)
 def _node_added(state: PanelState, _event: NodeAdded) -> Outcome:
     # What a node is, its attributes say, which are set after it has been added.
@@ -91,7 +113,8 @@ def _nodes_listed(state: PanelState, event: NodesListed) -> Outcome:
     known = {node.id for node in state.nodes}
     new = [node for node in event.nodes if node.id not in known]
     emptied = frozenset(name for name in state.emptied if not any(n.fits(name) for n in new))
-    return sync_results(replace(state, nodes=event.nodes, emptied=emptied))
+    state = replace(state, nodes=event.nodes, emptied=emptied)
+    return chain(state, sync_results, lambda s: follow_new_case(s, new) if event.came else (s, ()))
 
 
 @handles(NodeRemoving)
@@ -127,6 +150,8 @@ def _abort_run_of(state: PanelState, event: NodeRemoving) -> Outcome:
 def _empty_choices(state: PanelState, id: str) -> Outcome:
     choices = state.choices
     assert choices is not None
+    if choices.compared_dose == id:
+        return compare_with(state, "")
     gone = [name for name in _SELECTORS if getattr(choices, name) == id]
     if not gone:
         return state, ()
@@ -139,7 +164,7 @@ def _empty_choices(state: PanelState, id: str) -> Outcome:
 
 @handles(Started)
 def _started(state: PanelState, _event: Started) -> Outcome:
-    return state, (ListModels(), TakeParameters(), CheckInstallation())
+    return state, (RecallLevels(), ListModels(), TakeParameters(), CheckInstallation())
 
 
 @handles(SceneClosing)
@@ -173,9 +198,17 @@ def _let_go(state: PanelState) -> Outcome:
         showing=None,
         error=None,
         message=None,
+        probe="",
+        is_live_due=False,
     )
     timers = (StopTimer(REST_TIMER), StopTimer(EDIT_TIMER))
-    stops = (StopReading(), StopShowing(), ObserveSegmentation(""), DropParameters())
+    stops = (
+        StopReading(),
+        StopShowing(),
+        StopProbing(),
+        ObserveSegmentation(""),
+        DropParameters(),
+    )
     return state, (*abort, *timers, *stops)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from ..freshness import RunSettings
+from .facts import Installation, ModelFacts, NodeFacts, TemplateFacts
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
@@ -26,6 +27,7 @@ __all__ = [
     "Display",
     "ExportKind",
     "Installation",
+    "Levels",
     "Matching",
     "ModelFacts",
     "NodeFacts",
@@ -38,6 +40,8 @@ __all__ = [
     "Run",
     "Showing",
     "TemplateFacts",
+    "Verdict",
+    "VerdictLine",
     "changed_fields",
 ]
 
@@ -62,8 +66,11 @@ class Choices:
     range_low: float = 5.0
     range_high: float = 75.0
     unit: str = "Gy"
-    isodoses: bool = False
+    isodoses: bool = True
+    surfaces: bool = False
     legend: bool = True
+    marks: bool = False
+    live: bool = False
     goals: str = ""
     device: str = "auto"
     precision: str = "auto"
@@ -72,6 +79,7 @@ class Choices:
     keep_coarse: bool = False
     keep_warm: bool = True
     result_dose: str = ""
+    compared_dose: str = ""
 
 
 INPUTS = frozenset({"ct", "segmentation", "plan_dose"})
@@ -80,7 +88,19 @@ MATCHING = frozenset({"ct", "segmentation", "model", "corrections"})
 """What the table of structures rests on."""
 CHECKING = INPUTS | MATCHING | {"prescription_gy"}
 """What the preflight rests on."""
-DISPLAY = frozenset({"shown", "opacity", "range_low", "range_high", "unit", "isodoses", "legend"})
+DISPLAY = frozenset(
+    {
+        "shown",
+        "opacity",
+        "range_low",
+        "range_high",
+        "unit",
+        "isodoses",
+        "surfaces",
+        "legend",
+        "compared_dose",
+    }
+)
 """What the dose on the slices rests on."""
 
 
@@ -91,8 +111,21 @@ def changed_fields(before: Choices, after: Choices) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """Isodose levels: rising values in `unit`, Gy or %."""
+
+    values: tuple[float, ...]
+    unit: str = "%"
+
+
+@dataclass(frozen=True)
 class Display:
-    """How a result lies over the CT; as `DosePredictionLib.scene.DisplaySettings`."""
+    """How a result lies over the CT; as `DosePredictionLib.scene.DisplaySettings`.
+
+    Args:
+        levels: None: the default ones.
+        other: dose of the result that it is compared with; "" for none.
+    """
 
     layer: str
     opacity: float
@@ -101,77 +134,9 @@ class Display:
     unit: str
     isodoses: bool
     legend: bool
-
-
-@dataclass(frozen=True)
-class NodeFacts:
-    """A node of the scene that a selector may offer.
-
-    Args:
-        id, name: of the node.
-        kind: `volume`, `segmentation`, or `other` of a run's nodes.
-        is_dose: whether it says of itself that it is a dose.
-        can_be_dose: whether its values allow it: none is below 0 Gy.
-        run, role: of a node that a prediction made; empty for the person's own.
-        ct, segmentation: of a predicted dose, the inputs it refers to.
-    """
-
-    id: str
-    name: str
-    kind: str
-    is_dose: bool = False
-    can_be_dose: bool = True
-    run: str = ""
-    role: str = ""
-    ct: str = ""
-    segmentation: str = ""
-
-    def fits(self, choice: str) -> bool:
-        """Whether it can be chosen as `ct`, `segmentation` or `plan_dose`."""
-        if self.run:
-            return False
-        if choice == "segmentation":
-            return self.kind == "segmentation"
-        if self.kind != "volume":
-            return False
-        return not self.is_dose if choice == "ct" else self.is_dose or self.can_be_dose
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """An installed model, as far as the panel decides by it.
-
-    Args:
-        highest_gy: its own highest prescription; 0 when it states none.
-        has_levels: whether it predicts several dose levels, which are not scaled.
-    """
-
-    name: str
-    title: str
-    protocol: str
-    is_default: bool
-    highest_gy: float
-    has_levels: bool
-    doses: str = ""
-    card: str = ""
-    card_details: str = ""
-
-
-@dataclass(frozen=True)
-class TemplateFacts:
-    """A shipped goal template: for which protocol and prescriptions (Gy) it is written."""
-
-    id: str
-    title: str
-    protocol: str | None
-    low_gy: float | None
-    high_gy: float | None
-
-    def fits(self, protocol: str, highest_gy: float) -> bool:
-        """Whether it is written for such a prescription."""
-        if self.protocol != protocol or self.low_gy is None or self.high_gy is None:
-            return False
-        return self.low_gy <= highest_gy <= self.high_gy
+    surfaces: bool = False
+    levels: Levels | None = None
+    other: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,9 +177,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The inputs as they were read: volumes in cm³ by structure."""
+    """The inputs as they were read.
+
+    Args:
+        volumes_cc: cm³ by structure.
+        contents: checksums by structure, and of "CT" and "place of …".
+    """
 
     volumes_cc: Mapping[str, float]
+    contents: Mapping[str, int] = field(default_factory=dict)
+
+
+Contents = tuple[tuple[str, int], ...]
+"""Checksums of what a prediction was made from, by name."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +199,10 @@ class PredictionOrder:
     Args:
         mapping: channel → segment's name where the matching is overruled.
         prescription_gy: highest dose; 0: the model's own.
-        before: dose of the result that the change is shown against.
+        before: dose of the result that it is compared with.
+        replaces: dose of the result that is updated in place; empty: none, it is a further one.
+        label: what tells the result from others of its case.
+        is_live: whether it follows a stroke by itself.
     """
 
     ct: str
@@ -240,6 +218,9 @@ class PredictionOrder:
     keep_coarse: bool = False
     keep_strips: bool = False
     before: str = ""
+    replaces: str = ""
+    label: str = ""
+    is_live: bool = False
 
     @property
     def inputs(self) -> tuple[str, str, str]:
@@ -252,16 +233,35 @@ class Run:
     """A prediction under way.
 
     Args:
-        settings: what it rests on.
+        settings, contents: what it rests on.
         share, stage: how far it is; a share below 0 is unknown.
     """
 
     token: int
     order: PredictionOrder
     settings: RunSettings
+    contents: Contents = ()
     share: float = -1.0
     stage: str = ""
     is_cancelling: bool = False
+
+
+@dataclass(frozen=True)
+class VerdictLine:
+    """A goal that is not met, in words; `row`: of the goals' table."""
+
+    text: str
+    status: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many of the goals that can be evaluated are met, and those that are not, worst first."""
+
+    met: int = 0
+    count: int = 0
+    lines: tuple[VerdictLine, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -277,6 +277,11 @@ class ResultState:
         goals: the template that it is held against.
         tables: by tab.
         ranges: unit → first and last isodose level.
+        label: what tells it from other results of its case.
+        contents: of what it was predicted from.
+        is_live: whether strokes update it by themselves.
+        verdict: on its goals.
+        other: dose of the result that the tables compare it with.
     """
 
     run: str
@@ -290,6 +295,11 @@ class ResultState:
     summary: str = ""
     tables: Mapping[str, Table] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    label: str = ""
+    contents: Contents = ()
+    is_live: bool = False
+    verdict: Verdict = field(default_factory=Verdict)
+    other: str = ""
 
     @property
     def has_numbers(self) -> bool:
@@ -313,21 +323,16 @@ class CaseMemory:
     Args:
         goals: template chosen by hand; None: it follows model and prescription.
         has_own_range: whether the range of the colors was chosen by hand.
+        by_hand: inputs that the person chose or emptied; they are not filled by themselves.
+        hidden: structures that are not shown.
         choices: as they were when another CT was chosen; None before.
     """
 
     goals: str | None = None
     has_own_range: bool = False
+    by_hand: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
     choices: Choices | None = None
-
-
-@dataclass(frozen=True)
-class Installation:
-    """What is missing, in words (empty: nothing), the report, and the devices (id → text)."""
-
-    missing: str = ""
-    report: str = ""
-    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,11 @@ class PanelState:
         message: the last thing to state that is no error.
         export: what is being written in the worker, in words.
         tab: the table in front.
+        levels: of the isodoses, as this person has them; None: the default ones.
+        probe: what lies under the mouse, in words.
+        arrived: run of the result that came last; it is brought into view.
+        is_live_due: whether a stroke has rested, and a prediction of it is to follow.
+        looked_at: number of the finding that was jumped to last.
         serial: number of the last token.
         pressed_s: the clock when Apply was pressed last.
     """
@@ -365,7 +375,7 @@ class PanelState:
     models: tuple[ModelFacts, ...] = ()
     models_problem: str = ""
     templates: tuple[TemplateFacts, ...] = ()
-    installation: Installation = Installation()
+    installation: Installation = field(default_factory=Installation)
     matching: Matching = Matching()
     reading: Reading | None = None
     prepared: Prepared | None = None
@@ -381,6 +391,11 @@ class PanelState:
     message: Notice | None = None
     export: str = ""
     tab: str = "goals"
+    levels: Levels | None = None
+    probe: str = ""
+    arrived: str = ""
+    is_live_due: bool = False
+    looked_at: int = -1
     serial: int = 0
     pressed_s: float = float("-inf")
 
@@ -409,6 +424,10 @@ class PanelState:
         """The newest result of a CT."""
         return next((each for each in reversed(self.results) if ct and each.ct == ct), None)
 
+    def results_of_ct(self, ct: str) -> tuple[ResultState, ...]:
+        """The results of a CT, the oldest first."""
+        return tuple(each for each in self.results if ct and each.ct == ct)
+
     def with_choices(self, **changes: object) -> PanelState:
         """Other choices; there must be some."""
         assert self.choices is not None
@@ -422,11 +441,24 @@ class PanelState:
 
     def with_result(self, result: ResultState) -> PanelState:
         """A result in place of the one of the same dose node, or behind the others."""
-        others = [each for each in self.results if each.dose != result.dose]
-        return replace(self, results=(*others, result))
+        results = [result if each.dose == result.dose else each for each in self.results]
+        if result not in results:
+            results.append(result)
+        return replace(self, results=tuple(results))
 
     def display(self) -> Display:
         """How a result is to be shown now."""
         c = self.choices
         assert c is not None
-        return Display(c.shown, c.opacity, c.range_low, c.range_high, c.unit, c.isodoses, c.legend)
+        return Display(
+            layer=c.shown,
+            opacity=c.opacity,
+            low=c.range_low,
+            high=c.range_high,
+            unit=c.unit,
+            isodoses=c.isodoses,
+            legend=c.legend,
+            surfaces=c.surfaces,
+            levels=self.levels,
+            other=c.compared_dose,
+        )

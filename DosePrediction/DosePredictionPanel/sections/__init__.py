@@ -22,6 +22,7 @@ SECTIONS = (
     "Checks",
     "Run",
     "Result",
+    "Display",
     "Advanced",
     "Installation",
 )

@@ -25,6 +25,7 @@ class InputsSection:
             "segmentation": ui.segmentationSelector,
             "plan_dose": ui.planDoseSelector,
         }
+        ui.modelCardLabel.visible = False
         ui.modelCardButton.connect("toggled(bool)", ui.modelCardLabel.setVisible)
         self._wheel = guard_wheel(ui.modelSelector, ui.prescriptionSpinBox)
 

@@ -1,34 +1,48 @@
-"""The result: display controls, tables, export."""
+"""The result: verdict, A and B, tables, places, export."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..connectors import fill_combo, guard_wheel
-from ..flow.events import Event, ExportPressed, LayoutPressed, RemovePressed, TabChosen
+import qt
+
+from ..connectors import HoverWatch, bring_into_view, enable_items, fill_combo, guard_wheel
+from ..flow.events import (
+    Event,
+    ExportPressed,
+    LayoutPressed,
+    OtherChosen,
+    PlaceAsked,
+    RemovePressed,
+    ResultChosen,
+    StructureHovered,
+    StructureToggled,
+    TabChosen,
+)
 from ..flow.state import PanelState
 from ..i18n import _
 from ..result_tables import Table
-from ..table_widget import copy_text, show_table
+from ..table_widget import copy_text, fit_height, show_table
 from ..views import ResultView, result_view
 
 __all__ = ["ResultSection"]
 
 _TABLES = ("goals", "dvh", "scores", "change")
 _NEED_NUMBERS = (
+    "otherSelector",
+    "liveCheckBox",
     "shownSelector",
     "layoutButton",
-    "opacitySlider",
-    "rangeWidget",
-    "unitSelector",
-    "isodosesCheckBox",
-    "legendCheckBox",
     "goalsSelector",
+    "hottestButton",
+    "marksCheckBox",
     "copyButton",
     "reportButton",
     "tablesButton",
 )
+_FOLDED = ("inputsSection", "structuresSection", "checksSection")
+_LAYERS = ("prediction", "other", "plan", "difference", "change", "nothing")
 
 
 class ResultSection:
@@ -41,52 +55,93 @@ class ResultSection:
         self._tips = {name: getattr(ui, name).toolTip for name in _NEED_NUMBERS}
         ui.copyButton.connect("clicked()", self._copy)
         ui.resultTabs.connect("currentChanged(int)", self._tab_changed)
+        ui.verdictLabel.connect("linkActivated(QString)", self._goal_followed)
+        ui.resultSelector.connect("activated(int)", self._result_chosen)
+        ui.otherSelector.connect("activated(int)", self._other_chosen)
         events = {
             "reportButton": ExportPressed("report"),
             "doseButton": ExportPressed("dose"),
             "tablesButton": ExportPressed("tables"),
             "removeButton": RemovePressed(),
             "layoutButton": LayoutPressed(),
+            "hottestButton": PlaceAsked("", "hot"),
         }
         for name, event in events.items():
             getattr(ui, name).connect("clicked()", self._telling(event))
-        self._wheel = guard_wheel(ui.shownSelector, ui.unitSelector, ui.goalsSelector)
+        self._hovers = [self._watch_table(name) for name in _TABLES]
+        ui.dvhTable.connect("itemChanged(QTableWidgetItem*)", self._ticked)
+        self._wheel = guard_wheel(
+            ui.resultSelector, ui.otherSelector, ui.shownSelector, ui.goalsSelector
+        )
 
     def draw(self, state: PanelState) -> None:
-        """Summary, tables, and what can be done with it."""
+        """Verdict, tables, and what can be done with it."""
         view, before = result_view(state), self._shown
         if view == before:
             return
         self._shown, self._is_drawing = view, True
         try:
+            self.ui.probeLabel.text = view.probe or _("Move the mouse over the slices.")
             if before is None or view.run != before.run:
-                self._draw_presence(view, before)
-            self.ui.resultLabel.text = view.summary
-            if before is None or (view.templates, view.goals) != (before.templates, before.goals):
-                fill_combo(self.ui.goalsSelector, dict(view.templates), view.goals)
-            if before is None or view.tables != before.tables:
-                self._draw_tables(view.tables)
+                self._draw_presence(view)
+            self._draw_words(view)
+            self._draw_choices(view, before)
+            if before is None or (view.tables, view.hidden) != (before.tables, before.hidden):
+                self._draw_tables(view)
             self._draw_controls(view)
             self.ui.resultTabs.currentIndex = _TABLES.index(view.tab)
+            self._fit_tabs()
         finally:
             self._is_drawing = False
+        if view.arrived and (before is None or view.arrived != before.arrived):
+            self._bring_into_view()
 
-    def _draw_presence(self, view: ResultView, before: ResultView | None) -> None:
+    def _draw_presence(self, view: ResultView) -> None:
         ui = self.ui
-        ui.resultSection.enabled = bool(view.run)
-        if not view.run:
-            ui.resultSection.collapsed = True
-        elif before is None or not before.run:
-            ui.resultSection.collapsed = False
-            # Their headings go on telling how they stand; the result would lie below the window.
-            ui.structuresSection.collapsed = ui.checksSection.collapsed = True
+        is_there = bool(view.run)
+        ui.resultSection.enabled = is_there
+        if ui.resultSection.collapsed == is_there:
+            ui.resultSection.collapsed = not is_there
+        ui.displaySection.enabled = is_there
+        if not is_there and ui.inputsSection.collapsed:
+            ui.inputsSection.collapsed = False
 
-    def _draw_tables(self, tables: Mapping[str, Table]) -> None:
+    def _bring_into_view(self) -> None:
+        """A result has come: what led to it folds, its headings go on telling how they stand."""
+        for name in _FOLDED:
+            getattr(self.ui, name).collapsed = True
+        qt.QTimer.singleShot(0, lambda: bring_into_view(self.ui.runFrame))
+
+    def _draw_words(self, view: ResultView) -> None:
+        ui = self.ui
+        ui.resultLabel.text = view.summary
+        ui.verdictLabel.text = view.verdict
+        ui.verdictLabel.visible = bool(view.verdict)
+
+    def _draw_choices(self, view: ResultView, before: ResultView | None) -> None:
+        ui = self.ui
+        if before is None or (view.results, view.dose) != (before.results, before.dose):
+            fill_combo(ui.resultSelector, dict(view.results), view.dose)
+        if before is None or (view.others, view.other) != (before.others, before.other):
+            fill_combo(ui.otherSelector, dict(view.others), view.other)
+        if before is None or (view.templates, view.goals) != (before.templates, before.goals):
+            fill_combo(ui.goalsSelector, dict(view.templates), view.goals)
+        if before is None or view.layers != before.layers:
+            enable_items(ui.shownSelector, [layer in view.layers for layer in _LAYERS])
+
+    def _draw_tables(self, view: ResultView) -> None:
         """A tab without rows cannot be chosen."""
         for number, name in enumerate(_TABLES):
-            table = tables.get(name, Table((), ()))
-            show_table(getattr(self.ui, f"{name}Table"), table)
+            table = view.tables.get(name, Table((), ()))
+            ticks = _ticks(table, view) if name == "dvh" else {}
+            show_table(self._table(name), table, ticks)
             self.ui.resultTabs.setTabEnabled(number, bool(table.rows))
+
+    def _fit_tabs(self) -> None:
+        """As high as the table in front, so that the panel scrolls and not the table in it."""
+        tabs = self.ui.resultTabs
+        height = fit_height(self._table(_TABLES[tabs.currentIndex]), most=10_000)
+        tabs.setFixedHeight(height + tabs.tabBar().sizeHint.height() + 10)
 
     def _draw_controls(self, view: ResultView) -> None:
         """What needs the numbers is disabled without them, and says why."""
@@ -94,6 +149,9 @@ class ResultSection:
             widget = getattr(self.ui, name)
             widget.enabled = view.can_display
             widget.toolTip = view.why_not or self._tips[name]
+
+    def _table(self, name: str) -> Any:
+        return getattr(self.ui, f"{name}Table")
 
     def _telling(self, event: Event) -> Callable[[], None]:
         def state() -> None:
@@ -112,3 +170,59 @@ class ResultSection:
         self.ui.copyButton.text = _("Copy")
         if not self._is_drawing and index >= 0:
             self._dispatch(TabChosen(_TABLES[index]))
+
+    def _result_chosen(self, _index: int) -> None:
+        self._chosen(self.ui.resultSelector, ResultChosen)
+
+    def _other_chosen(self, _index: int) -> None:
+        self._chosen(self.ui.otherSelector, OtherChosen)
+
+    def _chosen(self, combo: Any, kind: Callable[[str], Event]) -> None:
+        """In a turn of its own: drawing refills this very box."""
+        event = kind(str(combo.itemData(combo.currentIndex) or ""))
+        qt.QTimer.singleShot(0, lambda: self._dispatch(event))
+
+    def _goal_followed(self, link: str) -> None:
+        row = int(str(link).removeprefix("goal:"))
+        self._follow("goals", row)
+        self._dispatch(TabChosen("goals"))
+        self._table("goals").selectRow(row)
+
+    def _watch_table(self, name: str) -> HoverWatch:
+        """Clicks lead to places; the structure of the row under the mouse stands out."""
+        table = self._table(name)
+        table.connect("cellClicked(int,int)", lambda row, _column: self._follow(name, row))
+        return HoverWatch(table, lambda row: self._hovered(name, row))
+
+    def _follow(self, name: str, row: int) -> None:
+        structure, sense = self._place(name, row)
+        if structure:
+            self._dispatch(PlaceAsked(structure, sense))
+
+    def _hovered(self, name: str, row: int) -> None:
+        self._dispatch(StructureHovered(self._place(name, row)[0]))
+
+    def _place(self, name: str, row: int) -> tuple[str, str]:
+        tables: Mapping[str, Table] = self._shown.tables if self._shown is not None else {}
+        places = tables[name].places if name in tables else ()
+        return places[row] if 0 <= row < len(places) else ("", "")
+
+    def _ticked(self, item: Any) -> None:
+        if self._is_drawing or item.column() != 0:
+            return
+        structure = self._place("dvh", item.row())[0]
+        if structure:
+            is_shown = item.checkState() == qt.Qt.Checked
+            event = StructureToggled(structure, is_shown)
+            qt.QTimer.singleShot(0, lambda: self._dispatch(event))
+
+
+def _ticks(table: Table, view: ResultView) -> dict[int, bool]:
+    """Row → whether its structure is shown; one a structure, in its first row."""
+    ticks: dict[int, bool] = {}
+    seen: set[str] = set()
+    for row, (structure, _sense) in enumerate(table.places):
+        if structure not in seen:
+            ticks[row] = structure not in view.hidden
+            seen.add(structure)
+    return ticks

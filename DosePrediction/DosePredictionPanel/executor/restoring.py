@@ -1,0 +1,64 @@
+"""Results that came with a scene, or from a script, as the panel knows results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..flow.derived import options_of, settings_from
+from ..flow.state import Contents, ResultState
+from ..result_tables import verdict_of
+from ..result_view import result_summary, result_tables
+from ..services import KeptResult
+from .context import Context
+from .scene_facts import contents_by_name
+
+if TYPE_CHECKING:
+    from DosePredictionLib.scene import SceneResult
+
+__all__ = ["restored_states"]
+
+
+def restored_states(context: Context) -> tuple[ResultState, ...]:
+    """All results whose numbers are at hand; those of the scene are kept from now on."""
+    from DosePredictionLib.scene import restored_results
+
+    services = context.ports.services
+    for result in restored_results():
+        if services.kept(result.dose) is None:
+            services.keep_result(KeptResult(result))
+    alive = [result for result in services.results() if result.dose.GetScene() is not None]
+    return tuple(_state_of(result) for result in alive)
+
+
+def _state_of(result: SceneResult) -> ResultState:
+    from DosePredictionLib.scene import default_range, inputs_of
+
+    ct, segmentation = inputs_of(result.dose)
+    plan, record = result.plan, result.record
+    ids = tuple(node.GetID() if node is not None else "" for node in (ct, segmentation, plan))
+    channels = {match.channel: match.structure for match in result.mapping.matches}
+    options = record.options or options_of(record.model, 0.0, -1.0)
+    return ResultState(
+        run=result.run,
+        dose=result.dose.GetID(),
+        name=result.dose.GetName(),
+        ct=ids[0],
+        segmentation=ids[1],
+        settings=settings_from((ids[0], ids[1], ids[2]), options, channels),
+        goals=record.goals,
+        summary=result_summary(result),
+        tables=result_tables(result),
+        ranges={"Gy": default_range(result, "Gy"), "%": default_range(result, "%")},
+        label=result.label or result.name,
+        contents=_used_contents(result),
+        verdict=verdict_of(result.goals),
+    )
+
+
+def _used_contents(result: SceneResult) -> Contents:
+    """As `flow.naming.used_contents` of the inputs when it was predicted."""
+    used = {match.structure for match in result.mapping.matches}
+    segments = {info.name: info for info in result.segments.values()}
+    every = contents_by_name(result.fingerprint, segments)
+    names = {"CT", "plan dose", "place of CT", "place of segmentation", "place of plan dose"}
+    return tuple(sorted((n, crc) for n, crc in every.items() if n in used or n in names))

@@ -1,0 +1,96 @@
+"""What the panel knows of nodes, models, templates and the installation: plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Installation", "ModelFacts", "NodeFacts", "TemplateFacts"]
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """A node of the scene that a selector may offer.
+
+    Args:
+        id, name: of the node.
+        kind: `volume`, `segmentation`, or `other` of a run's nodes.
+        is_dose: whether it says of itself that it is a dose.
+        can_be_dose: whether its values allow it: none is below 0 Gy.
+        run, role: of a node that a prediction made; empty for the person's own.
+        ct, segmentation: of a predicted dose, the inputs it refers to.
+        reference: of a segmentation, the volume that it was drawn on.
+        study: of the subject hierarchy that it lies in.
+        bounds: lowest and highest R, A, S in mm; empty when unknown.
+        is_background: whether the slice views show it just now.
+    """
+
+    id: str
+    name: str
+    kind: str
+    is_dose: bool = False
+    can_be_dose: bool = True
+    run: str = ""
+    role: str = ""
+    ct: str = ""
+    segmentation: str = ""
+    reference: str = ""
+    study: str = ""
+    bounds: tuple[float, ...] = ()
+    is_background: bool = False
+
+    def fits(self, choice: str) -> bool:
+        """Whether it can be chosen as `ct`, `segmentation` or `plan_dose`."""
+        if self.run:
+            return False
+        if choice == "segmentation":
+            return self.kind == "segmentation"
+        if self.kind != "volume":
+            return False
+        return not self.is_dose if choice == "ct" else self.is_dose or self.can_be_dose
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """An installed model, as far as the panel decides by it.
+
+    Args:
+        highest_gy: its own highest prescription; 0 when it states none.
+        has_levels: whether it predicts several dose levels, which are not scaled.
+    """
+
+    name: str
+    title: str
+    protocol: str
+    is_default: bool
+    highest_gy: float
+    has_levels: bool
+    doses: str = ""
+    card: str = ""
+    card_details: str = ""
+
+
+@dataclass(frozen=True)
+class TemplateFacts:
+    """A shipped goal template: for which protocol and prescriptions (Gy) it is written."""
+
+    id: str
+    title: str
+    protocol: str | None
+    low_gy: float | None
+    high_gy: float | None
+
+    def fits(self, protocol: str, highest_gy: float) -> bool:
+        """Whether it is written for such a prescription."""
+        if self.protocol != protocol or self.low_gy is None or self.high_gy is None:
+            return False
+        return self.low_gy <= highest_gy <= self.high_gy
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What is missing, in words (empty: nothing), the report, and the devices (id → text)."""
+
+    missing: str = ""
+    report: str = ""
+    devices: Mapping[str, str] = field(default_factory=dict)

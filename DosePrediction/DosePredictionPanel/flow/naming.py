@@ -1,0 +1,74 @@
+"""What results of one case are called, and which one a prediction replaces."""
+
+from __future__ import annotations
+
+from ..freshness import RunSettings
+from ..i18n import _
+from .state import Contents, PanelState, ResultState
+
+__all__ = ["label_of", "live_result", "same_result", "used_contents"]
+
+
+def used_contents(state: PanelState) -> Contents:
+    """Checksums of what reaches the network, as the inputs were read."""
+    mapping, prepared = state.matching.mapping, state.prepared
+    if mapping is None or prepared is None:
+        return ()
+    used = {match.structure for match in mapping.matches}
+    every = prepared.contents.items()
+    inputs = ("CT", "plan dose", "place of CT", "place of segmentation", "place of plan dose")
+    return tuple(sorted((name, crc) for name, crc in every if name in used or name in inputs))
+
+
+def same_result(state: PanelState, settings: RunSettings, contents: Contents) -> ResultState | None:
+    """The result that a prediction would repeat, or that holds nothing to be kept."""
+    choices = state.choices
+    assert choices is not None
+    for result in reversed(state.results_of_ct(choices.ct)):
+        if not result.has_numbers and result.segmentation == choices.segmentation:
+            return result
+        is_same = result.settings == settings and result.contents == contents
+        is_known = bool(contents) or not result.edited
+        if is_same and is_known and not result.is_live:
+            return result
+    return None
+
+
+def live_result(state: PanelState) -> ResultState | None:
+    """The result that strokes update, of the chosen CT and segmentation."""
+    choices = state.choices
+    assert choices is not None
+    results = reversed(state.results_of_ct(choices.ct))
+    return next(
+        (each for each in results if each.is_live and each.segmentation == choices.segmentation),
+        None,
+    )
+
+
+def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool) -> str:
+    """Model, prescription and state of the contours; each result of a case has its own.
+
+    Args:
+        contents: of the inputs.
+        gy: highest prescription; 0: the model's own, of several levels or unknown.
+    """
+    choices, model = state.choices, state.model
+    assert choices is not None
+    parts = [model.title if model is not None else choices.model]
+    if gy > 0:
+        parts.append(_("{gy:g} Gy").format(gy=gy))
+    others = state.results_of_ct(choices.ct)
+    if is_live:
+        parts.append(_("live"))
+    else:
+        kept = [each for each in others if not each.is_live]
+        states = list(dict.fromkeys([*(each.contents for each in kept), contents]))
+        number = states.index(contents) + 1
+        if number > 1:
+            parts.append(_("contours {number}").format(number=number))
+    label, count = ", ".join(parts), 1
+    taken = {each.label for each in others}
+    while label in taken:
+        count += 1
+        label = _("{name} ({count})").format(name=", ".join(parts), count=count)
+    return label
