@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -28,7 +29,12 @@ except ImportError:
     # A plain checkout given as an additional module path: the library lies beside this folder.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from DosePredictionPanel.sample_data import register_samples
+from DosePredictionPanel.sample_data import (
+    FILE_TYPE,
+    SAMPLE_SUFFIX,
+    load_case_file,
+    register_samples,
+)
 
 if TYPE_CHECKING:
     from DosePredictionPanel.parameters import DosePredictionParameterNode
@@ -151,7 +157,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             DosePredictionError: cause and remedy in one line; the scene is untouched.
             WorkerTimeoutError: the time ran out.
 
-        >>> dose = logic.predict(ct, segmentation, mapping={"Larynx": None}, timeout=600)
+        >>> dose = logic.predict(ct, segmentation, mapping={"Mandible": None}, timeout=600)
         """
         from DosePredictionPanel.blocking import predict_blocking
         from DosePredictionPanel.starting import ready_inputs
@@ -398,6 +404,42 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         chosen = as_mapping(mapping, model)
         protocol = protocol_of(model) if model else fitting_protocol(names, chosen)
         return map_structures(names, protocol, chosen)
+
+
+class DosePredictionFileReader:
+    """Reads an OpenKBP patient, and a shipped case from what Sample Data fetched of it.
+
+    Slicer finds it by its name.
+    """
+
+    def __init__(self, parent: Any) -> None:
+        self.parent = parent
+
+    def description(self) -> str:
+        """As file dialogs show it."""
+        return str(_("Radiotherapy case (CT, structures, plan dose)"))
+
+    def fileType(self) -> str:
+        """By which scripts name it."""
+        return FILE_TYPE
+
+    def extensions(self) -> list[str]:
+        """What file dialogs filter by."""
+        return [f"{self.description()} (*.npz)", f"{self.description()} (*{SAMPLE_SUFFIX})"]
+
+    def canLoadFile(self, filePath: str) -> bool:
+        """By the name alone; whether it holds a case is seen when it is read."""
+        return filePath.endswith((".npz", SAMPLE_SUFFIX))
+
+    def load(self, properties: Mapping[str, Any]) -> bool:
+        """Put the case into the scene."""
+        try:
+            nodes = load_case_file(Path(properties["fileName"]))
+        except (OSError, ValueError) as error:  # the library's: cause and remedy in the message
+            self.parent.userMessages().AddMessage(vtk.vtkCommand.ErrorEvent, str(error))
+            return False
+        self.parent.loadedNodes = [node.GetID() for node in nodes if node is not None]
+        return True
 
 
 class DosePredictionTest(ScriptedLoadableModuleTest):

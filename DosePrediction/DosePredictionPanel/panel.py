@@ -11,6 +11,7 @@ import qt
 import slicer
 
 from .corrections import Corrections
+from .data_probe import show_doses_in_gray
 from .executor.context import Context, Ports, SceneExecutor
 from .executor.scene_watch import SceneWatch
 from .flow.events import (
@@ -88,6 +89,7 @@ class Panel:
         )
         self.store.executor = SceneExecutor(Context(ports, dispatch, self._watch))
         self._shortcuts = [self._shortcut(keys, event) for keys, event in _KEYS.items()]
+        show_doses_in_gray()
         self._draw(self.store.state)
         self._watch.start()
         dispatch(Started())

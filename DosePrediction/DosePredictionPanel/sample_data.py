@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import slicer
 
 from .i18n import _
 
-__all__ = ["SAMPLES", "SampleNodes", "load_sample", "register_samples"]
+if TYPE_CHECKING:
+    from DosePredictionLib.case import Case
+
+__all__ = [
+    "FILE_TYPE",
+    "SAMPLES",
+    "SAMPLE_SUFFIX",
+    "SampleNodes",
+    "load_case_file",
+    "load_sample",
+    "register_samples",
+]
 
 CATEGORY = "Dose Prediction"
+FILE_TYPE = "DosePredictionCase"
+SAMPLE_SUFFIX = ".case.json"
 
 SAMPLES = {
     "DosePredictionHeadNeck": ("openkbp", "pt_235.npz"),
@@ -37,7 +50,6 @@ def load_sample(name: str) -> SampleNodes:
     """
     from DosePredictionLib.io import read_case
     from DosePredictionLib.resources import resource_path
-    from DosePredictionLib.scene.loading import load_case
 
     if name not in SAMPLES:
         raise ValueError(
@@ -45,7 +57,24 @@ def load_sample(name: str) -> SampleNodes:
                 name=name, names=", ".join(SAMPLES)
             )
         )
-    case = read_case(resource_path("SampleData", *SAMPLES[name]))
+    return _shown(read_case(resource_path("SampleData", *SAMPLES[name])))
+
+
+def load_case_file(path: Path) -> SampleNodes:
+    """Put a case of one file into the scene: a patient of OpenKBP, or a shipped case by its name.
+
+    Raises:
+        ValueError: the file holds no case.
+    """
+    from DosePredictionLib.io import read_case
+
+    sample = path.name.removesuffix(SAMPLE_SUFFIX)
+    return load_sample(sample) if sample in SAMPLES else _shown(read_case(path))
+
+
+def _shown(case: Case) -> SampleNodes:
+    from DosePredictionLib.scene.loading import load_case
+
     ct, segmentation, plan = load_case(case, _colors(list(case.structures)))
     ct.GetDisplayNode().SetAutoWindowLevel(False)
     ct.GetDisplayNode().SetWindowLevel(400, 40)  # soft tissue, HU
@@ -65,13 +94,16 @@ def register_samples() -> None:
         logic.registerCustomSampleDataCategory(CATEGORY, title=_("Dose Prediction"))
     icons = Path(__file__).resolve().parent.parent / "Resources" / "Icons"
     for name, place in SAMPLES.items():
+        path = resource_path("SampleData", *place)
+        is_folder = path.is_dir()
         logic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=name,
-            # Required of every source; never followed, because of the downloader.
-            uris=resource_path("SampleData", *place).as_uri(),
-            fileNames=place[-1],
+            # Of a folder one file is fetched; its name says which case it is.
+            uris=(path / "case.json" if is_folder else path).as_uri(),
+            fileNames=f"{name}{SAMPLE_SUFFIX}" if is_folder else place[-1],
             nodeNames=name,
+            loadFileTypes=FILE_TYPE,
             thumbnailFileName=str(icons / f"{name}.png"),
             customDownloader=_download,
         )

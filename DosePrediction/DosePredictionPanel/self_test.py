@@ -43,10 +43,11 @@ class SelfTest(ScriptedLoadableModuleTest):
 
         from DosePredictionPanel.sample_data import SAMPLES
 
+        logic = SampleData.SampleDataLogic()
         for name in SAMPLES:
-            source = SampleData.SampleDataLogic().sourceForSampleName(name)
-            nodes = source.customDownloader(source)
-            self.assertTrue(nodes[0].IsA("vtkMRMLScalarVolumeNode"), name)
+            source = logic.sourceForSampleName(name)
+            for nodes in (source.customDownloader(source), logic.downloadFromSource(source)):
+                self.assertTrue(nodes[0].IsA("vtkMRMLScalarVolumeNode"), name)
 
     def test_arguments_that_cannot_be_predicted(self) -> None:
         """Refused with a cause, before anything is read."""

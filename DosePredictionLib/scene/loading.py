@@ -44,7 +44,9 @@ def load_case(case: Case, colors: Mapping[str, str] | None = None) -> tuple[Any,
         segmentation.GetDisplayNode().SetSegmentVisibility(id, False)
     if case.plan_dose is None:
         return ct, segmentation, None
-    return ct, segmentation, _add_volume(case.plan_dose, f"{case.name} plan dose")
+    plan = _add_volume(case.plan_dose, f"{case.name} plan dose")
+    plan.SetAttribute("DicomRtImport.DoseVolume", "1")
+    return ct, segmentation, plan
 
 
 def _add_volume(volume: Volume, name: str) -> Any:

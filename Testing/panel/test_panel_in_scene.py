@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,11 +22,17 @@ from DosePredictionLib.worker.messages import PredictOptions
 slicer = pytest.importorskip("slicer")
 
 from DosePredictionPanel.blocking import predict_blocking  # noqa: E402
+from DosePredictionPanel.data_probe import gray_text, show_doses_in_gray  # noqa: E402
 from DosePredictionPanel.executor.context import ACTIONS  # noqa: E402
 from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
 from DosePredictionPanel.flow import effects as do  # noqa: E402
 from DosePredictionPanel.flow import events as on  # noqa: E402
 from DosePredictionPanel.prediction_run import RunInputs  # noqa: E402
+from DosePredictionPanel.sample_data import (  # noqa: E402
+    SAMPLE_SUFFIX,
+    SAMPLES,
+    load_case_file,
+)
 from DosePredictionPanel.services import Services  # noqa: E402
 from DosePredictionPanel.starting import ready_inputs, start_run  # noqa: E402
 from DosePredictionPanel.views import result_view, run_view, structures_view  # noqa: E402
@@ -634,6 +641,66 @@ def test_without_a_panel_a_deleted_input_is_a_sentence_too(
     assert not run.is_running
     assert len(errors) == 1
     assert errors[0].startswith(f"{name} was removed from the scene")
+
+
+def test_the_data_probe_writes_gray_with_two_decimals_and_leaves_the_rest(bench: Bench) -> None:
+    case = pelvis_case((16, 16, 12), (20.0, 20.0, 16.0))
+    assert case.plan_dose is not None
+    ct, dose = volume_node(case.ct, "ct"), volume_node(case.plan_dose, "dose")
+    units = slicer.vtkCodedEntry()
+    units.SetValueSchemeMeaning("Gy", "UCUM", "Gray")
+    dose.SetVoxelValueUnits(units)
+    assert gray_text(dose, "41.970348") == "41.97 Gy"
+    assert gray_text(dose, "Out of Frame") == "Out of Frame"
+    assert gray_text(ct, "41.970348") == "41.970348"
+    assert gray_text(None, "No volume") == "No volume"
+
+    class Probe:
+        def getPixelString(self, volume: Any, ijk: Any) -> str:
+            return "0.5"
+
+    class Modules:
+        class DataProbeInstance:
+            infoWidget = Probe()
+
+    before, slicer.modules = getattr(slicer, "modules", None), Modules
+    try:
+        show_doses_in_gray()
+        show_doses_in_gray()  # wrapped once
+        text = Modules.DataProbeInstance.infoWidget.getPixelString(dose, (0, 0, 0))
+    finally:
+        slicer.modules = before
+    assert text == "0.50 Gy"
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_a_sample_comes_from_what_sample_data_fetches_of_it(
+    bench: Bench, tmp_path: Path, name: str
+) -> None:
+    """Of the folders one file, whose name says which case it is; its plan says that it is one."""
+    place = ROOT / "Resources" / "SampleData" / Path(*SAMPLES[name])
+    fetched = tmp_path / (f"{name}{SAMPLE_SUFFIX}" if place.is_dir() else place.name)
+    shutil.copy(place / "case.json" if place.is_dir() else place, fetched)
+    slicer.util.setSliceViewerLayers = lambda **layers: None  # needs a window
+    nodes = load_case_file(fetched)
+    bench.until(lambda: bench.is_at_rest)
+    assert facts_of(nodes.plan_dose).is_dose
+    p = bench.parameters.choices
+    assert (p.ct, p.segmentation, p.plan_dose) == tuple(node.GetID() for node in nodes)
+    with pytest.raises(ValueError):
+        load_case_file(tmp_path / "none.npz")
+
+
+def test_the_examples_of_the_logic_are_about_structures_that_the_sample_has() -> None:
+    from DosePredictionLib.io import read_case
+
+    text = (PANEL.parent / "DosePrediction.py").read_text(encoding="utf-8")
+    case = read_case(ROOT / "Resources" / "SampleData" / "openkbp" / "pt_235.npz")
+    named = re.findall(r"mapping=\{\"(\w+)\": (?:None|\"(\w+)\")\}", text)
+    assert named
+    for channel, structure in named:
+        assert channel in case.structures
+        assert not structure or structure in case.structures
 
 
 def test_only_nodes_that_a_selector_may_offer_are_watched(bench: Bench) -> None:

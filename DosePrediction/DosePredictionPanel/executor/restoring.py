@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..flow.derived import options_of, settings_from
+from ..flow.derived import channels_of, options_of, settings_from
 from ..flow.state import Contents, ResultState
 from ..result_tables import verdict_of
 from ..result_view import result_summary, result_tables
@@ -37,28 +37,30 @@ def _state_of(result: SceneResult) -> ResultState:
     plan, record = result.plan, result.record
     ids = tuple(node.GetID() if node is not None else "" for node in (ct, segmentation, plan))
     channels = {match.channel: match.structure for match in result.mapping.matches}
-    options = record.options or options_of(record.model, 0.0, -1.0)
+    options = record.options or options_of(record.model, 0.0, -1.0, channels)
     return ResultState(
         run=result.run,
         dose=result.dose.GetID(),
         name=result.dose.GetName(),
         ct=ids[0],
         segmentation=ids[1],
-        settings=settings_from((ids[0], ids[1], ids[2]), options, channels),
+        settings=settings_from((ids[0], ids[1], ids[2]), options),
         goals=record.goals,
         summary=result_summary(result),
         tables=result_tables(result),
         ranges={"Gy": default_range(result, "Gy"), "%": default_range(result, "%")},
         label=result.label or result.name,
-        contents=_used_contents(result),
+        contents=_used_contents(result, set(channels_of(options).values())),
         verdict=verdict_of(result.goals),
     )
 
 
-def _used_contents(result: SceneResult) -> Contents:
+def _used_contents(result: SceneResult, used: set[str | None]) -> Contents:
     """As `flow.naming.used_contents` of the inputs when it was predicted."""
-    used = {match.structure for match in result.mapping.matches}
-    segments = {info.name: info for info in result.segments.values()}
-    every = contents_by_name(result.fingerprint, segments)
+    from DosePredictionLib.scene import inputs_of, list_segments
+
+    _ct, segmentation = inputs_of(result.dose)
+    segments = [] if segmentation is None else list_segments(segmentation)
+    every = contents_by_name(result.fingerprint, {info.name: info for info in segments})
     names = {"CT", "plan dose", "place of CT", "place of segmentation", "place of plan dose"}
     return tuple(sorted((n, crc) for n, crc in every.items() if n in used or n in names))

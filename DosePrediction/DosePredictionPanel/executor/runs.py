@@ -6,7 +6,6 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import as_prescription
-from ..flow.derived import options_of
 from ..flow.effects import AbortPrediction, CancelPrediction, StartPrediction
 from ..flow.events import RunFailed, RunFinished, RunProgress
 from ..flow.state import PredictionOrder
@@ -91,7 +90,7 @@ def _inputs(context: Context, order: PredictionOrder) -> RunInputs:
         keeping=Keeping(
             label=order.label,
             replaces=_run_of(order.replaces),
-            options=options_of(order.model, order.prescription_gy, order.strip_margin_mm),
+            options=dict(order.options),
             goals=order.goals,
         ),
     )

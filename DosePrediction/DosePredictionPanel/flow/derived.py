@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "can_read",
+    "channels_of",
     "findings_of",
     "fitting_template",
     "freshness_of",
@@ -69,25 +70,37 @@ def settings_of(state: PanelState) -> RunSettings:
         return RunSettings()
     mapping = state.matching.mapping
     channels = {m.channel: m.structure for m in mapping.matches} if mapping else {}
-    options = options_of(c.model, _own_prescription_gy(state), c.strip_margin_mm)
-    return settings_from((c.ct, c.segmentation, c.plan_dose), options, channels)
+    options = options_of(c.model, _own_prescription_gy(state), c.strip_margin_mm, channels)
+    return settings_from((c.ct, c.segmentation, c.plan_dose), options)
 
 
-def options_of(model: str, prescription_gy: float, strip_margin_mm: float) -> dict[str, str]:
-    """What a prediction rests on beside its nodes, as a scene keeps it."""
+def options_of(
+    model: str,
+    prescription_gy: float,
+    strip_margin_mm: float,
+    channels: Mapping[str, str | None],
+) -> dict[str, str]:
+    """What a prediction rests on beside its nodes, as a scene keeps it.
+
+    Args:
+        channels: channel → structure as matched here; one without a voxel still counts.
+    """
     return {
         "model": model,
         "prescription": f"{prescription_gy:g}",
         "strip margin": f"{strip_margin_mm:g}",
+        **{f"{_CHANNEL}{name}": structure or "" for name, structure in channels.items()},
     }
 
 
-def settings_from(
-    inputs: tuple[str, str, str],
-    options: Mapping[str, str],
-    channels: Mapping[str, str | None],
-) -> RunSettings:
-    """Settings from ids of CT, segmentation and plan dose, `options_of`, and the mapping."""
+def channels_of(options: Mapping[str, str]) -> dict[str, str | None]:
+    """The channels that `options_of` was given."""
+    named = {name: value for name, value in options.items() if name.startswith(_CHANNEL)}
+    return {name.removeprefix(_CHANNEL): value or None for name, value in named.items()}
+
+
+def settings_from(inputs: tuple[str, str, str], options: Mapping[str, str]) -> RunSettings:
+    """Settings from ids of CT, segmentation and plan dose, and `options_of`."""
     ct, segmentation, plan_dose = inputs
     return RunSettings(
         values={
@@ -98,7 +111,7 @@ def settings_from(
             _("prescription"): options.get("prescription", ""),
             _("margin of the strips"): options.get("strip margin", ""),
         },
-        mapping=dict(channels),
+        mapping=channels_of(options),
     )
 
 
@@ -138,8 +151,16 @@ def order_of(state: PanelState, *, is_live: bool = False) -> PredictionOrder:
         before=_live_base(state, same) if is_live else _before(state, same),
         replaces=same.dose if same is not None else "",
         label=label,
+        options=_options(state, gy),
         is_live=is_live,
     )
+
+
+def _options(state: PanelState, gy: float) -> tuple[tuple[str, str], ...]:
+    c, mapping = state.choices, state.matching.mapping
+    assert c is not None
+    channels = {m.channel: m.structure for m in mapping.matches} if mapping else {}
+    return tuple(options_of(c.model, gy, c.strip_margin_mm, channels).items())
 
 
 def _live_base(state: PanelState, live: ResultState | None) -> str:
@@ -191,6 +212,7 @@ def removed_sentence(name: str) -> str:
     return text.format(name=name)
 
 
+_CHANNEL = "channel "
 _PLACE_OF_CT = "place of CT"  # as `scene.what_changed` names it: the grids differ then
 
 

@@ -202,6 +202,7 @@ class PredictionOrder:
         before: dose of the result that it is compared with.
         replaces: dose of the result that is updated in place; empty: none, it is a further one.
         label: what tells the result from others of its case.
+        options: what it rests on, as a scene keeps it.
         is_live: whether it follows a stroke by itself.
     """
 
@@ -220,6 +221,7 @@ class PredictionOrder:
     before: str = ""
     replaces: str = ""
     label: str = ""
+    options: tuple[tuple[str, str], ...] = ()
     is_live: bool = False
 
     @property
