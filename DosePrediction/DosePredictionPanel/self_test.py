@@ -31,6 +31,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             "test_predict_again_and_remove",
             "test_cancel_leaves_the_scene",
             "test_panel",
+            "test_three_patients",
         ):
             self.setUp()
             self.delayDisplay(name)
@@ -129,10 +130,86 @@ class SelfTest(ScriptedLoadableModuleTest):
         self._wait(lambda: panel.run is None, seconds=600)
         self._wait(lambda: not panel.is_showing_result)
         self.assertGreater(panel.ui.changeTable.rowCount, 0)
+        self.assertEqual(panel.ui.resultSelector.count, 2)
         self.assertEqual(panel.ui.applyButton.text, _("Apply"))
+        panel.ui.removeButton.click()
+        self.assertIs(parameters.resultDose, dose)
         panel.ui.removeButton.click()
         self.assertIsNone(parameters.resultDose)
         self.assertEqual([n for n in self._node_names() if "redict" in n], [])
+
+    def test_three_patients(self) -> None:
+        """Loaded, predicted, switched, a contour edited, live, saved, reopened, exported."""
+        from DosePredictionPanel.sample_data import SAMPLES
+
+        panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
+        panel.enter()
+        patients = []
+        for name in SAMPLES:
+            nodes = self.logic.loadSample(name)
+            self._wait(lambda nodes=nodes: panel.parameters.ctVolume is nodes.ct)
+            self.assertIs(panel.parameters.segmentation, nodes.segmentation)
+            self.assertIs(panel.parameters.planDose, nodes.plan_dose)
+            self._apply(panel)
+            patients.append((nodes, panel.parameters.resultDose, panel.parameters.goalTemplate))
+            self.assertIn(_("goals met"), panel.ui.verdictLabel.text)
+        self.assertEqual(len({dose.GetID() for _nodes, dose, _goals in patients}), 3)
+        for nodes, dose, goals in patients:
+            panel.parameters.ctVolume = nodes.ct
+            self._wait(lambda: not panel.is_showing_result)
+            self.assertIs(panel.parameters.resultDose, dose)
+            self.assertEqual(panel.parameters.goalTemplate, goals)
+            self.assertEqual(self._foreground(), dose.GetID())
+        self._edit_live(panel, patients[-1][0])
+        self._reopen(panel, patients[-1][1].GetName())
+
+    def _edit_live(self, panel: Any, nodes: Any) -> None:
+        """A stroke is predicted by itself, beside the result that it began from."""
+        self._wait(lambda: panel.ui.applyButton.enabled)
+        before = panel.parameters.resultDose
+        panel.parameters.live = True
+        self._shrink(nodes.segmentation, "Bladder", nodes.ct)
+        self._wait(lambda: panel.parameters.resultDose is not before)
+        self._wait(lambda: not panel.is_showing_result)
+        self.assertIs(panel.parameters.comparedDose, before)
+        self.assertGreater(panel.ui.changeTable.rowCount, 0)
+        panel.parameters.live = False
+
+    def _reopen(self, panel: Any, name: str) -> None:
+        """Saved and opened again: shown, judged, reported without predicting again."""
+        import tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "scene.mrb"
+            self.assertTrue(slicer.util.saveScene(str(path)))
+            slicer.mrmlScene.Clear()
+            slicer.util.loadScene(str(path))
+            self._wait(lambda: not panel.is_showing_result)
+            dose = slicer.util.getNode(name)
+            self.assertIsNotNone(self.logic.result(dose))
+            self.assertGreater(panel.ui.goalsTable.rowCount, 0)
+            self.assertTrue(panel.ui.reportButton.enabled)
+            written: list[str] = []
+            report = Path(folder) / "report.html"
+            self.logic.exportReportAsync(dose, report, written.append)
+            self._wait(lambda: bool(written))
+            self.assertEqual(written, [""])
+            self.assertIn("<html", report.read_text(encoding="utf-8"))
+            self.assertTrue(self.logic.exportTables(dose, Path(folder) / "tables"))
+
+    def _apply(self, panel: Any) -> None:
+        """Press the button once it can be, and wait for the dose on the slices."""
+        self._wait(lambda: panel.ui.applyButton.enabled)
+        panel.ui.applyButton.click()
+        self._wait(lambda: panel.run is None, seconds=600)
+        self.assertIsNotNone(panel.parameters.resultDose, panel.ui.noticeLabel.text)
+        self._wait(lambda: not panel.is_showing_result)
+        self.assertEqual(self._foreground(), panel.parameters.resultDose.GetID())
+
+    def _foreground(self) -> str:
+        composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+        return str(composite.GetForegroundVolumeID())
 
     def _node_ids(self) -> set[str]:
         """Ids of the nodes that a person would save; the hierarchy's own comes on demand."""

@@ -3,10 +3,11 @@
     Slicer --python-script benchmarks/in_slicer/panel.py --size 256 256 64
 
 The shipped simulated patient is brought onto a grid of that size, predicted twice with the default
-model of its protocol (the second time by a warm worker), and measured while the window draws. A
-step is what the module does in one turn of the event loop; a gap is the time between two turns,
-with everything that Slicer draws in it. This file lies in a folder of its own because Slicer puts a
-script's folder first on `sys.path`.
+model of its protocol (the second time by a warm worker), and measured while the window draws. Then
+strokes are predicted live, a second patient is loaded, predicted and switched to and fro, and Apply
+is pressed `--applies` times more, to see what piles up. A step is what the module does in one turn
+of the event loop; a gap is the time between two turns, with everything that Slicer draws in it.
+This file lies in a folder of its own because Slicer puts a script's folder first on `sys.path`.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _is_ready(panel: Any, rested: float) -> bool:
     return bool(time.perf_counter() > rested and panel.ui.applyButton.enabled)
 
 
-def measure(size: tuple[int, int, int]) -> None:
+def measure(size: tuple[int, int, int], applies: int) -> None:
     """Drive the panel and print what it took."""
     slicer.util.selectModule("DosePrediction")
     panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
@@ -98,25 +99,85 @@ def measure(size: tuple[int, int, int]) -> None:
     _say(f"inputs read and checked: {seconds:.2f} s; {beat}")
     before = _resident_mib()
     for name in ("first Apply", "warm Apply"):
-        rested = time.perf_counter() + _REST_S
-        beat.until(partial(_is_ready, panel, rested))
-        panel.ui.applyButton.click()
-        seconds = beat.until(lambda: panel.run is None)
-        # Inputs were handed over before: the module's first step is to read the result.
-        waiting = max(beat.gaps[: beat.before_steps], default=0.0)
-        stated, grown = str(beat), _resident_mib() - before
-        shown = beat.until(lambda: not panel.is_showing_result)
-        timings = panel.logic.shared.prediction(parameters.resultDose).seconds
-        _say(
-            f"{name}: dose in the scene after {seconds:.2f} s, all of it shown {shown:.2f} s later"
-        )
-        _say(f"  in the worker: {timings}; Slicer's memory grew by {grown:.0f} MiB")
-        _say(f"  while the worker works: longest gap {1000 * waiting:.0f} ms")
-        _say(f"  with taking up the result: {stated}")
-        _say(f"  showing: {beat}")
+        _apply(panel, beat, name)
+        _say(f"  Slicer's memory grew by {_resident_mib() - before:.0f} MiB")
     started = time.perf_counter()
     parameters.goalTemplate = "prostate_78_39"
     _say(f"another goal template: {time.perf_counter() - started:.3f} s")
+    _strokes(panel, beat, nodes)
+    _switches(panel, beat, nodes[0])
+    _pile(panel, beat, applies)
+
+
+def _apply(panel: Any, beat: _Beat, name: str) -> None:
+    """Press the button and say what came of it, from the press to the dose on the slices."""
+    rested = time.perf_counter() + _REST_S
+    beat.until(partial(_is_ready, panel, rested))
+    panel.ui.applyButton.click()
+    seconds = beat.until(lambda: panel.run is None)
+    # Inputs were handed over before: the module's first step is to read the result.
+    waiting = max(beat.gaps[: beat.before_steps], default=0.0)
+    stated = str(beat)
+    shown = beat.until(lambda: not panel.is_showing_result)
+    timings = panel.logic.shared.prediction(panel.parameters.resultDose).seconds
+    inference = timings["inference"]
+    _say(
+        f"{name}: on the slices after {seconds + shown:.2f} s, inference {inference:.2f} s "
+        f"(in the scene after {seconds:.2f} s)"
+    )
+    _say(f"  in the worker: {timings}")
+    _say(f"  while the worker works: longest gap {1000 * waiting:.0f} ms")
+    _say(f"  with taking up the result: {stated}")
+    _say(f"  showing: {beat}")
+
+
+def _strokes(panel: Any, beat: _Beat, nodes: tuple[Any, Any, Any]) -> None:
+    """Slices of the bladder are taken away, one after the other, with Live."""
+    beat.until(partial(_is_ready, panel, time.perf_counter() + _REST_S))
+    panel.parameters.live = True
+    content = nodes[1].GetSegmentation()
+    segment = content.GetSegmentIdBySegmentName("Bladder")
+    for _ in range(3):
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(nodes[1], segment, nodes[0])
+        array[array.any(axis=(1, 2)).nonzero()[0][0]] = 0
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, nodes[1], segment, nodes[0])
+        started = time.perf_counter()
+        beat.until(lambda: panel.run is not None)
+        beat.until(lambda: panel.run is None and not panel.is_showing_result)
+        seconds = time.perf_counter() - started
+        inference = panel.logic.shared.prediction(panel.parameters.resultDose).seconds["inference"]
+        _say(f"live stroke: {seconds:.2f} s, of which inference {inference:.2f} s; {beat}")
+        beat.until(partial(_is_ready, panel, time.perf_counter() + _REST_S))
+    panel.parameters.live = False
+
+
+def _switches(panel: Any, beat: _Beat, first: Any) -> None:
+    """To a second patient and back."""
+    second, *_ = panel.logic.loadSample("DosePredictionProstate")
+    beat.until(partial(_is_ready, panel, time.perf_counter() + _REST_S))
+    _apply(panel, beat, "second patient")
+    for name, ct in (("back to the first", first), ("to the second again", second)):
+        started = time.perf_counter()
+        panel.parameters.ctVolume = ct
+        beat.until(lambda: not panel.is_showing_result)
+        _say(f"switching {name}: {time.perf_counter() - started:.2f} s; {beat}")
+        beat.until(partial(_is_ready, panel, time.perf_counter() + _REST_S))
+
+
+def _pile(panel: Any, beat: _Beat, applies: int) -> None:
+    """The same again and again: nothing may pile up."""
+    counts = []
+    for _ in range(applies):
+        beat.until(partial(_is_ready, panel, time.perf_counter() + _REST_S))
+        panel.ui.applyButton.click()
+        beat.until(lambda: panel.run is None and not panel.is_showing_result)
+        counts.append((slicer.mrmlScene.GetNumberOfNodes(), _resident_mib()))
+    if counts:
+        (nodes, mib), (nodes_after, mib_after) = counts[0], counts[-1]
+        _say(
+            f"{applies} Applies: {nodes} nodes, then {nodes_after}; {mib:.0f} MiB, then "
+            f"{mib_after:.0f} ({100 * (mib_after / mib - 1):+.1f} %)"
+        )
 
 
 def _sample_of(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:
@@ -162,7 +223,9 @@ def _run() -> None:
     try:
         parser = argparse.ArgumentParser(add_help=False)  # Slicer keeps --help for itself
         parser.add_argument("--size", type=int, nargs=3, default=(256, 256, 64))
-        measure(tuple(parser.parse_args(sys.argv[1:]).size))
+        parser.add_argument("--applies", type=int, default=20)
+        call = parser.parse_args(sys.argv[1:])
+        measure(tuple(call.size), call.applies)
     except (Exception, SystemExit):  # Slicer would stay up with it
         traceback.print_exc()
         code = 1

@@ -1,0 +1,133 @@
+"""The panel's states as pictures, in a Slicer with a window, to be looked at and for documents.
+
+    Slicer --python-script benchmarks/in_slicer/pictures.py --output FOLDER --size 1063 570
+
+Walks the three shipped samples as a planner would and grabs the main window after each step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+_LONGEST_WAIT_S = 600.0
+_SETTLE_S = 1.0
+
+
+class _Camera:
+    """Grabs the main window into numbered files."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._number = folder, 0
+
+    def take(self, name: str) -> None:
+        """Let the window settle, then grab it."""
+        _wait(time.perf_counter() + _SETTLE_S)
+        self._number += 1
+        path = self._folder / f"{self._number:02d}_{name}.png"
+        slicer.util.mainWindow().grab().save(str(path))
+        _say(path.name)
+
+
+def walk(camera: _Camera) -> None:
+    """Everything that a planner meets."""
+    slicer.util.selectModule("DosePrediction")
+    panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
+    camera.take("empty")
+    for name in ("DosePredictionSimulatedPelvis", "DosePredictionHeadNeck"):
+        panel.logic.loadSample(name)
+        _until(lambda: bool(panel.ui.applyButton.enabled))
+        camera.take(f"{name}_inputs")
+        _apply(panel)
+        camera.take(f"{name}_result")
+    _tabs(panel, camera)
+    _compare(panel, camera)
+    panel.logic.loadSample("DosePredictionProstate")
+    _until(lambda: bool(panel.ui.applyButton.enabled))
+    _apply(panel)
+    camera.take("DosePredictionProstate_result")
+    panel.ui.displaySection.collapsed = False
+    panel.parameters.showSurfaces = True
+    camera.take("display")
+    panel.parameters.planDose = None
+    panel.parameters.segmentation = None
+    camera.take("blocked")
+
+
+def _tabs(panel: Any, camera: _Camera) -> None:
+    for number, name in enumerate(("goals", "dvh", "scores")):
+        panel.ui.resultTabs.currentIndex = number
+        camera.take(f"tab_{name}")
+    panel.ui.resultTabs.currentIndex = 0
+
+
+def _compare(panel: Any, camera: _Camera) -> None:
+    """A contour is changed, and Update shows the difference."""
+    _ct, segmentation = panel.parameters.ctVolume, panel.parameters.segmentation
+    id = segmentation.GetSegmentation().GetSegmentIdBySegmentName("Mandible")
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, id, _ct)
+    slices = array.any(axis=(1, 2)).nonzero()[0]
+    array[slices[len(slices) // 2] :] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, id, _ct)
+    from slicer.i18n import tr as _
+
+    _until(lambda: panel.ui.applyButton.text == _("Update") and panel.ui.applyButton.enabled)
+    camera.take("out_of_date")
+    _apply(panel)
+    panel.parameters.shown = type(panel.parameters.shown)("change")
+    camera.take("compared")
+
+
+def _apply(panel: Any) -> None:
+    _until(lambda: bool(panel.ui.applyButton.enabled))
+    panel.ui.applyButton.click()
+    _until(lambda: panel.run is None)
+    _until(lambda: not panel.is_showing_result)
+
+
+def _until(done: Callable[[], bool]) -> None:
+    started = time.perf_counter()
+    while not done():
+        slicer.app.processEvents()
+        time.sleep(0.002)
+        if time.perf_counter() - started > _LONGEST_WAIT_S:
+            raise TimeoutError("The panel did not get ready.")
+
+
+def _wait(until: float) -> None:
+    _until(lambda: time.perf_counter() > until)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _run() -> None:
+    code = 0
+    try:
+        parser = argparse.ArgumentParser(add_help=False)  # Slicer keeps --help for itself
+        parser.add_argument("--output", type=Path, required=True)
+        parser.add_argument("--size", type=int, nargs=2, default=(1063, 570))
+        call = parser.parse_args(sys.argv[1:])
+        slicer.util.mainWindow().showNormal()
+        slicer.util.mainWindow().resize(*call.size)
+        walk(_Camera(call.output))
+    except (Exception, SystemExit):  # Slicer would stay up with it
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    slicer.util.exit(code)
+
+
+if __name__ == "__main__":
+    qt.QTimer.singleShot(1000, _run)
