@@ -260,7 +260,7 @@ def test_an_edited_segment_makes_the_result_out_of_date_and_update_shows_the_cha
     assert len(bench.state.results) == 2
     first, second = bench.state.results
     assert bench.parameters.choices.compared_dose == first.dose
-    assert result_view(bench.state).results[second.dose].endswith("contours 2")
+    assert ", contours 2, " in result_view(bench.state).results[second.dose]
     assert bench.notices == []
     bench.choose(shown="change")
     nodes = result_nodes(second.run)

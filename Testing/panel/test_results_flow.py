@@ -67,14 +67,14 @@ def test_another_prescription_is_another_result_compared_with_the_one_before(
     predicted.ready()
     order = predicted.one(predicted.apply(), do.StartPrediction).order
     assert (order.replaces, order.before) == ("", "doseA")
-    assert order.label == "Pelvis, 50.4 Gy"
+    assert order.label == "50.4 Gy, Pelvis"
     show = predicted.one(predicted.finish("dose2", change=True), do.ShowResult)
     assert show.display.other == "doseA"
     assert show.display.high == pytest.approx(55.44)
     view = result_view(predicted.state)
-    assert view.results == {"doseA": "Pelvis, 45 Gy", "dose2": "Pelvis, 50.4 Gy"}
+    assert view.results == {"doseA": "45 Gy, Pelvis", "dose2": "50.4 Gy, Pelvis"}
     assert (view.dose, view.other, view.tab) == ("dose2", "doseA", "change")
-    assert view.others == {"": "(none)", "doseA": "Pelvis, 45 Gy"}
+    assert view.others == {"": "(none)", "doseA": "45 Gy, Pelvis"}
 
 
 def test_going_back_to_a_prescription_updates_its_own_result(predicted: Driver) -> None:
@@ -100,7 +100,7 @@ def test_other_contours_are_another_result_and_what_fills_no_channel_is_none(
     assert (order.replaces, order.before, order.label) == (
         "",
         "doseA",
-        "Pelvis, 45 Gy, contours 2",
+        "45 Gy, contours 2, Pelvis",
     )
     predicted.finish("dose2")
     # Undone: as the first one was.
@@ -109,13 +109,13 @@ def test_other_contours_are_another_result_and_what_fills_no_channel_is_none(
     predicted.send(on.Compared("dose2", ("Bladder",), ("Bladder",)))
     predicted.ready()
     order = predicted.one(predicted.apply(), do.StartPrediction).order
-    assert (order.replaces, order.label) == ("doseA", "Pelvis, 45 Gy")
+    assert (order.replaces, order.label) == ("doseA", "45 Gy, Pelvis")
 
 
 def test_two_results_of_one_name_are_told_apart(predicted: Driver) -> None:
     predicted.choose(strip_margin_mm=5.0)
     order = predicted.one(predicted.apply(), do.StartPrediction).order
-    assert order.label == "Pelvis, 45 Gy (2)"
+    assert order.label == "45 Gy, Pelvis (2)"
 
 
 @pytest.fixture
@@ -265,7 +265,7 @@ def test_a_stroke_that_has_rested_is_predicted_by_itself(live: Driver) -> None:
     live.send(on.TimerFired("edit"))
     order = live.one(read(live), do.StartPrediction).order
     assert order.is_live
-    assert (order.replaces, order.before, order.label) == ("", "doseA", "Pelvis, 45 Gy, live")
+    assert (order.replaces, order.before, order.label) == ("", "doseA", "45 Gy, live, Pelvis")
     live.finish("doseL", change=True)
     live.shown()
     assert live.parameters.compared_dose == "doseA"
@@ -602,7 +602,7 @@ def saved(**more: object) -> ResultState:
         goals="prostate",
         tables={"goals": ROWS, "dvh": ROWS},
         ranges={"Gy": (9.0, 49.5), "%": (20.0, 110.0)},
-        label="Pelvis, 45 Gy",
+        label="45 Gy, Pelvis",
     )
     return replace(result, **more)  # type: ignore[arg-type]
 

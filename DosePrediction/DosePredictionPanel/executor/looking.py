@@ -19,6 +19,7 @@ from .context import Context, carries_out, node_of
 
 __all__: list[str] = []
 
+_NAMED = 3  # structures at one place
 _PROBE_MS = 40  # between two looks at what lies under a moving mouse
 
 
@@ -88,8 +89,8 @@ def _probe(context: Context, dose: str, ras: tuple[float, float, float] | None) 
     text = ""
     if found is not None:
         parts = [_dose_text(found.dose_gy, result.prescription_gy)]
-        for name, percent in found.structures.items():
-            rank = _("{name}, {percent:.0f} % of it get more")
+        for name, percent in list(found.structures.items())[:_NAMED]:
+            rank = _("{name}, exceeded in {percent:.0f} % of it")
             parts.append(rank.format(name=name, percent=percent))
         text = " · ".join(parts)
     context.dispatch(Probed(text))

@@ -46,7 +46,9 @@ def live_result(state: PanelState) -> ResultState | None:
 
 
 def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool) -> str:
-    """Model, prescription and state of the contours; each result of a case has its own.
+    """Prescription, state of the contours, model; each result of a case has its own.
+
+    What tells results apart stands first: a narrow box cuts the rest off.
 
     Args:
         contents: of the inputs.
@@ -54,9 +56,9 @@ def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool)
     """
     choices, model = state.choices, state.model
     assert choices is not None
-    parts = [model.title if model is not None else choices.model]
-    if gy > 0:
-        parts.append(_("{gy:g} Gy").format(gy=gy))
+    parts = [_("{gy:g} Gy").format(gy=gy)] if gy > 0 else []
+    if not parts and model is not None and model.doses:
+        parts.append(model.doses)
     others = state.results_of_ct(choices.ct)
     if is_live:
         parts.append(_("live"))
@@ -66,6 +68,7 @@ def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool)
         number = states.index(contents) + 1
         if number > 1:
             parts.append(_("contours {number}").format(number=number))
+    parts.append(model.title if model is not None else choices.model)
     label, count = ", ".join(parts), 1
     taken = {each.label for each in others}
     while label in taken:

@@ -70,6 +70,8 @@ class ResultSection:
             getattr(ui, name).connect("clicked()", self._telling(event))
         self._hovers = [self._watch_table(name) for name in _TABLES]
         ui.dvhTable.connect("itemChanged(QTableWidgetItem*)", self._ticked)
+        # It may wrap as the mouse moves: what stands below must not jump.
+        ui.probeLabel.setMinimumHeight(2 * ui.probeLabel.fontMetrics().lineSpacing() + 2)
         self._wheel = guard_wheel(
             ui.resultSelector, ui.otherSelector, ui.shownSelector, ui.goalsSelector
         )
