@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from support import ROOT
 
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.checks.eaten import eaten_findings
 from DosePredictionLib.checks.registry import CHECKS, check_case, check_prediction
 from DosePredictionLib.external import holes_filled
 from DosePredictionLib.findings import Finding
@@ -21,6 +20,7 @@ from DosePredictionLib.mask import Mask
 from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.schema import from_json
 from DosePredictionLib.structures.bound import BoundCase, bind
+from DosePredictionLib.structures.eaten import eaten_findings
 from DosePredictionLib.structures.mapping import ChannelMatch, StructureMapping, map_structures
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume

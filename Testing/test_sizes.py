@@ -10,8 +10,11 @@ from pathlib import Path
 from support import ROOT
 
 LONG_FILES = {
+    "DosePrediction/DosePredictionPanel/flow/events.py": "every event, a few lines each",
     "Testing/dicom/test_dicom_case.py": "one table of faulty patients",
+    "Testing/panel/test_panel_in_scene.py": "the whole panel on the real scene",
     "Testing/panel/test_reducer.py": "event sequences of the whole panel",
+    "Testing/panel/test_results_flow.py": "event sequences of results, cases and live updates",
     "Testing/scene/test_entrances.py": "one table of cases through every entrance",
     "Testing/test_checks.py": "every check on one phantom",
     "Testing/test_cli.py": "what every command promises",
@@ -28,6 +31,7 @@ PUBLIC_CONTRACTS = {
     "DosePredictionLib/evaluation/gamma.py gamma",
     "DosePredictionLib/evaluation/gamma.py gammas",
     "DosePredictionLib/inference/predictor.py predict",
+    "DosePredictionLib/scene/results.py result_steps",
     "DosePredictionLib/worker/client.py predict",
 }
 OLDER = {

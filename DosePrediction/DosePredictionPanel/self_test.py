@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import slicer
@@ -147,7 +148,7 @@ class SelfTest(ScriptedLoadableModuleTest):
         patients = []
         for name in SAMPLES:
             nodes = self.logic.loadSample(name)
-            self._wait(lambda nodes=nodes: panel.parameters.ctVolume is nodes.ct)
+            self._wait(partial(self._is_chosen, panel, nodes.ct))
             self.assertIs(panel.parameters.segmentation, nodes.segmentation)
             self.assertIs(panel.parameters.planDose, nodes.plan_dose)
             self._apply(panel)
@@ -206,6 +207,9 @@ class SelfTest(ScriptedLoadableModuleTest):
         self.assertIsNotNone(panel.parameters.resultDose, panel.ui.noticeLabel.text)
         self._wait(lambda: not panel.is_showing_result)
         self.assertEqual(self._foreground(), panel.parameters.resultDose.GetID())
+
+    def _is_chosen(self, panel: Any, ct: Any) -> bool:
+        return panel.parameters.ctVolume is ct
 
     def _foreground(self) -> str:
         composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")

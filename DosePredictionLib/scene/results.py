@@ -202,10 +202,13 @@ def add_result(
     *,
     goals: GoalSet | None = None,
     before: SceneResult | None = None,
+    gamma: Volume | None = None,
     keeping: Keeping | None = None,
 ) -> SceneResult:
     """Put a prediction into the scene at once; see `result_steps`."""
-    return finish(result_steps(prediction, source, goals=goals, before=before, keeping=keeping))
+    return finish(
+        result_steps(prediction, source, goals=goals, before=before, gamma=gamma, keeping=keeping)
+    )
 
 
 def set_goals(result: SceneResult, goals: GoalSet | None, template: str = "") -> SceneResult:

@@ -99,6 +99,12 @@ def curve_drafts(
         drafts.append(replace(draft, name=f"{name}: {draft.name}"))
     drafts += [_series_draft(key, which, segments[key]) for key, which in plotted]
 
+    return [*drafts, _chart_draft(name, plotted, highest_gy)]
+
+
+def _chart_draft(name: str, plotted: Sequence[tuple[str, str]], highest_gy: float) -> Draft:
+    """The chart of the curves: structure and which dose, in their order."""
+
     def fill_chart(node: Any, nodes: Mapping[str, Any]) -> None:
         node.SetTitle("Dose Volume Histogram")
         node.SetXAxisTitle("Dose [GY]")
@@ -116,8 +122,7 @@ def curve_drafts(
             node.AddAndObservePlotSeriesNodeID(series)
             node.AddNodeReferenceID(f"{_PREFIX}dvhPlotSeries", series)
 
-    drafts.append(Draft("chart", "vtkMRMLPlotChartNode", f"{name}: DVH", fill_chart))
-    return drafts
+    return Draft("chart", "vtkMRMLPlotChartNode", f"{name}: DVH", fill_chart)
 
 
 def _curve_draft(

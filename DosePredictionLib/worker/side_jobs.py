@@ -9,13 +9,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ..app.summary import prediction_summary, report_input
-from ..checks.eaten import eaten_findings
 from ..checks.registry import check_case
 from ..errors import ModelError
 from ..evaluation.evaluate import PlanCurves, plan_curve_steps
 from ..findings import each_once, worst_first
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
 from ..structures.bound import propose_binding
+from ..structures.eaten import eaten_findings
 from ..structures.protocol import StructureProtocol
 from ..tasks.registry import task_entry
 from .exchange import read_exchanged_case, read_prediction

@@ -9,11 +9,11 @@ import numpy as np
 from ..findings import Finding
 from ..geometry import Box, bounding_box
 from ..mask import Mask
-from .thresholds import EATEN_SHARE, LEFT_OUT_CC
-from .view import center_mm
+from ..volume import Grid
 
 __all__ = ["eaten_findings"]
 
+_LEAST_SHARE, _LEAST_CC = 0.02, 0.5
 _MOSTLY = 0.5  # of what is lost lies in what the other one gained
 
 
@@ -52,7 +52,7 @@ def eaten_findings(
                 "If Segment Editor overwrote it, undo, set Modify other segments to Allow "
                 "overlap, and edit again."
             )
-            place = center_mm(mask, box, now[name].grid)
+            place = _center_mm(mask, box, now[name].grid)
             findings.append(Finding("segment-eaten", "warning", message, remedy, name, place))
             break
     return findings
@@ -84,8 +84,19 @@ def _moved(inner: Box, outer: Box) -> Box:
 
 def _is_much(difference: tuple[Box, np.ndarray], whole: Mask) -> bool:
     count = int(np.count_nonzero(difference[1]))
-    is_large = count * whole.grid.voxel_volume_cc >= LEFT_OUT_CC
-    return is_large and count >= EATEN_SHARE * int(np.count_nonzero(whole.binary()))
+    is_large = count * whole.grid.voxel_volume_cc >= _LEAST_CC
+    return is_large and count >= _LEAST_SHARE * _voxels(whole)
+
+
+def _voxels(mask: Mask) -> int:
+    return int(np.count_nonzero(mask.as_binary().block))
+
+
+def _center_mm(mask: np.ndarray, box: Box, grid: Grid) -> tuple[float, float, float]:
+    """Centroid of a block's voxels, LPS mm."""
+    z, y, x = np.argwhere(mask).mean(axis=0) + [edge.start for edge in box]
+    world = grid.world_from_index((x, y, z))
+    return (float(world[0]), float(world[1]), float(world[2]))
 
 
 def _shared(box: Box, mask: np.ndarray, other_box: Box, other: np.ndarray) -> int:
