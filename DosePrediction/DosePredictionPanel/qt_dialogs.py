@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 import qt
 import slicer
 
+from DosePredictionLib.scene.tables import UNNAMED_SERIES
+
 from .flow.state import ExportKind
 from .i18n import _
 
@@ -42,7 +44,29 @@ class QtDialogs:
         """Open a file with the system's program."""
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(path))
 
+    def arrange_charts(self) -> None:
+        """Put the legends of the plots beside the curves, one entry a structure.
+
+        The chart node of a scene knows nothing of where a legend lies: VTK's chart does. After a
+        turn of the event loop, when the views have taken up what was shown.
+        """
+        qt.QTimer.singleShot(0, _legends_beside)
+
     def busy(self) -> AbstractContextManager[None]:
         """The wait cursor."""
         cursor: AbstractContextManager[None] = slicer.util.WaitCursor()
         return cursor
+
+
+def _legends_beside() -> None:
+    manager = slicer.app.layoutManager()
+    for number in range(manager.plotViewCount if manager is not None else 0):
+        view = manager.plotWidget(number).plotView()
+        chart = view.chart()
+        chart.GetLegend().SetInline(False)
+        for index in range(chart.GetNumberOfPlots()):
+            plot = chart.GetPlot(index)
+            label = str(plot.GetLabel())
+            # Dashed and dotted curves have the color of the solid one, which is named.
+            plot.SetLegendVisibility(not label.endswith(UNNAMED_SERIES))
+        view.update()

@@ -95,12 +95,12 @@ def _status(channel: Channel, match: ChannelMatch, severities: set[str]) -> tupl
     if match.structure is None:
         if channel.required:
             return "blocking", _("✗ missing")
-        return "empty", _("– none")
+        return "empty", "–"
     if "warning" in severities:
         return "warning", _("⚠ look")
     if not match.automatic:
-        return "by_hand", _("✓ by hand")
-    return "ok", _("✓ by name")
+        return "by_hand", "✎"
+    return "ok", "✓"
 
 
 def _volume(structure: str | None, volumes_cc: Mapping[str, float]) -> str:

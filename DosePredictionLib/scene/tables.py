@@ -19,6 +19,7 @@ from .reading import SegmentInfo
 from .runs import Draft
 
 __all__ = [
+    "UNNAMED_SERIES",
     "change_drafts",
     "curve_drafts",
     "goal_draft",
@@ -26,6 +27,9 @@ __all__ = [
     "score_draft",
     "set_table",
 ]
+
+UNNAMED_SERIES = (" (plan)", " (B)", "dose here")
+"""How the names of series end that need none in a legend."""
 
 _PREFIX = "DoseVolumeHistogram."
 _STEP_GY = 0.1  # between the rows of a curve; values are exact there

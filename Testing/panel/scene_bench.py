@@ -218,6 +218,9 @@ class Dialogs:
     def open_file(self, path: str) -> None:
         self.opened = path
 
+    def arrange_charts(self) -> None:
+        self.arranged = True
+
     def busy(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 

@@ -392,7 +392,18 @@ def test_structures_are_hidden_for_their_case_and_stay_so(two: Driver) -> None:
     effects = two.send(on.ResultChosen("doseA"))
     assert do.ShowStructures("doseA", frozenset({"Rectum"})) in effects
     assert two.send(on.StructureHovered("Bladder")) == [do.Highlight("doseA", "Bladder")]
-    two.send(on.StructureToggled("Rectum", True))
+    two.send(on.RemovePressed())
+    removing = two.send(on.RemovePressed())  # the last one
+    assert removing.index(do.ShowStructures("dose2", frozenset())) < removing.index(
+        do.RemoveResult("dose2")
+    )
+
+
+def test_a_hidden_structure_comes_back(two: Driver) -> None:
+    two.send(on.StructureToggled("Rectum", False))
+    assert two.send(on.StructureToggled("Rectum", True)) == [
+        do.ShowStructures("dose2", frozenset())
+    ]
     assert result_view(two.state).hidden == frozenset()
 
 

@@ -63,6 +63,9 @@ class Dialogs(Protocol):
     def open_file(self, path: str) -> None:
         """Open a file with the system's program."""
 
+    def arrange_charts(self) -> None:
+        """Put the legends of the plots beside the curves, one entry a structure."""
+
     def busy(self) -> AbstractContextManager[None]:
         """While something short is done that the window has to wait for."""
 

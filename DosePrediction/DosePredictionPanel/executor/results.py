@@ -81,6 +81,7 @@ def _show_steps(
             jump_to_world(center)
     yield None
     yield from display_steps(result, _settings(context, effect.display))
+    context.ports.dialogs.arrange_charts()
 
 
 @carries_out(ApplyDisplay)
@@ -105,11 +106,17 @@ def _stop_showing(context: Context, _effect: StopShowing) -> None:
 @carries_out(HideResult)
 def _hide(context: Context, effect: HideResult) -> None:
     from DosePredictionLib.errors import CaseError
-    from DosePredictionLib.scene import DisplaySettings, apply_display, result_nodes
+    from DosePredictionLib.scene import (
+        DisplaySettings,
+        apply_display,
+        highlight_structure,
+        result_nodes,
+    )
 
     result = context.ports.services.result(node_of(effect.dose))
     if result is None:
         return
+    highlight_structure(result, "")
     chart = result_nodes(result.run).get("chart")
     for plot in slicer.util.getNodesByClass("vtkMRMLPlotViewNode"):
         if chart is not None and plot.GetPlotChartNodeID() == chart.GetID():

@@ -329,9 +329,17 @@ def _remove_pressed(state: PanelState, _event: RemovePressed) -> Outcome:
     result = state.result
     if result is None:
         return state, ()
+    shown = _unhidden(state, result)
     state, effects = drop_result(acted(state), result)
     # Removed first: what is shown next must not be hidden by it.
-    return state, (StopShowing(), RemoveResult(result.dose), *effects)
+    return state, (StopShowing(), *shown, RemoveResult(result.dose), *effects)
+
+
+def _unhidden(state: PanelState, result: ResultState) -> tuple[Effect, ...]:
+    """With a case's last result its structures are shown as they were before."""
+    is_last = len(state.results_of_ct(result.ct)) == 1
+    hidden = state.cases.get(result.ct, CaseMemory()).hidden
+    return (ShowStructures(result.dose, frozenset()),) if is_last and hidden else ()
 
 
 @handles(ExportPressed)

@@ -30,7 +30,7 @@ class StructuresSection:
         ui.matchButton.connect("clicked()", self._match_again)
         table = ui.structuresTable
         table.setColumnCount(4)
-        table.setHorizontalHeaderLabels([_("Channel"), _("Segment"), "cc", _("Match")])
+        table.setHorizontalHeaderLabels([_("Channel"), _("Segment"), "cc", ""])
         table.verticalHeader().hide()
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.Fixed)
         table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
