@@ -14,13 +14,9 @@ __all__ = [
     "ResizeWatch",
     "WheelGuard",
     "bring_into_view",
-    "enable_items",
     "fill_combo",
     "guard_wheel",
 ]
-
-_FLAGS_ROLE = int(qt.Qt.UserRole) - 1  # where a QStandardItem keeps its flags
-_ENABLED = 33  # Qt::ItemIsSelectable | Qt::ItemIsEnabled
 
 
 class ComboDataConnector(GuiConnector):
@@ -115,12 +111,6 @@ def guard_wheel(*widgets: qt.QWidget) -> WheelGuard:
     guard = WheelGuard()
     guard.guard(list(widgets))
     return guard
-
-
-def enable_items(combo: qt.QComboBox, are_enabled: list[bool]) -> None:
-    """Items that can be chosen, and those that cannot, by their number."""
-    for number, is_enabled in enumerate(are_enabled):
-        combo.setItemData(number, _ENABLED if is_enabled else 0, _FLAGS_ROLE)
 
 
 def bring_into_view(widget: qt.QWidget) -> None:

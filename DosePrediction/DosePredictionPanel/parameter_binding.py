@@ -12,7 +12,7 @@ from slicer.util import VTKObservationMixin
 
 from .connectors import ComboDataConnector
 from .flow.state import Choices
-from .parameters import DosePredictionParameterNode, DoseUnit, Precision, Shown
+from .parameters import DosePredictionParameterNode, DoseUnit, Precision
 
 __all__ = ["ParameterBinding"]
 
@@ -26,6 +26,7 @@ _NODES = {
 _VALUES = {
     "model": "modelName",
     "prescription_gy": "prescriptionGy",
+    "shown": "shown",
     "opacity": "opacity",
     "isodoses": "showIsodoses",
     "surfaces": "showSurfaces",
@@ -39,7 +40,7 @@ _VALUES = {
     "keep_coarse": "keepCoarse",
     "keep_warm": "keepWarm",
 }
-_ENUMS = {"shown": Shown, "unit": DoseUnit, "precision": Precision}
+_ENUMS = {"unit": DoseUnit, "precision": Precision}
 
 
 class ParameterBinding(VTKObservationMixin):
@@ -72,6 +73,7 @@ class ParameterBinding(VTKObservationMixin):
         parameters: Any = self._node()
         bound = {
             "modelName": ComboDataConnector(self._ui.modelSelector),
+            "shown": ComboDataConnector(self._ui.shownSelector),
             "goalTemplate": ComboDataConnector(self._ui.goalsSelector),
             "device": ComboDataConnector(self._ui.deviceSelector),
         }

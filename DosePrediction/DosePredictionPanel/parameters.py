@@ -16,7 +16,7 @@ from slicer.parameterNodeWrapper import (
 
 from .i18n import _
 
-__all__ = ["DosePredictionParameterNode", "DoseUnit", "Precision", "Shown"]
+__all__ = ["DosePredictionParameterNode", "DoseUnit", "Precision"]
 
 
 class DoseUnit(Enum):
@@ -43,28 +43,6 @@ class Precision(Enum):
         return _("Automatic") if self is Precision.AUTO else self.value
 
 
-class Shown(Enum):
-    """What lies over the CT."""
-
-    PREDICTION = "prediction"
-    OTHER = "other"
-    PLAN = "plan"
-    DIFFERENCE = "difference"
-    CHANGE = "change"
-    NOTHING = "nothing"
-
-    def label(self) -> str:
-        """As the selector shows it."""
-        return {
-            "prediction": _("Predicted dose (A)"),
-            "other": _("Dose of B"),
-            "plan": _("Plan dose"),
-            "difference": _("A − plan"),
-            "change": _("A − B"),
-            "nothing": _("CT only"),
-        }[self.value]
-
-
 @parameterNodeWrapper
 class DosePredictionParameterNode:
     """Everything that the person chooses.
@@ -74,8 +52,10 @@ class DosePredictionParameterNode:
     prescriptionGy: highest prescribed dose; 0 for the model's own.
     corrections: channel → segment's name where the person overruled the matching; "" leaves the
         channel empty.
-    shown, opacity, doseRange, unit, showIsodoses, showSurfaces, showLegend: how the dose is shown;
-        the range is in `unit`.
+    shown: what lies over the CT: prediction, other, plan, difference, change, nothing, or the role
+        of a further output of the result.
+    opacity, doseRange, unit, showIsodoses, showSurfaces, showLegend: how the dose is shown; the
+        range is in `unit`.
     leaveMarks: whether a mark is left at each place that was jumped to.
     live: whether strokes in a contour are predicted by themselves.
     goalTemplate: id of the goals that doses are held against.
@@ -91,7 +71,7 @@ class DosePredictionParameterNode:
     modelName: str = ""
     prescriptionGy: Annotated[float, WithinRange(0, 100)] = 0.0
     corrections: dict[str, str]
-    shown: Shown = Shown.PREDICTION
+    shown: str = "prediction"
     opacity: Annotated[float, WithinRange(0, 1)] = 0.5
     doseRange: Annotated[FloatRange, RangeBounds(0, 150), Default(FloatRange(5, 75))]
     unit: DoseUnit = DoseUnit.GY

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from DosePredictionLib.evaluation.result import GoalResults
     from DosePredictionLib.scene import SceneResult
 
-__all__ = ["result_summary", "result_tables", "template_facts"]
+__all__ = ["further_outputs", "result_summary", "result_tables", "template_facts"]
 
 
 def template_facts() -> tuple[TemplateFacts, ...]:
@@ -69,3 +69,15 @@ def _other_goals(result: SceneResult, other: SceneResult | None) -> GoalResults 
         return None
     one, two = ([goal["goal"] for goal in each.goals or ()] for each in (result, other))
     return other.goals if one == two else None
+
+
+def further_outputs(result: SceneResult) -> tuple[tuple[str, str], ...]:
+    """Role and label of the volumes beside the dose, as the scene has them."""
+    from DosePredictionLib.scene import is_further_output
+
+    found = []
+    for role, node in result.nodes.items():
+        if is_further_output(role, node):
+            label = str(node.GetName()).rpartition(": ")[2]
+            found.append((role, label[:1].upper() + label[1:]))
+    return tuple(found)

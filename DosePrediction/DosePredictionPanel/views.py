@@ -185,7 +185,8 @@ class ResultView:
         results, others: dose → label, of those that can be shown as A, and as B beside it.
         dose, other: those that are.
         verdict: rich text; a link is `goal:` and the row of the table.
-        layers: that there is something to show of; others are disabled.
+        layers: what can lie over the CT, as the parameter names it → as a person reads it.
+        layer: the one that does.
         probe: what lies under the mouse.
         levels: own isodose levels as text; empty: the usual ones.
         hidden: structures that are not shown.
@@ -199,7 +200,8 @@ class ResultView:
     dose: str = ""
     other: str = ""
     verdict: str = ""
-    layers: frozenset[str] = frozenset()
+    layers: Mapping[str, str] = field(default_factory=dict)
+    layer: str = "prediction"
     probe: str = ""
     levels: str = ""
     hidden: frozenset[str] = frozenset()
@@ -239,6 +241,7 @@ def result_view(state: PanelState) -> ResultView:
         other=choices.compared_dose,
         verdict=verdict_text(result.verdict),
         layers=_layers(state, result),
+        layer=choices.shown,
         probe=state.probe,
         levels=levels,
         hidden=state.cases.get(result.ct, CaseMemory()).hidden,
@@ -277,17 +280,23 @@ def _colored(text: str, status: str) -> str:
     return f'<span style="color: {STATUS_COLORS[status]}">{text}</span>'
 
 
-def _layers(state: PanelState, result: ResultState) -> frozenset[str]:
-    """What can lie over the CT."""
+def _layers(state: PanelState, result: ResultState) -> dict[str, str]:
+    """What can lie over the CT; the further outputs of the result by their roles."""
     choices = state.choices
     assert choices is not None
-    layers = {"prediction", "nothing"}
-    if choices.compared_dose:
-        layers |= {"other", "change"}
+    layers = {"prediction": _("Predicted dose")}
+    is_compared = bool(choices.compared_dose)
+    if is_compared:
+        layers = {
+            "prediction": _("A: predicted dose"),
+            "other": _("B: the other one"),
+            "change": _("A − B"),
+        }
     plan = result.settings.values.get(_("plan dose"), "") if result.settings is not None else ""
     if any(node.id == plan for node in state.nodes):
-        layers |= {"plan", "difference"}
-    return frozenset(layers)
+        minus = _("A − plan") if is_compared else _("Prediction − plan")
+        layers |= {"plan": _("Plan dose"), "difference": minus}
+    return {**layers, **dict(result.outputs), "nothing": _("CT only")}
 
 
 @dataclass(frozen=True)

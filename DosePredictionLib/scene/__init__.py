@@ -51,7 +51,15 @@ from .reading import (
     list_segments,
 )
 from .reopened import prediction_of_result, require_same_inputs, restored_results
-from .results import Keeping, SceneResult, add_result, remove_result, result_steps, set_goals
+from .results import (
+    Keeping,
+    SceneResult,
+    add_result,
+    is_further_output,
+    remove_result,
+    result_steps,
+    set_goals,
+)
 from .runs import LATEST, inputs_of, plan_of, result_nodes, result_runs, sweep_orphans
 from .steps import Step, finish
 from .structures_shown import highlight_structure, show_structures
@@ -94,6 +102,7 @@ __all__ = [
     "highlight_structure",
     "input_findings",
     "inputs_of",
+    "is_further_output",
     "jump_to",
     "jump_to_world",
     "list_segments",

@@ -29,7 +29,9 @@ __all__ = [
     "display_steps",
 ]
 
-Layer = Literal["prediction", "other", "plan", "difference", "change", "nothing"]
+Layer = str
+"""What lies over the CT: prediction, other, plan, difference, change, nothing, or the role of a
+further output, such as `spread:spread`."""
 Unit = Literal["Gy", "%"]
 
 _OF_TWO = ("other", "change")
@@ -148,9 +150,11 @@ def _volume(result: SceneResult, nodes: Mapping[str, Any], settings: DisplaySett
         "plan": result.plan,
         "difference": nodes.get("difference"),
         "change": nodes.get("change"),
-    }[layer]
+    }.get(layer, nodes.get(layer))
     if volume is None or volume.GetScene() is None:
         needs = "another result to compare with" if layer in _OF_TWO else "a plan dose"
+        if ":" in layer:
+            needs = "a prediction that was asked to keep it"
         raise CaseError(f"There is no {layer} to show: it needs {needs}.")
     return volume
 
@@ -278,9 +282,10 @@ def _add_legend(result: SceneResult, role: str, carrier: Any, of_levels: bool) -
             legend.SetUseColorNamesForLabels(True)
             legend.SetLabelFormat(legend.GetDefaultTextLabelFormat())
         else:
-            legend.SetTitleText(_LEGEND_TITLES[role.removesuffix("-legend")])
+            legend.SetTitleText(_LEGEND_TITLES.get(role.removesuffix("-legend"), ""))
             legend.SetNumberOfLabels(5)
-            legend.SetLabelFormat("%+.1f")
+            is_signed = role.removesuffix("-legend") in _LEGEND_TITLES
+            legend.SetLabelFormat("%+.1f" if is_signed else "%.1f")
         carrier.AddAndObserveDisplayNodeID(legend.GetID())
         legend.Modified()  # adding it to the carrier alone does not draw it
 

@@ -15,7 +15,7 @@ from ..volume import Volume
 from .changes import Fingerprint, what_changed
 from .geometry import array_of_image, image_size
 from .records import ROLE_OF_RECORD, read_record
-from .results import SceneResult
+from .results import SceneResult, is_further_output
 from .runs import inputs_of, plan_of, result_nodes, result_runs
 
 __all__ = ["prediction_of_result", "require_same_inputs", "restored_results"]
@@ -120,7 +120,7 @@ def _outputs(result: SceneResult, case: Case) -> list[Output]:
     roles = {role.replace(" ", "-"): role for role in ROLES}
     for name, node in result_nodes(result.run).items():
         role, _, key = name.partition(":")
-        if key and role in roles and role != "segment" and node.IsA("vtkMRMLScalarVolumeNode"):
+        if is_further_output(name, node):
             volume = Volume(array_of_image(node.GetImageData()), case.grid)
             known = roles[role]
             outputs.append(Output(key, volume, known, ROLES[known].units[0]))

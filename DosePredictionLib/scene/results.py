@@ -16,7 +16,7 @@ from ..errors import CaseError
 from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 from ..evaluation.goals import GoalSet
 from ..evaluation.result import Evaluation, GoalResults
-from ..prediction import Output, Prediction
+from ..prediction import ROLES, Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
@@ -56,6 +56,7 @@ __all__ = [
     "Keeping",
     "SceneResult",
     "add_result",
+    "is_further_output",
     "remove_result",
     "result_steps",
     "set_goals",
@@ -236,6 +237,13 @@ def set_goals(result: SceneResult, goals: GoalSet | None, template: str = "") ->
     if ROLE_OF_RECORD in nodes:
         write_record(nodes[ROLE_OF_RECORD], record)
     return replace(result, nodes=nodes, measures=measures, record=record)
+
+
+def is_further_output(role: str, node: Any) -> bool:
+    """Whether a node of a result is a volume that was predicted beside the dose."""
+    kind, _, key = role.partition(":")
+    kinds = {each.replace(" ", "-") for each in ROLES}
+    return bool(key) and kind in kinds and bool(node.IsA("vtkMRMLScalarVolumeNode"))
 
 
 def title_of(name: str, label: str) -> str:

@@ -467,6 +467,21 @@ def test_a_finding_is_jumped_to_and_the_layout_is_shown(
     assert bench.notices == []
 
 
+def test_what_was_kept_beside_the_dose_can_be_shown(
+    bench: Bench, patient_a: tuple[Any, Any, Any]
+) -> None:
+    bench.choose(keep_coarse=True)
+    bench.predict()
+    layers = result_view(bench.state).layers
+    (role,) = [each for each in layers if ":" in each]
+    assert layers[role] == "Coarse dose"
+    bench.choose(shown=role)
+    assert bench.state.result is not None
+    coarse = result_nodes(bench.state.result.run)[role]
+    assert composite().GetForegroundVolumeID() == coarse.GetID()
+    assert bench.notices == []
+
+
 def test_places_structures_and_levels_reach_the_scene(
     bench: Bench, patient_a: tuple[Any, Any, Any]
 ) -> None:

@@ -152,21 +152,30 @@ def test_a_and_b_change_places(two: Driver) -> None:
 
 
 def test_layers_are_offered_only_when_there_is_something_to_show(two: Driver) -> None:
-    assert result_view(two.state).layers == {
-        "prediction",
-        "other",
-        "plan",
-        "difference",
-        "change",
-        "nothing",
-    }
+    layers = result_view(two.state).layers
+    assert set(layers) == {"prediction", "other", "plan", "difference", "change", "nothing"}
+    assert layers["difference"] == "A − plan"
     two.choose(shown="change")
     effects = two.send(on.OtherChosen(""))
     assert two.parameters.shown == "prediction"
     assert two.one(effects, do.ApplyDisplay).display.layer == "prediction"
-    assert not {"other", "change"} & result_view(two.state).layers
+    assert not {"other", "change"} & set(result_view(two.state).layers)
+    assert result_view(two.state).layers["prediction"] == "Predicted dose"
     two.remove("planA")
-    assert not {"plan", "difference"} & result_view(two.state).layers
+    assert not {"plan", "difference"} & set(result_view(two.state).layers)
+
+
+def test_further_outputs_of_a_result_are_layers_by_their_roles(predicted: Driver) -> None:
+    result = replace(predicted.state.results[0], outputs=(("spread:spread", "Spread"),))
+    predicted.state = replace(predicted.state, results=(result,))
+    assert result_view(predicted.state).layers["spread:spread"] == "Spread"
+    predicted.choose(shown="spread:spread")
+    predicted.choose(prescription_gy=50.0)
+    predicted.predict("dose2")  # which has none
+    assert predicted.parameters.shown == "prediction"
+    predicted.choose(shown="SPREAD of an older scene")
+    predicted.send(on.ResultChosen("doseA"))
+    assert predicted.parameters.shown == "prediction"
 
 
 def test_single_results_are_removed(two: Driver) -> None:

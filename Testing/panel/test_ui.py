@@ -26,6 +26,7 @@ WIDGETS = {
 }
 # Bound in code, because their choices are known at run time only, or kept without a widget.
 WITHOUT_NAME_IN_UI = {
+    "shown",
     "modelName",
     "corrections",
     "goalTemplate",

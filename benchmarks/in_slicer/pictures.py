@@ -83,7 +83,7 @@ def _compare(panel: Any, camera: _Camera) -> None:
     _until(lambda: panel.ui.applyButton.text == _("Update") and panel.ui.applyButton.enabled)
     camera.take("out_of_date")
     _apply(panel)
-    panel.parameters.shown = type(panel.parameters.shown)("change")
+    panel.parameters.shown = "change"
     camera.take("compared")
 
 

@@ -210,7 +210,7 @@ def _settings(context: Context, display: Display) -> DisplaySettings:
     if own is not None:
         levels = IsodoseLevels(own.values, own.unit)  # type: ignore[arg-type]
     return DisplaySettings(
-        layer=display.layer,  # type: ignore[arg-type]
+        layer=display.layer,
         opacity=display.opacity,
         low=display.low,
         high=display.high,

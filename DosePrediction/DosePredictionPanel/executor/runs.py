@@ -12,7 +12,7 @@ from ..flow.state import PredictionOrder
 from ..i18n import _
 from ..prediction_run import RunInputs
 from ..result_tables import verdict_of
-from ..result_view import result_summary, result_tables
+from ..result_view import further_outputs, result_summary, result_tables
 from ..starting import start_run
 from .context import Context, carries_out, node_of
 
@@ -112,5 +112,6 @@ def _finished(token: int, result: Any, other: SceneResult | None) -> RunFinished
         summary=result_summary(result),
         tables=result_tables(result, other),
         verdict=verdict_of(result.goals),
+        outputs=further_outputs(result),
         ranges={"Gy": default_range(result, "Gy"), "%": default_range(result, "%")},
     )

@@ -443,6 +443,7 @@ class RunFinished(Event):
         run, dose, name: of the result.
         ranges: unit → first and last isodose level.
         verdict: on its goals.
+        outputs: role and label of its further volumes.
     """
 
     token: int
@@ -453,6 +454,7 @@ class RunFinished(Event):
     tables: Mapping[str, Table] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
+    outputs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ __all__ = [
     "sync_results",
 ]
 
+_LAYERS = ("prediction", "other", "plan", "difference", "change", "nothing")
+_LAYERS_OF_TWO = ("other", "change")
 _HIGHEST = 150.0  # limit of the range's widget, Gy or %
 
 
@@ -99,7 +101,7 @@ def show_result(
         result_dose=result.dose,
         compared_dose=other,
         **_range_changes(state, result),
-        **_layer_changes(state, other),
+        **_layer_changes(state, other, result),
     )
     effects += more
     if not result.has_numbers:
@@ -117,11 +119,15 @@ def show_result(
     return state, (*effects, show, StartProbing(result.dose))
 
 
-def _layer_changes(state: PanelState, other: str) -> dict[str, str]:
-    """A comparison is no layer without another result."""
+def _layer_changes(
+    state: PanelState, other: str, result: ResultState | None = None
+) -> dict[str, str]:
+    """A comparison is no layer without another result, nor is what a result does not have."""
     assert state.choices is not None
-    is_of_two = state.choices.shown in ("other", "change")
-    return {"shown": "prediction"} if is_of_two and not other else {}
+    shown = state.choices.shown
+    outputs = {role for role, _label in result.outputs} if result is not None else set()
+    is_there = shown in _LAYERS or shown in outputs
+    return {} if is_there and (other or shown not in _LAYERS_OF_TWO) else {"shown": "prediction"}
 
 
 def follow_case(state: PanelState) -> Outcome:
@@ -236,7 +242,7 @@ def compare_with(state: PanelState, other: str) -> Outcome:
         return state, ()
     if other == state.choices.compared_dose:
         return state, ()
-    layer = _layer_changes(state, other)
+    layer = _layer_changes(state, other, result)
     return chain(
         state,
         lambda s: change_choices(s, compared_dose=other, **layer),

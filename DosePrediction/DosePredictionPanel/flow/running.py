@@ -82,6 +82,7 @@ def _run_finished(state: PanelState, event: RunFinished) -> Outcome:
         is_live=order.is_live,
         verdict=event.verdict,
         other=order.before,
+        outputs=event.outputs,
     )
     is_first = not any(each.has_numbers for each in state.results)
     is_new = not any(each.has_numbers for each in state.results_of_ct(order.ct))

@@ -284,6 +284,7 @@ class ResultState:
         is_live: whether strokes update it by themselves.
         verdict: on its goals.
         other: dose of the result that the tables compare it with.
+        outputs: role and label of its further volumes.
     """
 
     run: str
@@ -302,6 +303,7 @@ class ResultState:
     is_live: bool = False
     verdict: Verdict = field(default_factory=Verdict)
     other: str = ""
+    outputs: tuple[tuple[str, str], ...] = ()
 
     @property
     def has_numbers(self) -> bool:

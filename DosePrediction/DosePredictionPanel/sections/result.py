@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from ..connectors import HoverWatch, bring_into_view, enable_items, fill_combo, guard_wheel
+from ..connectors import HoverWatch, bring_into_view, fill_combo, guard_wheel
 from ..flow.events import (
     Event,
     ExportPressed,
@@ -42,7 +42,6 @@ _NEED_NUMBERS = (
     "tablesButton",
 )
 _FOLDED = ("inputsSection", "structuresSection", "checksSection")
-_LAYERS = ("prediction", "other", "plan", "difference", "change", "nothing")
 
 
 class ResultSection:
@@ -128,8 +127,8 @@ class ResultSection:
             fill_combo(ui.otherSelector, dict(view.others), view.other)
         if before is None or (view.templates, view.goals) != (before.templates, before.goals):
             fill_combo(ui.goalsSelector, dict(view.templates), view.goals)
-        if before is None or view.layers != before.layers:
-            enable_items(ui.shownSelector, [layer in view.layers for layer in _LAYERS])
+        if before is None or (view.layers, view.layer) != (before.layers, before.layer):
+            fill_combo(ui.shownSelector, dict(view.layers), view.layer)
 
     def _draw_tables(self, view: ResultView) -> None:
         """A tab without rows cannot be chosen."""
