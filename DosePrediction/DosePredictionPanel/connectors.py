@@ -19,6 +19,9 @@ __all__ = [
 ]
 
 
+_SETTLING_MS = (0, 100, 400)
+
+
 class ComboDataConnector(GuiConnector):
     """A combo box whose items carry the parameter's text as their data.
 
@@ -114,13 +117,21 @@ def guard_wheel(*widgets: qt.QWidget) -> WheelGuard:
 
 
 def bring_into_view(widget: qt.QWidget) -> None:
-    """Scroll the panel so that a widget is on top."""
-    area = widget.parent()
-    while area is not None and not area.inherits("QScrollArea"):
-        area = area.parent()
-    if area is not None:
-        place = widget.mapTo(area.widget(), qt.QPoint(0, 0))
-        area.verticalScrollBar().value = place.y()
+    """Scroll the panel so that a widget is on top, once folding sections have settled."""
+
+    def scroll() -> None:
+        try:
+            area = widget.parent()
+        except ValueError:  # Slicer has ended meanwhile
+            return
+        while area is not None and not area.inherits("QScrollArea"):
+            area = area.parent()
+        if area is not None:
+            place = widget.mapTo(area.widget(), qt.QPoint(0, 0))
+            area.verticalScrollBar().value = place.y()
+
+    for milliseconds in _SETTLING_MS:
+        qt.QTimer.singleShot(milliseconds, scroll)
 
 
 class HoverWatch(qt.QObject):

@@ -10,7 +10,7 @@ from .i18n import _
 __all__ = ["Freshness", "RunSettings"]
 
 _NAMES_SHOWN = 3
-_PLACE_OF = "place of "  # as `scene.what_changed` names it
+_PLACE_OF, _REMOVED = "place of ", " (removed)"  # as `scene.what_changed` names it
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _each_once(names: Sequence[str]) -> list[str]:
 
 
 def _names_place_of(name: str, others: Collection[str]) -> bool:
-    what = name.removeprefix(_PLACE_OF)
+    what = name.removeprefix(_PLACE_OF).removesuffix(_REMOVED)
     return what != name and what in others
 
 

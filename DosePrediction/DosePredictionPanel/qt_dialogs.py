@@ -47,10 +47,11 @@ class QtDialogs:
     def arrange_charts(self) -> None:
         """Put the legends of the plots beside the curves, one entry a structure.
 
-        The chart node of a scene knows nothing of where a legend lies: VTK's chart does. After a
-        turn of the event loop, when the views have taken up what was shown.
+        The chart node of a scene knows nothing of where a legend lies: VTK's chart does. Views take
+        up what is shown within some turns of the event loop; a new layout makes its views then.
         """
-        qt.QTimer.singleShot(0, _legends_beside)
+        for milliseconds in (0, 300):
+            qt.QTimer.singleShot(milliseconds, _legends_beside)
 
     def busy(self) -> AbstractContextManager[None]:
         """The wait cursor."""
@@ -69,4 +70,6 @@ def _legends_beside() -> None:
             label = str(plot.GetLabel())
             # Dashed and dotted curves have the color of the solid one, which is named.
             plot.SetLegendVisibility(not label.endswith(UNNAMED_SERIES))
-        view.update()
+        chart.GetLegend().Update()
+        chart.RecalculateBounds()
+        view.renderWindow().Render()

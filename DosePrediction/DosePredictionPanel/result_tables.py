@@ -149,7 +149,7 @@ def _metric_and_limit(goal: str) -> tuple[str, str]:
 
 
 def _readable(goal: Mapping[str, Any]) -> str:
-    return str(goal["goal"]).replace("<=", "≤").replace(">=", "≥")
+    return str(goal["goal"]).replace("<=", "≤").replace(">=", "≥").replace(" %", "%")
 
 
 def dvh_table(

@@ -162,7 +162,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertEqual(panel.parameters.goalTemplate, goals)
             self.assertEqual(self._foreground(), dose.GetID())
         self._edit_live(panel, patients[-1][0])
-        self._reopen(panel, patients[-1][1].GetName())
+        self._reopen(panel, panel.parameters.resultDose.GetName())
 
     def _edit_live(self, panel: Any, nodes: Any) -> None:
         """A stroke is predicted by itself, beside the result that it began from."""

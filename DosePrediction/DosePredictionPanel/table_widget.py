@@ -22,6 +22,10 @@ def show_table(
     Args:
         ticks: row → whether the box in its first cell is ticked; other rows have none.
     """
+    font = widget.font
+    font.setPointSizeF(widget.parent().font.pointSizeF() - 1)  # four columns at 330 px
+    widget.font = font
+    widget.horizontalHeader().setMinimumSectionSize(16)
     widget.setRowCount(0)
     widget.setColumnCount(len(table.headers))
     widget.setHorizontalHeaderLabels(list(table.headers))

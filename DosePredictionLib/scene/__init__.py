@@ -41,7 +41,7 @@ from .display import (
 from .evaluation import evaluate_nodes
 from .export import write_dose, write_result_report, write_tables
 from .places import Place, clear_marks, mark_place, target_center, worst_place
-from .probing import Probed, move_cursor, probe
+from .probing import Probed, move_cursor, prepare_cursor, probe
 from .reading import (
     SceneCase,
     SegmentInfo,
@@ -63,7 +63,13 @@ from .results import (
 from .runs import LATEST, inputs_of, plan_of, result_nodes, result_runs, sweep_orphans
 from .steps import Step, finish
 from .structures_shown import highlight_structure, show_structures
-from .views import jump_to, jump_to_world, show_chart, show_result_layout
+from .views import (
+    jump_to,
+    jump_to_world,
+    make_room_for_legend,
+    show_chart,
+    show_result_layout,
+)
 
 Measures = Evaluation
 """The numbers of a result, by the name that they had."""
@@ -106,10 +112,12 @@ __all__ = [
     "jump_to",
     "jump_to_world",
     "list_segments",
+    "make_room_for_legend",
     "mark_place",
     "move_cursor",
     "plan_of",
     "prediction_of_result",
+    "prepare_cursor",
     "probe",
     "remove_result",
     "require_same_inputs",

@@ -20,7 +20,7 @@ from .tables import change_drafts, other_series_drafts
 __all__ = ["compare_steps", "compared_run", "end_comparison", "share_a_grid"]
 
 _OTHER = "DosePrediction.ComparedRun"
-_ROLES = ("change", "change-display", "change-metrics", "change-goals")
+_ROLES = ("change-legend", "change", "change-display", "change-metrics", "change-goals")
 _SERIES = "series-other:"
 
 

@@ -272,8 +272,8 @@ def _add_legend(result: SceneResult, role: str, carrier: Any, of_levels: bool) -
     def fill(legend: Any, made: Mapping[str, Any]) -> None:
         legend.SetAndObservePrimaryDisplayNode(carrier.GetDisplayNode())
         legend.SetOrientation(legend.Vertical)
-        legend.SetPosition(0.98, 0.5)
-        legend.SetSize(0.15, 0.6)
+        legend.SetPosition(0.99, 0.5)  # beside the patient, if the view is wider than the CT
+        legend.SetSize(0.1, 0.55)
         legend.SetVisibility3D(False)
         for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
             if view.GetOrientation() == "Axial":  # one legend is enough; it covers the picture

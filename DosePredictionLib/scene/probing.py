@@ -17,7 +17,7 @@ from .results import SceneResult
 from .runs import Draft, enter_scene, inputs_of, result_nodes
 from .tables import set_table
 
-__all__ = ["Probed", "move_cursor", "probe"]
+__all__ = ["Probed", "move_cursor", "prepare_cursor", "probe"]
 
 _LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _TABLE, _SERIES = "cursor-table", "cursor"
@@ -81,6 +81,14 @@ def _holds(result: SceneResult, segment_id: str, place: Any) -> bool:
     return bool(value == segment.GetLabelValue())
 
 
+def prepare_cursor(result: SceneResult) -> None:
+    """Put the line on the result's DVH chart, hidden: later the chart need not be built anew."""
+    nodes = result_nodes(result.run)
+    chart = nodes.get("chart")
+    if chart is not None and _TABLE not in nodes:
+        _add_cursor(result, chart)
+
+
 def move_cursor(result: SceneResult, dose_gy: float | None) -> None:
     """Move the line on the result's DVH chart to a dose; None hides it."""
     nodes = result_nodes(result.run)
@@ -98,7 +106,7 @@ def move_cursor(result: SceneResult, dose_gy: float | None) -> None:
 
 def _add_cursor(result: SceneResult, chart: Any) -> dict[str, Any]:
     def fill_table(node: Any, made: Mapping[str, Any]) -> None:
-        set_table(node, {"Dose": np.zeros(2), "Volume": np.zeros(2)})
+        set_table(node, {"Dose": np.full(2, _HIDDEN_GY), "Volume": np.zeros(2)})
 
     def fill_series(node: Any, made: Mapping[str, Any]) -> None:
         kinds = slicer.vtkMRMLPlotSeriesNode

@@ -34,7 +34,7 @@ UNNAMED_SERIES = (" (plan)", " (B)", "dose here")
 _PREFIX = "DoseVolumeHistogram."
 _STEP_GY = 0.1  # between the rows of a curve; values are exact there
 _LEGEND_ROOM = 1.35  # the dose axis goes on beyond the curves: the legend would cover the targets'
-_LEGEND_POINTS = 10
+_POINTS = {"Title": 14, "AxisTitle": 12, "AxisLabel": 10, "Legend": 10}
 _METRICS = {
     "Mean dose (GY)": "Dmean_gy",
     "Min dose (GY)": "Dmin_gy",
@@ -114,7 +114,8 @@ def _chart_draft(name: str, plotted: Sequence[tuple[str, str]], highest_gy: floa
         node.SetXAxisTitle("Dose [GY]")
         node.SetYAxisTitle("Fractional volume [%]")
         node.SetLegendVisibility(True)
-        node.SetLegendFontSize(_LEGEND_POINTS)
+        for what, points in _POINTS.items():
+            getattr(node, f"Set{what}FontSize")(points)
         node.SetXAxisRangeAuto(highest_gy <= 0)
         node.SetXAxisRange(0, highest_gy * _LEGEND_ROOM)
         node.SetYAxisRangeAuto(False)

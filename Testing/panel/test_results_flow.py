@@ -574,6 +574,16 @@ def test_structures_that_come_after_their_ct_are_chosen_with_it(driver: Driver) 
     assert (p.segmentation, p.plan_dose) == ("segC", "planC")
 
 
+def test_contours_of_the_patient_before_do_not_lie_over_the_next_one(predicted: Driver) -> None:
+    effects = load(predicted, *second_sample())
+    assert predicted.one(effects, do.SwitchContours) == do.SwitchContours("segA", "segC")
+    effects = predicted.choose(ct="ctA")
+    assert predicted.one(effects, do.SwitchContours) == do.SwitchContours("segC", "segA")
+    assert not any(
+        isinstance(each, do.SwitchContours) for each in predicted.choose(segmentation="segA2")
+    )
+
+
 def test_a_prediction_under_way_is_not_left_for_a_new_case(driver: Driver) -> None:
     driver.ready()
     driver.apply()
@@ -679,6 +689,8 @@ def test_each_thing_that_changed_is_named_once() -> None:
     now = RunSettings({"CT": "2", "model": "a"})
     names = Freshness(before, now, ("CT", "place of CT", "place of plan dose")).reasons
     assert names == ("CT", "place of plan dose")
+    gone = Freshness(before, now, ("CT (removed)", "PTV (removed)")).reasons
+    assert gone == ("PTV (removed)", "CT")
 
 
 def test_an_error_of_levels_is_gone_with_the_next_action(predicted: Driver) -> None:

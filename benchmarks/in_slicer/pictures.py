@@ -40,32 +40,43 @@ class _Camera:
 
 def walk(camera: _Camera) -> None:
     """Everything that a planner meets."""
+    from DosePredictionPanel.connectors import bring_into_view
+
     slicer.util.selectModule("DosePrediction")
     panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
     camera.take("empty")
     for name in ("DosePredictionSimulatedPelvis", "DosePredictionHeadNeck"):
-        panel.logic.loadSample(name)
-        _until(lambda: bool(panel.ui.applyButton.enabled))
+        _load(panel, name)
         camera.take(f"{name}_inputs")
         _apply(panel)
         camera.take(f"{name}_result")
     _tabs(panel, camera)
     _compare(panel, camera)
-    panel.logic.loadSample("DosePredictionProstate")
-    _until(lambda: bool(panel.ui.applyButton.enabled))
+    _load(panel, "DosePredictionProstate")
     _apply(panel)
     camera.take("DosePredictionProstate_result")
     panel.ui.displaySection.collapsed = False
     panel.parameters.showSurfaces = True
+    bring_into_view(panel.ui.displaySection)
     camera.take("display")
     panel.parameters.planDose = None
     panel.parameters.segmentation = None
     camera.take("blocked")
 
 
+def _load(panel: Any, name: str) -> None:
+    """A sample, as Sample Data loads it; the panel goes along."""
+    ct, _segmentation, _plan = panel.logic.loadSample(name)
+    _until(lambda: panel.parameters.ctVolume is ct)
+    _until(lambda: bool(panel.ui.applyButton.enabled))
+
+
 def _tabs(panel: Any, camera: _Camera) -> None:
+    from DosePredictionPanel.connectors import bring_into_view
+
     for number, name in enumerate(("goals", "dvh", "scores")):
         panel.ui.resultTabs.currentIndex = number
+        bring_into_view(panel.ui.goalsSelector)
         camera.take(f"tab_{name}")
     panel.ui.resultTabs.currentIndex = 0
 

@@ -108,6 +108,7 @@ def _show_structures(context: Context, effect: ShowStructures) -> None:
     result = context.ports.services.result(node_of(effect.dose))
     if result is not None:
         show_structures(result, effect.hidden)
+        context.ports.dialogs.arrange_charts()
 
 
 @carries_out(Highlight)

@@ -20,6 +20,7 @@ from ..flow.effects import (
     ShowResult,
     StopShowing,
     SweepOrphans,
+    SwitchContours,
     Tabulate,
 )
 from ..flow.events import Displayed, DisplayFailed, Tabulated
@@ -62,18 +63,25 @@ def _show_steps(
 ) -> Generator[Any, None, None]:
     from DosePredictionLib.scene import (
         display_steps,
+        inputs_of,
         jump_to_world,
+        make_room_for_legend,
+        prepare_cursor,
         show_chart,
         show_result_layout,
         target_center,
     )
 
     yield None  # the tables are drawn first
+    prepare_cursor(result)
     if effect.layout:
-        show_result_layout(result)
+        show_result_layout(result, is_legend_beside=True)
     else:
-        show_chart(result)
+        show_chart(result, is_legend_beside=True)
     if effect.center:
+        ct, _segmentation = inputs_of(result.dose)
+        if ct is not None and effect.display.legend:
+            make_room_for_legend(ct)
         center = target_center(result)
         if center is None:
             _center_on(result.dose)
@@ -133,6 +141,15 @@ def _show_ct(_context: Context, effect: ShowCt) -> None:
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         composite.SetBackgroundVolumeID(ct.GetID())
     _center_on(ct)
+
+
+@carries_out(SwitchContours)
+def _switch_contours(_context: Context, effect: SwitchContours) -> None:
+    for id, is_shown in ((effect.hidden, False), (effect.shown, True)):
+        node = node_of(id)
+        display = None if node is None else node.GetDisplayNode()
+        if display is not None:
+            display.SetVisibility(is_shown)
 
 
 @carries_out(ShowLayout)

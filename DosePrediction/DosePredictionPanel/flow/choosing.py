@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..i18n import _
-from .effects import AskForGoals, ClearMarks, Effect, ObserveSegmentation, StopWorker, WriteChoices
+from .effects import (
+    AskForGoals,
+    ClearMarks,
+    Effect,
+    ObserveSegmentation,
+    StopWorker,
+    SwitchContours,
+    WriteChoices,
+)
 from .events import ChoicesChanged, ParametersTaken, ResultChosen
 from .partners import first_case, partner
 from .reading import compare, look_at_segments, match, schedule_reading
@@ -291,7 +299,18 @@ def _switch_case(state: PanelState, before: Choices, changed: frozenset[str]) ->
             back |= {"range_low": kept.range_low, "range_high": kept.range_high}
         else:
             state = state.with_case(has_own_range=False)
-    return chain(state, lambda s: change_choices(s, **back), follow_case)
+    return chain(
+        state,
+        lambda s: change_choices(s, **back),
+        lambda s: _switch_contours(s, before.segmentation),
+        follow_case,
+    )
+
+
+def _switch_contours(state: PanelState, before: str) -> Outcome:
+    """Contours of the patient before would lie over this one's CT."""
+    after = state.choices.segmentation if state.choices is not None else ""
+    return (state, (SwitchContours(before, after),)) if before != after else (state, ())
 
 
 def _belonging(state: PanelState) -> dict[str, object]:

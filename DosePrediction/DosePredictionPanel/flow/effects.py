@@ -50,6 +50,7 @@ __all__ = [
     "StopTimer",
     "StopWorker",
     "SweepOrphans",
+    "SwitchContours",
     "Tabulate",
     "TakeParameters",
     "WriteChoices",
@@ -280,6 +281,14 @@ class ShowCt(Effect):
     """Put a CT on the slices, and center them on it."""
 
     ct: str
+
+
+@dataclass(frozen=True)
+class SwitchContours(Effect):
+    """Show the contours of the chosen case, and not those of the one before; by segmentation."""
+
+    hidden: str
+    shown: str
 
 
 @dataclass(frozen=True)

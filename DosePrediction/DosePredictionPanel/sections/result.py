@@ -106,12 +106,13 @@ class ResultSection:
         ui.displaySection.enabled = is_there
         if not is_there and ui.inputsSection.collapsed:
             ui.inputsSection.collapsed = False
+            bring_into_view(ui.inputsSection)
 
     def _bring_into_view(self) -> None:
         """A result has come: what led to it folds, its headings go on telling how they stand."""
         for name in _FOLDED:
             getattr(self.ui, name).collapsed = True
-        qt.QTimer.singleShot(0, lambda: bring_into_view(self.ui.runFrame))
+        bring_into_view(self.ui.resultSection)
 
     def _draw_words(self, view: ResultView) -> None:
         ui = self.ui
