@@ -33,8 +33,8 @@ STATUS_COLORS = {
     "by_hand": "#2e86c1",
     "variation": "#c77d00",
     "warning": "#c77d00",
-    "not_met": "#d64541",
-    "blocking": "#d64541",
+    "not_met": "#e2574f",
+    "blocking": "#e2574f",
 }
 
 _MISSED = ("not_met", "variation")

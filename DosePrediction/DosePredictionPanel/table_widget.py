@@ -12,6 +12,7 @@ __all__ = ["STATUS_COLORS", "copy_text", "fit_height", "show_table"]
 
 
 _ROW_HEIGHT = 22
+_NARROWEST = 56  # of a structure's name: beginning and end tell left from right
 
 
 def show_table(
@@ -26,6 +27,7 @@ def show_table(
     font.setPointSizeF(widget.parent().font.pointSizeF() - 1)  # four columns at 330 px
     widget.font = font
     widget.horizontalHeader().setMinimumSectionSize(16)
+    widget.setTextElideMode(qt.Qt.ElideMiddle)
     widget.setRowCount(0)
     widget.setColumnCount(len(table.headers))
     widget.setHorizontalHeaderLabels(list(table.headers))
@@ -44,6 +46,18 @@ def show_table(
     header = widget.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     header.setStretchLastSection(True)
+
+
+def fit_columns(widget: qt.QTableWidget) -> None:
+    """Let the structures' names give way where the columns do not fit; hovering shows them."""
+    header = widget.horizontalHeader()
+    header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    needed = sum(widget.sizeHintForColumn(column) for column in range(1, widget.columnCount))
+    left = widget.viewport().width - max(needed, header.length() - header.sectionSize(0))
+    wanted = max(widget.sizeHintForColumn(0), header.sectionSizeHint(0))
+    if _NARROWEST <= left < wanted:
+        header.setSectionResizeMode(0, qt.QHeaderView.Fixed)
+        header.resizeSection(0, left)
 
 
 def fit_height(widget: qt.QTableWidget, most: int = 340) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from .colors import DEFAULT_LEVELS, LEVELS, IsodoseLevels, fill_level_table
 from .comparing import compare_steps, compared_run, end_comparison
 from .hierarchy import place_below
 from .images import follows_dose
-from .isodoses import set_up_isodose_model, show_levels
+from .isodoses import level_steps, set_up_isodose_model
 from .restore import borrow_display, hide_fill
 from .results import SceneResult
 from .runs import Draft, enter_scene, inputs_of, result_nodes
@@ -109,7 +109,9 @@ def display_steps(result: SceneResult, settings: DisplaySettings) -> Steps[None]
     if volume is not None or settings.isodoses:
         hide_fill(_nodes(result)["dose"])
         yield Step("Showing the contours", 2, 4)
-    _show_isodoses(result, _nodes(result), plan, settings)
+    for _ in _isodose_steps(result, _nodes(result), plan, settings):
+        yield Step("Computing the isodoses", 2, 4)
+        _nodes(result)
     yield Step("Showing the isodoses", 3, 4)
     _show_legend(result, _nodes(result), volume, settings)
     yield Step("Showing the legend", 4, 4)
@@ -208,9 +210,9 @@ def _color_levels(
     fill_level_table(table, names, list(shares))
 
 
-def _show_isodoses(
+def _isodose_steps(
     result: SceneResult, nodes: Mapping[str, Any], plan: Any, settings: DisplaySettings
-) -> None:
+) -> Iterator[None]:
     """Isodoses of the predicted dose, or of the plan's where that is shown."""
     wanted = "isodoses" if plan is None else "isodoses-plan"
     dose = nodes["dose"] if plan is None else plan
@@ -218,7 +220,7 @@ def _show_isodoses(
         nodes = {**nodes, **_add_isodoses(result, nodes, wanted, dose)}
     if settings.isodoses or settings.surfaces:
         levels_gy = settings.levels.in_gy(result.prescription_gy)
-        show_levels(nodes[wanted], nodes[f"{wanted}-display"], dose, levels_gy)
+        yield from level_steps(nodes[wanted], nodes[f"{wanted}-display"], dose, levels_gy)
     for role in ("isodoses", "isodoses-plan"):
         if role in nodes:
             display, is_shown = nodes[f"{role}-display"], role == wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from .geometry import array_of_image, index_to_ras, vtk_matrix
 
-__all__ = ["isodose_surfaces", "set_up_isodose_model", "show_levels", "stored_levels"]
+__all__ = ["isodose_steps", "level_steps", "set_up_isodose_model", "stored_levels"]
 
 _LEVEL_GY, _LEVEL = "isolevels", "level"
 _STORED = "DosePrediction.LevelsGy"
@@ -22,8 +22,8 @@ def stored_levels(model: Any) -> str:
     return str(model.GetAttribute(_STORED) or "")
 
 
-def isodose_surfaces(dose: Any, levels_gy: Sequence[float]) -> Any:
-    """The surfaces of all levels, in the dose's RAS before its transform.
+def isodose_steps(dose: Any, levels_gy: Sequence[float]) -> Generator[None, None, Any]:
+    """The surfaces of all levels, in the dose's RAS before its transform; a level a step.
 
     Point data: `isolevels` (Gy, as SlicerRT's) and `level`, the number of the level.
     """
@@ -33,6 +33,7 @@ def isodose_surfaces(dose: Any, levels_gy: Sequence[float]) -> Any:
     if padded is not None:
         for number, level_gy in enumerate(levels_gy):
             together.AddInputData(_surface(padded, level_gy, number))
+            yield
     to_ras = vtk.vtkTransform()
     to_ras.SetMatrix(vtk_matrix(index_to_ras(dose)))
     placed = vtk.vtkTransformPolyDataFilter()
@@ -100,11 +101,16 @@ def set_up_isodose_model(model: Any, display: Any, dose: Any, colors: Any) -> No
     model.SetAndObserveDisplayNodeID(display.GetID())
 
 
-def show_levels(model: Any, display: Any, dose: Any, levels_gy: Sequence[float]) -> None:
-    """Give a model the surfaces of these levels, unless it has them."""
+def level_steps(
+    model: Any, display: Any, dose: Any, levels_gy: Sequence[float]
+) -> Generator[None, None, None]:
+    """Give a model the surfaces of these levels, unless it has them; a level a step."""
     text = " ".join(f"{level_gy:.4f}" for level_gy in levels_gy)
     if stored_levels(model) == text:
         return
-    model.SetAndObservePolyData(isodose_surfaces(dose, levels_gy))
+    surfaces = yield from isodose_steps(dose, levels_gy)
+    if model.GetScene() is None:
+        return  # removed meanwhile
+    model.SetAndObservePolyData(surfaces)
     model.SetAttribute(_STORED, text)
     display.SetScalarRange(0, max(len(levels_gy) - 1, 1))

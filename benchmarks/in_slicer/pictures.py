@@ -51,6 +51,7 @@ def walk(camera: _Camera) -> None:
         _apply(panel)
         camera.take(f"{name}_result")
     _tabs(panel, camera)
+    _places(panel, camera)
     _compare(panel, camera)
     _load(panel, "DosePredictionProstate")
     _apply(panel)
@@ -81,6 +82,22 @@ def _tabs(panel: Any, camera: _Camera) -> None:
     panel.ui.resultTabs.currentIndex = 0
 
 
+def _places(panel: Any, camera: _Camera) -> None:
+    """A goal is clicked; then the mouse is over a target."""
+    from DosePredictionPanel.connectors import bring_into_view
+
+    bring_into_view(panel.ui.resultSection)
+    panel.parameters.leaveMarks = True
+    panel.ui.verdictLabel.linkActivated("goal:0")
+    camera.take("place_of_a_goal")
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    segmentation = panel.parameters.segmentation
+    content = segmentation.GetSegmentation()
+    crosshair.SetCursorPositionRAS(segmentation.GetSegmentCenterRAS(content.GetNthSegmentID(4)))
+    camera.take("mouse_over_a_structure")
+    panel.parameters.leaveMarks = False
+
+
 def _compare(panel: Any, camera: _Camera) -> None:
     """A contour is changed, and Update shows the difference."""
     _ct, segmentation = panel.parameters.ctVolume, panel.parameters.segmentation
@@ -103,6 +120,12 @@ def _apply(panel: Any) -> None:
     panel.ui.applyButton.click()
     _until(lambda: panel.run is None)
     _until(lambda: not panel.is_showing_result)
+
+
+def _darken() -> None:
+    """Slicer's dark style, which the settings choose at the next start only."""
+    style = qt.QApplication.setStyle("Dark Slicer")
+    qt.QApplication.setPalette(style.standardPalette())
 
 
 def _until(done: Callable[[], bool]) -> None:
@@ -129,7 +152,10 @@ def _run() -> None:
         parser = argparse.ArgumentParser(add_help=False)  # Slicer keeps --help for itself
         parser.add_argument("--output", type=Path, required=True)
         parser.add_argument("--size", type=int, nargs=2, default=(1063, 570))
+        parser.add_argument("--dark", action="store_true")
         call = parser.parse_args(sys.argv[1:])
+        if call.dark:
+            _darken()
         slicer.util.mainWindow().showNormal()
         slicer.util.mainWindow().resize(*call.size)
         walk(_Camera(call.output))

@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from ..connectors import HoverWatch, bring_into_view, fill_combo, guard_wheel
+from ..connectors import HoverWatch, ResizeWatch, bring_into_view, fill_combo, guard_wheel
 from ..flow.events import (
     Event,
     ExportPressed,
@@ -23,7 +23,7 @@ from ..flow.events import (
 from ..flow.state import PanelState
 from ..i18n import _
 from ..result_tables import Table
-from ..table_widget import copy_text, fit_height, show_table
+from ..table_widget import copy_text, fit_columns, fit_height, show_table
 from ..views import ResultView, result_view
 
 __all__ = ["ResultSection"]
@@ -71,6 +71,8 @@ class ResultSection:
         ui.dvhTable.connect("itemChanged(QTableWidgetItem*)", self._ticked)
         # It may wrap as the mouse moves: what stands below must not jump.
         ui.probeLabel.setMinimumHeight(2 * ui.probeLabel.fontMetrics().lineSpacing() + 2)
+        self._resizing = ResizeWatch(self._fit_tabs)
+        ui.resultTabs.installEventFilter(self._resizing)
         self._wheel = guard_wheel(
             ui.resultSelector, ui.otherSelector, ui.shownSelector, ui.goalsSelector
         )
@@ -141,8 +143,9 @@ class ResultSection:
 
     def _fit_tabs(self) -> None:
         """As high as the table in front, so that the panel scrolls and not the table in it."""
-        tabs = self.ui.resultTabs
-        height = fit_height(self._table(_TABLES[tabs.currentIndex]), most=10_000)
+        tabs, table = self.ui.resultTabs, self._table(_TABLES[self.ui.resultTabs.currentIndex])
+        fit_columns(table)
+        height = fit_height(table, most=10_000)
         tabs.setFixedHeight(height + tabs.tabBar().sizeHint.height() + 10)
 
     def _draw_controls(self, view: ResultView) -> None:
