@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..findings import Finding
-from .thresholds import LEFT_OUT_CC, LEFT_OUT_SHARE
+from .thresholds import GAS_CC, LEFT_OUT_CC, LEFT_OUT_SHARE
 from .view import CaseView, Region, center_mm, shared_voxels
 
 __all__ = ["check_external_holes"]
@@ -25,6 +25,8 @@ def check_external_holes(view: CaseView) -> list[Finding]:
     message = f"{drawn.name} leaves out {hole.cc:.1f} cc that it encloses"
     place = center_mm(hole.mask, hole.box, hole.grid)
     cut_out = _cut_out(view, hole)
+    if not cut_out and hole.cc < GAS_CC:
+        return []
     if not cut_out:
         message = f"{message}; they count as body."
         return [Finding("external-completed", "info", message, "", drawn.name, place)]

@@ -11,8 +11,8 @@ from .runs import inputs_of, result_nodes
 __all__ = ["highlight_structure", "show_structures"]
 
 _DIMMED = 0.25
-_WIDTH, _WIDE = 2, 4
-_SERIES = ("series", "series-plan", "series-other")
+_WIDER = 2
+_SERIES = {"series": 2, "series-plan": 2, "series-other": 3}  # role → width of its lines
 
 
 def show_structures(result: SceneResult, hidden: Collection[str]) -> None:
@@ -53,7 +53,7 @@ def highlight_structure(result: SceneResult, structure: str) -> None:
         if display is not None and segmentation.GetSegmentation().GetSegment(info.id) is not None:
             dimmed = bool(structure) and not is_out
             display.SetSegmentOpacity2DOutline(info.id, _DIMMED if dimmed else 1.0)
-        for role in _SERIES:
+        for role, width in _SERIES.items():
             series: Any = nodes.get(f"{role}:{key}")
             if series is not None:
-                series.SetLineWidth(_WIDE if is_out else _WIDTH)
+                series.SetLineWidth(width + (_WIDER if is_out else 0))

@@ -198,6 +198,7 @@ def _series_draft(key: str, which: str, segment: SegmentInfo, table: Any = None)
         node.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
         node.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
         node.SetLineStyle(style)
+        node.SetLineWidth(3 if which == "-other" else 2)  # thin dots are lost
         node.SetColor(*(int(segment.color[i : i + 2], 16) / 255 for i in (1, 3, 5)))
 
     return Draft(f"series{which}:{key}", "vtkMRMLPlotSeriesNode", segment.name, fill)
