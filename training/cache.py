@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.files import whole_folder, write_json
 from DosePredictionLib.io import case_name
-from DosePredictionLib.schema import from_json, read_json, to_json
+from DosePredictionLib.ranges import DoseGy, SpacingXyzMm
+from DosePredictionLib.schema import Name, from_json, read_json, to_json, validated
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .attempts import attempts
@@ -46,7 +48,15 @@ T = TypeVar("T")
 
 CACHE_VERSION = 2  # 1 kept every mask as bits, and no prescription
 HEADER = "cache.json"
-_ARRAYS = ("mask_bits", "float32", "float16", "dose_gy", "region", "body")
+_ARRAYS = {
+    "mask_bits": "uint32",
+    "float32": "float32",
+    "float16": "float16",
+    "dose_gy": "float32",
+    "region": "bool",
+    "body": "bool",
+}
+_ANEW = "Remove the case's folder and prepare it anew (python -m training prepare)."
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,8 @@ def open_cache(
         CaseError: it is empty.
     """
     require_ours(cache, read_json(cache / HEADER), protocol, settings)
-    folders = sorted(path for path in (cache / "cases").iterdir() if not path.name.startswith("."))
+    every = (cache / "cases").iterdir() if (cache / "cases").is_dir() else ()
+    folders = sorted(path for path in every if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise CaseError(f"The cache {cache} holds no case; {HEADER} says why.")
     channels = model_channels(protocol, settings)
@@ -146,17 +157,51 @@ def _prepare_case(
         write_json(aside / "case.json", about)
 
 
+@dataclass(frozen=True)
+@validated
+class _About:
+    """The content of a case's `case.json`."""
+
+    name: Name
+    spacing_mm: SpacingXyzMm
+    prescription_gy: DoseGy | None
+
+
 def _open_case(folder: Path, channels: ModelChannels) -> TrainingCase:
-    about = read_json(folder / "case.json")
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    x, y, z = about["spacing_mm"]
+    path = folder / "case.json"
+    about = from_json(_About, read_json(path, CaseError), str(path), CaseError)
+    arrays = {name: _open_array(folder / f"{name}.npy", name) for name in _ARRAYS}
+    grid = arrays["body"].shape
+    for name, array in arrays.items():
+        kept = {"float32": "float32", "float16": "float16"}.get(name)
+        wanted = (len(channels.stored_as(kept)), *grid) if kept else grid  # type: ignore[arg-type]
+        if array.shape != wanted:
+            raise CaseError(
+                f"{folder}/{name}.npy has the shape {array.shape}, not {wanted}. {_ANEW}"
+            )
     return TrainingCase(
-        name=about["name"],
-        spacing_mm=(x, y, z),
-        prescription_gy=about["prescription_gy"],
+        name=about.name,
+        spacing_mm=about.spacing_mm,
+        prescription_gy=about.prescription_gy,
         channels=channels,
         **arrays,
     )
+
+
+def _open_array(file: Path, name: str) -> NDArray:
+    """An array of a case, mapped; nothing in it is executed.
+
+    Raises:
+        CaseError: missing, damaged, or of another type.
+    """
+    try:
+        array: NDArray = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as exception:
+        reason = " ".join(str(exception).split()) or type(exception).__name__
+        raise CaseError(f"{file} cannot be read ({reason}). {_ANEW}") from exception
+    if array.dtype != _ARRAYS[name]:
+        raise CaseError(f"{file} holds {array.dtype}, not {_ARRAYS[name]}. {_ANEW}")
+    return array
 
 
 def header(protocol: StructureProtocol, settings: EncodingSettings) -> dict[str, Any]:
@@ -180,13 +225,15 @@ def _write_header(
 
 
 def require_ours(
-    cache: Path, theirs: Mapping[str, Any], protocol: StructureProtocol, settings: EncodingSettings
+    cache: Path, theirs: Any, protocol: StructureProtocol, settings: EncodingSettings
 ) -> None:
     """Refuse a cache of another version, protocol or encoding, by its header.
 
     Raises:
         DosePredictionError: names what differs.
     """
+    if not isinstance(theirs, Mapping):
+        raise DosePredictionError(f"The cache {cache} has no header, but {theirs!r:.40}.")
     version = theirs.get("version")
     if version != CACHE_VERSION:
         raise DosePredictionError(
