@@ -26,6 +26,7 @@ __all__ = [
     "check_file_name",
     "file_set",
     "require_file_place",
+    "require_regular_file",
     "sweep",
     "whole_file",
     "whole_folder",
@@ -36,6 +37,20 @@ PARTIAL = ".partial-"
 """How the names of folders aside begin; whoever lists a folder passes over them."""
 
 _MOST_BYTES = 200  # file systems take 255; names aside and suffixes come on top
+
+
+def require_regular_file(
+    path: Path, most_bytes: int, error: type[DosePredictionError] = DosePredictionError
+) -> None:
+    """Refuse what cannot be read to an end: a folder, a device, a pipe, or far too much.
+
+    Raises:
+        DosePredictionError: as `error`. A file that is missing is left to whoever opens it.
+    """
+    if path.exists() and not path.is_file():
+        raise error(f"{path} cannot be read: it is a folder, a device or a pipe.")
+    if path.is_file() and path.stat().st_size > most_bytes:
+        raise error(f"{path} cannot be read: it is larger than {most_bytes // 2**20} MB.")
 
 
 @contextmanager
@@ -181,11 +196,20 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def _aside(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent` that goes when the block ends, however it ends."""
-    parent.mkdir(parents=True, exist_ok=True)
-    sweep(parent)
+    """A new folder in `parent` that goes when the block ends, however it ends.
+
+    Raises:
+        DosePredictionError: nothing can be written there.
+    """
     prefix = f"{PARTIAL}{_machine()}-{os.getpid()}-"
-    private = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent)
+        private = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    except OSError as exception:  # whose own path may be that of a part nobody knows
+        raise DosePredictionError(
+            f"Nothing can be written into {parent} ({exception.strerror}): choose another place."
+        ) from exception
     private.chmod(0o755)  # mkdtemp makes it private; what is renamed out of it would stay so
     try:
         yield private

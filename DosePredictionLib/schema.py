@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from .errors import DosePredictionError
+from .files import require_regular_file
 
 __all__ = [
     "FieldError",
@@ -45,6 +46,7 @@ __all__ = [
 T = TypeVar("T")
 
 _DEEPEST = 64
+_LARGEST_JSON = 2**28  # bytes
 _MOST_DIGITS = 308
 
 
@@ -165,7 +167,10 @@ def read_json(path: Path, error: type[DosePredictionError] = DosePredictionError
     Numbers are finite: NaN, Infinity and what is too large for 64-bit floats are refused.
     """
     try:
+        require_regular_file(path, _LARGEST_JSON, error)
         return parse_json(path.read_text(encoding="utf-8-sig"))
+    except DosePredictionError:
+        raise
     except OSError as exception:
         raise error(f"{path} cannot be read: {exception.strerror}.") from exception
     except ValueError as exception:  # the syntax, the encoding, or a path that cannot be one

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
-from DosePredictionLib.files import whole_folder, write_json
+from DosePredictionLib.files import require_regular_file, whole_folder, write_json
 from DosePredictionLib.io import case_name
 from DosePredictionLib.ranges import DoseGy, SpacingXyzMm
 from DosePredictionLib.schema import Name, from_json, read_json, to_json, validated
@@ -56,6 +56,7 @@ _ARRAYS = {
     "region": "bool",
     "body": "bool",
 }
+_MOST_BYTES = 2**36
 _ANEW = "Remove the case's folder and prepare it anew (python -m training prepare)."
 
 
@@ -194,6 +195,7 @@ def _open_array(file: Path, name: str) -> NDArray:
     Raises:
         CaseError: missing, damaged, or of another type.
     """
+    require_regular_file(file, _MOST_BYTES, CaseError)
     try:
         array: NDArray = np.load(file, mmap_mode="r")
     except (OSError, ValueError, EOFError) as exception:

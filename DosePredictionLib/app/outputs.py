@@ -120,10 +120,14 @@ class PredictedCase:
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder of outputs; refuse one that cannot be written before work starts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise DosePredictionError(f"{folder} is read-only: choose another --output.")
+    """Refuse a folder of outputs that cannot be written or made, before work starts."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent  # the folder itself is made with the first file in it
+    if not place.is_dir():
+        raise DosePredictionError(f"{place} is no folder: choose another --output than {folder}.")
+    if not os.access(place, os.W_OK):
+        raise DosePredictionError(f"{place} is read-only: choose another --output than {folder}.")
 
 
 def write_outputs(

@@ -76,8 +76,11 @@ def tangent_strips(
         For each angle a boolean volume on the LPS-ordered grid.
 
     Raises:
-        GeometryError: the grids differ, or slices lie more than 5° off the axial plane.
+        GeometryError: the grids differ, the margin is negative or not finite, or slices lie more
+            than 5° off the axial plane.
     """
+    if not 0 <= margin_mm < np.inf:
+        raise GeometryError(f"The margin of the strips must be 0 mm or more; got {margin_mm}.")
     if not ptv.grid.matches(body.grid):
         raise GeometryError(f"The PTV lies on {ptv.grid}, the body on {body.grid}.")
     if ptv.grid.obliquity_degrees > _MAX_OBLIQUITY_DEGREES:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CaseError
+from ..files import require_regular_file
 from ..schema import read_json
 
 __all__ = ["LABEL_SUFFIXES", "labels_file", "read_labels"]
@@ -40,8 +41,7 @@ def read_labels(path: Path) -> dict[int, str]:
     Raises:
         CaseError: unreadable, not a list of names, or a name or value twice.
     """
-    if path.stat().st_size > _LARGEST_FILE:
-        raise CaseError(f"{path} is larger than {_LARGEST_FILE // 2**20} MB: no list of labels.")
+    require_regular_file(path, _LARGEST_FILE, CaseError)
     if path.suffix.lower() == ".json":
         pairs = _json_pairs(path, read_json(path, CaseError))
     else:

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from ..case import Case, Prescription
 from ..errors import CaseError
+from ..files import require_regular_file
 from ..volume import Grid, Volume
 from .npz import read_arrays
 
@@ -203,8 +204,7 @@ def _dense(path: Path, mask: bool = False) -> NDArray:
 def _lines(path: Path) -> list[str]:
     """Lines of a text file of a size that a patient's can have."""
     try:
-        if path.stat().st_size > _LARGEST_CSV:
-            raise CaseError(f"{path} is larger than {_LARGEST_CSV // 2**20} MB: no patient's file.")
+        require_regular_file(path, _LARGEST_CSV, CaseError)
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as exception:
         raise CaseError(f"{path} cannot be read: {exception.strerror}.") from exception

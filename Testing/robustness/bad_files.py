@@ -151,6 +151,7 @@ PATHS = {
     "bytes": "caf\udce9",
     "loop": "loop",
     "device": "/dev/null",
+    "endless": "/dev/zero",
 }
 NUMBERS = ("0", "-1", "nan", "inf", "1e400", "x", "", "9" * 400)
 DEVICES = ("x", "", "cuda:99", "cuda:-1", "cpu:x", "tpu")

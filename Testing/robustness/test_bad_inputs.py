@@ -85,6 +85,7 @@ _TAKES_NUMBER = (
     "training prepare-clinical --cases {cases} --output {out} --workers",
     _TRAIN + " --steps",
     _TRAIN + " --validate-on",
+    "evaluate --cohort {cases} --predictions {cases} --workers",
     *(
         f"{_SIMULATE} --{name}"
         for name in ("prescription", "beams", "bixel", "dose-grid", "workers", "index")
@@ -116,6 +117,12 @@ def _rows() -> Iterator[Row]:
     for call in _TAKES_NUMBER:
         for number in NUMBERS:
             yield Row(f"number {number[:9]} {call}", (*_words(call), number))
+    for margin in ("-1", "nan", "inf", "x", ""):
+        call = "strips {good} --output {out} --margin-mm"
+        yield Row(f"number {margin} {call}", (*_words(call), margin), named="margin")
+    for command in ("predict", "models show", "training train", "training export"):
+        words = (*command.split(), "--bogus-word")
+        yield Row(f"help {command}", words, named=f"{command.split()[-1]} --help")
     for device in DEVICES:
         for call in (
             "predict {good} --model {model} --output {out} --device",
