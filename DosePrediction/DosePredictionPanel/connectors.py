@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ __all__ = [
     "bring_into_view",
     "fill_combo",
     "guard_wheel",
+    "later",
+    "lay_out_again",
 ]
 
 
@@ -116,14 +119,22 @@ def guard_wheel(*widgets: qt.QWidget) -> WheelGuard:
     return guard
 
 
+def lay_out_again(widget: qt.QWidget) -> None:
+    """Have a widget and what it lies in take up other heights at once, up to the scroll area."""
+    while widget is not None and not widget.inherits("QScrollArea"):
+        layout = widget.layout()
+        if layout is not None:
+            layout.invalidate()
+            layout.activate()
+        widget.updateGeometry()
+        widget = widget.parent()
+
+
 def bring_into_view(widget: qt.QWidget) -> None:
     """Scroll the panel so that a widget is on top, once folding sections have settled."""
 
     def scroll() -> None:
-        try:
-            area = widget.parent()
-        except ValueError:  # Slicer has ended meanwhile
-            return
+        area = widget.parent()
         while area is not None and not area.inherits("QScrollArea"):
             area = area.parent()
         if area is not None:
@@ -131,7 +142,17 @@ def bring_into_view(widget: qt.QWidget) -> None:
             area.verticalScrollBar().value = place.y()
 
     for milliseconds in _SETTLING_MS:
-        qt.QTimer.singleShot(milliseconds, scroll)
+        later(scroll, milliseconds)
+
+
+def later(call: Callable[[], None], milliseconds: int = 0) -> None:
+    """Call from the event loop; of no effect once the widgets that it works with have gone."""
+
+    def guarded() -> None:
+        with contextlib.suppress(ValueError):  # what PythonQt raises for a destroyed object
+            call()
+
+    qt.QTimer.singleShot(milliseconds, guarded)
 
 
 class HoverWatch(qt.QObject):

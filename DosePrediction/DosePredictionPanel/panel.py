@@ -24,6 +24,7 @@ from .flow.events import (
     NextFindingPressed,
     PanelClosed,
     Started,
+    StructureHovered,
 )
 from .flow.state import PanelState, Run
 from .flow.store import Store
@@ -31,6 +32,7 @@ from .installation import SlicerInstallation
 from .own_levels import OwnLevels
 from .parameter_binding import ParameterBinding
 from .parameters import DosePredictionParameterNode
+from .qt_charts import Charts
 from .qt_clock import QtClock
 from .qt_dialogs import QtDialogs
 from .sections import SECTIONS, make_section
@@ -82,7 +84,7 @@ class Panel:
             services=services(),
             clock=QtClock(),
             parameters=self._binding,
-            dialogs=QtDialogs(),
+            dialogs=QtDialogs(Charts(self._curve_hovered)),
             installer=SlicerInstallation(),
             corrections=Corrections.of_user(),
             levels=OwnLevels.of_user(),
@@ -126,6 +128,14 @@ class Panel:
     def is_showing_result(self) -> bool:
         """Whether a new result is being shown, step by step."""
         return self.store.state.showing is not None
+
+    def _curve_hovered(self, name: str) -> None:
+        """The curve of a structure is under the mouse; the table of DVHs knows its key."""
+        result = self.store.state.result
+        table = None if result is None else result.tables.get("dvh")
+        rows = () if table is None else zip(table.rows, table.places, strict=True)
+        keys = {cells[0].text: key for cells, (key, _sense) in rows if cells[0].text}
+        self.store.dispatch(StructureHovered(keys.get(name, "")))
 
     def _shortcut(self, keys: str, event: Callable[[], Event]) -> Any:
         """Keys of the main window, while the module is open; without a window there are none."""

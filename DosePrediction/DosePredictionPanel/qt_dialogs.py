@@ -7,16 +7,23 @@ from contextlib import AbstractContextManager
 import qt
 import slicer
 
-from DosePredictionLib.scene.tables import UNNAMED_SERIES
-
+from .connectors import later
 from .flow.state import ExportKind
 from .i18n import _
+from .qt_charts import Charts
 
 __all__ = ["QtDialogs"]
 
 
 class QtDialogs:
-    """See `executor.context.Dialogs`."""
+    """See `executor.context.Dialogs`.
+
+    Args:
+        charts: of the window.
+    """
+
+    def __init__(self, charts: Charts) -> None:
+        self._charts = charts
 
     def path_for(self, kind: ExportKind) -> str:
         """Where to write; empty when the person does not want to."""
@@ -47,29 +54,13 @@ class QtDialogs:
     def arrange_charts(self) -> None:
         """Put the legends of the plots beside the curves, one entry a structure.
 
-        The chart node of a scene knows nothing of where a legend lies: VTK's chart does. Views take
-        up what is shown within some turns of the event loop; a new layout makes its views then.
+        Views take up what is shown within some turns of the event loop; a new layout makes its
+        views then.
         """
         for milliseconds in (0, 300):
-            qt.QTimer.singleShot(milliseconds, _legends_beside)
+            later(self._charts.arrange, milliseconds)
 
     def busy(self) -> AbstractContextManager[None]:
         """The wait cursor."""
         cursor: AbstractContextManager[None] = slicer.util.WaitCursor()
         return cursor
-
-
-def _legends_beside() -> None:
-    manager = slicer.app.layoutManager()
-    for number in range(manager.plotViewCount if manager is not None else 0):
-        view = manager.plotWidget(number).plotView()
-        chart = view.chart()
-        chart.GetLegend().SetInline(False)
-        for index in range(chart.GetNumberOfPlots()):
-            plot = chart.GetPlot(index)
-            label = str(plot.GetLabel())
-            # Dashed and dotted curves have the color of the solid one, which is named.
-            plot.SetLegendVisibility(not label.endswith(UNNAMED_SERIES))
-        chart.GetLegend().Update()
-        chart.RecalculateBounds()
-        view.renderWindow().Render()

@@ -52,10 +52,12 @@ def fit_columns(widget: qt.QTableWidget) -> None:
     """Let the structures' names give way where the columns do not fit; hovering shows them."""
     header = widget.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-    needed = sum(widget.sizeHintForColumn(column) for column in range(1, widget.columnCount))
-    left = widget.viewport().width - max(needed, header.length() - header.sectionSize(0))
-    wanted = max(widget.sizeHintForColumn(0), header.sectionSizeHint(0))
-    if _NARROWEST <= left < wanted:
+    hints = [
+        max(widget.sizeHintForColumn(column), header.sectionSizeHint(column))
+        for column in range(widget.columnCount)
+    ]
+    left = widget.viewport().width - sum(hints[1:])
+    if hints and _NARROWEST <= left < hints[0]:
         header.setSectionResizeMode(0, qt.QHeaderView.Fixed)
         header.resizeSection(0, left)
 

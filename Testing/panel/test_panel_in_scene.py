@@ -52,6 +52,7 @@ NEEDS_QT = {
     "panel",
     "parameter_binding",
     "parameters",
+    "qt_charts",
     "qt_clock",
     "qt_dialogs",
     "sections.advanced",

@@ -7,7 +7,15 @@ from typing import Any
 
 import qt
 
-from ..connectors import HoverWatch, ResizeWatch, bring_into_view, fill_combo, guard_wheel
+from ..connectors import (
+    HoverWatch,
+    ResizeWatch,
+    bring_into_view,
+    fill_combo,
+    guard_wheel,
+    later,
+    lay_out_again,
+)
 from ..flow.events import (
     Event,
     ExportPressed,
@@ -146,7 +154,11 @@ class ResultSection:
         tabs, table = self.ui.resultTabs, self._table(_TABLES[self.ui.resultTabs.currentIndex])
         fit_columns(table)
         height = fit_height(table, most=10_000)
-        tabs.setFixedHeight(height + tabs.tabBar().sizeHint.height() + 10)
+        height += tabs.tabBar().sizeHint.height() + 10
+        if tabs.height != height:
+            tabs.setFixedHeight(height)
+            # Else what stands below lies over the table until something else changes.
+            later(lambda: lay_out_again(self.ui.resultSection))
 
     def _draw_controls(self, view: ResultView) -> None:
         """What needs the numbers is disabled without them, and says why."""
