@@ -55,11 +55,11 @@ from .results import (
     Keeping,
     SceneResult,
     add_result,
-    is_further_output,
     remove_result,
     result_steps,
     set_goals,
 )
+from .roles import is_further_output
 from .runs import LATEST, inputs_of, plan_of, result_nodes, result_runs, sweep_orphans
 from .steps import Step, finish
 from .structures_shown import highlight_structure, show_structures

@@ -13,20 +13,30 @@ from .geometry import array_of_image, index_to_ras
 from .hierarchy import place_below
 from .images import Appearance, Placement, empty_image, filled_in_slabs, volume_drafts
 from .results import SceneResult, title_of
-from .runs import batch, enter_scene, remove_nodes, result_nodes
+from .runs import DERIVED_FROM, batch, enter_scene, remove_nodes, result_nodes
 from .steps import Step, Steps
 from .tables import change_drafts, other_series_drafts
 
-__all__ = ["compare_steps", "compared_run", "end_comparison", "share_a_grid"]
+__all__ = [
+    "compare_steps",
+    "compared_run",
+    "end_comparison",
+    "is_of_comparison",
+    "share_a_grid",
+]
 
-_OTHER = "DosePrediction.ComparedRun"
 _ROLES = ("change-legend", "change", "change-display", "change-metrics", "change-goals")
 _SERIES = "series-other:"
 
 
+def is_of_comparison(role: str) -> bool:
+    """Whether a node of a result belongs to its comparison with another one."""
+    return role in _ROLES or role.startswith(_SERIES)
+
+
 def compared_run(result: SceneResult) -> str:
     """The run that a result is compared with just now; empty: none."""
-    return str(result.dose.GetAttribute(_OTHER) or "")
+    return str(result.dose.GetAttribute(DERIVED_FROM) or "")
 
 
 def share_a_grid(result: SceneResult, other: SceneResult) -> bool:
@@ -66,12 +76,11 @@ def compare_steps(result: SceneResult, other: SceneResult) -> Steps[None]:
     old, new = other.measures.predicted, result.measures.predicted
     drafts += change_drafts(title, old, new, result.segments, other.goals, result.goals)
     drafts += other_series_drafts(other.measures, other.segments, other_nodes)
-    end_comparison(result)
     nodes = result_nodes(result.run)
     scene = result.dose.GetScene()
     with batch(scene):
         made = _entered(scene, drafts, result, nodes)
-        result.dose.SetAttribute(_OTHER, other.run)
+        result.dose.SetAttribute(DERIVED_FROM, other.run)
         for role, node in made.items():
             if node.IsA("vtkMRMLDisplayNode"):
                 continue
@@ -86,8 +95,8 @@ def end_comparison(result: SceneResult) -> None:
     dose, chart = nodes.get("dose"), nodes.get("chart")
     if dose is None:
         return
-    gone = [node for role, node in nodes.items() if role in _ROLES or role.startswith(_SERIES)]
-    dose.RemoveAttribute(_OTHER)
+    gone = [node for role, node in nodes.items() if is_of_comparison(role)]
+    dose.RemoveAttribute(DERIVED_FROM)
     if not gone:
         return
     for node in gone:
@@ -100,10 +109,20 @@ def end_comparison(result: SceneResult) -> None:
 def _entered(
     scene: Any, drafts: list[Any], result: SceneResult, nodes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The comparison's nodes; drafts refer to the result's own, too."""
-    made = enter_scene(scene, drafts, result.run, {}, beside=nodes)
+    """The comparison's nodes, those of one before in place; drafts refer to the result's own."""
     chart = nodes.get("chart")
-    for role, node in made.items():
-        if chart is not None and role.startswith(_SERIES):
+    before = {role: node for role, node in nodes.items() if is_of_comparison(role)}
+    legend = before.pop("change-legend", None)
+    wanted = {draft.role for draft in drafts}
+    for role, node in before.items():
+        if chart is not None and role.startswith(_SERIES) and role not in wanted:
+            chart.RemovePlotSeriesNodeID(node.GetID())
+    if legend is not None and "change" not in wanted:
+        remove_nodes(scene, [legend])
+    made = enter_scene(scene, drafts, result.run, before, beside=nodes)
+    if chart is None:
+        return made
+    for node in (node for role, node in made.items() if role.startswith(_SERIES)):
+        if not chart.HasPlotSeriesNodeID(node.GetID()):
             chart.AddAndObservePlotSeriesNodeID(node.GetID())
     return made

@@ -11,7 +11,7 @@ import slicer
 
 from ..errors import CaseError
 from .colors import DEFAULT_LEVELS, LEVELS, IsodoseLevels, fill_level_table
-from .comparing import compare_steps, compared_run, end_comparison
+from .comparing import compare_steps, compared_run, end_comparison, is_of_comparison
 from .hierarchy import place_below
 from .images import follows_dose
 from .isodoses import level_steps, set_up_isodose_model
@@ -129,7 +129,7 @@ def _comparison_steps(result: SceneResult, other: SceneResult | None) -> Steps[N
     """Make the comparison that is asked for, if it is not there, and none beside it."""
     nodes = _nodes(result)
     if other is None:
-        if compared_run(result):
+        if compared_run(result) or any(map(is_of_comparison, nodes)):
             end_comparison(result)
     elif compared_run(result) != other.run or "change-metrics" not in nodes:
         yield from compare_steps(result, other)

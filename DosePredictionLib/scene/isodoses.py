@@ -10,16 +10,16 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from .geometry import array_of_image, index_to_ras, vtk_matrix
+from .runs import DERIVED_FROM
 
 __all__ = ["isodose_steps", "level_steps", "set_up_isodose_model", "stored_levels"]
 
 _LEVEL_GY, _LEVEL = "isolevels", "level"
-_STORED = "DosePrediction.LevelsGy"
 
 
 def stored_levels(model: Any) -> str:
     """The levels whose surfaces a model has, as text; empty without any."""
-    return str(model.GetAttribute(_STORED) or "")
+    return str(model.GetAttribute(DERIVED_FROM) or "")
 
 
 def isodose_steps(dose: Any, levels_gy: Sequence[float]) -> Generator[None, None, Any]:
@@ -112,5 +112,5 @@ def level_steps(
     if model.GetScene() is None:
         return  # removed meanwhile
     model.SetAndObservePolyData(surfaces)
-    model.SetAttribute(_STORED, text)
+    model.SetAttribute(DERIVED_FROM, text)
     display.SetScalarRange(0, max(len(levels_gy) - 1, 1))

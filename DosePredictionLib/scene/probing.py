@@ -85,8 +85,12 @@ def prepare_cursor(result: SceneResult) -> None:
     """Put the line on the result's DVH chart, hidden: later the chart need not be built anew."""
     nodes = result_nodes(result.run)
     chart = nodes.get("chart")
-    if chart is not None and _TABLE not in nodes:
+    if chart is None:
+        return
+    if _TABLE not in nodes or _SERIES not in nodes:
         _add_cursor(result, chart)
+    elif not chart.HasPlotSeriesNodeID(nodes[_SERIES].GetID()):
+        chart.AddAndObservePlotSeriesNodeID(nodes[_SERIES].GetID())
 
 
 def move_cursor(result: SceneResult, dose_gy: float | None) -> None:

@@ -15,7 +15,8 @@ from ..volume import Volume
 from .changes import Fingerprint, what_changed
 from .geometry import array_of_image, image_size
 from .records import ROLE_OF_RECORD, read_record
-from .results import SceneResult, is_further_output
+from .results import SceneResult
+from .roles import is_further_output
 from .runs import inputs_of, plan_of, result_nodes, result_runs
 
 __all__ = ["prediction_of_result", "require_same_inputs", "restored_results"]

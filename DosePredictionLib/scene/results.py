@@ -16,7 +16,7 @@ from ..errors import CaseError
 from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 from ..evaluation.goals import GoalSet
 from ..evaluation.result import Evaluation, GoalResults
-from ..prediction import ROLES, Output, Prediction
+from ..prediction import Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
@@ -36,8 +36,11 @@ from .images import (
 from .reading import SceneCase, SegmentInfo
 from .records import ROLE_OF_RECORD, ResultRecord, record_draft, write_record
 from .restore import restore_displays
+from .roles import is_carried
 from .runs import (
+    DERIVED_FROM,
     LATEST,
+    RUN,
     Draft,
     batch,
     enter_scene,
@@ -56,7 +59,6 @@ __all__ = [
     "Keeping",
     "SceneResult",
     "add_result",
-    "is_further_output",
     "remove_result",
     "result_steps",
     "set_goals",
@@ -239,13 +241,6 @@ def set_goals(result: SceneResult, goals: GoalSet | None, template: str = "") ->
     return replace(result, nodes=nodes, measures=measures, record=record)
 
 
-def is_further_output(role: str, node: Any) -> bool:
-    """Whether a node of a result is a volume that was predicted beside the dose."""
-    kind, _, key = role.partition(":")
-    kinds = {each.replace(" ", "-") for each in ROLES}
-    return bool(key) and kind in kinds and bool(node.IsA("vtkMRMLScalarVolumeNode"))
-
-
 def title_of(name: str, label: str) -> str:
     """How the nodes of a result begin."""
     return f"{name} ({label})" if label else name
@@ -400,9 +395,14 @@ class _Result:
         if replaced == LATEST:
             replaced = run_of_inputs(self._scene, self._ct, self._segmentation)
         existing = result_nodes(replaced) if replaced is not None else {}
+        carried = {role: existing.pop(role) for role in list(existing) if is_carried(role)}
         run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(3)}"
         with batch(self._scene):
             nodes = enter_scene(self._scene, self._drafts, run, existing)
+            for node in carried.values():
+                node.SetAttribute(RUN, run)
+                node.RemoveAttribute(DERIVED_FROM)
+            nodes["dose"].RemoveAttribute(DERIVED_FROM)
             refer_to_inputs(nodes["dose"], self._ct, self._segmentation, self._plan)
             nodes["dose"].SetNodeReferenceID("colorTableRef", nodes["level-colors"].GetID())
             place_in_study(self._scene, self._ct, run, replaced, self._name, nodes)

@@ -13,7 +13,9 @@ import slicer
 from ..errors import CaseError
 
 __all__ = [
+    "DERIVED_FROM",
     "LATEST",
+    "RUN",
     "Draft",
     "batch",
     "enter_scene",
@@ -32,6 +34,8 @@ __all__ = [
 LATEST = "latest"
 """The run to update: the latest of the same CT and segmentation."""
 
+DERIVED_FROM = "DosePrediction.DerivedFrom"
+"""What a node that is filled when a result is shown was made from: levels, or another run."""
 RUN = "DosePrediction.Run"
 ROLE = "DosePrediction.Role"
 _RESTORE = "DosePrediction.Restore"

@@ -28,6 +28,7 @@ from DosePredictionLib.scene import (
     mark_place,
     move_cursor,
     prediction_of_result,
+    prepare_cursor,
     probe,
     remove_result,
     require_same_inputs,
@@ -248,6 +249,35 @@ def test_two_results_are_compared_and_the_comparison_goes_again(
     remove_result(one.run)
     with pytest.raises(CaseError, match="has been removed"):
         apply_display(two, shown)
+
+
+def test_an_update_in_place_keeps_the_nodes_of_a_comparison_and_fills_them_anew(
+    inputs: Any, pelvis_model: DoseModel
+) -> None:
+    """As each stroke does, live: no node is made again."""
+    base, live = add(inputs, pelvis_model, label="A"), add(inputs, pelvis_model, 1.1, label="L")
+    shown = DisplaySettings(layer="change", other=base, isodoses=True)
+    apply_display(live, shown)
+    prepare_cursor(live)
+    nodes = {role: node.GetID() for role, node in result_nodes(live.run).items()}
+    live = add(inputs, pelvis_model, 1.3, label="L", replaces=live.run)
+    apply_display(live, shown)
+    prepare_cursor(live)
+    again = result_nodes(live.run)
+    assert {role: node.GetID() for role, node in again.items()} == nodes
+    plan = slicer.util.arrayFromVolume(inputs[2])
+    change = slicer.util.arrayFromVolume(again["change"])
+    assert np.allclose(change, 0.3 * plan, atol=1e-4)
+    for role in ("series-other:PTV", "cursor", "series:PTV"):
+        assert again["chart"].HasPlotSeriesNodeID(nodes[role]), role
+    highest = again["isodoses"].GetPolyData().GetPointData().GetArray("isolevels").GetRange()[1]
+    assert highest > 45  # of the new dose
+    live = add(inputs, pelvis_model, 1.3, label="L", replaces=live.run)
+    apply_display(live, DisplaySettings())
+    assert not {role for role in result_nodes(live.run) if role.startswith("series-other")}
+    remove_result(live.run)
+    remove_result(base.run)
+    assert result_runs() == []
 
 
 def test_results_on_other_voxels_are_compared_by_their_curves_alone(
