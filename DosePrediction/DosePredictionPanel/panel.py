@@ -10,6 +10,7 @@ from typing import Any
 import qt
 import slicer
 
+from .charts import Charts
 from .corrections import Corrections
 from .data_probe import show_doses_in_gray
 from .executor.context import Context, Ports, SceneExecutor
@@ -32,7 +33,6 @@ from .installation import SlicerInstallation
 from .own_levels import OwnLevels
 from .parameter_binding import ParameterBinding
 from .parameters import DosePredictionParameterNode
-from .qt_charts import Charts
 from .qt_clock import QtClock
 from .qt_dialogs import QtDialogs
 from .sections import SECTIONS, make_section

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import qt
 import slicer
 
+from .charts import Charts
 from .connectors import later
 from .flow.state import ExportKind
 from .i18n import _
-from .qt_charts import Charts
 
 __all__ = ["QtDialogs"]
 

@@ -21,7 +21,9 @@ from DosePredictionLib.worker.messages import PredictOptions
 
 slicer = pytest.importorskip("slicer")
 
+import vtk  # noqa: E402
 from DosePredictionPanel.blocking import predict_blocking  # noqa: E402
+from DosePredictionPanel.charts import curve_at  # noqa: E402
 from DosePredictionPanel.data_probe import gray_text, show_doses_in_gray  # noqa: E402
 from DosePredictionPanel.executor.context import ACTIONS  # noqa: E402
 from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
@@ -39,6 +41,7 @@ from DosePredictionPanel.views import result_view, run_view, structures_view  # 
 from scene.conftest import scene  # noqa: E402, F401 - a fixture
 from scene.nodes import nodes_of, volume_node  # noqa: E402
 from scene_bench import Bench, LoopClock, PipeWorker  # noqa: E402
+from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402
 
 from DosePredictionLib.scene import restored_results, result_nodes, worst_place  # noqa: E402
 from DosePredictionLib.scene.geometry import array_of_image  # noqa: E402
@@ -52,7 +55,6 @@ NEEDS_QT = {
     "panel",
     "parameter_binding",
     "parameters",
-    "qt_charts",
     "qt_clock",
     "qt_dialogs",
     "sections.advanced",
@@ -717,6 +719,42 @@ def test_the_examples_of_the_logic_are_about_structures_that_the_sample_has() ->
     for channel, structure in named:
         assert channel in case.structures
         assert not structure or structure in case.structures
+
+
+def test_the_curve_under_the_mouse_is_the_nearest_solid_one(bench: Bench) -> None:
+    """On VTK's chart as it is drawn: two structures, and the plan's curve of one of them."""
+    view = vtk.vtkContextView()
+    view.GetRenderWindow().SetOffScreenRendering(True)
+    view.GetRenderWindow().SetSize(400, 300)
+    chart = vtk.vtkChartXY()
+    view.GetScene().AddItem(chart)
+    curves = {"PTV": [100, 100, 0], "Rectum": [100, 20, 0], "Rectum (plan)": [100, 60, 0]}
+    tables = []
+    for name, volume in curves.items():
+        table = vtk.vtkTable()
+        for column, values in (("Dose", [0.0, 30.0, 60.0]), ("Volume", volume)):
+            array = numpy_to_vtk(np.array(values, dtype=float), deep=True)
+            array.SetName(column)
+            table.AddColumn(array)
+        plot = chart.AddPlot(vtk.vtkChart.LINE)
+        plot.SetInputData(table, 0, 1)
+        plot.SetLabel(name)
+        tables.append(table)
+    view.GetRenderWindow().Render()
+
+    def pixel(dose_gy: float, percent: float) -> tuple[int, int]:
+        place = []
+        for number, value in ((1, dose_gy), (0, percent)):
+            axis, along = chart.GetAxis(number), 1 - number
+            low, high = axis.GetPoint1()[along], axis.GetPoint2()[along]
+            share = (value - axis.GetMinimum()) / (axis.GetMaximum() - axis.GetMinimum())
+            place.append(round(low + share * (high - low)))
+        return place[0], place[1]
+
+    assert curve_at(chart, pixel(30, 21)) == "Rectum"
+    assert curve_at(chart, pixel(30, 99)) == "PTV"
+    assert curve_at(chart, pixel(30, 60)) == ""  # the plan's, which is dashed
+    assert curve_at(chart, pixel(45, 49)) == "PTV"  # between two knots
 
 
 def test_only_nodes_that_a_selector_may_offer_are_watched(bench: Bench) -> None:

@@ -9,8 +9,6 @@ import numpy as np
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
-from DosePredictionLib.scene.tables import UNNAMED_SERIES
-
 __all__ = ["Charts"]
 
 _LEFT, _BOTTOM = 0, 1  # as vtkAxis counts
@@ -38,7 +36,7 @@ class Charts:
             chart.GetLegend().SetInline(False)
             for plot in _plots(chart):
                 # Dashed and dotted curves have the color of the solid one, which is named.
-                plot.SetLegendVisibility(not _name_of(plot).endswith(UNNAMED_SERIES))
+                plot.SetLegendVisibility(bool(_structure_of(plot)))
             chart.GetLegend().Update()
             chart.RecalculateBounds()
             view.renderWindow().Render()
@@ -66,8 +64,8 @@ def curve_at(chart: Any, place: tuple[int, int]) -> str:
     percent = _value(chart.GetAxis(_LEFT), place[1], 1)
     nearest, name = _NEAR_PERCENT, ""
     for plot in _plots(chart):
-        table, label = plot.GetInput(), _name_of(plot)
-        if table is None or label.endswith(UNNAMED_SERIES):
+        table, label = plot.GetInput(), _structure_of(plot)
+        if table is None or not label:
             continue
         columns = [table.GetColumnByName(each) for each in ("Dose", "Volume")]
         if None in columns:
@@ -90,5 +88,9 @@ def _plots(chart: Any) -> list[Any]:
     return [chart.GetPlot(index) for index in range(chart.GetNumberOfPlots())]
 
 
-def _name_of(plot: Any) -> str:
-    return str(plot.GetLabel() or "")
+def _structure_of(plot: Any) -> str:
+    """The structure of a solid curve; "" for other curves and the cursor."""
+    from DosePredictionLib.scene.tables import UNNAMED_SERIES
+
+    label = str(plot.GetLabel() or "")
+    return "" if label.endswith(UNNAMED_SERIES) else label
