@@ -49,6 +49,8 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise DosePredictionError(
             f"{path} is no checkpoint of this trainer: {reason}."
         ) from exception
+    if not isinstance(state, dict) or not {"step", "model", "average"} <= state.keys():
+        raise DosePredictionError(f"{path} is no checkpoint of this trainer: it lacks its parts.")
     return state
 
 
