@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "CallError",
     "CaseError",
     "DosePredictionError",
     "GeometryError",
@@ -63,6 +64,10 @@ class MemoryExhaustedError(PredictionError):
     def __init__(self, message: str, tried: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.tried = tuple(tried)
+
+
+class CallError(DosePredictionError):
+    """The command line itself is wrong."""
 
 
 class PredictionCancelled(DosePredictionError):

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from DosePredictionLib.app.ending import Parser
+from DosePredictionLib.arguments import Parser
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.schema import Range, field_types, from_json, parse_json
 

@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
 
-from ..errors import DosePredictionError
+from ..errors import CallError, DosePredictionError
 from .codes import EXIT_INTERRUPTED, EXIT_WRONG
 from .output import Output
 
-__all__ = ["CallError", "Parser", "exit_code_of", "interrupt_on_termination"]
-
-
-class CallError(DosePredictionError):
-    """The command line itself is wrong."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises instead of printing usage: a wrong call gets one line, or one JSON object."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong with the call, and whose help says how it is right."""
-        raise CallError(f"{message} (see {self.prog} --help)")
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse has it; but what a subcommand does not know is the subcommand's error."""
-        found, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return found, unknown
+__all__ = ["exit_code_of", "interrupt_on_termination"]
 
 
 def exit_code_of(work: Callable[[], int], output: Output) -> int:
@@ -43,6 +22,7 @@ def exit_code_of(work: Callable[[], int], output: Output) -> int:
     Returns:
         What `work` returns; 2 for an exception, 130 for an interrupt, 0 if nobody reads stdout.
     """
+    _require_streams()
     try:
         return work()
     except BrokenPipeError:
@@ -56,9 +36,19 @@ def exit_code_of(work: Callable[[], int], output: Output) -> int:
         wrong = exception if isinstance(exception, DosePredictionError) else _call_error(exception)
         try:
             output.error(wrong)
-        except BrokenPipeError:
+        except OSError:  # nobody reads stdout, or it cannot hold more; stderr has the line
             _discard_stdout()
         return EXIT_WRONG
+
+
+def _require_streams() -> None:
+    """Give a program that was started with closed stdout or stderr (`>&-`) one that discards.
+
+    Else its first file would become what C libraries print to.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def interrupt_on_termination() -> None:

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from .. import __version__
-from ..app.ending import Parser, exit_code_of, interrupt_on_termination
+from ..app.ending import exit_code_of, interrupt_on_termination
 from ..app.output import Output
+from ..arguments import Parser
 
 __all__ = ["build_parser", "main"]
 

@@ -315,16 +315,30 @@ def test_what_is_broken_is_named_in_one_line(
     assert Path("/dev/null").is_char_device()
 
 
-@pytest.mark.parametrize("words", ["models list", "models show pelvis-simulated"])
-def test_a_closed_stdout_is_no_error(words: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("DosePredictionLib models list", 0),
+        ("DosePredictionLib models show pelvis-simulated --json", 0),
+        ("DosePredictionLib check --json", 0),
+        ("DosePredictionLib predict nowhere --output out --json", 2),
+        ("training card nowhere --evaluation nowhere --cases 1", 2),
+    ],
+)
+@pytest.mark.parametrize("stdout", ["closed", "full"])
+def test_a_stdout_that_takes_nothing_is_at_most_one_line(
+    words: str, code: int, stdout: str
+) -> None:
+    redirected = {"closed": ">&-", "full": "> /dev/full"}[stdout]
     done = subprocess.run(
-        [sys.executable, "-m", "DosePredictionLib", *words.split()],
+        f"{sys.executable} -m {words} {redirected}",
+        shell=True,
         cwd=ROOT,
-        stdout=os.open(os.devnull, os.O_RDONLY),
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: os.close(1),
         check=False,
     )
-    assert done.returncode in (0, 2) and "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) <= 1, done.stderr
+    is_printed = code == 0 and stdout == "full"
+    assert done.returncode == (2 if is_printed else code), done.stderr
+    assert len(done.stderr.splitlines()) == (1 if done.returncode else 0), done.stderr
+    assert "Traceback" not in done.stderr

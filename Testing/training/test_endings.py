@@ -18,8 +18,6 @@ from support import ROOT
 from DosePredictionLib.models.dose_model import DoseModel
 from training.__main__ import main
 
-pytestmark = pytest.mark.usefixtures("interrupts")
-
 
 @pytest.mark.parametrize("kind", ["of another encoding", "none", "a file"])
 def test_a_model_that_cannot_be_continued_leaves_no_run_folder(
@@ -66,6 +64,7 @@ def _is_alive(process: int) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("command", ["train", "prepare"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
