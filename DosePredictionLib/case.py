@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
+from .beams.arrangement import BeamArrangement
 from .errors import CaseError, GeometryError
 from .findings import Finding
 from .mask import Mask
@@ -101,6 +102,7 @@ class Case:
         strips: tangent strip masks that came with the case, angle in degrees → mask.
         findings: what was noticed while the case was read.
         origin: what a result in DICOM must name, when the case came from there.
+        beams: how the beams of its plan stand, where that is known.
 
     Raises:
         GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
@@ -117,6 +119,7 @@ class Case:
     strips: _Masks[Mapping[int, Volume] | None, Mapping[int, Mask] | None] = _Masks(None)
     findings: tuple[Finding, ...] = field(default=())
     origin: DicomOrigin | None = None
+    beams: BeamArrangement | None = None
 
     def __post_init__(self) -> None:
         self._take_dose_mask()

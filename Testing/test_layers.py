@@ -18,6 +18,10 @@ LIBRARY = ROOT / "DosePredictionLib"
 PACKAGE = LIBRARY.name
 
 KNOWS_NOTHING_OF: dict[str, set[str]] = {
+    "beams": {
+        *("structures", "checks", "encoding", "networks", "tasks", "losses", "models", "inference"),
+        *("evaluation", "io", "report", "app", "cli", "worker", "scene"),
+    },
     "structures": {"io", "evaluation", "inference", "networks", "app", "cli", "worker", "scene"},
     "checks": {"io", "evaluation", "inference", "networks", "app", "cli", "worker", "scene"},
     "encoding": {"io", "evaluation", "inference", "networks", "losses", "app", "worker", "scene"},
@@ -44,6 +48,8 @@ TORCH_FREE = (
     "app.outputs",
     "app.predict",
     "app.strips",
+    "beams.mimic",
+    "beams.ray_dose",
     "case",
     "checks.registry",
     "encoding.encoder",

@@ -3,7 +3,8 @@
 `ct`, `dose_plan`, `strip_full_theta000|045|090|135` and `<structure>`, with or without the
 published suffix `_256_64`, as NIfTI, NRRD or MetaImage; a label map or a segmentation of 3D Slicer
 (`.seg.nrrd`) is several structures. `case.json` may hold
-`{"prescription": {"PTV": 45.0}, "fractions": 25, "technique": "IMRT"}`.
+`{"prescription": {"PTV": 45.0}, "fractions": 25, "technique": "IMRT", "beams": "nine-field"}`;
+beams are a name, gantry angles as in "0,90,180", or an object with the fields of `BeamArrangement`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from ..beams.arrangement import BeamArrangement, parse_beams
 from ..case import Case, Prescription
 from ..errors import CaseError
 from ..findings import Finding
 from ..mask import Mask
 from ..processes import usable_cores
 from ..ranges import DoseGy, Fractions
-from ..schema import FreeText, Length, Name, from_json, read_json, validated
+from ..schema import FreeText, Length, Name, from_json, read_json, to_json, validated
 from ..volume import Grid
 from .dose_grid import dose_gaps, dose_on_grid
 from .labels import LABEL_SUFFIXES
@@ -63,6 +65,7 @@ class _CaseDescription:
     fractions: Fractions | None = None
     technique: Name | None = None
     description: FreeText | None = None
+    beams: BeamArrangement | FreeText | None = None
 
 
 def is_case_folder(path: Path) -> bool:
@@ -112,14 +115,16 @@ def read_case_folder(folder: Path) -> Case:
         dose, resampled = dose_on_grid(stored, ct.grid, {}, label)
         noticed += resampled
         noticed += dose_gaps(stored.grid, ct.grid, structures, label)
+    prescription, beams = _described(folder)
     return Case(
         name=folder.resolve().name,
         ct=ct,
         structures=structures,
         plan_dose=dose,
-        prescription=_prescription(folder),
+        prescription=prescription,
         strips=strips or None,
         findings=(*findings, *_once(noticed)),
+        beams=beams,
     )
 
 
@@ -134,12 +139,16 @@ def write_case_folder(folder: Path, case: Case) -> None:
         write_volume(folder / f"{name}.nii.gz", mask)
     if case.plan_dose is not None:
         write_volume(folder / "dose_plan.nii.gz", case.plan_dose)
+    content: dict[str, Any] = {}
     if case.prescription is not None:
         content = {
             "prescription": dict(case.prescription.target_gy),
             "fractions": case.prescription.fractions,
             "technique": case.prescription.technique,
         }
+    if case.beams is not None:
+        content["beams"] = to_json(case.beams)
+    if content:
         text = json.dumps(content, indent=2, ensure_ascii=False)
         (folder / "case.json").write_text(text + "\n", encoding="utf-8")
 
@@ -300,11 +309,15 @@ def _once(findings: list[Finding]) -> list[Finding]:
     return [*kept, *(finding for finding in findings if finding.id not in per_file)]
 
 
-def _prescription(folder: Path) -> Prescription | None:
+def _described(folder: Path) -> tuple[Prescription | None, BeamArrangement | None]:
+    """What `case.json` says."""
     path = folder / "case.json"
     if not path.is_file():
-        return None
+        return None, None
     content = from_json(_CaseDescription, read_json(path, CaseError), str(path), CaseError)
+    beams = content.beams
+    if isinstance(beams, str):
+        beams = parse_beams(beams, f"{path}.beams")
     if not content.prescription:
-        return None
-    return Prescription(content.prescription, content.fractions, content.technique)
+        return None, beams
+    return Prescription(content.prescription, content.fractions, content.technique), beams

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..beams.arrangement import BeamArrangement
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError, WorkerError
 from ..evaluation.result import Evaluation
@@ -78,6 +79,7 @@ class _CaseRecord:
     strips: dict[str, _Array]
     prescription: Prescription | None
     findings: tuple[Finding, ...]
+    beams: BeamArrangement | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,10 @@ class CaseWriter:
         self._strips[str(angle)] = self._arrays.write(f"strip_{angle:03d}", _as_bool(mask))
 
     def finish(
-        self, prescription: Prescription | None = None, findings: tuple[Finding, ...] = ()
+        self,
+        prescription: Prescription | None = None,
+        findings: tuple[Finding, ...] = (),
+        beams: BeamArrangement | None = None,
     ) -> Path:
         """Make the case whole; the folder.
 
@@ -209,6 +214,7 @@ class CaseWriter:
             strips=self._strips,
             prescription=prescription,
             findings=findings,
+            beams=beams,
         )
         _write_record(self._arrays.folder / _CASE, record)
         return self._arrays.folder
@@ -227,7 +233,7 @@ def write_case(folder: Path, case: Case) -> Path:
         writer.dose_mask(case.dose_mask.array)
     for angle, mask in (case.strips or {}).items():
         writer.strip(angle, mask.array)
-    return writer.finish(case.prescription, case.findings)
+    return writer.finish(case.prescription, case.findings, case.beams)
 
 
 def read_exchanged_case(folder: Path, only: Collection[str] | None = None) -> Case:
@@ -255,6 +261,7 @@ def read_exchanged_case(folder: Path, only: Collection[str] | None = None) -> Ca
         dose_mask=arrays.read_optional(record.dose_mask),
         strips={int(a): arrays.read(array) for a, array in record.strips.items()} or None,
         findings=record.findings,
+        beams=record.beams,
     )
 
 

@@ -14,6 +14,7 @@ from ...origin import DicomOrigin, Reference
 from ...structures.names import read_target
 from ...volume import Grid
 from ..dose_grid import dose_gaps
+from .beams import arrangement_of
 from .contours import occupancy_of
 from .ct import CtSeries, read_ct
 from .dose import summed_doses
@@ -69,6 +70,8 @@ def read_dicom(path: Path) -> DicomCase:
             findings += noticed
             for each in selection.doses:
                 findings += dose_gaps(each.volume.grid, ct.volume.grid, structures, "The plan dose")
+        beams, noticed = arrangement_of(plan, ct.patient_position)
+        findings += noticed
         case = Case(
             name=path.resolve().name if path.is_dir() else path.stem,
             ct=ct.volume,
@@ -77,6 +80,7 @@ def read_dicom(path: Path) -> DicomCase:
             prescription=_prescription(plan, selection, structures, kinds),
             findings=(*selection.findings, *ct.findings, *findings),
             origin=_origin(selection, ct, structures),
+            beams=beams,
         )
     return DicomCase(case, plan, kinds)
 

@@ -36,6 +36,7 @@ class Beam:
         leaf_borders_mm: `(leaf pair + 1,)` across the leaves.
         leaves_along: X or Y, the direction in which leaves move; empty without them.
         isocenter_mm: LPS; None when not stated.
+        sad_mm: from the source to the isocenter; None when not stated.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Beam:
     leaf_borders_mm: Array
     leaves_along: str
     isocenter_mm: tuple[float, float, float] | None
+    sad_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,7 @@ def _beam(beam: Item, metersets: dict[int, float]) -> Beam:
         leaf_borders_mm=mlc.numbers("LeafPositionBoundaries", pairs + 1) if mlc else np.zeros(0),
         leaves_along=kind[3:4],
         isocenter_mm=tuple(isocenter) if isocenter.size == 3 else None,
+        sad_mm=beam.number("SourceAxisDistance", None),
     )
 
 
