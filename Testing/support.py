@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from collections.abc import Mapping
@@ -117,11 +118,15 @@ def write_case_folder(
         write_nifti(folder / f"{(names or {}).get(name, name)}{suffix}.nii.gz", mask)
     if case.plan_dose is not None:
         write_nifti(folder / f"dose_plan{suffix}.nii.gz", case.plan_dose)
+    content: dict[str, object] = {}
     if case.prescription is not None:
         content = {
             "prescription": dict(case.prescription.target_gy),
             "fractions": case.prescription.fractions,
         }
+    if case.beams is not None:
+        content["beams"] = dataclasses.asdict(case.beams)
+    if content:
         (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 

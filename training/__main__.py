@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from DosePredictionLib.app.ending import exit_code_of, interrupt_on_termination
 from DosePredictionLib.app.output import Output
@@ -25,6 +26,17 @@ from .config import TrainingConfig
 from .data import TrainingCase, require_one_prescription
 from .simulation.command import add_arguments as add_simulate
 from .simulation.command import run as run_simulate
+from .splits import (
+    Fold,
+    HeldOut,
+    chosen,
+    known_patients_of_model,
+    names_in_fold,
+    record_patients,
+)
+
+if TYPE_CHECKING:
+    from .mimicking import CoarseRun
 
 __all__ = ["load_recipe", "main", "resolved_config"]
 
@@ -68,12 +80,19 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--output", type=Path, help="cache folder")
     made.add_argument("--compact", type=Path, metavar="FILE", help="one small file instead")
     prepare.add_argument("--workers", type=within(WORKERS), default=usable_cores())
+    _add_held_out(prepare)
     add_clinical_arguments(
         commands.add_parser(
             "prepare-clinical", help="turn DICOM patients into case folders without their names"
         )
     )
     _add_train(commands.add_parser("train", help="train a recipe on a cache or a folder of cases"))
+    mimicking = commands.add_parser(
+        "mimic", help="add coarse networks' doses, and the beams' nearest to them, to a cache"
+    )
+    mimicking.add_argument("--runs", type=Path, nargs="+", required=True, help="coarse networks'")
+    mimicking.add_argument("--cases", type=Path, required=True, help="folder of the cache's cases")
+    mimicking.add_argument("--cache", type=Path, required=True)
     _add_evaluate(commands.add_parser("evaluate", help="score a model or a run on a cohort"))
     export = commands.add_parser("export", help="turn a run into a model folder")
     export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
@@ -117,6 +136,36 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         help="less memory for more time: compute activations again in the backward pass",
     )
     train.add_argument("--continue-from", type=Path, help="model folder whose weights to start on")
+    train.add_argument(
+        "--coarse",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs whose networks become the coarse ones of a beam_cascade",
+    )
+    train.add_argument(
+        "--fold",
+        type=_fold,
+        metavar="K/N",
+        help="leave out the K-th of N parts of the training cases, drawn by the recipe's seed",
+    )
+    _add_held_out(train)
+
+
+def _add_held_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--held-out",
+        choices=get_args(HeldOut),
+        help="leave out the patients that Resources/Cohorts holds out, or take them only",
+    )
+
+
+def _fold(text: str) -> Fold:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()) or not 1 <= int(part) <= int(parts) <= 100:
+        raise argparse.ArgumentTypeError(f"must be as 1/2, the first of two parts; got {text!r}.")
+    return int(part) - 1, int(parts)
 
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
@@ -146,14 +195,17 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from .cache import prepare
+    from .cache import named_paths, prepare
     from .compact import write_compact
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
     output = arguments.compact or arguments.output
     write = write_compact if arguments.compact else prepare
-    done = write(arguments.cases, output, protocol, config.encoding, arguments.workers)
+    only = None
+    if arguments.held_out:
+        only = chosen(named_paths(arguments.cases), protocol.id, arguments.held_out)
+    done = write(arguments.cases, output, protocol, config.encoding, arguments.workers, only)
     for name, reason in done.refused.items():
         sys.stderr.write(f"Refused {name}: {reason}\n")
     size = f" in {output.stat().st_size / 1e6:.1f} MB" if arguments.compact else ""
@@ -252,18 +304,58 @@ def _require_apart(training: list[TrainingCase], validation: list[TrainingCase])
         )
 
 
+def _training_part(
+    cases: list[TrainingCase], arguments: argparse.Namespace, protocol: str, seed: int
+) -> list[TrainingCase]:
+    """The cases without those held out, or of a fold, as the call says."""
+    kept = set(chosen([case.name for case in cases], protocol, arguments.held_out))
+    if arguments.fold:
+        kept -= names_in_fold(sorted(kept), arguments.fold, seed)
+    return [case for case in cases if case.name in kept]
+
+
+def _mimic(arguments: argparse.Namespace) -> int:
+    from .mimicking import add_earlier, coarse_run
+
+    runs = [coarse_run(each) for each in arguments.runs]
+    written = add_earlier(arguments.cases, arguments.cache, runs)
+    sys.stdout.write(f"Wrote the earlier doses of {written} cases into {arguments.cache}.\n")
+    return 0
+
+
+def _record_patients(
+    arguments: argparse.Namespace, names: Sequence[str], runs: Sequence[CoarseRun]
+) -> None:
+    """Write into the run folder whose plans shape the weights, those of its ancestors included.
+
+    Nothing is written where an ancestor does not say it: `export` then asks for the list.
+    """
+    from DosePredictionLib.models.manifest import read_manifest
+
+    seen = set(names).union(*(run.patients for run in runs))
+    if arguments.continue_from:
+        before = known_patients_of_model(read_manifest(arguments.continue_from))
+        if before is None:
+            return
+        seen |= before
+    record_patients(arguments.output, seen)
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from .continuing import weights_to_continue
-    from .distributed import ranks_joined
+    from .distributed import is_first, ranks_joined
     from .loop import Trainer
+    from .mimicking import coarse_run, start_coarse
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
     with ranks_joined(str(resolve_device(arguments.device))) as device:
         validation = _cases(arguments.validation, protocol, config.encoding)
         training = _cases(arguments.training, protocol, config.encoding)
+        training = _training_part(training, arguments, protocol.id, config.seed)
         _require_apart(training, validation)
         require_one_prescription([*training, *validation], config, protocol)
+        runs = [coarse_run(each) for each in arguments.coarse]
         last, weights = arguments.output / "last.pt", None
         if arguments.continue_from and not last.is_file():  # before there is a run folder
             weights = weights_to_continue(arguments.continue_from, config, protocol)
@@ -279,6 +371,10 @@ def _train(arguments: argparse.Namespace) -> int:
             trainer.resume(last)
         elif weights is not None:
             trainer.start_from(weights)
+        elif runs or hasattr(trainer.network, "coarse"):
+            start_coarse(trainer, runs)
+        if is_first():
+            _record_patients(arguments, [case.name for case in training], runs)
         trainer.train(training, validation[: arguments.validate_on], arguments.time_limit * 60)
     return 0
 
@@ -295,6 +391,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         "prepare": _prepare,
         "prepare-clinical": prepare_clinical,
         "train": _train,
+        "mimic": _mimic,
         "evaluate": _evaluate,
         "export": _export,
         "card": _card,

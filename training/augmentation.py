@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Crop:
         region: where the dose is scored, 0 or 1.
         body: bool.
         spacing_mm: (x, y, z).
+        earlier: doses of earlier stages over the dose scale; no channels: there are none.
     """
 
     input: Tensor
@@ -49,6 +50,7 @@ class Crop:
     region: Tensor
     body: Tensor
     spacing_mm: tuple[float, float, float]
+    earlier: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def _moved(crop: Crop, channels: ModelChannels, motion: Spatial) -> Crop:
         x[indices] = moved(x[indices] - padding, mode) + padding
     region = moved(crop.region, "nearest")
     body = majority(moved(crop.body.float(), "nearest"))
-    return Crop(x, moved(crop.dose, "bilinear"), region, body, crop.spacing_mm)
+    earlier = moved(crop.earlier, "bilinear") if len(crop.earlier) else crop.earlier
+    return Crop(x, moved(crop.dose, "bilinear"), region, body, crop.spacing_mm, earlier)
 
 
 def vary_ct(ct: Tensor, shift: float, noise: Tensor, air: float = 0.0) -> Tensor:

@@ -3,6 +3,7 @@
     cache.json                what made it: version, protocol, encoding; and the refused cases
     cases/<name>/case.json    name, spacing and prescription
     cases/<name>/*.npy        the arrays of a `TrainingCase`
+    earlier/<name>.npy        its doses of earlier stages, once they are computed
 
 A case folder appears whole or not at all, so that an interrupted `prepare` goes on where it was.
 """
@@ -10,7 +11,7 @@ A case folder appears whole or not at all, so that an interrupted `prepare` goes
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
-from DosePredictionLib.files import require_regular_file, whole_folder, write_json
+from DosePredictionLib.files import require_regular_file, whole_file, whole_folder, write_json
 from DosePredictionLib.io import case_name
 from DosePredictionLib.ranges import DoseGy, SpacingXyzMm
 from DosePredictionLib.schema import Name, from_json, read_json, to_json, validated
@@ -42,12 +43,14 @@ __all__ = [
     "open_cache",
     "prepare",
     "require_ours",
+    "write_earlier",
 ]
 
 T = TypeVar("T")
 
 CACHE_VERSION = 2  # 1 kept every mask as bits, and no prescription
 HEADER = "cache.json"
+_EARLIER = "earlier"
 _ARRAYS = {
     "mask_bits": "uint32",
     "float32": "float32",
@@ -79,16 +82,21 @@ def prepare(
     protocol: StructureProtocol,
     settings: EncodingSettings,
     workers: int,
+    only: Collection[str] | None = None,
 ) -> Prepared:
     """Encode every case of a folder into a cache; cases that are there already are kept.
 
     A case that cannot be read or learned from is refused and listed; the others go on.
+
+    Args:
+        only: names of the cases that are meant; None: all.
 
     Raises:
         DosePredictionError: the cache is another version's, protocol's or encoding's, or two
             cases share a name.
     """
     paths = named_paths(folder)
+    paths = {name: path for name, path in paths.items() if only is None or name in only}
     if is_cache(cache):
         require_ours(cache, read_json(cache / HEADER), protocol, settings)
     (cache / "cases").mkdir(parents=True, exist_ok=True)
@@ -139,7 +147,15 @@ def open_cache(
     if not folders:
         raise CaseError(f"The cache {cache} holds no case; {HEADER} says why.")
     channels = model_channels(protocol, settings)
-    return [_open_case(folder, channels) for folder in folders]
+    return [_open_case(folder, channels, cache / _EARLIER) for folder in folders]
+
+
+def write_earlier(cache: Path, name: str, doses: NDArray[np.float16]) -> None:
+    """Keep doses of earlier stages `(stage, z, y, x)` beside a case; whole or not at all."""
+    folder = cache / _EARLIER
+    folder.mkdir(exist_ok=True)
+    with whole_file(folder / f"{name}.npy") as aside, aside.open("wb") as file:
+        np.save(file, doses)
 
 
 def _prepare_case(
@@ -168,7 +184,7 @@ class _About:
     prescription_gy: DoseGy | None
 
 
-def _open_case(folder: Path, channels: ModelChannels) -> TrainingCase:
+def _open_case(folder: Path, channels: ModelChannels, earlier: Path) -> TrainingCase:
     path = folder / "case.json"
     about = from_json(_About, read_json(path, CaseError), str(path), CaseError)
     arrays = {name: _open_array(folder / f"{name}.npy", name) for name in _ARRAYS}
@@ -180,11 +196,17 @@ def _open_case(folder: Path, channels: ModelChannels) -> TrainingCase:
             raise CaseError(
                 f"{folder}/{name}.npy has the shape {array.shape}, not {wanted}. {_ANEW}"
             )
+    stages, file = None, earlier / f"{folder.name}.npy"
+    if file.is_file():
+        stages = _open_array(file, _EARLIER)
+        if stages.ndim != 4 or stages.shape[1:] != grid:
+            raise CaseError(f"{file} has the shape {stages.shape}: remove it and mimic anew.")
     return TrainingCase(
         name=about.name,
         spacing_mm=about.spacing_mm,
         prescription_gy=about.prescription_gy,
         channels=channels,
+        earlier=stages,
         **arrays,
     )
 
@@ -201,8 +223,9 @@ def _open_array(file: Path, name: str) -> NDArray:
     except (OSError, ValueError, EOFError) as exception:
         reason = " ".join(str(exception).split()) or type(exception).__name__
         raise CaseError(f"{file} cannot be read ({reason}). {_ANEW}") from exception
-    if array.dtype != _ARRAYS[name]:
-        raise CaseError(f"{file} holds {array.dtype}, not {_ARRAYS[name]}. {_ANEW}")
+    wanted = _ARRAYS.get(name, "float16")  # of earlier doses, too
+    if array.dtype != wanted:
+        raise CaseError(f"{file} holds {array.dtype}, not {wanted}. {_ANEW}")
     return array
 
 

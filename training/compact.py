@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,10 +52,14 @@ def write_compact(
     protocol: StructureProtocol,
     settings: EncodingSettings,
     workers: int,
+    only: Collection[str] | None = None,
 ) -> Prepared:
     """Encode every case of a folder into one file, which appears whole or not at all.
 
     A case that cannot be read or learned from is refused and listed; the others go on.
+
+    Args:
+        only: names of the cases that are meant; None: all.
 
     Raises:
         DosePredictionError: two cases share a name, or the encoding has channels that cannot be
@@ -65,6 +70,7 @@ def write_compact(
     names: list[str] = []
     refused: dict[str, str] = {}
     paths = named_paths(folder)
+    paths = {name: path for name, path in paths.items() if only is None or name in only}
     with whole_file(file) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_LZMA) as archive:
         for name, packed, reason in each_case(work, paths, workers):
             if packed is None:

@@ -57,6 +57,8 @@ class TrainingCase:
         spacing_mm: (x, y, z).
         prescription_gy: the case's, of its highest target; None: it has none.
         channels: what the channels are.
+        earlier: doses of the stages before the last, over the dose scale, float16 `(stage, z, y,
+            x)`; None: none were computed.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TrainingCase:
     spacing_mm: tuple[float, float, float]
     prescription_gy: float | None
     channels: ModelChannels
+    earlier: NDArray[np.float16] | None = None
 
     @classmethod
     def read(

@@ -61,7 +61,7 @@ def of_model(model: DoseModel, device: str, precision: str) -> Candidate:
 
     def predict(case: TrainingCase) -> NDArray[np.float32]:
         encoded = labelled(case, task, levels_gy)
-        arrays = predictor.infer(encoded.input).arrays
+        arrays = predictor.infer(encoded.input, earlier=encoded.earlier).arrays
         doses = {name: combined.mean for name, combined in arrays.items()}
         return task.dose_gy(doses, encoded.prescription_factor)
 

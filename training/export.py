@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import DosePredictionLib
+from DosePredictionLib.encoding.beams import beam_inputs
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.files import write_json
 from DosePredictionLib.models.dose_model import (
@@ -37,6 +38,13 @@ from DosePredictionLib.structures.protocol import StructureProtocol
 from .checkpoints import load_checkpoint
 from .config import TrainingConfig, model_prescription_gy, stored_config
 from .loop import network_arguments
+from .splits import (
+    DATA_FILE,
+    PATIENTS,
+    held_out,
+    patients_of_run,
+    require_apart_from_held_out,
+)
 
 __all__ = [
     "CARD_FIGURES",
@@ -63,6 +71,7 @@ class Described:
         licence: of the weights.
         prescription_gy: target channel → Gy; empty: the levels of the protocol's targets.
         fractions, technique: of the plans that were learned.
+        patients: everyone whose plan shaped the weights; the trainer writes it.
     """
 
     training: dict[str, Any]
@@ -70,6 +79,7 @@ class Described:
     prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] | None = None
     fractions: Fractions | None = None
     technique: Name | None = None
+    patients: Annotated[tuple[Name, ...], Length(0, 1_000_000)] | None = None
 
 
 def export_run(
@@ -92,11 +102,12 @@ def export_run(
         mirror: whether prediction averages with the mirrored patient's dose.
 
     Raises:
-        ModelError: the run is incomplete, or the model folder exists.
+        ModelError: the run is incomplete, saw a patient who is held out or does not say whom it
+            saw, or the model folder exists.
     """
     check_model_name(name)
     config = stored_config(run)
-    path = run / "data.json"
+    path = run / DATA_FILE
     described = from_json(Described, read_json(path, ModelError), str(path), ModelError)
     if not (run / checkpoint).is_file():
         raise ModelError(f"{run} holds no checkpoint {checkpoint}.")
@@ -104,6 +115,8 @@ def export_run(
     if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
         raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
     protocol = StructureProtocol.load(config.protocol)
+    if held_out(protocol.id):
+        require_apart_from_held_out(patients_of_run(run), protocol.id, f"The run {run}")
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -115,6 +128,7 @@ def export_run(
         weights_sha256="",
         training={
             **described.training,
+            **({} if described.patients is None else {PATIENTS: list(described.patients)}),
             "steps": state["step"],
             "samples_seen": state["step"] * config.batch_size,
             "config": to_json(config),
@@ -137,13 +151,14 @@ def _expectations(
     Where doses were scaled to one prescription in training, the model stands for that one, whatever
     the cohort's own was.
     """
-    grid = config.encoding.grid
+    grid, inputs = config.encoding.grid, beam_inputs(config.encoding)
     return ModelExpectations(
         spacing_mm_min=grid.spacing_mm_min,
         spacing_mm_max=grid.spacing_mm_max,
         prescription_gy=model_prescription_gy(config, protocol) or described.prescription_gy or {},
         fractions=described.fractions,
         technique=described.technique,
+        beams=() if inputs is None else (inputs.arrangement,),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Batch:
     Args:
         input: the network's.
         labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
-            `strips` (boolean) as they lie after augmentation.
+            `strips` (boolean) as they lie after augmentation; `earlier`, if the cases have it.
         spacing_mm: `(batch, 3)`, x, y, z.
         names: of the cases.
     """
@@ -102,10 +102,14 @@ class Samples(Dataset[Sample]):
             varied = torch.from_numpy(noise.astype(np.float32))
             crop.input[index] = vary_ct(crop.input[index], shift, varied, air)
         crop = varied_crop(crop, self.channels, motion, dropped)
-        x, dose, region = crop.input, crop.dose, crop.region
+        x, dose, region, earlier = crop.input, crop.dose, crop.region, crop.earlier
         if flip:
             x, dose, region = x[self.channels.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
-        return Sample(x, self._labels(x, dose, region), case.spacing_mm, case.name)
+            earlier = earlier.flip(-1)
+        labels = self._labels(x, dose, region)
+        if len(earlier):
+            labels["earlier"] = earlier
+        return Sample(x, labels, case.spacing_mm, case.name)
 
     def _labels(self, x: Tensor, dose: Tensor, region: Tensor) -> dict[str, Tensor]:
         """What is learned from a crop whose input is `x`, each `(channel, z, y, x)`."""
@@ -126,7 +130,11 @@ class Samples(Dataset[Sample]):
         )
         dose, region, body = (torch.from_numpy(each)[None] for each in arrays)
         x = torch.from_numpy(case.stored_block(start, size))
-        return Crop(x, dose, region, body, case.spacing_mm)
+        crop = Crop(x, dose, region, body, case.spacing_mm)
+        if case.earlier is None:
+            return crop
+        stages = [cut(stage, start, size).astype(np.float32) for stage in case.earlier]
+        return replace(crop, earlier=torch.from_numpy(np.stack(stages)))
 
 
 def training_batches(

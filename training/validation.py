@@ -37,6 +37,7 @@ def labelled(case: TrainingCase, task: Task, model_gy: Mapping[str, float]) -> L
         input=case.input(),
         bound=bound_case(case, task.protocol, {}),
         prescription_factor=prescription_factor(case.prescription_gy, model_gy),
+        earlier=None if case.earlier is None else np.asarray(case.earlier, dtype=np.float32),
     )
 
 
@@ -50,7 +51,7 @@ def network_dose_gy(
         DosePredictionError: the task predicts none.
     """
     encoded = labelled(case, task, model_gy)
-    arrays = task.arrays_of(over_volumes(network), encoded.input)
+    arrays = task.arrays_of(over_volumes(network), encoded.input, encoded.earlier)
     return task.dose_gy(arrays, encoded.prescription_factor)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..beams.arrangement import SENSE, BeamArrangement, parse_beams
 from ..case import Case, Prescription
 from ..errors import CaseError, DosePredictionError, MappingError
 from ..schema import read_json
@@ -16,7 +17,7 @@ from ..structures.protocol import StructureProtocol
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
 
-__all__ = ["MappingChoice", "PrescriptionChoice", "chosen_goals"]
+__all__ = ["BeamsChoice", "MappingChoice", "PrescriptionChoice", "chosen_goals"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,34 @@ class PrescriptionChoice:
         targets = {**(own.target_gy if own else {}), **self.target_gy}
         fractions = self.fractions if self.fractions is not None else own.fractions if own else None
         return Prescription(targets, fractions, own.technique if own else None)
+
+
+@dataclass(frozen=True)
+class BeamsChoice:
+    """Which beams go before the case's own; None: none do."""
+
+    arrangement: BeamArrangement | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> BeamsChoice:
+        """From a text such as "nine-field" or "0,40,80".
+
+        Raises:
+            CaseError: it cannot be read, or is no arrangement.
+        """
+        return cls(None if text is None else parse_beams(text))
+
+    def of(self, case: Case) -> Case:
+        """The case with the chosen beams, for a patient who lies as it states."""
+        if self.arrangement is None:
+            return case
+        stated = case.origin.patient_position if case.origin is not None else ""
+        if case.beams is not None:
+            stated = case.beams.patient_position
+        beams = self.arrangement
+        if stated in SENSE:
+            beams = replace(beams, patient_position=stated)  # type: ignore[arg-type]
+        return replace(case, beams=beams)
 
 
 def chosen_goals(name: str) -> GoalSet | Literal["default"] | None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..beams.arrangement import ARRANGEMENTS
 from ..io.volumes import FORMATS
-from .choices import MappingChoice, PrescriptionChoice, chosen_goals
+from .choices import BeamsChoice, MappingChoice, PrescriptionChoice, chosen_goals
 from .outputs import OutputRequest
 from .predict import PredictRequest
 
@@ -47,6 +48,11 @@ PREDICTION_OPTIONS: Options = {
         "help": "repeatable",
     },
     "--fractions": {"type": int, "metavar": "N"},
+    "--beams": {
+        "metavar": "NAME|ANGLES",
+        "help": "gantry angles in degrees, as 0,40,80 (181-179 is an arc), or "
+        f"{', '.join(ARRANGEMENTS)} (default: the case's own, else the model's)",
+    },
     **GOALS_OPTION,
     "--spread": {
         "action": "store_true",
@@ -83,6 +89,7 @@ def prediction_request(cases: Sequence[Path], values: Mapping[str, Any]) -> Pred
         precision=values["precision"],
         mapping=MappingChoice.parse(values["map"], values["mapping"]),
         prescription=PrescriptionChoice.parse(values["prescription"], values["fractions"]),
+        beams=BeamsChoice.parse(values.get("beams")),
         recompute_strips=values["recompute_strips"],
         force_model=values["force_model"],
     )

@@ -12,7 +12,7 @@ from ..case import Case
 from ..errors import ModelError
 from ..findings import Finding
 from ..io import read_case
-from .choices import MappingChoice, PrescriptionChoice
+from .choices import BeamsChoice, MappingChoice, PrescriptionChoice
 from .outputs import OutputRequest, PredictedCase, require_writable, write_outputs
 from .several import CaseFailure, Several, work_on_cases
 
@@ -35,6 +35,7 @@ class PredictRequest:
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         mapping: structures for channels.
         prescription: goes before the cases' own.
+        beams: go before the cases' own.
         recompute_strips: ignore strip masks that came with a case.
         force_model: a model of another body site is a warning, not a refusal.
     """
@@ -46,6 +47,7 @@ class PredictRequest:
     precision: str = "auto"
     mapping: MappingChoice = field(default_factory=MappingChoice)
     prescription: PrescriptionChoice = field(default_factory=PrescriptionChoice)
+    beams: BeamsChoice = field(default_factory=BeamsChoice)
     recompute_strips: bool = False
     force_model: bool = False
 
@@ -77,7 +79,7 @@ def predict_cases(request: PredictRequest, watch: Watch | None = None) -> Severa
 
     def one(path: Path) -> PredictedCase:
         started = time.perf_counter()
-        case = read_case(path)
+        case = request.beams.of(read_case(path))
         read_seconds = time.perf_counter() - started
         predictor = predictors.of(case)
         prediction = predictor.predict(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .geometry import Lattice
 from .ray_model import RayModel
 from .tracing import TracedField
 
@@ -58,9 +57,13 @@ class RayDose:
         """Number of fluence elements."""
         return self.elements_of[-1].stop if self.elements_of else 0
 
-    def lattices(self) -> list[Lattice]:
-        """Of each field."""
-        return [field.lattice for field in self.fields]
+    def open_fluence(self, targets: Collection[str]) -> Array:
+        """1 for elements that see one of the targets, else 0."""
+        parts = []
+        for field in self.fields:
+            seen = [mask[field.open] for name, mask in field.opened.items() if name in targets]
+            parts.append(np.any(seen, axis=0) if seen else np.zeros(field.open.sum(), dtype=bool))
+        return np.concatenate(parts).astype(np.float32)
 
     def dose(self, fluence: Array) -> Array:
         """See `DoseOperator`."""

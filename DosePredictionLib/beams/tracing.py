@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
+from ..errors import CaseError
 from ..volume import Grid
 from .arrangement import BeamArrangement, Field
 from .geometry import BeamFrame, Lattice, beam_frame
@@ -45,7 +47,7 @@ class TracedField:
         field: its angle and aperture.
         frame: its axes.
         lattice: its fluence elements.
-        open: elements that the aperture leaves open, bool `(v, u)`.
+        opened: target → elements that see it or its margin, bool `(v, u)`; those of the aperture.
         voxels: flat indices of the grid's voxels that it reaches.
         depth_mm: in water, of each of them.
         matrix: dose of the blurred fluence, `(one of these voxels, element of the lattice)`.
@@ -54,10 +56,16 @@ class TracedField:
     field: Field
     frame: BeamFrame
     lattice: Lattice
-    open: Mask
+    opened: Mapping[str, Mask]
     voxels: NDArray[np.int32]
     depth_mm: Array
     matrix: sparse.csr_array
+
+    @cached_property
+    def open(self) -> Mask:
+        """Elements that the aperture leaves open, bool `(v, u)`."""
+        result: Mask = np.any(list(self.opened.values()), axis=0)
+        return result
 
 
 def isocenter_of(arrangement: BeamArrangement, anatomy: Anatomy) -> tuple[float, float, float]:
@@ -74,12 +82,35 @@ def isocenter_of(arrangement: BeamArrangement, anatomy: Anatomy) -> tuple[float,
 
 
 def trace(arrangement: BeamArrangement, anatomy: Anatomy, model: RayModel) -> list[TracedField]:
-    """The rays of every field."""
+    """The rays of every field.
+
+    Raises:
+        CaseError: a field sees no target, or its aperture names one that there is not.
+    """
+    for field in arrangement.fields:
+        _require_seen(field, anatomy)
     isocenter = isocenter_of(arrangement, anatomy)
     return [
         _Tracer(anatomy, model, beam_frame(arrangement, field.gantry_degrees, isocenter), field)()
         for field in arrangement.fields
     ]
+
+
+def _require_seen(field: Field, anatomy: Anatomy) -> None:
+    """Refuse a field without a target.
+
+    Raises:
+        CaseError: names it.
+    """
+    filled = [name for name, mask in anatomy.targets.items() if mask.any()]
+    wanted = field.aperture.targets
+    if any(name in filled for name in wanted or filled):
+        return
+    raise CaseError(
+        f"The beam from {field.gantry_degrees:g}° sees no target: its aperture is for "
+        f"{', '.join(wanted) or 'any'}, and there is {', '.join(filled) or 'none'}. Correct the "
+        "beams."
+    )
 
 
 class _Tracer:
@@ -94,11 +125,12 @@ class _Tracer:
         self.axial_mm, self.u_mm = frame.plane(self.x_mm[None, :], self.y_mm[:, None])
 
     def __call__(self) -> TracedField:
-        chosen = self.field.aperture.targets or tuple(self.anatomy.targets)
-        target = np.any([self.anatomy.targets[name] for name in chosen], axis=0)
-        u, v = self._projected(target)
+        targets = self.anatomy.targets
+        chosen = [n for n in self.field.aperture.targets or targets if n in targets]
+        seen = {name: self._projected(self.anatomy.targets[name]) for name in chosen}
+        u, v = (np.concatenate(each) for each in zip(*seen.values(), strict=True))
         lattice = Lattice.around(u, v, self.model.bixel_mm, self.model.reach_mm)
-        opened = self._opened(u, v, lattice)
+        opened = {name: self._opened(*places, lattice) for name, places in seen.items()}
         z, row, column = self._reached(lattice)
         axial = self.axial_mm[row, column]
         at_u, at_v = lattice.index(self.u_mm[row, column], self.frame.height(self.z_mm[z], axial))

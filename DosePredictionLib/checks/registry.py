@@ -25,6 +25,7 @@ from .gaps import check_gaps
 from .hounsfield import check_hounsfield
 from .left_out import MAPPED, check_left_out
 from .metal import check_metal
+from .model_beams import check_model_beams
 from .model_delivery import check_model_delivery
 from .model_hu_range import check_model_hu_range
 from .model_prescription import check_model_prescription
@@ -104,6 +105,7 @@ CHECKS: tuple[Check, ...] = (
         check_model_delivery,
         {"fractionation-unlike-model": _WARNING, "technique-unlike-model": _WARNING},
     ),
+    Check(check_model_beams, {"beams-unlike-model": _WARNING, "beams-unknown-to-model": _INFO}),
     Check(check_plan_dose, {IMPOSSIBLE: _WARNING, UNLIKE: _WARNING, NOT_COMPARABLE: _WARNING}),
     Check(check_target_dose, {"target-dose-implausible": _WARNING}, phase="after"),
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..beams.ray_dose import RayDose
 from ..case import Case
 from ..errors import CaseError
 from ..findings import Finding
@@ -18,6 +19,7 @@ from ..mask import Mask
 from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
 from ..volume import Grid, Volume, slabs
+from .beams import beam_inputs, ray_dose
 from .channels.base import CaseOnGrid, Source
 from .channels.mask import structure_masks
 from .channels.registry import ModelChannels, model_channels
@@ -47,6 +49,8 @@ class EncodedCase:
         external: the external contour on the case's own grid, boolean.
         findings: what was noticed; a `blocking` one means that no dose may be predicted.
         channels: what the channels of the input are.
+        beams: from the fluence of the case's beams to dose on the model's grid; None: the model
+            knows no beams.
     """
 
     input: NDArray[np.float32]
@@ -55,6 +59,7 @@ class EncodedCase:
     external: Mask
     findings: tuple[Finding, ...]
     channels: ModelChannels
+    beams: RayDose | None = None
 
 
 def encode(
@@ -85,7 +90,9 @@ def encode(
     source = Source(protocol, settings, grid.spacing, masks, body, on_grid)
     x = np.empty((len(channels), *grid.shape), dtype=np.float32)
     channels.compute(range(len(channels)), source, x)
-    return EncodedCase(x, body, grid, bound.external, tuple(on_grid.findings), channels)
+    beams = ray_dose(source) if beam_inputs(settings) is not None else None
+    findings = tuple(on_grid.findings)
+    return EncodedCase(x, body, grid, bound.external, findings, channels, beams)
 
 
 def decode(dose_gy: NDArray[np.float32], encoded: EncodedCase, case: Case) -> Volume:

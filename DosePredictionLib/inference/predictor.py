@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..beams.ray_dose import RayDose
 from ..case import Case, Prescription
 from ..checks.body_site import OTHER_SITE
 from ..checks.registry import check_case, check_prediction
@@ -75,6 +76,8 @@ class _Request:
     cancelled: Cancelled | None = None
     keep: frozenset[OutputRole] = frozenset()
     seed: int = 0
+    beams: RayDose | None = None
+    earlier: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,8 @@ class Predictor:
         clock.lap("encode")
         asked: list[OutputRole] = [*keep, "coarse dose"] if keep_coarse else [*keep]
         wanted = frozenset(asked)
-        inference = self._infer(encoded.input, _Request(report, cancelled, wanted, seed))
+        request = _Request(report, cancelled, wanted, seed, encoded.beams)
+        inference = self._infer(encoded.input, request)
         _require_finite(case.name, inference)
         clock.lap("inference")
         decoding = Decoding(bound, encoded, self.model.manifest.expectations, wanted)
@@ -233,6 +237,7 @@ class Predictor:
         cancelled: Cancelled | None = None,
         keep: Collection[OutputRole] = (),
         seed: int = 0,
+        earlier: NDArray[np.float32] | None = None,
     ) -> Inference:
         """Run the networks; steps down when memory runs out.
 
@@ -240,12 +245,14 @@ class Predictor:
             encoded: the network's input `(channel, z, y, x)`.
             keep: roles of outputs that are only given when they are asked for.
             seed: of whatever the task draws.
+            earlier: doses of the stages before the last, where they are known.
 
         Raises:
             MemoryExhaustedError: memory runs out for good.
             PredictionCancelled: `cancelled()` returned true.
         """
-        return self._infer(encoded, _Request(progress, cancelled, frozenset(keep), seed))
+        request = _Request(progress, cancelled, frozenset(keep), seed, earlier=earlier)
+        return self._infer(encoded, request)
 
     def _infer(self, encoded: NDArray[np.float32], request: _Request) -> Inference:
         fallbacks: list[str] = []
@@ -313,6 +320,8 @@ class Predictor:
             mirrored=self._mirrored,
             keep=request.keep,
             generator=torch.Generator(attempt.device).manual_seed(request.seed),
+            beams=request.beams,
+            earlier=None if request.earlier is None else torch.from_numpy(request.earlier),
         )
         found: dict[str, RunningSpread] = {}
         draws = request.seed % len(networks)  # a sample is one network's

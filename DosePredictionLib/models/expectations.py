@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from ..beams.arrangement import BeamArrangement
 from ..ranges import CtHu, DoseGy, Fractions, SpacingXyzMm, require_rising
 from ..schema import Length, Name, validated
 
@@ -23,6 +24,7 @@ class ModelExpectations:
         fractions: number of fractions of that prescription.
         technique: "IMRT", "VMAT", …
         hu_min, hu_max: range of the CT values that the model has seen, HU.
+        beams: arrangements of the plans that it has learned; none: it knows nothing of beams.
     """
 
     spacing_mm_min: SpacingXyzMm | None = None
@@ -32,6 +34,7 @@ class ModelExpectations:
     technique: Name | None = None
     hu_min: CtHu | None = None
     hu_max: CtHu | None = None
+    beams: Annotated[tuple[BeamArrangement, ...], Length(0, 100)] = ()
 
     def __post_init__(self) -> None:
         require_rising("spacing_mm_max", self.spacing_mm_min, self.spacing_mm_max)

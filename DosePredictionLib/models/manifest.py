@@ -52,8 +52,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 1
-"""0: as first published. 1: `schema_minor` and `task`."""
+SCHEMA_MINOR = 2
+"""0: as first published. 1: `schema_minor` and `task`. 2: `expectations.beams`."""
 
 MANIFEST_FILE = "model.json"
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."

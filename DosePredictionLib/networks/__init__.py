@@ -14,8 +14,10 @@ from .configs import ARCHITECTURES, NetworkConfig, network_config
 
 __all__ = [
     "ARCHITECTURES",
+    "BeamCascadeNetwork",
     "CascadeNetwork",
     "DoseNetwork",
+    "HalfResolutionNetwork",
     "MedNextNetwork",
     "ResUNet3D",
     "TwoStageDose",
@@ -29,8 +31,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "BeamCascadeNetwork": "beam_cascade",
     "CascadeNetwork": "cascade",
     "DoseNetwork": "dose_network",
+    "HalfResolutionNetwork": "half_resolution",
     "MedNextNetwork": "mednext",
     "ResUNet3D": "res_unet3d",
     "TwoStageDose": "dose_network",
@@ -43,10 +47,12 @@ _HOME = {
 if TYPE_CHECKING:
     from torch import nn
 
+    from .beam_cascade import BeamCascadeNetwork
     from .cascade import CascadeNetwork
     from .casting import cast_network
     from .dose_network import DoseNetwork, TwoStageDose
     from .folding import fold_batch_norm
+    from .half_resolution import HalfResolutionNetwork
     from .mednext import MedNextNetwork
     from .res_unet3d import ResUNet3D
     from .two_stage import TwoStageNetwork

@@ -15,7 +15,9 @@ from ..schema import FieldError, Range, from_json, validated
 
 __all__ = [
     "ARCHITECTURES",
+    "BeamCascadeConfig",
     "CascadeConfig",
+    "HalfResolutionConfig",
     "MedNextConfig",
     "NetworkConfig",
     "Registered",
@@ -116,6 +118,40 @@ class MedNextConfig(NetworkConfig):
             raise FieldError("kernel", f"must be odd; got {self.kernel}.")
 
 
+@dataclass(frozen=True)
+@validated
+class HalfResolutionConfig(NetworkConfig):
+    """A residual U-Net at half resolution.
+
+    Args:
+        filters: of its first level, doubling with each of the three levels below.
+        head_filters: at full resolution.
+    """
+
+    filters: _Filters = 24
+    head_filters: _Filters = 12
+
+
+@dataclass(frozen=True)
+@validated
+class BeamCascadeConfig(NetworkConfig):
+    """Coarse networks at half resolution, and one that refines their dose and the beams' own.
+
+    Args:
+        coarse_filters, coarse_head_filters: of each coarse network.
+        coarse_networks: how many are averaged.
+        filters, head_filters: of the refining one.
+        mimics: whether it sees what the beams can give of the coarse dose.
+    """
+
+    coarse_filters: _Filters = 16
+    coarse_head_filters: _Filters = 8
+    coarse_networks: Annotated[int, Range(1, 10)] = 2
+    filters: _Filters = 24
+    head_filters: _Filters = 12
+    mimics: bool = True
+
+
 class Registered(NamedTuple):
     """An architecture: its configuration, and the module and class of the network it builds."""
 
@@ -125,7 +161,11 @@ class Registered(NamedTuple):
 
 
 ARCHITECTURES: Mapping[str, Registered] = {
+    "beam_cascade": Registered(BeamCascadeConfig, ".beam_cascade", "BeamCascadeNetwork"),
     "cascade": Registered(CascadeConfig, ".cascade", "CascadeNetwork"),
+    "half_resolution": Registered(
+        HalfResolutionConfig, ".half_resolution", "HalfResolutionNetwork"
+    ),
     "mednext": Registered(MedNextConfig, ".mednext", "MedNextNetwork"),
     "two_stage": Registered(TwoStageConfig, ".two_stage", "TwoStageNetwork"),
 }

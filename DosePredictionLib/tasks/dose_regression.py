@@ -114,7 +114,7 @@ class DoseRegression(Task):
         """The weighted sum of the recipe's losses."""
         from ..losses import LossInput
 
-        predicted: TwoStageDose = network(batch.input)
+        predicted = self.predicted(network, batch)
         labels, channels = batch.labels, self.protocol.inputs
         judged = LossInput(
             prediction=predicted.final,
@@ -131,6 +131,11 @@ class DoseRegression(Task):
         weighted: WeightedLoss = self._loss(judged, progress=progress)
         return weighted
 
+    def predicted(self, network: nn.Module, batch: LabelledBatch) -> TwoStageDose:
+        """What a network in training predicts for a batch."""
+        doses: TwoStageDose = network(batch.input)
+        return doses
+
     def headline(self, parts: Mapping[str, Tensor]) -> float:
         """The first part of the loss, Gy."""
         return super().headline(parts) * self.encoding.dose_scale_gy
@@ -141,7 +146,9 @@ class DoseRegression(Task):
 
         bound, plan = case.bound, case.bound.case.plan_dose
         assert plan is not None
-        dose_gy = self.dose_gy(self.arrays_of(network, case.input), case.prescription_factor)
+        dose_gy = self.dose_gy(
+            self.arrays_of(network, case.input, case.earlier), case.prescription_factor
+        )
         dose_gy = np.clip(dose_gy, 0, None) * (bound.region.touched() & bound.external.touched())
         dose = Volume(dose_gy, bound.case.grid)
         score = dose_score(dose, plan, bound.region)

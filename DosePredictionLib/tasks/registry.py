@@ -33,6 +33,7 @@ class TaskEntry:
 
 
 TASKS: dict[str, TaskEntry] = {
+    "beam_dose": TaskEntry(f"{__package__}.beam_dose:BeamDose"),
     "dose_regression": TaskEntry(f"{__package__}.dose_regression:DoseRegression"),
 }
 """Every task of this version."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..beams.ray_dose import RayDose
 from ..case import Prescription
 from ..encoding.encoder import EncodedCase, EncodingSettings
 from ..errors import DosePredictionError
@@ -65,6 +66,10 @@ class Passes:
             patient; None: the model does not average with the mirrored patient.
         keep: roles of outputs that are only given when they are asked for.
         generator: for whatever is drawn; on the network's device.
+        beams: from the fluence of the case's beams to dose on the model's grid
+            (`EncodedCase.beams`); None: the encoding knows no beams.
+        earlier: doses of the stages before the last `(stage, z, y, x)`, where they are known; in
+            units of the dose scale.
     """
 
     run: Callable[[nn.Module, Tensor, Pick], Tensor] = _whole
@@ -74,6 +79,8 @@ class Passes:
     mirrored: Sequence[int] | None = None
     keep: frozenset[OutputRole] = frozenset()
     generator: torch.Generator | None = None
+    beams: RayDose | None = None
+    earlier: Tensor | None = None
 
 
 class Combined(NamedTuple):
@@ -135,11 +142,13 @@ class LabelledCase:
         input: the network's, float32 `(channel, z, y, x)`.
         bound: the case on the model's grid: plan dose, structures, body and scored region.
         prescription_factor: the case's prescription over the model's.
+        earlier: see `Passes.earlier`.
     """
 
     input: NDArray[np.float32]
     bound: BoundCase
     prescription_factor: float = 1.0
+    earlier: NDArray[np.float32] | None = None
 
 
 class Validated(NamedTuple):
@@ -231,12 +240,20 @@ class Task(ABC):
         return next(iter(parts.values())).item()
 
     def arrays_of(
-        self, network: nn.Module, encoded: NDArray[np.float32]
+        self,
+        network: nn.Module,
+        encoded: NDArray[np.float32],
+        earlier: NDArray[np.float32] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
-        """What `predict` gives for an encoded case `(channel, z, y, x)`, run plainly."""
+        """What `predict` gives for an encoded case `(channel, z, y, x)`, run plainly.
+
+        Args:
+            earlier: see `Passes.earlier`.
+        """
         device = next(network.parameters()).device
         x = torch.from_numpy(encoded)[None].to(device, memory_format=torch.channels_last_3d)
-        found = self.predict(network, x, Passes())
+        known = None if earlier is None else torch.from_numpy(earlier).to(device)
+        found = self.predict(network, x, Passes(earlier=known))
         return {name: values.cpu().numpy() for name, values in found.items()}
 
     def dose_gy(

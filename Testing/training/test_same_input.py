@@ -23,6 +23,7 @@ from support import (
     write_nifti,
 )
 
+from DosePredictionLib.beams.arrangement import parse_beams
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.encoding.derived import DerivedInputs
 from DosePredictionLib.encoding.encoder import EncodedCase, EncodingSettings, GridSettings, encode
@@ -200,6 +201,15 @@ ROWS = {
     "finer distances": Row(
         pelvis, replace(FIXED, derived=DerivedInputs(distances="targets", refinement=2))
     ),
+    "its own beams": Row(
+        lambda: pelvis(beams=parse_beams("20,95,181-300")), replace(FIXED, further={"beam": {}})
+    ),
+    "the model's beams": Row(
+        lambda: OPENKBP_SAMPLE,
+        replace(NATIVE, further={"beam": {}}),
+        "openkbp",
+        finding="beams-of-model",
+    ),
     "air outside the body": Row(pelvis, replace(FIXED, air_outside_external=True)),
     "a window without contrast": Row(pelvis, replace(AS_IS, ct_window_hu=(-1e9, 1e9))),
     "a possible-dose mask": Row(
@@ -347,6 +357,7 @@ def _same_in_compact_file(read: TrainingCase, row: Row, folder: Path, file: Path
     """In the dose region's box, but for the steps of the CT; or refused before any work."""
     protocol = PROTOCOLS[row.protocol]
     can = row.settings.masks != "occupancy" and row.settings.derived.refinement == 1
+    can = can and not row.settings.further
     if not can:
         with pytest.raises(DosePredictionError, match="Train on a cache instead"):
             write_compact(folder, file, protocol, row.settings, workers=1)

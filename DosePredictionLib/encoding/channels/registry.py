@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...errors import DosePredictionError
 from ...structures.protocol import StructureProtocol
 from ..settings import EncodingSettings
-from . import ct, distance, mask, strip, target_dose
+from . import beam, ct, distance, mask, strip, target_dose
 from .base import Channel, Group, Source, Storage
 
 __all__ = ["CHANNEL_KINDS", "ChannelKind", "ModelChannels", "model_channels"]
@@ -30,6 +30,7 @@ CHANNEL_KINDS: dict[str, ChannelKind] = {
     "strip": strip.channels,
     "distance": distance.channels,
     "target_dose": target_dose.channels,
+    "beam": beam.channels,
 }
 """In the order of the input, within each group."""
 

@@ -1,0 +1,33 @@
+"""The cascade that knows the beams: coarse dose, what nine beams can give of it, refined.
+
+    python -m training train --recipe openkbp_beams --coarse HALF_1 HALF_2 …
+
+on a cache to which `python -m training mimic` has added the earlier doses (docs/beams.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from training.config import NetworkConfig
+
+from .openkbp_beams_coarse import recipe as coarse
+
+__all__ = ["recipe"]
+
+recipe = replace(
+    coarse,
+    task="beam_dose",
+    network=NetworkConfig(
+        architecture="beam_cascade",
+        options={
+            "coarse_filters": 16,
+            "coarse_head_filters": 8,
+            "coarse_networks": 2,
+            "filters": 24,
+            "head_filters": 12,
+        },
+    ),
+    steps=3000,
+    validate_every=500,
+)
