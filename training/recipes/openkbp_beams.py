@@ -21,13 +21,13 @@ recipe = replace(
     network=NetworkConfig(
         architecture="beam_cascade",
         options={
-            "coarse_filters": 16,
+            "coarse_filters": 24,
             "coarse_head_filters": 8,
             "coarse_networks": 2,
-            "filters": 24,
+            "filters": 32,
             "head_filters": 12,
         },
     ),
-    steps=3000,
+    steps=4000,
     validate_every=500,
 )

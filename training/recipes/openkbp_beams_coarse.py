@@ -31,9 +31,9 @@ recipe = replace(
         LossTerm("criteria_dvh", 0.1, start=0.6),
     ),
     network=NetworkConfig(
-        architecture="half_resolution", options={"filters": 16, "head_filters": 8}
+        architecture="half_resolution", options={"filters": 24, "head_filters": 8}
     ),
-    learning_rate=2e-3,
+    precision="bf16",
     steps=1200,
-    validate_every=300,
+    validate_every=400,
 )
