@@ -34,6 +34,6 @@ recipe = replace(
         architecture="half_resolution", options={"filters": 24, "head_filters": 8}
     ),
     precision="bf16",
-    steps=1200,
-    validate_every=400,
+    steps=1500,
+    validate_every=500,
 )
