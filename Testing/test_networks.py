@@ -162,7 +162,14 @@ def test_the_first_level_in_slabs_gives_the_same_dose(monkeypatch: pytest.Monkey
 
 
 SMALL = {
+    "beam_cascade": {
+        "coarse_filters": 2,
+        "coarse_head_filters": 2,
+        "filters": 4,
+        "head_filters": 2,
+    },
     "cascade": {"stage1_filters": 2, "stage2_filters": 2},
+    "half_resolution": {"filters": 4, "head_filters": 3},
     "mednext": {"filters": 2, "blocks": 1},
     "two_stage": {"stage1_filters": 2, "stage2_filters": 2},
 }
@@ -187,6 +194,9 @@ def test_gradients_reach_every_parameter(architecture: str, derived: int) -> Non
         total = total + dose.coarse.square().sum()
     total.backward()
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:  # trained before, by themselves
+            assert name.startswith("coarse.") and parameter.grad is None, name
+            continue
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
@@ -208,6 +218,24 @@ def test_the_layout_in_memory_does_not_change_the_dose(architecture: str) -> Non
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         other = network(x.to(memory_format=torch.channels_last_3d)).final
     assert torch.allclose(other, expected, atol=1e-5 * expected.abs().max().item())
+
+
+def test_a_beam_cascade_corrects_the_last_of_the_earlier_doses() -> None:
+    network = small("beam_cascade").eval()
+    x = torch.rand(1, 14, 16, 16, 32)
+    earlier = torch.rand(1, 2, 16, 16, 32)
+    with torch.no_grad():
+        dose = network(x, earlier)
+        change = network.refine(torch.cat([x, earlier], dim=1)).final  # type: ignore[operator,union-attr]
+        assert torch.equal(dose.coarse, earlier[:, :1])
+        torch.testing.assert_close(dose.final, earlier[:, 1:] + change)
+        # Without beams the coarse dose, the mean of the coarse networks', stands for both.
+        parts = torch.stack([part(x).final for part in network.coarse]).mean(0)  # type: ignore[union-attr]
+        alone = network(x)
+        torch.testing.assert_close(alone.coarse, parts)
+        torch.testing.assert_close(alone.final, network(x, parts.expand(-1, 2, -1, -1, -1)).final)
+    without = small("beam_cascade", mimics=False)
+    assert without.refine.input_channels == network.refine.input_channels - 1  # type: ignore[union-attr]
 
 
 def test_the_second_net_of_a_cascade_learns_through_the_first_ones_features() -> None:
