@@ -16,6 +16,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
+from DosePredictionLib.beams.arrangement import Aperture, Beam, BeamArrangement
+from DosePredictionLib.beams.ray_model import RayModel
+from DosePredictionLib.encoding.beams import BeamInputs
 from DosePredictionLib.encoding.derived import DerivedInputs
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.encoding.strips import StripSettings
@@ -65,6 +68,9 @@ ENCODING = EncodingSettings(
     strips=StripSettings(margin_mm=5.0),
     derived=DerivedInputs("targets"),
 )
+BEAMS = BeamArrangement(
+    (Beam(181.0, 179.0, aperture=Aperture(("PTV",))),), isocenter_mm=(1.0, 2.0, 3.0)
+)
 MANIFEST = ModelManifest(
     schema_version=1,
     name="model",
@@ -72,7 +78,9 @@ MANIFEST = ModelManifest(
     protocol="pelvis",
     architecture=TWO_STAGE,
     encoding=ENCODING,
-    expectations=ModelExpectations(XYZ, XYZ, {"PTV": 45.0}, 25, "IMRT", -1000.0, 3000.0),
+    expectations=ModelExpectations(
+        XYZ, XYZ, {"PTV": 45.0}, 25, "IMRT", -1000.0, 3000.0, beams=(BEAMS,)
+    ),
     weights_sha256="0" * 64,
     members=(Member("weights-2.safetensors", "1" * 64, TWO_STAGE),),
 )
@@ -121,12 +129,13 @@ KINDS: dict[str, Any] = {
     "protocol": PROTOCOL,
     "goals": GOALS,
     "scorecard": CARD,
-    "case.json": _CaseDescription({"PTV": 45.0}, 25, "IMRT", "a case"),
+    "case.json": _CaseDescription({"PTV": 45.0}, 25, "IMRT", "a case", BEAMS),
     "config.json": RECIPE,
     "cohort.json": CohortSettings(45),
     "record": RECORD,
     "names.json": CohortNames("pelvis", {"Blase": "Bladder"}, {"Blase": 3}, {"Blase": "synonym"}),
-    "data.json": Described({}, "MIT", {"PTV": 45.0}, 25, "VMAT"),
+    "data.json": Described({}, "MIT", {"PTV": 45.0}, 25, "VMAT", ("pt_1",)),
+    "encoding.further.beam": BeamInputs(BEAMS, RayModel()),
     "evaluation": Evaluated({}, (ScoredCase("pt_1", 3.0, 2.0),)),
     **{f"network {name}": entry.config(9) for name, entry in ARCHITECTURES.items()},
 }

@@ -65,7 +65,7 @@ class _CaseDescription:
     fractions: Fractions | None = None
     technique: Name | None = None
     description: FreeText | None = None
-    beams: BeamArrangement | FreeText | None = None
+    beams: FreeText | BeamArrangement | None = None
 
 
 def is_case_folder(path: Path) -> bool:
