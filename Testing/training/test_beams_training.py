@@ -296,13 +296,13 @@ def test_export_refuses_who_saw_them_also_through_an_ancestor(
             json.dumps({**json.loads((later / "data.json").read_text()), **about})
         )
         export_run(later, "later", "T", tmp_path / "models")
-    # What does not say whom it saw cannot be judged.
-    manifest = read_manifest(model)
-    silent = replace(manifest, training={})
-    with pytest.raises(ModelError, match=r"The card of the model first does not list the patients"):
-        known_patients_of_model(silent)
+    # What does not say whom it saw cannot be judged; without a cohort nobody asks.
+    assert known_patients_of_model(replace(read_manifest(model), training={})) is None
+    (later / "data.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match=r"data\.json does not list the patients"):
+        export_run(later, "silent", "T", tmp_path / "models")
     listed.unlink()
-    assert known_patients_of_model(silent) == frozenset()
+    assert export_run(later, "silent", "T", tmp_path / "models").folder.is_dir()
 
 
 def test_what_data_json_says_stays(tmp_path: Path) -> None:
