@@ -225,6 +225,8 @@ def test_a_beam_cascade_corrects_the_last_of_the_earlier_doses() -> None:
     x = torch.rand(1, 14, 16, 16, 32)
     earlier = torch.rand(1, 2, 16, 16, 32)
     with torch.no_grad():
+        assert torch.equal(network(x, earlier).final, earlier[:, 1:])  # before training
+        network.refine.out_conv.weight.normal_()  # type: ignore[operator,union-attr]
         dose = network(x, earlier)
         change = network.refine(torch.cat([x, earlier], dim=1)).final  # type: ignore[operator,union-attr]
         assert torch.equal(dose.coarse, earlier[:, :1])

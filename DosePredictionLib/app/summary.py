@@ -8,12 +8,14 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import __version__
+from ..encoding.beams import beam_inputs
 from ..findings import Finding
 from ..schema import to_json
 from ..structures.bound import BoundCase
 from ..structures.protocol import Role
 
 if TYPE_CHECKING:
+    from ..beams.arrangement import BeamArrangement
     from ..evaluation.goals import GoalSet
     from ..evaluation.result import Evaluation
     from ..prediction import Prediction
@@ -63,6 +65,7 @@ def prediction_summary(
         "precision": prediction.precision,
         "fallbacks": list(prediction.fallbacks),
         "prescription": to_json(prediction.prescription),
+        "beams": to_json(_beams(prediction)),
         "mapping": prediction.mapping.as_json(),
         "checks": [finding.as_json() for finding in prediction.findings],
         "units": "Gy",
@@ -71,6 +74,12 @@ def prediction_summary(
         "goal_set": evaluation.goal_set,
         "goals": evaluation.goal_records,
     }
+
+
+def _beams(prediction: Prediction) -> BeamArrangement | None:
+    """The beams that the dose was predicted for; None: the model knows none."""
+    inputs = beam_inputs(prediction.model.manifest.encoding)
+    return None if inputs is None else prediction.case.beams or inputs.arrangement
 
 
 def _against_plan(evaluation: Evaluation) -> dict[str, Any]:

@@ -52,6 +52,10 @@ class BeamCascadeNetwork(DoseNetwork):
                 head_filters=config.head_filters,
             )
         )
+        # Training begins at the dose before it.
+        nn.init.zeros_(self.refine.out_conv.weight)
+        assert self.refine.out_conv.bias is not None
+        nn.init.zeros_(self.refine.out_conv.bias)
 
     def forward(self, x: Tensor, earlier: Tensor | None = None) -> TwoStageDose:
         """Predict from `(batch, input_channels, z, y, x)`.

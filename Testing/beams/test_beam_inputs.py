@@ -221,6 +221,7 @@ def model(tmp_path: Path) -> DoseModel:
     network = build_network("beam_cascade", arguments)
     for part in network.coarse:  # type: ignore[union-attr]
         torch.nn.init.constant_(part.out_conv.bias, 0.5)
+    torch.nn.init.normal_(network.refine.out_conv.weight, std=0.3)  # type: ignore[arg-type,union-attr]
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
         name="beams",
@@ -256,6 +257,9 @@ def test_other_beams_give_another_dose_and_a_finding(
         call = ["predict", folder, "--model", model.folder, "--output", output, *more]
         code, result, _ = run(*call, "--format", "nrrd")
         assert code == 0
+        written = json.loads(Path(result["cases"][0]["prediction"]).read_text())
+        angles = [beam["gantry_degrees"] for beam in written["beams"]["beams"]]
+        assert angles == ([0, 90] if more else [20, 130, 200])
         checks.append({check["id"] for check in result["cases"][0]["checks"]})
         from DosePredictionLib.io.volumes import read_volume
 
