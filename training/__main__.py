@@ -345,7 +345,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from .continuing import weights_to_continue
     from .distributed import is_first, ranks_joined
     from .loop import Trainer
-    from .mimicking import coarse_run, start_coarse
+    from .mimicking import coarse_run, coarse_weights
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
@@ -359,6 +359,8 @@ def _train(arguments: argparse.Namespace) -> int:
         last, weights = arguments.output / "last.pt", None
         if arguments.continue_from and not last.is_file():  # before there is a run folder
             weights = weights_to_continue(arguments.continue_from, config, protocol)
+        elif not last.is_file():
+            weights = coarse_weights(runs, config, protocol)
         trainer = Trainer(
             config,
             protocol,
@@ -371,8 +373,6 @@ def _train(arguments: argparse.Namespace) -> int:
             trainer.resume(last)
         elif weights is not None:
             trainer.start_from(weights)
-        elif runs or hasattr(trainer.network, "coarse"):
-            start_coarse(trainer, runs)
         if is_first():
             _record_patients(arguments, [case.name for case in training], runs)
         trainer.train(training, validation[: arguments.validate_on], arguments.time_limit * 60)

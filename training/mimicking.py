@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from DosePredictionLib.encoding.encoder import EncodedCase, encode
@@ -27,10 +28,10 @@ from DosePredictionLib.tasks.dose_regression import final_dose
 from .cache import named_paths, open_cache, write_earlier
 from .checkpoints import load_checkpoint
 from .config import TrainingConfig, stored_config
-from .loop import Trainer, network_arguments
+from .loop import network_arguments
 from .splits import patients_of_run
 
-__all__ = ["CoarseRun", "add_earlier", "coarse_run", "start_coarse"]
+__all__ = ["CoarseRun", "add_earlier", "coarse_run", "coarse_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,18 +100,24 @@ def add_earlier(cases: Path, cache: Path, runs: Sequence[CoarseRun]) -> int:
     return len(wanted)
 
 
-def start_coarse(trainer: Trainer, runs: Sequence[CoarseRun]) -> None:
-    """Give the network of a trainer the coarse networks of runs; they keep their weights.
+def coarse_weights(
+    runs: Sequence[CoarseRun], config: TrainingConfig, protocol: StructureProtocol
+) -> dict[str, Tensor] | None:
+    """The weights that a recipe begins with, the coarse networks of runs in their places.
+
+    What is trained begins as it would without them. None: neither the recipe nor the call speaks of
+    coarse networks.
 
     Raises:
         DosePredictionError: the recipe has no place for them, or they are of another architecture.
     """
-    places = getattr(trainer.network, "coarse", None)
-    if places is None or len(places) != len(runs):
-        count = 0 if places is None else len(places)
+    torch.manual_seed(config.seed)
+    network = build_network(config.network.architecture, network_arguments(config, protocol))
+    places = getattr(network, "coarse", ())
+    if len(places) != len(runs):
         raise DosePredictionError(
-            f"The recipe's network takes {count} coarse networks; --coarse names {len(runs)}. Set "
-            f"network.options of the recipe, or name {count or 'no'} runs."
+            f"The recipe's network takes {len(places)} coarse networks; --coarse names "
+            f"{len(runs)}. Set network.options of the recipe, or name {len(places) or 'no'} runs."
         )
     for place, run in zip(places, runs, strict=True):
         try:
@@ -120,7 +127,7 @@ def start_coarse(trainer: Trainer, runs: Sequence[CoarseRun]) -> None:
                 f"The network of {run.folder} is not what the recipe's network.options say of "
                 "its coarse networks (coarse_filters, coarse_head_filters)."
             ) from exception
-    trainer.average.load_state_dict(trainer.network.state_dict())
+    return network.state_dict() if runs else None
 
 
 def _unseen(name: str, runs: Sequence[CoarseRun]) -> list[DoseNetwork]:

@@ -177,6 +177,7 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     call = ["train", *settings(REFINED), *staged.data, "--output", run]
     assert main([*map(str, call)]) == 2
     assert "takes 2 coarse networks; --coarse names 0" in capsys.readouterr().err
+    assert not run.exists()
     call += ["--coarse", *staged.runs]
     assert main([*map(str, call)]) == 0
     assert patients_of_run(run) == {"t0", "t1", "t2", "t3"}
