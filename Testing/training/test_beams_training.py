@@ -22,6 +22,7 @@ from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import read_manifest
+from DosePredictionLib.networks import build_network
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training import splits
@@ -29,6 +30,8 @@ from training.__main__ import load_recipe, main
 from training.cache import open_cache
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from training.data import cut
+from training.export import half_precision
+from training.loop import network_arguments
 from training.sampling import random_start, training_batches
 from training.splits import (
     chosen,
@@ -330,3 +333,11 @@ def test_the_recipes_are_alike_but_for_the_beams() -> None:
     assert first.encoding == ours.encoding
     assert ours.network.options["coarse_filters"] == first.network.options["filters"]
     assert ours.network.options["coarse_head_filters"] == first.network.options["head_filters"]
+
+
+def test_a_model_of_the_recipe_is_small_enough_for_the_repository() -> None:
+    config = load_recipe("openkbp_beams")
+    protocol = StructureProtocol.load("openkbp")
+    network = build_network(config.network.architecture, network_arguments(config, protocol))
+    weights = half_precision(network.state_dict())
+    assert sum(each.numel() * each.element_size() for each in weights.values()) < 15 * 2**20

@@ -21,10 +21,10 @@ recipe = replace(
     network=NetworkConfig(
         architecture="beam_cascade",
         options={
-            "coarse_filters": 24,
+            "coarse_filters": 16,
             "coarse_head_filters": 8,
             "coarse_networks": 2,
-            "filters": 32,
+            "filters": 28,
             "head_filters": 12,
         },
     ),

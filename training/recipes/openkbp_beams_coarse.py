@@ -31,7 +31,7 @@ recipe = replace(
         LossTerm("criteria_dvh", 0.1, start=0.6),
     ),
     network=NetworkConfig(
-        architecture="half_resolution", options={"filters": 24, "head_filters": 8}
+        architecture="half_resolution", options={"filters": 16, "head_filters": 8}
     ),
     precision="bf16",
     steps=1500,
