@@ -148,8 +148,8 @@ def cached_crop(case: TrainingCase, config: TrainingConfig) -> torch.Tensor:
 def model_of(
     folder: Path, settings: EncodingSettings, arguments: dict, network: torch.nn.Module
 ) -> DoseModel:
-    from DosePredictionLib.models.dose_model import published_expectations
     from DosePredictionLib.models.manifest import SCHEMA_VERSION, ModelManifest
+    from DosePredictionLib.models.published import published_expectations
 
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from support import ROOT, random_network
 
 from DosePredictionLib.errors import ModelError
+from DosePredictionLib.inference.slicewise import over_volumes, volume_format
 from DosePredictionLib.losses import PUBLISHED_PELVIS, LossInput, WeightedSum
 from DosePredictionLib.models.manifest import Architecture
 from DosePredictionLib.networks import (
@@ -170,6 +171,7 @@ SMALL = {
     },
     "cascade": {"stage1_filters": 2, "stage2_filters": 2},
     "half_resolution": {"filters": 4, "head_filters": 3},
+    "dilated_unet2d": {"widths": [2, 2, 2, 2]},
     "mednext": {"filters": 2, "blocks": 1},
     "two_stage": {"stage1_filters": 2, "stage2_filters": 2},
 }
@@ -187,7 +189,7 @@ def test_gradients_reach_every_parameter(architecture: str, derived: int) -> Non
     network = small(architecture, derived)
     assert network.input_channels == 14 + derived
     # 32 voxels, so that the bridge has more than one: norms of one voxel are blind to it.
-    dose = network(torch.rand(2, network.input_channels, 32, 32, 32))
+    dose = over_volumes(network)(torch.rand(2, network.input_channels, 32, 32, 32))
     total = dose.final.square().sum()
     if dose.coarse is not None:
         assert dose.coarse.shape == dose.final.shape == (2, 1, 32, 32, 32)
@@ -204,7 +206,7 @@ def test_gradients_reach_every_parameter(architecture: str, derived: int) -> Non
 def test_every_input_channel_is_seen(architecture: str) -> None:
     network = small(architecture, derived=2)
     x = torch.rand(1, 16, 32, 32, 32, requires_grad=True)
-    network(x).final.square().sum().backward()
+    over_volumes(network)(x).final.square().sum().backward()
     assert x.grad is not None
     assert x.grad.abs().sum(dim=(0, 2, 3, 4)).gt(0).all()
 
@@ -212,11 +214,12 @@ def test_every_input_channel_is_seen(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_the_layout_in_memory_does_not_change_the_dose(architecture: str) -> None:
     network = small(architecture).eval()
+    volumes = over_volumes(network)
     x = torch.rand(1, 14, 32, 32, 48)
     with torch.no_grad():
-        expected = network(x).final
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        other = network(x.to(memory_format=torch.channels_last_3d)).final
+        expected = volumes(x).final
+        network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
+        other = volumes(x.to(memory_format=volume_format(network))).final
     assert torch.allclose(other, expected, atol=1e-5 * expected.abs().max().item())
 
 
@@ -368,10 +371,31 @@ def test_the_instance_states_what_its_input_must_be(architecture: str) -> None:
     network = small(architecture)
     config = ARCHITECTURES[architecture].config
     assert isinstance(network.config, config)
-    assert (network.divisor, network.dimensions) == (16, 3)
-    assert network.smallest_edge == config.smallest_edge
-    assert network.memory_format is torch.channels_last_3d
+    stated = (config.divisor, config.dimensions, config.smallest_edge)
+    assert (network.divisor, network.dimensions, network.smallest_edge) == stated
+    slices = config.dimensions == 2
+    assert network.memory_format is (torch.channels_last if slices else torch.channels_last_3d)
     network.to(memory_format=network.memory_format)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_an_input_that_does_not_fit_is_one_clear_line(architecture: str) -> None:
+    network = small(architecture).eval()
+    axes = network.dimensions
+    edge, channels = max(network.divisor, network.smallest_edge), network.input_channels
+    for shape, rule in (
+        (
+            (1, channels, *[edge] * (5 - axes)),
+            r"takes an input \(batch, channel, (z, )?y, x\); got",
+        ),
+        ((1, channels - 1, *[edge] * axes), f"takes {channels} channels; got {channels - 1}"),
+        ((1, channels + 1, *[edge] * axes), f"takes {channels} channels; got {channels + 1}"),
+        ((1, channels, *[edge] * (axes - 1), edge + 4), f"multiples of {network.divisor}; got"),
+        ((1, channels, *[edge] * (axes - 1), 0), f"multiples of {network.divisor}; got"),
+    ):
+        with pytest.raises(ModelError, match=rule) as caught, torch.no_grad():
+            network(torch.zeros(shape))
+        assert "\n" not in str(caught.value)
 
 
 class Slices(DoseNetwork):

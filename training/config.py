@@ -107,7 +107,8 @@ class TrainingConfig:
     Args:
         protocol: id of the structure protocol.
         encoding: how cases become tensors; travels into the model's manifest.
-        crop: (z, y, x) voxels of a training crop, multiples of what the network divides by.
+        crop: (z, y, x) voxels of a training crop, multiples of what the network divides by; for a
+            network of slices z may be 1.
         batch_size: crops per step, over all ranks together.
         steps: optimizer steps; the cosine ends there.
         learning_rate: peak of AdamW's rate.
@@ -161,7 +162,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         built = ARCHITECTURES[self.network.architecture].config
-        if any(edge % built.divisor or edge < built.smallest_edge for edge in self.crop):
+        edges = self.crop[-built.dimensions :]  # a network of slices takes any number of them
+        if any(edge % built.divisor or edge < built.smallest_edge for edge in edges):
             raise FieldError(
                 "crop",
                 f"must be multiples of {built.divisor} and at least {built.smallest_edge}, which "

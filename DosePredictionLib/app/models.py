@@ -149,11 +149,13 @@ def import_checkpoint(request: ImportRequest) -> MadeModel:
     Raises:
         DosePredictionError: it does not fit, or the spacing is for another kind of grid.
     """
-    from ..models.dose_model import DoseModel, published_encoding
+    from ..models.dose_model import DoseModel
+    from ..models.published import published_encoding
 
     protocol = StructureProtocol.load(request.protocol)
-    encoding = published_encoding(protocol)
+    encoding = None
     if request.spacing_mm is not None:
+        encoding = published_encoding(protocol)
         if encoding.grid.kind != "as-is":
             raise ModelError(f"--spacing is for protocols of a fixed grid, not {protocol.id}.")
         encoding = replace(encoding, grid=replace(encoding.grid, spacing_mm=request.spacing_mm))

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..encoding.encoder import EncodingSettings, GridSettings
+from ..encoding.encoder import EncodingSettings
 from ..errors import ModelError
 from ..files import whole_folder
 from ..networks import DoseNetwork, build_network
@@ -36,6 +36,7 @@ from .manifest import (
     installed_manifests,
     read_model_folder,
 )
+from .published import published_expectations, recognized
 
 __all__ = [
     "Architecture",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 _WEIGHTS = "weights.safetensors"
+_STATE_KEYS = ("model", "model_state_dict", "network_state_dict")
 
 
 class DoseModel(ModelFolder):
@@ -176,26 +178,27 @@ class DoseModel(ModelFolder):
         encoding: EncodingSettings | None = None,
         expectations: ModelExpectations | None = None,
     ) -> DoseModel:
-        """Turn a published two-stage checkpoint into a model folder below `root`.
+        """Turn a published checkpoint into a model folder below `root`.
 
-        The checkpoint is a state dict, bare or under `model` or `model_state_dict`. Tensors only
-        are unpickled; keys and shapes must fit exactly.
+        The checkpoint is a state dict, bare or under a key of `_STATE_KEYS`, of one of the networks
+        that `models.published` recognises. Tensors only are unpickled; keys and shapes must fit
+        exactly.
 
         Raises:
             ModelError: it cannot be read, would execute code, or is of another architecture.
         """
         check_model_name(name)
         weights = _state_dict(checkpoint)
-        arguments = _two_stage_arguments(weights, protocol, checkpoint)
-        network = build_network("two_stage", arguments)
-        _load_strictly(network, weights, str(checkpoint))
+        published = recognized(weights, protocol, str(checkpoint))
+        network = build_network(published.architecture, published.arguments)
+        _load_strictly(network, published.weights, str(checkpoint))
         manifest = ModelManifest(
             schema_version=SCHEMA_VERSION,
             name=name,
             title=f"{name} (imported)",
             protocol=protocol.id,
-            architecture=Architecture("two_stage", arguments),
-            encoding=encoding or published_encoding(protocol),
+            architecture=Architecture(published.architecture, published.arguments),
+            encoding=encoding or published.encoding,
             expectations=expectations or published_expectations(protocol),
             weights_sha256="",
             training={"source": f"imported from {checkpoint.name}"},
@@ -223,24 +226,6 @@ def write_manifest(folder: Path, manifest: ModelManifest) -> None:
     (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
 
-def published_encoding(protocol: StructureProtocol) -> EncodingSettings:
-    """How published checkpoints of a protocol expect their input."""
-    if protocol.id == "pelvis":
-        # The published cases fix the size alone; the spacing serves cases of any other size.
-        grid = GridSettings(kind="as-is", size=(256, 256, 64), spacing_mm=(2.0, 2.0, 5.0))
-        return EncodingSettings(grid=grid, masks="touched", dose_scale_gy=52.0)
-    grid = GridSettings(
-        kind="native", spacing_mm_min=(2.7, 2.7, 1.5), spacing_mm_max=(5.5, 5.5, 3.5)
-    )
-    return EncodingSettings(grid=grid, air_outside_external=True, dose_scale_gy=70.0)
-
-
-def published_expectations(protocol: StructureProtocol) -> ModelExpectations:
-    """The cases that published checkpoints of a protocol were made for."""
-    levels = {c.name: c.level_gy for c in protocol.targets if c.level_gy is not None}
-    return ModelExpectations(prescription_gy=levels or {"PTV": 45.0})
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.sha256()
@@ -264,13 +249,13 @@ def _state_dict(checkpoint: Path) -> dict[str, Tensor]:
     except Exception as exception:  # what a damaged file makes of torch's reader
         reason = (str(exception) or type(exception).__name__).splitlines()[0]
         raise ModelError(f"{checkpoint} is not a readable checkpoint: {reason}.") from exception
-    for key in ("model", "model_state_dict"):
+    for key in _STATE_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ModelError(
-            f"{checkpoint} holds no state dict: expected one bare, or under 'model' or "
-            "'model_state_dict'."
+            f"{checkpoint} holds no state dict: expected one bare, or under "
+            f"{', '.join(map(repr, _STATE_KEYS))}."
         )
     _require_sound(content, str(checkpoint))
     # A network trained under DistributedDataParallel carries this prefix.
@@ -293,37 +278,6 @@ def _require_sound(weights: Mapping[Any, Tensor], source: str) -> None:
         else:
             continue
         raise ModelError(f"{source}: the weight {name} {fault}. Save it again.")
-
-
-def _two_stage_arguments(
-    weights: Mapping[str, Tensor], protocol: StructureProtocol, checkpoint: Path
-) -> dict[str, int]:
-    """Arguments of the two-stage network, read off the first convolutions' shapes."""
-    shapes = []
-    for name in ("stage1.enc1.0.weight", "stage2.enc1.conv1.weight"):
-        if name not in weights:
-            raise ModelError(f"{checkpoint} is no two-stage network: it lacks {name}.")
-        if weights[name].dim() != 5:
-            raise ModelError(
-                f"{checkpoint} is no two-stage network: {name} has the shape "
-                f"{list(weights[name].shape)}, not that of a 3D convolution."
-            )
-        shapes.append(weights[name].shape)
-    (filters1, inputs1), (filters2, inputs2) = (shape[:2] for shape in shapes)
-    structures, strips = inputs1 - 1, inputs2 - inputs1 - 1
-    if structures != len(protocol.inputs):
-        raise ModelError(
-            f"{checkpoint} takes {structures} structures, protocol {protocol.id} has "
-            f"{len(protocol.inputs)}. Choose another --protocol."
-        )
-    if strips != 4:
-        raise ModelError(f"{checkpoint} takes {strips} strip channels; four angles are known.")
-    return {
-        "structure_channels": structures,
-        "strip_channels": strips,
-        "stage1_filters": filters1,
-        "stage2_filters": filters2,
-    }
 
 
 def _load_strictly(network: DoseNetwork, weights: Mapping[str, Tensor], source: str) -> None:

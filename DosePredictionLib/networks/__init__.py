@@ -16,6 +16,7 @@ __all__ = [
     "ARCHITECTURES",
     "BeamCascadeNetwork",
     "CascadeNetwork",
+    "DilatedUNet2DNetwork",
     "DoseNetwork",
     "HalfResolutionNetwork",
     "MedNextNetwork",
@@ -33,6 +34,7 @@ __all__ = [
 _HOME = {
     "BeamCascadeNetwork": "beam_cascade",
     "CascadeNetwork": "cascade",
+    "DilatedUNet2DNetwork": "dilated_unet2d",
     "DoseNetwork": "dose_network",
     "HalfResolutionNetwork": "half_resolution",
     "MedNextNetwork": "mednext",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from .beam_cascade import BeamCascadeNetwork
     from .cascade import CascadeNetwork
     from .casting import cast_network
+    from .dilated_unet2d import DilatedUNet2DNetwork
     from .dose_network import DoseNetwork, TwoStageDose
     from .folding import fold_batch_norm
     from .half_resolution import HalfResolutionNetwork

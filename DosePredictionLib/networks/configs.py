@@ -18,6 +18,7 @@ __all__ = [
     "BeamCascadeConfig",
     "CascadeConfig",
     "HalfResolutionConfig",
+    "DilatedUNet2DConfig",
     "MedNextConfig",
     "NetworkConfig",
     "Registered",
@@ -96,6 +97,22 @@ class CascadeConfig(NetworkConfig):
 
 @dataclass(frozen=True)
 @validated
+class DilatedUNet2DConfig(NetworkConfig):
+    """A U-Net of slices with dilated convolutions at its bottom.
+
+    Args:
+        widths: channels of its four levels, the published network's by default.
+    """
+
+    widths: tuple[_Filters, _Filters, _Filters, _Filters] = (32, 64, 128, 256)
+
+    divisor: ClassVar[int] = 8
+    smallest_edge: ClassVar[int] = 8
+    dimensions: ClassVar[int] = 2
+
+
+@dataclass(frozen=True)
+@validated
 class MedNextConfig(NetworkConfig):
     """MedNeXt of MONAI.
 
@@ -166,6 +183,7 @@ ARCHITECTURES: Mapping[str, Registered] = {
     "half_resolution": Registered(
         HalfResolutionConfig, ".half_resolution", "HalfResolutionNetwork"
     ),
+    "dilated_unet2d": Registered(DilatedUNet2DConfig, ".dilated_unet2d", "DilatedUNet2DNetwork"),
     "mednext": Registered(MedNextConfig, ".mednext", "MedNextNetwork"),
     "two_stage": Registered(TwoStageConfig, ".two_stage", "TwoStageNetwork"),
 }

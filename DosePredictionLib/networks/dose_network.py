@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..errors import ModelError
 from .configs import NetworkConfig
 
 __all__ = ["DoseNetwork", "TwoStageDose"]
@@ -24,13 +25,17 @@ class TwoStageDose(NamedTuple):
 
 
 class DoseNetwork(nn.Module, ABC):
-    """Maps `(batch, input_channels, z, y, x)` to a `TwoStageDose`.
+    """Maps `(batch, input_channels, z, y, x)`, or slices of it, to a `TwoStageDose`.
 
     The input's channels are the CT, the structures, the strips and the derived channels, in this
     order, as `encoding.encode` stacks them.
 
     Args:
         config: what the network is built from.
+
+    Raises:
+        ModelError: when called with an input of other axes or channels, or of edges that it does
+            not divide.
     """
 
     bytes_per_voxel = 500
@@ -46,6 +51,7 @@ class DoseNetwork(nn.Module, ABC):
         self.divisor = config.divisor
         self.smallest_edge = config.smallest_edge
         self.dimensions = config.dimensions
+        self.register_forward_pre_hook(_require_fitting)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -55,3 +61,19 @@ class DoseNetwork(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> TwoStageDose:
         """Predict from `(batch, input_channels, z, y, x)`."""
+
+
+def _require_fitting(network: DoseNetwork, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse what the layers would stumble over, or, worse, would not."""
+    name, shape = type(network).__name__, tuple(inputs[0].shape)
+    axes = "(batch, channel, z, y, x)" if network.dimensions == 3 else "(batch, channel, y, x)"
+    if len(shape) != network.dimensions + 2:
+        raise ModelError(f"{name} takes an input {axes}; got the shape {shape}.")
+    if shape[1] != network.input_channels:
+        raise ModelError(f"{name} takes {network.input_channels} channels; got {shape[1]}.")
+    if any(edge == 0 or edge % network.divisor for edge in shape[2:]):
+        edges = "×".join(str(edge) for edge in shape[2:])
+        raise ModelError(
+            f"{name} takes edges that are multiples of {network.divisor}; got {edges}. Pad the "
+            "input, as encode() does."
+        )

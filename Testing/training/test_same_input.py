@@ -215,6 +215,13 @@ ROWS = {
     "a possible-dose mask": Row(
         lambda: OPENKBP_SAMPLE, replace(NATIVE, air_outside_external=True), "openkbp"
     ),
+    "the possible-dose mask as an input": Row(
+        lambda: OPENKBP_SAMPLE,
+        replace(NATIVE, further={"region": {"of": "possible_dose_mask"}}),
+        "openkbp",
+        finding="possible-dose-mask-input",
+    ),
+    "the body as an input": Row(nested, replace(NATIVE, further={"region": {}}), "openkbp"),
 }
 
 

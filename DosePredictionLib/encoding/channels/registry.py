@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...errors import DosePredictionError
 from ...structures.protocol import StructureProtocol
 from ..settings import EncodingSettings
-from . import beam, ct, distance, mask, strip, target_dose
+from . import beam, ct, distance, mask, region, strip, target_dose
 from .base import Channel, Group, Source, Storage
 
 __all__ = ["CHANNEL_KINDS", "ChannelKind", "ModelChannels", "model_channels"]
@@ -31,6 +31,7 @@ CHANNEL_KINDS: dict[str, ChannelKind] = {
     "distance": distance.channels,
     "target_dose": target_dose.channels,
     "beam": beam.channels,
+    "region": region.channels,
 }
 """In the order of the input, within each group."""
 
