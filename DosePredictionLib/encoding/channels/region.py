@@ -21,13 +21,17 @@ from ...structures.protocol import StructureProtocol
 from ..settings import EncodingSettings
 from .base import Channel, Source
 
-__all__ = ["DoseMaskChannel", "RegionSettings", "channels"]
+__all__ = ["BodyChannel", "DoseMaskChannel", "RegionSettings", "channels"]
 
 
 @dataclass(frozen=True)
 @validated
 class RegionSettings:
-    """Which region the channel shows."""
+    """What `EncodingSettings.further["region"]` may hold.
+
+    Args:
+        of: which region the channel shows.
+    """
 
     of: Literal["body", "possible_dose_mask"] = "body"
 
