@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from support import OPENKBP_SAMPLE, ROOT, pelvis_case, random_network
 
+from benchmarks.slices import slice_errors
 from DosePredictionLib.encoding.channels.registry import model_channels
 from DosePredictionLib.encoding.encoder import decode, encode
 from DosePredictionLib.errors import CaseError, ModelError, PredictionCancelled
@@ -25,6 +26,7 @@ from DosePredictionLib.models.published import OPENKBP_SLICE_ORDER
 from DosePredictionLib.networks import build_network, parameter_count
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.volume import Grid, Volume
 from training.data import TrainingCase
 from training.overrides import overridden
 from training.recipes.openkbp_dcnn import recipe
@@ -319,3 +321,12 @@ def test_the_recipe_learns_and_its_model_needs_no_mask(tmp_path: Path) -> None:
     )
     assert prediction.dose.array.max() > 5
     assert "possible-dose-mask-input" not in [finding.id for finding in prediction.findings]
+
+
+def test_the_error_of_a_slice_counts_every_pixel_of_slices_with_dose() -> None:
+    grid = Grid((2, 2, 3), (1.0, 2.0, 3.0))
+    plan, predicted = np.zeros((2, 3, 2, 2), dtype=np.float32)
+    plan[0, 0, 0], plan[2, 1] = 8, (10, 20)
+    predicted[0, 0, 0], predicted[1] = 4, 50  # the middle slice holds no plan dose
+    errors = slice_errors(Volume(predicted, grid), Volume(plan, grid))
+    assert errors == pytest.approx([4 / 4, (10 + 20) / 4])
