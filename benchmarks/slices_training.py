@@ -9,6 +9,7 @@ widths; each runs in a fresh process with the same allocator. Medians over the s
 warm up.
 
     python -m benchmarks.slices_training [--threads 2 --steps 3 --batch 8]
+    python -m benchmarks.slices_training --threads 1 --processor-time   # other work on the machine
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from .training import _TUNED as TUNED
 _CASE = Path(__file__).parent.parent / "Resources" / "SampleData" / "openkbp" / "pt_235.npz"
 _WIDTHS = [32, 64, 128, 256]
 _SIDES = ("published", "ours, whole slices", "ours")
+Clock = Callable[[], float]
 _TURNS = tuple(range(0, 360, 40))
 
 
@@ -79,7 +82,7 @@ def published_sample(folder: Path, rng: np.random.Generator) -> tuple[NDArray, N
     return stacked[:12].copy(), stacked[12:].copy(), stacked[10:11].copy()
 
 
-def published(steps: int, batch: int) -> dict[str, float]:
+def published(steps: int, batch: int, clock: Clock) -> dict[str, float]:
     """The published loop's way: median seconds of the data and of the network's step."""
     import torch
 
@@ -93,14 +96,14 @@ def published(steps: int, batch: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         slices = written_slices(Path(folder))
         for _ in range(steps + 1):
-            started = time.perf_counter()
+            started = clock()
             samples = [
                 published_sample(slices[rng.integers(len(slices))], rng) for _ in range(batch)
             ]
             x, dose, mask = (
                 torch.from_numpy(np.stack(each)) for each in zip(*samples, strict=True)
             )
-            read = time.perf_counter()
+            read = clock()
             optimizer.zero_grad()
             predicted = network(x).final
             loss = (predicted[mask > 0] - dose[mask > 0]).abs().mean()
@@ -108,11 +111,11 @@ def published(steps: int, batch: int) -> dict[str, float]:
             optimizer.step()
             loss.item()
             data.append(read - started)
-            work.append(time.perf_counter() - read)
+            work.append(clock() - read)
     return {"data": statistics.median(data[1:]), "step": statistics.median(work[1:])}
 
 
-def ours(steps: int, batch: int, crop: tuple[int, int, int]) -> dict[str, float]:
+def ours(steps: int, batch: int, clock: Clock, crop: tuple[int, int, int]) -> dict[str, float]:
     """The way of this package: median seconds of the data and of the network's step."""
     from dataclasses import replace
 
@@ -137,27 +140,30 @@ def ours(steps: int, batch: int, crop: tuple[int, int, int]) -> dict[str, float]
         trainer = Trainer(config, protocol, Path(folder))
         batches = training_batches(cases, config, protocol)
         for _ in range(steps + 1):
-            started = time.perf_counter()
+            started = clock()
             samples = next(batches)
-            read = time.perf_counter()
+            read = clock()
             trainer.train_step(samples)
             data.append(read - started)
-            work.append(time.perf_counter() - read)
+            work.append(clock() - read)
     return {"data": statistics.median(data[1:]), "step": statistics.median(work[1:])}
 
 
 def _measured(side: str, call: argparse.Namespace) -> dict[str, float]:
+    clock = time.process_time if call.processor_time else time.perf_counter
     if side == "published":
-        return published(call.steps, call.batch)
+        return published(call.steps, call.batch, clock)
     from training.recipes.openkbp_dcnn import recipe
 
-    return ours(call.steps, call.batch, recipe.crop if side == "ours" else (1, 128, 128))
+    crop = recipe.crop if side == "ours" else (1, 128, 128)
+    return ours(call.steps, call.batch, clock, crop)
 
 
 def _fresh(side: str, call: argparse.Namespace) -> dict[str, Any]:
     threads = {"OMP_NUM_THREADS": str(call.threads), "MKL_NUM_THREADS": str(call.threads)}
     command = [sys.executable, "-m", "benchmarks.slices_training", "--side", side]
     command += ["--steps", str(call.steps), "--batch", str(call.batch)]
+    command += ["--processor-time"] if call.processor_time else []
     done = subprocess.run(
         command,
         env={**os.environ, **threads, **TUNED},
@@ -175,6 +181,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed steps (default: 3)")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processor-time", action="store_true", help="not wall time")
     parser.add_argument("--side", choices=_SIDES, help=argparse.SUPPRESS)
     call = parser.parse_args()
     write = sys.stdout.write
@@ -182,7 +189,8 @@ def main() -> None:
         write(json.dumps(_measured(call.side, call)) + "\n")
         return
     write(f"Training the dilated 2D network, batch {call.batch}, {platform.machine()}, ")
-    write(f"{call.threads} threads, medians of {call.steps} steps; seconds\n")
+    write(f"{call.threads} threads, medians of {call.steps} steps; seconds")
+    write(" of processor time\n" if call.processor_time else "\n")
     write(f"{'':<20}{'data':>9}{'step':>9}{'slices/s':>10}\n")
     rates = {}
     for side in _SIDES:
