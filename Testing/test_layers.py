@@ -32,6 +32,7 @@ KNOWS_NOTHING_OF: dict[str, set[str]] = {
     "inference": {"io", "evaluation", "app", "cli", "worker", "scene", "report"},
     "evaluation": {"networks", "inference", "io", "app", "cli", "worker", "scene", "report"},
     "io": {"networks", "inference", "tasks", "losses", "app", "cli", "worker", "scene", "report"},
+    "planning": {"io", "networks", "inference", "tasks", "losses", "app", "cli", "worker", "scene"},
     "report": {"io", "inference", "networks", "tasks", "app", "cli", "worker", "scene"},
     "app": {"cli", "worker", "scene"},
     "cli": {"worker", "scene"},

@@ -103,7 +103,15 @@ def test_the_command_lines_options_are_those_that_others_rely_on() -> None:
         name: {option for action in parser._actions for option in action.option_strings}
         for name, parser in commands.items()
     }
-    assert set(commands) == {"predict", "strips", "evaluate", "rtstruct", "models", "check"}
+    assert set(commands) == {
+        "predict",
+        "strips",
+        "evaluate",
+        "rtstruct",
+        "plan-check",
+        "models",
+        "check",
+    }
     assert options["predict"] >= {
         "--model",
         "--output",

@@ -23,7 +23,7 @@ _DESCRIPTION = """Predict radiotherapy dose distributions and evaluate them.
 Research software, not a medical device; not for clinical use."""
 
 
-_COMMANDS = ("predict", "strips", "evaluate", "rtstruct", "models", "check")
+_COMMANDS = ("predict", "strips", "evaluate", "rtstruct", "plan-check", "models", "check")
 
 
 def build_parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def build_parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     for name in names:
-        importlib.import_module(f".{name}", __name__).add_parser(commands)
+        importlib.import_module(f".{name.replace('-', '_')}", __name__).add_parser(commands)
     return parser
 
 

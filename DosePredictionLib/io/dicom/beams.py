@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...beams.arrangement import SENSE, Beam, BeamArrangement
+from ...delivery import TreatmentBeam as PlanBeam
 from ...errors import DosePredictionError
 from ...findings import Finding
-from .plan import Beam as PlanBeam
 from .plan import Plan
 
 __all__ = ["arrangement_of"]

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...case import Prescription
+from ...delivery import TreatmentBeam
 from ...errors import CaseError
 from .files import RTPLAN, DicomFile, Item
 
-__all__ = ["Beam", "FractionGroup", "Plan", "Technique", "read_plan"]
+__all__ = ["FractionGroup", "Plan", "Technique", "read_plan"]
 
 Technique = Literal["VMAT", "conformal arc", "IMRT", "3D-CRT", "brachytherapy"]
 Array = NDArray[np.float64]
@@ -20,43 +21,6 @@ Array = NDArray[np.float64]
 _FEW_SEGMENTS = 10
 _OF_ONE_TREATMENT = ("CONCURRENT", "PRIOR")
 _MOST_PRESCRIBED_GY = 200.0
-
-
-@dataclass(frozen=True, eq=False)
-class Beam:
-    """One treatment beam; every array has a row for each control point.
-
-    Args:
-        kind: STATIC or DYNAMIC.
-        meterset: monitor units of one fraction; None when the plan has none.
-        weight: cumulative meterset as a share of its final value, 0 to 1.
-        gantry_degrees, collimator_degrees, couch_degrees: IEC 61217.
-        jaws_x_mm, jaws_y_mm: `(control point, 2)` in the isocenter plane; NaN where there are none.
-        leaves_mm: `(control point, bank, leaf pair)`; no pairs without a multileaf collimator.
-        leaf_borders_mm: `(leaf pair + 1,)` across the leaves.
-        leaves_along: X or Y, the direction in which leaves move; empty without them.
-        isocenter_mm: LPS; None when not stated.
-        sad_mm: from the source to the isocenter; None when not stated.
-    """
-
-    number: int
-    name: str
-    machine: str
-    kind: str
-    radiation: str
-    energy_mv: float | None
-    meterset: float | None
-    weight: Array
-    gantry_degrees: Array
-    collimator_degrees: Array
-    couch_degrees: Array
-    jaws_x_mm: Array
-    jaws_y_mm: Array
-    leaves_mm: Array
-    leaf_borders_mm: Array
-    leaves_along: str
-    isocenter_mm: tuple[float, float, float] | None
-    sad_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +53,7 @@ class Plan:
     fractions: int | None
     technique: Technique
     targets: tuple[tuple[int | None, str, float], ...]
-    beams: tuple[Beam, ...]
+    beams: tuple[TreatmentBeam, ...]
     structure_set_uid: str
     groups: tuple[FractionGroup, ...] = ()
     companions: frozenset[str] = frozenset()
@@ -194,7 +158,7 @@ def _targets(item: Item) -> tuple[tuple[int | None, str, float], ...]:
     return tuple(targets)
 
 
-def _beam(beam: Item, metersets: dict[int, float]) -> Beam:
+def _beam(beam: Item, metersets: dict[int, float]) -> TreatmentBeam:
     number = beam.integer("BeamNumber")
     points = beam.items("ControlPointSequence")
     if not points:
@@ -208,7 +172,7 @@ def _beam(beam: Item, metersets: dict[int, float]) -> Beam:
     weight = _held(points, "CumulativeMetersetWeight", 0.0)
     energy = points[0].number("NominalBeamEnergy", None)
     isocenter = points[0].numbers("IsocenterPosition", default=())
-    return Beam(
+    return TreatmentBeam(
         number=number,
         name=beam.text("BeamName", "") or f"Beam {number}",
         machine=beam.text("TreatmentMachineName", ""),
@@ -226,6 +190,8 @@ def _beam(beam: Item, metersets: dict[int, float]) -> Beam:
         leaf_borders_mm=mlc.numbers("LeafPositionBoundaries", pairs + 1) if mlc else np.zeros(0),
         leaves_along=kind[3:4],
         isocenter_mm=tuple(isocenter) if isocenter.size == 3 else None,
+        dose_rate_mu_min=_held(points, "DoseRateSet", np.nan),
+        stated_points=beam.integer("NumberOfControlPoints", None),
         sad_mm=beam.number("SourceAxisDistance", None),
     )
 
@@ -267,7 +233,7 @@ def _positions(
     return np.array(rows).reshape(len(positions), count)
 
 
-def _technique(beams: tuple[Beam, ...]) -> Technique:
+def _technique(beams: tuple[TreatmentBeam, ...]) -> Technique:
     """What the machine's motion says; the plan has no field that can be relied on."""
     if not beams:
         return "brachytherapy"
@@ -278,7 +244,7 @@ def _technique(beams: tuple[Beam, ...]) -> Technique:
     return "IMRT" if shapes > _FEW_SEGMENTS or any(b.kind == "DYNAMIC" for b in beams) else "3D-CRT"
 
 
-def _shapes(beam: Beam) -> int:
+def _shapes(beam: TreatmentBeam) -> int:
     """Distinct leaf positions of a beam."""
     if beam.leaves_mm.size == 0:
         return 1

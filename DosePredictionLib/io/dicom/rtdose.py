@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,39 @@ from ...volume import Volume
 from .files import RTDOSE, RTPLAN
 from .writing import WARNING, Equipment, decimal, new_object, new_uid, reference, save
 
-__all__ = ["Equipment", "write_rtdose"]
+__all__ = ["Equipment", "PlannedDose", "write_rtdose"]
+
+
+@dataclass(frozen=True)
+class PlannedDose:
+    """Of a dose that was calculated from a plan.
+
+    Args:
+        plan: what it is the dose of.
+        instance_uid: of the dose; the plan may refer to it.
+        description: series description and comment.
+    """
+
+    plan: Reference
+    instance_uid: str
+    description: str
+
 
 _STEPS = 2**31 - 1  # of 2**32: readers that take the values for signed ones get them right, too
 _BIN_GY = 0.05
 
 
-def write_rtdose(path: Path, dose: Volume, case: Case, equipment: Equipment) -> None:
+def write_rtdose(
+    path: Path, dose: Volume, case: Case, equipment: Equipment, planned: PlannedDose | None = None
+) -> None:
     """Write a dose, Gy, on the case's grid, whole or not at all.
 
     The object is new, in a new series of the CT's study. It refers to the case's plan, or to a
     plan that does not exist, since the standard demands a reference. DVHs of all structures stand
     inside when the structures come from an RTSTRUCT, whose ROI numbers they need.
+
+    Args:
+        planned: of a dose that was calculated from a plan; None: it was predicted.
 
     Raises:
         CaseError: negative or not finite doses.
@@ -38,11 +60,14 @@ def write_rtdose(path: Path, dose: Volume, case: Case, equipment: Equipment) -> 
         raise GeometryError(f"The dose lies on {dose.grid}, the case on {case.grid}.")
     if not np.all(np.isfinite(dose.array)) or dose.array.min(initial=0) < 0:
         raise CaseError(f"The dose of {case.name} is negative or not finite somewhere.")
-    dataset = new_object(RTDOSE, "RTDOSE", case, WARNING, equipment)
+    words = WARNING if planned is None else planned.description
+    dataset = new_object(RTDOSE, "RTDOSE", case, words, equipment)
     dataset.DoseUnits, dataset.DoseType, dataset.DoseSummationType = "GY", "PHYSICAL", "PLAN"
-    dataset.DoseComment = WARNING
+    dataset.DoseComment = words
     origin = case.origin
     plan = origin.plan if origin and origin.plan else Reference(RTPLAN, new_uid())
+    if planned is not None:
+        plan, dataset.SOPInstanceUID = planned.plan, planned.instance_uid
     dataset.ReferencedRTPlanSequence = [reference(plan)]
     _add_pixels(dataset, _right_handed(dose))
     if origin is not None and origin.structure_set is not None:
