@@ -108,6 +108,7 @@ def test_the_command_lines_options_are_those_that_others_rely_on() -> None:
         "strips",
         "evaluate",
         "rtstruct",
+        "plan",
         "plan-check",
         "models",
         "check",

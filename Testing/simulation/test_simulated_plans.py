@@ -13,9 +13,9 @@ from support import pelvis_case
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.planning.engine import dose_grid
 from DosePredictionLib.volume import Volume
 from training.simulation.planning import (
-    _dose_grid,
     _only_rows,
     _volume_goals,
     plan_quality,
@@ -81,7 +81,7 @@ def test_the_goals_of_the_organs_become_volume_limits() -> None:
 
 def test_the_dose_grid_covers_the_middle_of_the_case() -> None:
     grid = pelvis_case().grid
-    coarse = _dose_grid(grid, 8.0)
+    coarse = dose_grid(grid, 8.0)
     assert coarse.spacing == (8.0, 8.0, 8.0)
     for axis in range(3):
         first = coarse.origin[axis] - 4.0

@@ -1,24 +1,15 @@
 """A photon plan for a simulated patient, by pyRadPlan's dose engine and optimizer.
 
-Wahl, N. et al., "pyRadPlan", https://github.com/e0404/pyRadPlan (BSD-3), after matRad:
-Wieser, H.-P. et al., Med. Phys. 44 (2017) 2556, DOI 10.1002/mp.12251. The dose engine is the
-singular-value pencil beam of Bortfeld, T. et al., Med. Phys. 20 (1993) 311, DOI 10.1118/1.597070.
+See `DosePredictionLib.planning.engine` for what it rests on.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.metadata
-import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
@@ -28,14 +19,23 @@ from DosePredictionLib.evaluation.dvh import dvh, dvhs
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.evaluation.indices import paddick_conformity
 from DosePredictionLib.hounsfield import AIR_HU
+from DosePredictionLib.planning.engine import (
+    Setup,
+    dose_grid,
+    image_of,
+    influence_matrix,
+    quiet,
+    require_planner,
+    set_up,
+    smooth_fluences,
+)
 from DosePredictionLib.schema import Range, validated
-from DosePredictionLib.volume import Grid, Volume
+from DosePredictionLib.volume import Volume
 
 from .settings import PlanLimits, PlanSettings
 
 __all__ = ["Plan", "PlanQuality", "Planner", "plan_quality", "require_planner"]
 
-_INSTALL = 'python -m pip install "pyRadPlan==0.5.0" "pydantic<2.13"'
 _ALL_VOXELS_WITHIN_MM = 20.0
 
 
@@ -105,27 +105,6 @@ def plan_quality(case: Case, dose: Volume) -> PlanQuality:
     )
 
 
-def require_planner() -> None:
-    """Refuse to go on where pyRadPlan is absent or cannot work.
-
-    Raises:
-        DosePredictionError: it is absent, or pydantic is one that its dose step fails with.
-    """
-    try:
-        importlib.import_module("pyRadPlan")
-    except ImportError as error:
-        raise DosePredictionError(
-            f"Simulated plans need pyRadPlan, which cannot be imported ({error}). "
-            f"Install it: {_INSTALL}"
-        ) from error
-    version = importlib.metadata.version("pydantic")
-    if tuple(int(part) for part in version.split(".")[:2]) >= (2, 13):
-        raise DosePredictionError(
-            f"pyRadPlan's dose step fails with pydantic {version}. Install one below 2.13: "
-            f"{_INSTALL}"
-        )
-
-
 class Planner:
     """Plans one patient.
 
@@ -145,7 +124,7 @@ class Planner:
         self._case = case
         self._settings = settings
         self._prescription_gy = case.prescription.highest_gy
-        self._grid = _dose_grid(case.grid, settings.dose_grid_mm)
+        self._grid = dose_grid(case.grid, settings.dose_grid_mm)
         self._masks = {
             name: mask.resampled_to(self._grid).majority() for name, mask in case.structures.items()
         }
@@ -160,23 +139,23 @@ class Planner:
 
     def optimized(self) -> Plan:
         """The plan whose fluence meets the objectives best."""
-        with _quiet():
+        with quiet():
             return self._optimized()
 
     def with_fluence(self, plan: Plan, lateral_cutoff_mm: float) -> Volume:
         """The dose of a plan's fluence with another lateral cut-off, Gy, not scaled anew."""
-        with _quiet():
+        with quiet():
             settings = replace(self._settings, lateral_cutoff_mm=lateral_cutoff_mm)
-            influence = self._influence(settings, *self._set_up(settings))
+            influence = influence_matrix(*self._set_up(settings))
             return self._on_case_grid(_matrix(influence) @ plan.fluence)
 
     def _optimized(self) -> Plan:
         from pyRadPlan import fluence_optimization
 
-        ct, structures, plan, beams = set_up = self._set_up(self._settings)
-        influence = self._influence(self._settings, *set_up)
+        ct, structures, plan, beams = everything = self._set_up(self._settings)
+        influence = influence_matrix(*everything)
         matrix = _matrix(influence)
-        basis = _smooth_fluences(beams, self._settings)
+        basis = smooth_fluences(beams, self._settings.bixel_mm, self._settings.smoothing_mm)
         influence.physical_dose.flat[0] = _only_rows(matrix, self._sampled) @ basis
         weights = fluence_optimization(ct, structures, beams, influence, plan)
         fluence = basis @ np.asarray(weights, dtype=np.float64)
@@ -188,32 +167,18 @@ class Planner:
         return Plan(dose.with_array(dose.array * np.float32(scale)), fluence * scale)
 
     def _set_up(self, settings: PlanSettings) -> tuple[Any, Any, Any, Any]:
-        from pyRadPlan import PhotonPlan, generate_stf
         from pyRadPlan.cst import create_cst
         from pyRadPlan.ct import create_ct
 
-        ct = create_ct(cube_hu=self._image(self._hu))
+        ct = create_ct(cube_hu=image_of(self._hu, self._grid))
         structures = create_cst(self._structures(ct), ct=ct)
-        plan = PhotonPlan(machine="Generic")
         angles = np.arange(settings.beams) * 360.0 / settings.beams
-        plan.prop_stf = {
-            "gantry_angles": angles.tolist(),
-            "couch_angles": [0.0] * settings.beams,
-            "bixel_width": settings.bixel_mm,
-        }
-        step = settings.dose_grid_mm
-        plan.prop_dose_calc = {
-            "geometric_lateral_cutoff": settings.lateral_cutoff_mm,
-            "dose_grid": {"resolution": {"x": step, "y": step, "z": step}},
-        }
+        setup = Setup(
+            angles.tolist(), settings.bixel_mm, settings.dose_grid_mm, settings.lateral_cutoff_mm
+        )
+        plan, beams = set_up(ct, structures, setup)
         plan.prop_opt = {"solver": "scipy", "max_iter": settings.iterations}
-        return ct, structures, plan, generate_stf(ct, structures, plan)
-
-    @staticmethod
-    def _influence(settings: PlanSettings, ct: Any, structures: Any, plan: Any, beams: Any) -> Any:
-        from pyRadPlan import calc_dose_influence
-
-        return calc_dose_influence(ct, structures, beams, plan)
+        return ct, structures, plan, beams
 
     def _structures(self, ct: Any) -> list[Any]:
         from pyRadPlan.cst import create_voi
@@ -224,7 +189,7 @@ class Planner:
             return create_voi(
                 name=name,
                 ct_image=ct,
-                mask=self._image(mask.astype(np.uint8)),
+                mask=image_of(mask.astype(np.uint8), self._grid),
                 voi_type=kind,
                 objectives=objectives,
                 # The target goes first; the others share their voxels.
@@ -249,27 +214,11 @@ class Planner:
             vois.append(voi(name, ring, "OAR", objectives))
         return vois
 
-    def _image(self, array: NDArray[Any]) -> sitk.Image:
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing(self._grid.spacing)
-        image.SetOrigin(self._grid.origin)
-        return image
-
     def _on_case_grid(self, dose: NDArray[Any]) -> Volume:
         coarse = Volume(dose.reshape(self._grid.shape).astype(np.float32), self._grid)
         fine = coarse.resampled_to(self._case.grid, "linear", outside=0.0)
         body = self._case.structures["Body"].majority()
         return fine.with_array(np.where(body, fine.array, np.float32(0)))
-
-
-def _dose_grid(grid: Grid, spacing_mm: float) -> Grid:
-    """The isotropic grid that covers the middle of another, as nearly as whole voxels do."""
-    size = tuple(int(n * s / spacing_mm) for n, s in zip(grid.size, grid.spacing, strict=True))
-    origin = tuple(
-        o + (n * s - count * spacing_mm + spacing_mm - s) / 2
-        for o, n, s, count in zip(grid.origin, grid.size, grid.spacing, size, strict=True)
-    )
-    return Grid(size, (spacing_mm,) * 3, origin)  # type: ignore[arg-type]
 
 
 def _matrix(influence: Any) -> sparse.csc_array:
@@ -284,22 +233,6 @@ def _only_rows(matrix: sparse.csc_array, rows: NDArray[np.bool_]) -> sparse.csc_
     return sparse.csc_array(
         (matrix.data[kept], matrix.indices[kept], before[matrix.indptr]), shape=matrix.shape
     )
-
-
-def _smooth_fluences(beams: Any, settings: PlanSettings) -> sparse.csc_array:
-    """Non-negative, smooth fluences that the optimizer combines: `(element, element)`.
-
-    Each column is a Gaussian around one element of one beam, with a sum of one. A fluence built
-    from them can be delivered; one optimized element by element is ragged.
-    """
-    blocks = []
-    for beam in beams.beams:
-        positions = np.array([ray.ray_pos_bev for ray in beam.rays])[:, (0, 2)]
-        squared = ((positions[:, None] - positions[None]) ** 2).sum(axis=2)
-        weight = np.exp(-squared / (2 * settings.smoothing_mm**2))
-        weight[squared > (1.5 * settings.bixel_mm) ** 2] = 0
-        blocks.append(sparse.csc_array((weight / weight.sum(axis=0)).astype(np.float32)))
-    return sparse.csc_array(sparse.block_diag(blocks, format="csc"))
 
 
 def _target_objectives(prescription_gy: float) -> list[Any]:
@@ -358,11 +291,3 @@ def _rings(
             yield f"Shell beyond {inner} mm", shell, [limit]
     hottest = SquaredOverdosing(priority=32_000, d_max=prescription_gy)
     yield "Rest", body, [hottest]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without pyRadPlan's progress bars and messages: a cohort has its own."""
-    logging.getLogger("pyRadPlan").setLevel(logging.ERROR)
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        yield

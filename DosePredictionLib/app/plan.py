@@ -1,0 +1,384 @@
+"""From a case and a dose to a plan in files: RTPLAN, RTDOSE, report and record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import __version__
+from ..case import Case, Prescription
+from ..checks.plan_dose import require_possible_dose, scored_structures
+from ..errors import CaseError
+from ..files import file_set
+from ..findings import Finding
+from ..io import read_case
+from ..io.doses import read_dose
+from ..planning.aperture import complexity
+from ..planning.check import check_plan
+from ..planning.machine import Machine
+from ..planning.planner import DeliverablePlan, Planner, PlanningSettings, equally_spaced
+from ..planning.wishes import parse_wish, wanted_dose
+from ..schema import to_json
+from ..structures.bound import BoundCase, bind
+from ..structures.protocol import StructureProtocol
+from ..volume import Volume
+from .choices import MappingChoice, PrescriptionChoice
+from .output import goals_in_words, json_ready
+from .outputs import require_writable
+from .plan_check import rows_as_text
+from .summary import report_structures
+
+if TYPE_CHECKING:
+    from ..evaluation.goals import Goal, GoalSet
+    from ..evaluation.result import Evaluation
+
+__all__ = ["PLAN_RECORD", "PlanRequest", "PlannedCase", "gantry_angles", "plan_case"]
+
+PLAN_RECORD = "plan.json"
+STATEMENT = (
+    "Plan for research only: no commissioned beam, no real machine. Not a medical device; not for "
+    "clinical use."
+)
+_RTPLAN, _RTDOSE, _REPORT = "rtplan.dcm", "rtdose.dcm", "report.html"
+_CRITERIA = ("3%/3mm", "2%/2mm")
+_LOST_GY, _LOST_PERCENT = 0.5, 1.0
+_DESCRIPTION = "CALCULATED – NOT FOR CLINICAL USE"
+_DEFAULT_BEAMS = 20
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What to plan and how.
+
+    Args:
+        case: what `read_case` takes.
+        output: the files go into a folder of the case's name in it.
+        machine: id of a shipped machine, or a JSON file.
+        beams: how many, equally spaced, or an arrangement as `beams.parse_beams` takes it; None:
+            the case's own standing beams, or twenty.
+        dose: file of the dose to reach; None: it is predicted.
+        own_plan: reach the case's own plan dose instead.
+        model: that predicts; None: the default.
+        protocol: id; None: the mapping file's, or the one that fits.
+        mapping, prescription: go before the case's own.
+        goals: what both doses are held against.
+        wishes: goals that the plan is asked to meet, as "Rectum V40Gy <= 30 %".
+        wish_weight: by how much the voxels count that they concern.
+        settings: of the planner.
+    """
+
+    case: Path
+    output: Path
+    machine: str = "generic-120"
+    beams: str | None = None
+    dose: Path | None = None
+    own_plan: bool = False
+    model: str | None = None
+    protocol: str | None = None
+    mapping: MappingChoice = field(default_factory=MappingChoice)
+    prescription: PrescriptionChoice = field(default_factory=PrescriptionChoice)
+    goals: GoalSet | Literal["default"] | None = "default"
+    wishes: tuple[str, ...] = ()
+    wish_weight: float = 10.0
+    settings: PlanningSettings = field(default_factory=PlanningSettings)
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """A plan that has been written; `record` is the content of `plan.json`."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    rows: Sequence[Any]
+    findings: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The record of `plan`, with the places of its files."""
+        files = {name: str(self.folder / file) for name, file in self.record["files"].items()}
+        return {**self.record, "files": files}
+
+    def text(self) -> str:
+        """The record in a few lines for people."""
+        record = self.record
+        rates = record["gamma"]
+        units = record["complexity"]
+        lines = [
+            f"{record['case']}: {units['beams']} beams, {units['segments']} segments, "
+            f"{units['monitor_units']:.0f} MU a fraction on {record['machine']}, "
+            f"{record['seconds']['total']:.0f} s",
+            f"  plan     {self.folder / _RTPLAN}",
+            f"  dose     {self.folder / _RTDOSE}",
+            f"  report   {self.folder / _REPORT}",
+            f"  {'gamma of':<36}{'3%/3mm':>8}{'2%/2mm':>8}",
+        ]
+        for key, words in (
+            ("plan", "the plan against the wanted dose"),
+            ("fluence", "its fluence, before the leaves"),
+            ("recomputed_against_optimized", "recomputed against optimized"),
+        ):
+            values = "".join(f"{rates[key][criterion]:>8.1f}" for criterion in _CRITERIA)
+            lines.append(f"  {words:<36}{values}")
+        lines.append(
+            f"  mean difference in the body {record['mean_difference_gy']:+.2f} Gy, absolute "
+            f"{record['mae_body_gy']:.2f} Gy"
+        )
+        if record["goals"]:
+            lines.append(f"  goals    wanted: {goals_in_words(record['goals'])}")
+            kept = [goal["reference"] for goal in record["goals"]]
+            lines.append(f"           plan: {goals_in_words(kept)}")
+        lines += [f"  lost: {goal['structure']} {goal['goal']}" for goal in record["goals_lost"]]
+        lines += [
+            f"  asked for: {wish['structure']} {wish['goal']}: wanted dose "
+            f"{wish['wanted']:.1f} {wish['unit']}, plan {wish['plan']:.1f} {wish['unit']}"
+            for wish in record["wishes"]
+        ]
+        broken = [row for row in self.rows if not row.passed]
+        lines.append(f"  limits   {len(broken)} of {len(self.rows)} are broken")
+        lines += rows_as_text(broken)
+        return "\n".join([*lines, f"  {STATEMENT}"])
+
+
+def gantry_angles(case: Case, text: str | None) -> list[float]:
+    """The gantry angles that an option states, or the case's own, or twenty.
+
+    Raises:
+        CaseError: it cannot be read, or names an arc.
+    """
+    from ..beams.arrangement import parse_beams
+
+    if text is None:
+        own = case.beams
+        if own is None or any(beam.stop_degrees is not None for beam in own.beams if beam.on):
+            return equally_spaced(_DEFAULT_BEAMS)
+        return own.gantry_degrees
+    if text.strip().isdigit():
+        return equally_spaced(int(text))
+    arrangement = parse_beams(text)
+    if any(beam.stop_degrees is not None for beam in arrangement.beams):
+        raise CaseError(f"--beams {text}: plans have standing beams; arcs are not planned.")
+    return arrangement.gantry_degrees
+
+
+def plan_case(request: PlanRequest, progress: Progress = lambda share, stage: None) -> PlannedCase:
+    """Plan a case and write its files, all of them or none.
+
+    Args:
+        progress: hears share and stage; may raise to cancel.
+
+    Raises:
+        DosePredictionError: something in the request or the case does not allow it.
+    """
+    started = time.perf_counter()
+    machine = Machine.load(request.machine)
+    wishes = [parse_wish(text) for text in request.wishes]
+    require_writable(request.output)
+    bound, prescription = _bound(request)
+    planner = Planner(
+        bound,
+        machine,
+        gantry_angles(bound.case, request.beams),
+        prescription.fractions or 1,
+        request.settings,
+    )
+    dose, source, findings = _dose_to_reach(request, bound)
+    wanted = wanted_dose(bound, dose, wishes, request.wish_weight)
+    read = time.perf_counter()
+    plan = planner.planned(wanted.dose, progress, wanted.weights if wishes else None)
+    planned = time.perf_counter()
+    seconds = {"read": read - started, "plan": planned - read}
+    rows = check_plan(plan.beams, machine, prescription.highest_gy / (prescription.fractions or 1))
+    evaluation = _evaluated(bound, dose, plan, request, wishes)
+    record = _record(bound, plan, dose, evaluation, len(wishes))
+    record |= {
+        "machine": machine.id,
+        "wanted": source,
+        "prescription": to_json(prescription),
+        "settings": to_json(request.settings),
+        "complexity": complexity(
+            plan.beams, prescription.highest_gy / (prescription.fractions or 1)
+        ),
+        "gantry_degrees": [float(beam.gantry_degrees[0]) for beam in plan.beams],
+        "isocenter_mm": list(planner.isocenter_mm),
+        "checks": [row.as_json() for row in rows],
+        "violations": sum(not row.passed for row in rows),
+        "findings": [finding.as_json() for finding in findings],
+    }
+    folder = request.output / bound.case.name
+    with file_set(folder) as aside:
+        _write_dicom(aside, bound.case, plan, prescription, machine)
+        _write_report(aside / _REPORT, bound, dose, plan, evaluation, prescription)
+        seconds["total"] = time.perf_counter() - started
+        record["seconds"] = {key: round(value, 2) for key, value in seconds.items()}
+        text = json.dumps(json_ready(record), indent=2, ensure_ascii=False, allow_nan=False)
+        (aside / PLAN_RECORD).write_text(text + "\n", encoding="utf-8")
+    return PlannedCase(folder, json_ready(record), rows, tuple(findings))
+
+
+def _bound(request: PlanRequest) -> tuple[BoundCase, Prescription]:
+    """The case, its prescription and fractions settled."""
+    case = read_case(request.case)
+    named = request.protocol or request.mapping.protocol
+    chosen = None if named is None else StructureProtocol.load(named)
+    bound = bind(case, chosen, request.mapping.of(chosen), request.prescription.of(case))
+    prescription = bound.prescription
+    if prescription is None:
+        raise CaseError(f"{case.name} has no prescription: give one (--prescription PTV=45).")
+    if prescription.fractions is None:
+        raise CaseError(f"{case.name} has no number of fractions: give one (--fractions 25).")
+    return bound, prescription
+
+
+def _dose_to_reach(request: PlanRequest, bound: BoundCase) -> tuple[Volume, str, list[Finding]]:
+    """The dose, where it comes from, and what was noticed."""
+    case = bound.case
+    if request.own_plan:
+        if case.plan_dose is None:
+            raise CaseError(f"{case.name} has no plan dose of its own.")
+        return case.plan_dose, "the case's own plan", []
+    if request.dose is not None:
+        frame = case.origin.frame_of_reference_uid if case.origin else None
+        dose, findings = read_dose(
+            request.dose, case.grid, scored_structures(bound), frame_uid=frame
+        )
+        findings += require_possible_dose(bound, dose, str(request.dose))
+        return dose, request.dose.name, findings
+    from ..inference.predictor import Predictor, default_model
+    from ..models.dose_model import DoseModel
+
+    mapping = request.mapping
+    model = (
+        default_model(case, mapping.of())
+        if request.model is None
+        else DoseModel.load(request.model)
+    )
+    predicted = Predictor(model).predict(
+        case, mapping.of(model.protocol), request.prescription.of(case)
+    )
+    return predicted.dose, f"predicted by {model.manifest.name}", list(predicted.findings)
+
+
+def _evaluated(
+    bound: BoundCase,
+    dose: Volume,
+    plan: DeliverablePlan,
+    request: PlanRequest,
+    wishes: Sequence[Goal],
+) -> Evaluation:
+    """The wanted dose with the plan as its reference: DVHs, scores and goals of both."""
+    from ..evaluation.evaluate import EvaluationParts, evaluate
+    from ..evaluation.goals import GoalSet
+
+    goals = request.goals
+    if goals == "default":
+        known = bound.protocol is not None
+        goals = GoalSet.default(bound.protocol.id, bound.prescriptions_gy) if known else None  # type: ignore[union-attr]
+    every = [*(goals.goals if goals else ()), *wishes]
+    return evaluate(bound, dose, EvaluationParts(reference=plan.dose, goals=every or None))
+
+
+def _record(
+    bound: BoundCase, plan: DeliverablePlan, dose: Volume, evaluation: Evaluation, wishes: int
+) -> dict[str, Any]:
+    """What is said of a plan beside the dose that it was to reach."""
+    body = bound.external.binary()
+    apart = (plan.dose.array - dose.array)[body]
+    every = evaluation.goal_records
+    goals, asked = every[: len(every) - wishes], every[len(every) - wishes :]
+    return {
+        "case": bound.case.name,
+        "statement": STATEMENT,
+        "software": {"name": "DosePrediction", "version": __version__},
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "files": {"plan": _RTPLAN, "dose": _RTDOSE, "report": _REPORT, "record": PLAN_RECORD},
+        "gamma": {
+            "plan": _rates(dose, plan.dose),
+            "fluence": _rates(dose, plan.fluence_dose),
+            "recomputed_against_optimized": _rates(plan.optimized, plan.dose),
+        },
+        "mean_difference_gy": float(apart.mean()),
+        "mae_body_gy": float(abs(apart).mean()),
+        "dvh_score_gy": (evaluation.scores or {}).get("dvh_score_gy"),
+        "structures": evaluation.structures(),
+        "goals": goals,
+        "goals_lost": [goal for goal in goals if _is_lost(goal)],
+        "wishes": [
+            {
+                "structure": goal["structure"],
+                "goal": goal["goal"],
+                "unit": goal["unit"],
+                "wanted": goal["value"],
+                "plan": goal["reference"]["value"],
+                "status": goal["reference"]["status"],
+            }
+            for goal in asked
+        ],
+    }
+
+
+def _rates(reference: Volume, evaluated: Volume) -> dict[str, float | None]:
+    """Gamma pass rates, %: global, 10 % cut-off."""
+    from ..evaluation.gamma import gamma_pass_rates
+
+    found = gamma_pass_rates(reference, evaluated, list(_CRITERIA))
+    return {criterion: found[criterion]["pass_rate_percent"] for criterion in _CRITERIA}
+
+
+def _is_lost(goal: Mapping[str, Any]) -> bool:
+    """Whether the wanted dose meets a goal that the plan misses by more than 0.5 Gy or 1 %."""
+    plan = goal["reference"]
+    if goal["status"] != "met" or plan["status"] == "met" or plan["margin"] is None:
+        return False
+    allowed = _LOST_GY if goal["unit"] == "Gy" else _LOST_PERCENT
+    return bool(-plan["margin"] > allowed)
+
+
+def _write_dicom(
+    folder: Path, case: Case, plan: DeliverablePlan, prescription: Prescription, machine: Machine
+) -> None:
+    from ..io.dicom.rtdose import Equipment, PlannedDose, write_rtdose
+    from ..io.dicom.rtplan import PlanFile, plan_reference, write_rtplan
+
+    equipment = Equipment(f"planning {machine.id}", __version__, "Plan for research only")
+    of_plan, of_dose = plan_reference()
+    text = f"Step and shoot on {machine.title}; no commissioned beam."
+    content = PlanFile(plan.beams, prescription, text, of_plan.instance_uid, of_dose)
+    write_rtplan(folder / _RTPLAN, content, case, equipment)
+    planned = PlannedDose(of_plan, of_dose.instance_uid, _DESCRIPTION)
+    write_rtdose(folder / _RTDOSE, plan.dose, case, equipment, planned)
+
+
+def _write_report(
+    path: Path,
+    bound: BoundCase,
+    dose: Volume,
+    plan: DeliverablePlan,
+    evaluation: Evaluation,
+    prescription: Prescription,
+) -> None:
+    """The report of the wanted dose beside the plan's."""
+    from ..report import ReportInput, write_report
+    from ..report.content import Metadata
+
+    metadata = Metadata(
+        title="The dose that was wanted, and a plan that reaches for it",
+        prescription_gy=prescription.target_gy,
+        version=__version__,
+    )
+    if bound.protocol is not None:
+        metadata["protocol"] = bound.protocol.title
+    report = ReportInput(
+        case=replace(bound.case, plan_dose=plan.dose),
+        prediction=dose,
+        structures=report_structures(bound),
+        reference=plan.dose,
+        metadata=metadata,
+        evaluation={**evaluation.as_json(), "structures": evaluation.structures()},
+    )
+    write_report(report, path)

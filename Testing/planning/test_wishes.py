@@ -1,0 +1,97 @@
+"""Goals that a person asks of a plan, as changes of the wanted dose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.planning.wishes import parse_wish, wanted_dose
+from DosePredictionLib.structures.bound import BoundCase, bind
+from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.volume import Grid, Volume
+
+GRID = Grid((10, 10, 10), (4.0, 4.0, 4.0))
+
+
+def patient() -> BoundCase:
+    masks = {name: np.zeros(GRID.shape, dtype=bool) for name in ("PTV", "Rectum", "Body")}
+    masks["Body"][:] = True
+    masks["Rectum"][2:4] = True
+    masks["PTV"][6:8] = True
+    case = Case(
+        "cube",
+        Volume(np.zeros(GRID.shape, dtype=np.int16), GRID),
+        {name: Volume(mask, GRID) for name, mask in masks.items()},
+        prescription=Prescription({"PTV": 45.0}, 25),
+    )
+    return bind(case, StructureProtocol.load("pelvis"))
+
+
+BOUND = patient()
+RECTUM = BOUND.structures["Rectum"].mask.binary()
+PTV = BOUND.structures["PTV"].mask.binary()
+
+
+def ramp(seed: int = 0) -> Volume:
+    random = np.random.default_rng(seed)
+    return Volume(random.uniform(0, 50, GRID.shape).astype(np.float32), GRID)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(50, 450), st.integers(0, 1000))
+def test_a_volume_limit_is_met_by_the_wanted_dose(seed: int, tenths: int, permille: int) -> None:
+    gy, percent = tenths / 10, permille / 10
+    dose = ramp(seed)
+    wanted = wanted_dose(BOUND, dose, [parse_wish(f"Rectum V{gy:g}Gy <= {percent:g} %")])
+    inside = wanted.dose.array[RECTUM]
+    assert (inside >= gy).mean() <= percent / 100 + 1e-6
+    # As little as can be: nothing rises, nothing outside moves, and what is met is left alone.
+    assert np.all(inside <= dose.array[RECTUM])
+    np.testing.assert_array_equal(wanted.dose.array[~RECTUM], dose.array[~RECTUM])
+    allowed = int(percent / 100 * RECTUM.sum())
+    assert np.count_nonzero(inside != dose.array[RECTUM]) <= RECTUM.sum() - allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "met"),
+    [
+        ("Rectum Dmean <= 20 Gy", RECTUM, lambda v: v.mean() <= 20.001),
+        ("Rectum Dmax <= 30 Gy", RECTUM, lambda v: v.max() <= 30),
+        ("Rectum D5% <= 30 Gy", RECTUM, lambda v: (v >= 30).mean() <= 0.05),
+        ("Rectum D0.64cc < 30 Gy", RECTUM, lambda v: (v >= 30).sum() <= 10),
+        ("PTV D95% >= 95 %Rx", PTV, lambda v: (v >= 0.95 * 45 - 1e-4).mean() >= 0.95),
+        ("PTV Dmin >= 40 Gy", PTV, lambda v: v.min() >= 40),
+        ("Rectum V50%Rx <= 10 %", RECTUM, lambda v: (v >= 22.5).mean() <= 0.1),
+    ],
+)
+def test_every_kind_of_limit_is_met(text: str, inside: np.ndarray, met) -> None:
+    wanted = wanted_dose(BOUND, ramp(), [parse_wish(text)], weight=7.0)
+    assert met(wanted.dose.array[inside])
+    moved = wanted.dose.array != ramp().array
+    assert moved.any() and not moved[~inside].any()
+    assert np.all(wanted.weights.array[moved] == 7) and np.all(wanted.weights.array[~moved] == 1)
+
+
+def test_a_limit_that_is_met_changes_nothing() -> None:
+    wanted = wanted_dose(BOUND, ramp(), [parse_wish("Rectum V60Gy <= 0 %")])
+    np.testing.assert_array_equal(wanted.dose.array, ramp().array)
+    assert np.all(wanted.weights.array == 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Rectum", "takes a structure and a goal"),
+        ("Rectum V40Gy", "takes a structure and a goal"),
+        ("V40Gy <= 30 %", "takes a structure and a goal"),
+        ("Heart V40Gy <= 30 %", "there is no such structure; there are PTV"),
+        ("PTV CI >= 0.8", "not for this"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_in_one_line(text: str, words: str) -> None:
+    with pytest.raises(DosePredictionError, match=words):
+        wanted_dose(BOUND, ramp(), [parse_wish(text)])

@@ -1,0 +1,202 @@
+"""Plans for given doses: how near they come, what they cost, and pictures of one.
+
+    python -m benchmarks.planning [CASE…] [--beams 9 20 30] [--own-plan] [--pictures DIR]
+
+Without --own-plan the dose to reach is predicted by the default model. Gamma: the dose to reach is
+the reference, the recomputed dose of the plan is evaluated; global, 10 % cut-off. CPU seconds and
+peak memory are those of a process that reads, predicts, plans and writes one case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DosePredictionLib.app.plan import PlanRequest, plan_case
+from DosePredictionLib.delivery import TreatmentBeam
+from DosePredictionLib.io import read_case
+from DosePredictionLib.io.dicom import read_dose_file
+from DosePredictionLib.io.dicom.files import open_dicom
+from DosePredictionLib.io.dicom.plan import read_plan
+from DosePredictionLib.processes import parallel_map
+from DosePredictionLib.resources import resource_path
+from DosePredictionLib.volume import Volume
+
+__all__ = ["draw_beam", "draw_doses", "main", "measured"]
+
+_SAMPLE = resource_path("SampleData", "simulated_pelvis")
+_HEAD = (
+    f"{'case':<20}{'beams':>6}{'fluence':>16}{'plan':>16}{'recomputed':>12}{'mean Gy':>9}"
+    f"{'DVH Gy':>8}{'lost':>6}{'broken':>8}{'segm.':>7}{'MU':>7}{'CPU s':>7}{'GiB':>6}"
+)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", type=Path, nargs="*", default=[_SAMPLE])
+    parser.add_argument("--beams", nargs="+", default=["9"])
+    parser.add_argument("--own-plan", action="store_true")
+    parser.add_argument("--pictures", type=Path, metavar="DIR")
+    call = parser.parse_args()
+    sys.stdout.write(f"{_HEAD}\n{'':<26}{'3 %, 2 %':>16}{'3 %, 2 %':>16}{'3 %':>12}\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        for line in _lines(call, Path(scratch)):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+
+def _lines(call: argparse.Namespace, scratch: Path) -> Iterator[str]:
+    for beams in call.beams:
+        requests = [
+            PlanRequest(case, scratch / beams, beams=beams, own_plan=call.own_plan)
+            for case in call.cases
+        ]
+        records = []
+        for _, record in parallel_map(measured, requests, 1, start="spawn"):
+            records.append(record)
+            yield _line(record)
+            if call.pictures:
+                folder = scratch / beams / record["case"]
+                draw_beam(folder, call.pictures / f"plan_beam_{beams}.png")
+                draw_doses(folder, call.cases[0], call.pictures / f"plan_doses_{beams}.png")
+        if len(records) > 1:
+            yield _line(_median(records))
+
+
+def measured(request: PlanRequest) -> dict[str, Any]:
+    """The record of one plan, with what it cost. Runs in a process of its own."""
+    begun = time.process_time()
+    record = dict(plan_case(request).record)
+    record["cpu_seconds"] = time.process_time() - begun
+    record["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    record["goals_lost"] = len(record["goals_lost"])
+    return record
+
+
+def _line(record: dict[str, Any]) -> str:
+    rates, figures = record["gamma"], record["complexity"]
+    pair = "{:>9.1f}{:>7.1f}"
+    return (
+        f"{record['case']:<20}{figures['beams']:>6.0f}"
+        + pair.format(*rates["fluence"].values())
+        + pair.format(*rates["plan"].values())
+        + f"{rates['recomputed_against_optimized']['3%/3mm']:>12.1f}"
+        f"{record['mean_difference_gy']:>+9.2f}{record['dvh_score_gy'] or 0:>8.2f}"
+        f"{record['goals_lost']:>6.0f}{record['violations']:>8.0f}{figures['segments']:>7.0f}"
+        f"{figures['monitor_units']:>7.0f}{record['cpu_seconds']:>7.0f}{record['peak_gib']:>6.1f}"
+    )
+
+
+def _median(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The median of every number, by the same names."""
+
+    def of(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {key: of([value[key] for value in values]) for key in values[0]}
+        numbers = all(isinstance(value, int | float) for value in values)
+        return float(np.median(values)) if numbers else values[0]
+
+    return {**of([dict(record) for record in records]), "case": "median"}
+
+
+def draw_beam(folder: Path, path: Path, number: int = 0, shown: int = 6) -> None:
+    """Beam's-eye views of a written plan: leaves and jaws of some segments of one beam."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    beam = read_plan(open_dicom(folder / "rtplan.dcm")).beams[number]
+    chosen = np.linspace(0, beam.points // 2 - 1, shown).round().astype(int)
+    figure, axes = pyplot.subplots(1, shown, figsize=(2.6 * shown, 3.2), sharey=True)
+    for axis, segment in zip(axes, chosen, strict=True):
+        _draw_leaves(axis, beam, 2 * int(segment))
+        mu = float(beam.step_mu[2 * segment])
+        axis.set_title(f"segment {segment + 1} of {beam.points // 2}, {mu:.1f} MU", fontsize=9)
+        axis.set_xlabel("X, mm")
+    axes[0].set_ylabel("Y, mm")
+    figure.suptitle(
+        f"Gantry {beam.gantry_degrees[0]:g}°, beam's-eye view. NOT FOR CLINICAL USE", fontsize=10
+    )
+    _save(figure, path)
+
+
+def _draw_leaves(axis: Any, beam: TreatmentBeam, point: int) -> None:
+    (x1, x2), (y1, y2) = beam.jaws_x_mm[point], beam.jaws_y_mm[point]
+    borders = beam.leaf_borders_mm
+    for pair, (left, right) in enumerate(beam.leaves_mm[point].T):
+        height = borders[pair + 1] - borders[pair]
+        for start, width in ((-200.0, left + 200), (right, 200 - right)):
+            axis.barh(
+                borders[pair],
+                width,
+                height,
+                start,
+                align="edge",
+                color="#8d99ae",
+                ec="#5c677d",
+                lw=0.2,
+            )
+    axis.add_patch(_rectangle(x1, y1, x2 - x1, y2 - y1))
+    margin = 25
+    axis.set(xlim=(x1 - margin, x2 + margin), ylim=(y1 - margin, y2 + margin), aspect="equal")
+
+
+def _rectangle(x: float, y: float, width: float, height: float) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y), width, height, fill=False, ec="#d62828", lw=1.4)
+
+
+def draw_doses(folder: Path, case_path: Path, path: Path) -> None:
+    """The dose of a written plan in three planes through its isocenter, with the target."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    case = read_case(case_path)
+    dose = read_dose_file(folder / "rtdose.dcm").resampled_to(case.grid)
+    isocenter = read_plan(open_dicom(folder / "rtplan.dcm")).beams[0].isocenter_mm
+    assert isocenter is not None
+    x, y, z = np.round(case.grid.index_from_world(isocenter)).astype(int)
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.2))
+    planes = {"axial": np.s_[z], "coronal": np.s_[:, y], "sagittal": np.s_[:, :, x]}
+    for axis, (name, plane) in zip(axes, planes.items(), strict=True):
+        shown = _draw_plane(axis, case.ct, dose, case.structures["PTV"], plane)
+        axis.set_title(name, fontsize=10)
+    figure.colorbar(shown, ax=axes, label="Gy", shrink=0.85)
+    figure.suptitle("Dose of the written plan; target in white. NOT FOR CLINICAL USE", fontsize=10)
+    _save(figure, path)
+
+
+def _draw_plane(axis: Any, ct: Volume, dose: Volume, target: Volume, plane: Any) -> Any:
+    vertical = ct.grid.spacing[1] if isinstance(plane, int | np.integer) else ct.grid.spacing[2]
+    axial = isinstance(plane, int | np.integer)
+    style = {"aspect": vertical / ct.grid.spacing[0], "origin": "upper" if axial else "lower"}
+    axis.imshow(ct.array[plane], cmap="gray", vmin=-160, vmax=240, **style)
+    values = np.ma.masked_less(dose.array[plane], 2.0)
+    shown = axis.imshow(
+        values, cmap="turbo", alpha=0.55, vmin=0, vmax=float(dose.array.max()), **style
+    )
+    axis.contour(target.array[plane] > 0.5, levels=[0.5], colors="white", linewidths=1)
+    axis.axis("off")
+    return shown
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()
