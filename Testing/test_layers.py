@@ -47,6 +47,8 @@ TORCH_FREE = (
     "app.evaluate",
     "app.models",
     "app.outputs",
+    "app.plan",
+    "app.plan_check",
     "app.predict",
     "app.strips",
     "beams.mimic",

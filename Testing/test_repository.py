@@ -110,6 +110,7 @@ def test_the_command_lines_options_are_those_that_others_rely_on() -> None:
         "rtstruct",
         "plan",
         "plan-check",
+        "objectives",
         "models",
         "check",
     }

@@ -23,7 +23,17 @@ _DESCRIPTION = """Predict radiotherapy dose distributions and evaluate them.
 Research software, not a medical device; not for clinical use."""
 
 
-_COMMANDS = ("predict", "strips", "evaluate", "rtstruct", "plan", "plan-check", "models", "check")
+_COMMANDS = (
+    "predict",
+    "strips",
+    "evaluate",
+    "rtstruct",
+    "plan",
+    "plan-check",
+    "objectives",
+    "models",
+    "check",
+)
 
 
 def build_parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:

@@ -94,7 +94,7 @@ def test_progress_rises_and_names_its_stages(planned: tuple) -> None:
     assert stages[:3] == ["influence matrix", "fluence", "leaf sequence"]
 
 
-@pytest.mark.parametrize("after", [1, 4, 9, 12])
+@pytest.mark.parametrize("after", [1, 4, 9])
 def test_it_can_be_cancelled_between_any_two_steps(after: int) -> None:
     calls = 0
 
@@ -126,7 +126,7 @@ def test_too_little_memory_is_said_before_the_work(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(planner_module, "available_memory_bytes", lambda: 10 * 2**20)
     bound = small_case()
     planner = Planner(bound, MACHINE, equally_spaced(5), 25, QUICK)
-    with pytest.raises(DosePredictionError, match=r"influence matrix needs about .* --dose-grid"):
+    with pytest.raises(DosePredictionError, match=r"influence matrix needs about .*--dose-grid"):
         planner.planned(falling_dose(bound.case.grid))
 
 
