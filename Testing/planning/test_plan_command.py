@@ -127,9 +127,8 @@ def test_an_interrupt_leaves_nothing_half_written(
     monkeypatch.setattr(plan_module.Planner, "planned", lambda *a, **k: ready_plan())
     case, dose = inputs
     out = tmp_path / "out"
-    code = main(
-        ["plan", str(case), "--prediction", str(dose), "--beams", "1", "--output", str(out)]
-    )
+    options = [*PELVIS, "--prediction", dose, "--beams", "1", "--output", out]
+    code = main(["plan", *map(str, [case, *options])])
     assert code == 130
     assert not (out / "thigh").exists() and not list(out.glob(".partial*"))
 
