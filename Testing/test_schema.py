@@ -37,6 +37,7 @@ from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.models.expectations import ModelExpectations
 from DosePredictionLib.models.manifest import Architecture, Member, ModelManifest
 from DosePredictionLib.networks.configs import ARCHITECTURES
+from DosePredictionLib.planning.machine import Machine
 from DosePredictionLib.schema import (
     FieldError,
     Length,
@@ -125,6 +126,7 @@ RECORD = Record(
     "sim_1_0000", "test", draw_patient(1), PlanQuality(1.0, 1.1, 0.8, 1.0), ("no good",), 1.0, 2.0
 )
 KINDS: dict[str, Any] = {
+    "machine": Machine.load("generic-120"),
     "model.json": MANIFEST,
     "protocol": PROTOCOL,
     "goals": GOALS,
