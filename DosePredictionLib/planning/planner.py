@@ -60,7 +60,7 @@ class PlanningSettings:
         smoothing_mm: standard deviation of the Gaussians that the fluence is built from.
         iterations: of the fluence, and of each fit of monitor units.
         steps: in which the highest fluence is given.
-        recompute_grid_mm: of the final dose, at most.
+        recompute_grid_mm: of the final dose, isotropic.
         corrections: how often the units are fitted to what the matrix leaves out.
     """
 
@@ -341,11 +341,8 @@ class Planner:
 
     @cached_property
     def _fine_anatomy(self) -> Anatomy:
-        """On the case's own grid, or a finer one where that is too coarse."""
-        spacing = min(self.settings.recompute_grid_mm, *self._ct.grid.spacing)
-        if max(self._ct.grid.spacing) <= self.settings.recompute_grid_mm:
-            return self._anatomy_on(self._ct.grid)
-        return self._anatomy_on(engine.dose_grid(self._ct.grid, spacing))
+        """Where the final dose is calculated."""
+        return self._anatomy_on(engine.dose_grid(self._ct.grid, self.settings.recompute_grid_mm))
 
     def _shaped(self, dose: Any) -> Volume:
         return Volume(np.asarray(dose, dtype=np.float32).reshape(self._grid.shape), self._grid)
