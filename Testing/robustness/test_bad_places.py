@@ -251,8 +251,9 @@ def _break(folder: Path, broken: tuple[str, bytes | None] | None) -> None:
 
 
 def _files(folder: Path) -> set[tuple[str, int]]:
+    """Every file and link with its time; not what libraries keep for themselves, as fonts."""
     links_too = (path for path in folder.rglob("*") if path.is_symlink() or path.is_file())
-    return {(str(path), path.lstat().st_mtime_ns) for path in links_too}
+    return {(str(p), p.lstat().st_mtime_ns) for p in links_too if ".cache" not in p.parts}
 
 
 def _words(row: Row, folder: Path) -> list[str]:
