@@ -209,9 +209,14 @@ def test_what_is_left_of_a_deleted_result_is_swept(predicted: Driver) -> None:
     assert predicted.state.results == ()
 
 
-def test_another_patient_has_its_own_results_and_no_comparison(two: Driver) -> None:
-    two.choose(ct="ctB")
+def test_another_patient_has_its_own_results_and_the_comparison_comes_back(two: Driver) -> None:
+    hide = two.one(two.choose(ct="ctB"), do.HideResult)
+    assert hide == do.HideResult("dose2", keeps_comparison=True)
     assert two.parameters.compared_dose == ""
+    back = two.one(two.choose(ct="ctA"), do.ShowResult)
+    assert (back.dose, back.display.other) == ("dose2", "doseA")
+    two.shown()
+    two.choose(ct="ctB")
     two.predict("doseB")
     assert list(result_view(two.state).results) == ["doseB"]
     two.choose(ct="ctA")

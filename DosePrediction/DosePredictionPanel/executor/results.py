@@ -117,6 +117,7 @@ def _hide(context: Context, effect: HideResult) -> None:
     from DosePredictionLib.scene import (
         DisplaySettings,
         apply_display,
+        compared_run,
         highlight_structure,
         result_nodes,
     )
@@ -129,8 +130,11 @@ def _hide(context: Context, effect: HideResult) -> None:
     for plot in slicer.util.getNodesByClass("vtkMRMLPlotViewNode"):
         if chart is not None and plot.GetPlotChartNodeID() == chart.GetID():
             plot.SetPlotChartNodeID(None)
+    run = compared_run(result) if effect.keeps_comparison else ""
+    other = next((each for each in context.ports.services.results() if each.run == run), None)
+    nothing = DisplaySettings("nothing", isodoses=False, legend=False, other=other)
     with contextlib.suppress(CaseError):  # some of its nodes were deleted by hand
-        apply_display(result, DisplaySettings("nothing", isodoses=False, legend=False))
+        apply_display(result, nothing)
 
 
 @carries_out(ShowCt)

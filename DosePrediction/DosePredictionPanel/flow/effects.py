@@ -271,9 +271,14 @@ class StopShowing(Effect):
 
 @dataclass(frozen=True)
 class HideResult(Effect):
-    """Take a result off the slices and its chart off the plots."""
+    """Take a result off the slices and its chart off the plots.
+
+    Args:
+        keeps_comparison: whether it stays compared, as for the time that another patient is shown.
+    """
 
     dose: str
+    keeps_comparison: bool = False
 
 
 @dataclass(frozen=True)

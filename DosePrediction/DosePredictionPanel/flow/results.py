@@ -94,7 +94,7 @@ def show_result(
     before = state.result
     effects: list[Effect] = [StopShowing()]
     if before is not None and before.dose != result.dose and before.has_numbers:
-        effects.append(HideResult(before.dose))
+        effects.append(HideResult(before.dose, keeps_comparison=before.ct != result.ct))
     state = replace(state, shown=result.run, showing=None, probe="")
     state, more = change_choices(
         state,
@@ -142,9 +142,12 @@ def follow_case(state: PanelState) -> Outcome:
     found = next((each for each in known if each is not None and each.ct == ct), None)
     result = found or state.latest_of_ct(ct)
     if result is not None:
+        beside = state.result_of_dose(kept.compared_dose) if kept is not None else None
+        is_beside = beside is not None and beside.has_numbers and beside.ct == ct
+        other = beside.dose if beside is not None and is_beside and beside is not result else ""
         return chain(
             state,
-            lambda s: show_result(s, result, center=True),
+            lambda s: show_result(s, result, other=other, center=True),
             lambda s: change_choices(s, goals=result.goals) if result.has_numbers else (s, ()),
         )
     state, effects = _hide(state)
@@ -396,7 +399,8 @@ def _hide(state: PanelState) -> Outcome:
     )
     if result is None or not result.has_numbers:
         return state, effects
-    return state, (StopShowing(), StopProbing(), HideResult(result.dose), *effects)
+    hide = HideResult(result.dose, keeps_comparison=True)
+    return state, (StopShowing(), StopProbing(), hide, *effects)
 
 
 def _range_changes(state: PanelState, result: ResultState) -> dict[str, float]:
