@@ -91,7 +91,7 @@ class ResizeWatch(qt.QObject):
         """Look at resize events; handle none."""
         if event.type() == qt.QEvent.Resize and watched.width != self._width:
             self._width = watched.width
-            qt.QTimer.singleShot(0, self._on_width)
+            later(self._on_width)
         return False
 
 

@@ -15,6 +15,7 @@ from .runs import DERIVED_FROM
 __all__ = ["isodose_steps", "level_steps", "set_up_isodose_model", "stored_levels"]
 
 _LEVEL_GY, _LEVEL = "isolevels", "level"
+_FINE_MM = 1.8  # closer voxels of a dose move no line that can be seen, but make views slow
 
 
 def stored_levels(model: Any) -> str:
@@ -27,7 +28,8 @@ def isodose_steps(dose: Any, levels_gy: Sequence[float]) -> Generator[None, None
 
     Point data: `isolevels` (Gy, as SlicerRT's) and `level`, the number of the level.
     """
-    padded = _padded_block(dose.GetImageData(), min(levels_gy))
+    every = [max(1, int(_FINE_MM / spacing)) for spacing in dose.GetSpacing()]
+    padded = _padded_block(dose.GetImageData(), min(levels_gy), every)
     together = vtk.vtkAppendPolyData()
     together.AddInputData(vtk.vtkPolyData())
     if padded is not None:
@@ -43,9 +45,13 @@ def isodose_steps(dose: Any, levels_gy: Sequence[float]) -> Generator[None, None
     return placed.GetOutput()
 
 
-def _padded_block(image: Any, lowest_gy: float) -> Any:
-    """The block above the lowest level with a border of zeros, so that surfaces close."""
-    array = array_of_image(image)
+def _padded_block(image: Any, lowest_gy: float, every: Sequence[int]) -> Any:
+    """The block above the lowest level with a border of zeros, so that surfaces close.
+
+    Args:
+        every: along x, y and z, which voxels are taken.
+    """
+    array = array_of_image(image)[tuple(slice(None, None, step) for step in every[::-1])]
     box = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
@@ -56,7 +62,9 @@ def _padded_block(image: Any, lowest_gy: float) -> Any:
     block = np.pad(array[tuple(box)], 1)
     padded = vtk.vtkImageData()
     padded.SetDimensions(*block.shape[::-1])
-    padded.SetOrigin(*(each.start - 1 for each in box[::-1]))
+    padded.SetSpacing(*every)
+    origin = ((each.start - 1) * step for each, step in zip(box[::-1], every, strict=True))
+    padded.SetOrigin(*origin)
     padded.GetPointData().SetScalars(numpy_to_vtk(block.ravel(), deep=True))
     return padded
 

@@ -10,6 +10,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="needs the slicer-core wheel (Linux, x86-64)")
 import vtk
 from support import pelvis_case
+from vtk.util.numpy_support import vtk_to_numpy
 
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.scene import (
@@ -22,6 +23,7 @@ from DosePredictionLib.scene import (
     result_nodes,
     show_result_layout,
 )
+from DosePredictionLib.scene.isodoses import isodose_steps
 
 from .nodes import nodes_of, rotation, transform_node
 from .predictions import prediction_of
@@ -118,6 +120,36 @@ def test_isodoses_are_closed_where_the_dose_leaves_the_grid(shown: Any) -> None:
     assert surfaces.GetNumberOfPoints() > 100
     assert edges.GetOutput().GetNumberOfCells() == 0
     assert surfaces.GetPointData().GetArray("isolevels").GetRange()[0] == pytest.approx(9.0)
+
+
+def test_isodoses_of_a_fine_dose_are_those_of_every_other_voxel(shown: Any) -> None:
+    """Voxels of 0.9 mm: a ball of dose whose surfaces keep their place within a tenth of one."""
+    result, _ = shown
+    dose = result.dose
+    z, y, x = np.mgrid[0:81, 0:81, 0:81].astype(np.float32)
+    distance = np.sqrt((x - 40) ** 2 + (y - 40) ** 2 + (z - 40) ** 2)
+    slicer.util.updateVolumeFromArray(dose, np.clip(60 - distance, 0, None))
+    dose.SetSpacing(0.9, 0.9, 0.9)
+    radii = {}
+    for spacing in (0.9, 1.7):  # every other voxel, and each
+        dose.SetSpacing(spacing, spacing, spacing)
+        steps = isodose_steps(dose, [36.0])
+        with pytest.raises(StopIteration) as end:
+            while True:
+                next(steps)
+        points = vtk_to_numpy(end.value.value.GetPoints().GetData())
+        center = np.array(dose_center(dose, 40))
+        radii[spacing] = np.linalg.norm(points - center, axis=1) / spacing
+    for radius in radii.values():
+        assert radius.mean() == pytest.approx(24.0, abs=0.1)
+        assert abs(radius - 24.0).max() < 0.2
+    assert len(radii[0.9]) < 0.4 * len(radii[1.7])
+
+
+def dose_center(dose: Any, index: int) -> tuple[float, ...]:
+    matrix = vtk.vtkMatrix4x4()
+    dose.GetIJKToRASMatrix(matrix)
+    return matrix.MultiplyPoint((index, index, index, 1))[:3]
 
 
 def test_a_place_is_centered_in_the_slices(shown: Any) -> None:

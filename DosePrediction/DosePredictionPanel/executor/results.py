@@ -78,10 +78,12 @@ def _show_steps(
         show_result_layout(result, is_legend_beside=True)
     else:
         show_chart(result, is_legend_beside=True)
+    yield None
     if effect.center:
         ct, _segmentation = inputs_of(result.dose)
         if ct is not None and effect.display.legend:
             make_room_for_legend(ct)
+        yield None
         center = target_center(result)
         if center is None:
             _center_on(result.dose)
