@@ -218,15 +218,17 @@ def _isodose_steps(
     dose = nodes["dose"] if plan is None else plan
     if wanted not in nodes:
         nodes = {**nodes, **_add_isodoses(result, nodes, wanted, dose)}
-    if settings.isodoses or settings.surfaces:
-        levels_gy = settings.levels.in_gy(result.prescription_gy)
-        yield from level_steps(nodes[wanted], nodes[f"{wanted}-display"], dose, levels_gy)
     for role in ("isodoses", "isodoses-plan"):
         if role in nodes:
             display, is_shown = nodes[f"{role}-display"], role == wanted
             is_drawn = settings.isodoses and is_shown
+            was = display.StartModify()
             display.SetSliceIntersectionOpacity(1.0 if is_drawn else 0.0)
             display.SetVisibility3D(settings.surfaces and is_shown)
+            display.EndModify(was)
+    if settings.isodoses or settings.surfaces:
+        levels_gy = settings.levels.in_gy(result.prescription_gy)
+        yield from level_steps(nodes[wanted], nodes[f"{wanted}-display"], dose, levels_gy)
 
 
 def _add_isodoses(

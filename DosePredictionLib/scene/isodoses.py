@@ -15,7 +15,7 @@ from .runs import DERIVED_FROM
 __all__ = ["isodose_steps", "level_steps", "set_up_isodose_model", "stored_levels"]
 
 _LEVEL_GY, _LEVEL = "isolevels", "level"
-_FINE_MM = 1.8  # closer voxels of a dose move no line that can be seen, but make views slow
+_FINE_MM = 3.0  # as clinics compute doses; closer voxels move no line to be seen, and cost time
 
 
 def stored_levels(model: Any) -> str:
@@ -119,6 +119,7 @@ def level_steps(
     surfaces = yield from isodose_steps(dose, levels_gy)
     if model.GetScene() is None:
         return  # removed meanwhile
-    model.SetAndObservePolyData(surfaces)
-    model.SetAttribute(DERIVED_FROM, text)
+    # The surfaces last: with each change of what is shown, views cut them anew.
     display.SetScalarRange(0, max(len(levels_gy) - 1, 1))
+    model.SetAttribute(DERIVED_FROM, text)
+    model.SetAndObservePolyData(surfaces)

@@ -122,8 +122,8 @@ def test_isodoses_are_closed_where_the_dose_leaves_the_grid(shown: Any) -> None:
     assert surfaces.GetPointData().GetArray("isolevels").GetRange()[0] == pytest.approx(9.0)
 
 
-def test_isodoses_of_a_fine_dose_are_those_of_every_other_voxel(shown: Any) -> None:
-    """Voxels of 0.9 mm: a ball of dose whose surfaces keep their place within a tenth of one."""
+def test_isodoses_of_a_fine_dose_are_those_of_every_third_voxel(shown: Any) -> None:
+    """Voxels of 0.9 mm: a ball of dose whose surfaces keep their place within 0.4 mm."""
     result, _ = shown
     dose = result.dose
     z, y, x = np.mgrid[0:81, 0:81, 0:81].astype(np.float32)
@@ -131,7 +131,7 @@ def test_isodoses_of_a_fine_dose_are_those_of_every_other_voxel(shown: Any) -> N
     slicer.util.updateVolumeFromArray(dose, np.clip(60 - distance, 0, None))
     dose.SetSpacing(0.9, 0.9, 0.9)
     radii = {}
-    for spacing in (0.9, 1.7):  # every other voxel, and each
+    for spacing in (0.9, 1.7):  # every third voxel, and each
         dose.SetSpacing(spacing, spacing, spacing)
         steps = isodose_steps(dose, [36.0])
         with pytest.raises(StopIteration) as end:
@@ -141,8 +141,8 @@ def test_isodoses_of_a_fine_dose_are_those_of_every_other_voxel(shown: Any) -> N
         center = np.array(dose_center(dose, 40))
         radii[spacing] = np.linalg.norm(points - center, axis=1) / spacing
     for radius in radii.values():
-        assert radius.mean() == pytest.approx(24.0, abs=0.1)
-        assert abs(radius - 24.0).max() < 0.2
+        assert radius.mean() == pytest.approx(24.0, abs=0.15)
+        assert abs(radius - 24.0).max() < 0.4
     assert len(radii[0.9]) < 0.4 * len(radii[1.7])
 
 
