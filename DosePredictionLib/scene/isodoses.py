@@ -46,19 +46,21 @@ def isodose_steps(dose: Any, levels_gy: Sequence[float]) -> Generator[None, None
 
 
 def _padded_block(image: Any, lowest_gy: float, every: Sequence[int]) -> Any:
-    """The block above the lowest level with a border of zeros, so that surfaces close.
+    """The block above the lowest level with a border of zeros, so that surfaces close at its edge.
 
     Args:
         every: along x, y and z, which voxels are taken.
     """
-    array = array_of_image(image)[tuple(slice(None, None, step) for step in every[::-1])]
+    picked = tuple(slice(None, None, step) for step in every[::-1])
+    array = np.ascontiguousarray(array_of_image(image)[picked])
     box = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         reached = np.flatnonzero(array.max(axis=others) >= lowest_gy)
         if reached.size == 0:
             return None
-        box.append(slice(int(reached[0]), int(reached[-1]) + 1))
+        # With the voxels beyond: a surface lies between them and those that reach the level.
+        box.append(slice(max(int(reached[0]) - 1, 0), int(reached[-1]) + 2))
     block = np.pad(array[tuple(box)], 1)
     padded = vtk.vtkImageData()
     padded.SetDimensions(*block.shape[::-1])
