@@ -177,7 +177,8 @@ def test_what_was_skipped_reaches_check_list_and_the_checks_of_a_prediction(
     (model_path / "broken" / "model.json").write_text("{")
     code, report, _ = run("check")
     assert code == 0 and "broken" in " ".join(report["check"]["models_skipped"])
-    assert [each["weights"] for each in report["check"]["models"]] == ["verified"] * (len(SHIPPED) + 1)
+    weights = [each["weights"] for each in report["check"]["models"]]
+    assert weights == ["verified"] * (len(SHIPPED) + 1)
     assert main(["models", "list"]) == 0
     assert "broken" in capsys.readouterr().out.splitlines()[-1]
     folder = write_case_folder(tmp_path / "patient", pelvis_case((48, 48, 32), (8.0,) * 3))

@@ -7,7 +7,6 @@ so that Slicer itself neither loads torch nor can be lost with it.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 import traceback
@@ -26,7 +25,7 @@ from ..app.predict import PredictRequest
 from ..app.several import CaseFailure, work_on_cases
 from ..errors import CaseError, DosePredictionError, WorkerError
 from ..evaluation.goals import GoalSet
-from ..files import whole_file
+from ..files import whole_file, write_json
 from ..io import find_cases, read_case
 from ..prediction import Prediction
 from ..worker.client import WorkerClient
@@ -108,8 +107,7 @@ class _FileOutput(Output):
 
     def result(self, result: Mapping[str, Any], text: str) -> None:
         if self.path is not None:
-            content = json.dumps(json_ready(result), indent=2, ensure_ascii=False, allow_nan=False)
-            self.path.write_text(content + "\n", encoding="utf-8")
+            write_json(self.path, json_ready(result))
         if text:
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
