@@ -312,7 +312,7 @@ def test_the_recipe_learns_and_its_model_needs_no_mask(tmp_path: Path) -> None:
     ]
     first, last = (float(found[1]) for found in losses if found)
     assert last < first
-    described = '{"training": {}, "licence": "none", "technique": "IMRT"}'
+    described = '{"training": {}, "licence": "none", "technique": "IMRT", "patients": ["one"]}'
     (run / "data.json").write_text(described, encoding="utf-8")
     export = ["export", "--run", run, "--name", "made", "--title", "Made", "--mirror"]
     assert main([*map(str, export), "--output", str(tmp_path / "models")]) == 0

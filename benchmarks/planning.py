@@ -26,6 +26,7 @@ from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom import read_dose_file
 from DosePredictionLib.io.dicom.files import open_dicom
 from DosePredictionLib.io.dicom.plan import read_plan
+from DosePredictionLib.mask import to_binary
 from DosePredictionLib.processes import parallel_map
 from DosePredictionLib.resources import resource_path
 from DosePredictionLib.volume import Volume
@@ -188,7 +189,7 @@ def _draw_plane(axis: Any, ct: Volume, dose: Volume, target: Volume, plane: Any)
     shown = axis.imshow(
         values, cmap="turbo", alpha=0.55, vmin=0, vmax=float(dose.array.max()), **style
     )
-    axis.contour(target.array[plane] > 0.5, levels=[0.5], colors="white", linewidths=1)
+    axis.contour(to_binary(target.array[plane]), levels=[0.5], colors="white", linewidths=1)
     axis.axis("off")
     return shown
 

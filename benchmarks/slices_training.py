@@ -106,7 +106,8 @@ def published(steps: int, batch: int, clock: Clock) -> dict[str, float]:
             read = clock()
             optimizer.zero_grad()
             predicted = network(x).final
-            loss = (predicted[mask > 0] - dose[mask > 0]).abs().mean()
+            inside = mask.bool()
+            loss = (predicted[inside] - dose[inside]).abs().mean()
             loss.backward()
             optimizer.step()
             loss.item()

@@ -26,6 +26,7 @@ from ..beams.operator import MatrixOperator
 from ..beams.tracing import Anatomy
 from ..delivery import TreatmentBeam
 from ..errors import CaseError, DosePredictionError
+from ..mask import majority
 from ..memory import available_memory_bytes
 from ..schema import Range, validated
 from ..structures.bound import BoundCase
@@ -334,7 +335,7 @@ class Planner:
 
     def _anatomy_on(self, grid: Grid) -> Anatomy:
         body = self._external.resampled_to(grid).majority()
-        target = self._target.resampled_to(grid, "occupancy").array > 0.5
+        target = majority(self._target.resampled_to(grid, "occupancy").array)
         hu = self._ct.resampled_to(grid, "linear", outside=-1000.0).array
         density = np.where(body, relative_electron_density(hu), np.float32(0))
         return Anatomy(grid, density, body, {"target": target})
