@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -99,21 +100,32 @@ def published_expectations(protocol: StructureProtocol) -> ModelExpectations:
     return ModelExpectations(prescription_gy=levels or {"PTV": 45.0})
 
 
+def _convolution(
+    weights: Mapping[str, Tensor], dimensions: int, otherwise: str, name: str
+) -> tuple[int, int]:
+    """Filters and input channels of a convolution.
+
+    Raises:
+        ModelError: `otherwise`, and why: it is missing, or none of so many dimensions.
+    """
+    if name not in weights:
+        raise ModelError(f"{otherwise}: it lacks {name}.")
+    shape = weights[name].shape
+    if len(shape) != dimensions + 2:
+        raise ModelError(
+            f"{otherwise}: {name} has the shape {list(shape)}, not that of a {dimensions}D "
+            "convolution."
+        )
+    return shape[0], shape[1]
+
+
 def _two_stage(
     weights: Mapping[str, Tensor], protocol: StructureProtocol, source: str
 ) -> Published:
     """The two-stage network; its arguments are read off the first convolutions' shapes."""
-    shapes = []
-    for name in (_TWO_STAGE, "stage2.enc1.conv1.weight"):
-        if name not in weights:
-            raise ModelError(f"{source} is no two-stage network: it lacks {name}.")
-        if weights[name].dim() != 5:
-            raise ModelError(
-                f"{source} is no two-stage network: {name} has the shape "
-                f"{list(weights[name].shape)}, not that of a 3D convolution."
-            )
-        shapes.append(weights[name].shape)
-    (filters1, inputs1), (filters2, inputs2) = (shape[:2] for shape in shapes)
+    shape_of = partial(_convolution, weights, 3, f"{source} is no two-stage network")
+    filters1, inputs1 = shape_of(_TWO_STAGE)
+    filters2, inputs2 = shape_of("stage2.enc1.conv1.weight")
     structures, strips = inputs1 - 1, inputs2 - inputs1 - 1
     if structures != len(protocol.inputs):
         raise ModelError(
@@ -141,18 +153,10 @@ def _dilated_unet2d(
             f"{source} is the 2D network of the OpenKBP slices, whose structures the protocol "
             f"{protocol.id} has not. Import it with --protocol openkbp."
         )
-    widths = []
-    for level in range(1, 5):
-        name = f"encoder.encoder_{level}.{0 if level == 1 else 1}.single_conv.0.weight"
-        if name not in weights:
-            raise ModelError(f"{source} is no dilated 2D U-Net: it lacks {name}.")
-        if weights[name].dim() != 4:
-            raise ModelError(
-                f"{source} is no dilated 2D U-Net: {name} has the shape "
-                f"{list(weights[name].shape)}, not that of a 2D convolution."
-            )
-        widths.append(weights[name].shape[0])
-    inputs = weights[_DILATED].shape[1]
+    shape_of = partial(_convolution, weights, 2, f"{source} is no dilated 2D U-Net")
+    names = [_DILATED, *(f"encoder.encoder_{level}.1.single_conv.0.weight" for level in (2, 3, 4))]
+    widths = [shape_of(name)[0] for name in names]
+    inputs = shape_of(_DILATED)[1]
     if inputs != len(ours):
         raise ModelError(
             f"{source} takes {inputs} channels; the 2D network of the OpenKBP slices takes "

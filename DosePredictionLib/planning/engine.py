@@ -23,6 +23,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ..beams.tracing import Anatomy
 from ..errors import DosePredictionError
 from ..volume import Grid
 from .kernels import KernelModel
@@ -35,6 +36,7 @@ __all__ = [
     "influence_by_beam",
     "influence_matrix",
     "kernel_model",
+    "patient_of",
     "planner_hu",
     "quiet",
     "require_planner",
@@ -123,6 +125,28 @@ def planner_hu(density: NDArray[np.float32]) -> NDArray[np.float32]:
     hu, table = np.asarray(default_hlut("photons")).T
     rising = np.concatenate([[True], np.diff(table) > 0])
     return np.interp(density, table[rising], hu[rising]).astype(np.float32)
+
+
+def patient_of(anatomy: Anatomy) -> tuple[Any, Any]:
+    """pyRadPlan's CT and structures: the anatomy's `target` gets the beams, its body the dose."""
+    from pyRadPlan.cst import create_cst, create_voi
+    from pyRadPlan.ct import create_ct
+
+    grid = anatomy.grid
+    ct = create_ct(cube_hu=image_of(planner_hu(anatomy.density), grid))
+    masks = (("target", anatomy.targets["target"], "TARGET"), ("body", anatomy.region, "EXTERNAL"))
+    vois = [
+        create_voi(
+            name=name,
+            ct_image=ct,
+            mask=image_of(mask.astype(np.uint8), grid),
+            voi_type=kind,
+            objectives=[],
+            overlap_priority=order,
+        )
+        for order, (name, mask, kind) in enumerate(masks)
+    ]
+    return ct, create_cst(vois, ct=ct)
 
 
 def set_up(ct: Any, structures: Any, setup: Setup) -> tuple[Any, Any]:

@@ -266,7 +266,7 @@ class Planner:
         settings = self.settings
         stage = "influence matrix"
         progress(0.0, stage)
-        ct, structures = self._patient()
+        ct, structures = engine.patient_of(self._anatomy)
         step = settings.bixel_mm / 2
         setup = engine.Setup(
             self._angles,
@@ -287,31 +287,6 @@ class Planner:
         basis = engine.smooth_fluences(beams, settings.bixel_mm, settings.smoothing_mm)
         rows, weights = self._rows_that_count()
         return _Influence(matrix, positions, basis, rows, weights, _only_rows(matrix, rows))
-
-    def _patient(self) -> tuple[Any, Any]:
-        """pyRadPlan's CT and structures: the target gets the beams, the body the dose."""
-        from pyRadPlan.cst import create_cst, create_voi
-        from pyRadPlan.ct import create_ct
-
-        grid = self._grid
-        ct = create_ct(cube_hu=engine.image_of(engine.planner_hu(self._anatomy.density), grid))
-        vois = [
-            create_voi(
-                name=name,
-                ct_image=ct,
-                mask=engine.image_of(mask.astype(np.uint8), grid),
-                voi_type=kind,
-                objectives=[],
-                overlap_priority=order,
-            )
-            for order, (name, mask, kind) in enumerate(
-                (
-                    ("target", self._anatomy.targets["target"], "TARGET"),
-                    ("body", self._anatomy.region, "EXTERNAL"),
-                )
-            )
-        ]
-        return ct, create_cst(vois, ct=ct)
 
     def _rows_that_count(self) -> tuple[NDArray[np.intp], Single]:
         """Every voxel of the body near the target, and one in four elsewhere, for all of them."""

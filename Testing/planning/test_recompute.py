@@ -227,29 +227,12 @@ def test_output_grows_with_the_field_as_the_kernels_have_it(model: KernelModel) 
 
 def test_pyradplans_own_engine_gives_an_open_field_the_same_dose(model: KernelModel) -> None:
     """Every element of its matrix at 1, against the convolved open field, at two angles."""
-    from pyRadPlan.cst import create_cst, create_voi
-    from pyRadPlan.ct import create_ct
-
     anatomy = water(radius_mm=80.0, edge=41)
     z, y, x = np.indices(anatomy.grid.shape) * SPACING + anatomy.grid.origin[0]
     target = (np.abs(z) <= 20) & (np.hypot(x, y) <= 20)
     grid = anatomy.grid
-    ct = create_ct(cube_hu=engine.image_of(engine.planner_hu(anatomy.density), grid))
-    vois = [
-        create_voi(
-            name=name,
-            ct_image=ct,
-            mask=engine.image_of(mask.astype(np.uint8), grid),
-            voi_type=kind,
-            objectives=[],
-            overlap_priority=order,
-        )
-        for order, (name, mask, kind) in enumerate(
-            (("target", target, "TARGET"), ("body", anatomy.region, "EXTERNAL"))
-        )
-    ]
+    ct, structures = engine.patient_of(replace(anatomy, targets={"target": target}))
     setup = engine.Setup([0.0, 40.0], 10.0, SPACING, 150.0, (0.0, 0.0, 0.0), (0.0, 5.0))
-    structures = create_cst(vois, ct=ct)
     with engine.quiet():
         plan, beams = engine.set_up(ct, structures, setup)
         matrix = engine.influence_matrix(ct, structures, plan, beams).physical_dose.flat[0]
