@@ -93,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     mimicking.add_argument("--runs", type=Path, nargs="+", required=True, help="coarse networks'")
     mimicking.add_argument("--cases", type=Path, required=True, help="folder of the cache's cases")
     mimicking.add_argument("--cache", type=Path, required=True)
+    mimicking.add_argument("--device", default="cpu", help="of the coarse networks")
+    mimicking.add_argument("--workers", type=within(WORKERS), default=usable_cores())
     _add_evaluate(commands.add_parser("evaluate", help="score a model or a run on a cohort"))
     export = commands.add_parser("export", help="turn a run into a model folder")
     export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
@@ -318,7 +320,8 @@ def _mimic(arguments: argparse.Namespace) -> int:
     from .mimicking import add_earlier, coarse_run
 
     runs = [coarse_run(each) for each in arguments.runs]
-    written = add_earlier(arguments.cases, arguments.cache, runs)
+    device = str(resolve_device(arguments.device))
+    written = add_earlier(arguments.cases, arguments.cache, runs, device, arguments.workers)
     sys.stdout.write(f"Wrote the earlier doses of {written} cases into {arguments.cache}.\n")
     return 0
 

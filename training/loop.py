@@ -83,6 +83,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         if config.deterministic != torch.are_deterministic_algorithms_enabled():
             torch.use_deterministic_algorithms(config.deterministic)  # which imports for seconds
+        # Crops are all of one size: the fastest convolution is worth looking for.
+        torch.backends.cudnn.benchmark = not config.deterministic
         built = build_network(config.network.architecture, network_arguments(config, protocol))
         if checkpoint_activations:
             _checkpoint_activations(built)
@@ -124,7 +126,13 @@ class Trainer:
             self.log.cut_back(0)  # of a run that was killed before its first checkpoint
         share = this_share()
         batches = training_batches(
-            training, self.config, self.protocol, self.step, self.workers, share
+            training,
+            self.config,
+            self.protocol,
+            self.step,
+            self.workers,
+            share,
+            pinned=self.device.type == "cuda",
         )
         bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=not is_first())
         with bar:

@@ -6,9 +6,11 @@ stage learns from the errors that it will meet.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from DosePredictionLib.encoding.encoder import EncodedCase, encode
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.networks import DoseNetwork, build_network
+from DosePredictionLib.processes import parallel_map
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.tasks.beam_dose import earlier_doses
@@ -67,12 +70,20 @@ def coarse_run(folder: Path, checkpoint: str = "last.pt") -> CoarseRun:
     return CoarseRun(folder, config, network, patients_of_run(folder))
 
 
-def add_earlier(cases: Path, cache: Path, runs: Sequence[CoarseRun]) -> int:
+def add_earlier(
+    cases: Path,
+    cache: Path,
+    runs: Sequence[CoarseRun],
+    device: str = "cpu",
+    workers: int = 1,
+) -> int:
     """Write the earlier doses of every case of a cache that has none yet; how many were written.
 
     Args:
         cases: folder of the cases that the cache was prepared from.
         runs: of one protocol and encoding, that of the cache.
+        device: where the coarse networks run.
+        workers: processes, each of which runs them.
 
     Raises:
         DosePredictionError: the runs differ, a case is missing or has changed, or every run has
@@ -88,16 +99,53 @@ def add_earlier(cases: Path, cache: Path, runs: Sequence[CoarseRun]) -> int:
     protocol = StructureProtocol.load(config.protocol)
     paths = named_paths(cases)
     wanted = [c for c in open_cache(cache, protocol, config.encoding) if c.earlier is None]
-    unseen = {case.name: _unseen(case.name, runs) for case in wanted}
-    for case in tqdm(wanted, unit="case", desc="mimic", disable=None):
-        if case.name not in paths:
-            raise DosePredictionError(f"{cases} holds no case {case.name} of the cache {cache}.")
-        bound = bind(read_case(paths[case.name]), protocol, required=protocol.required)
-        encoded = encode(bound, config.encoding)
-        if encoded.body.shape != case.body.shape:
-            raise DosePredictionError(f"{case.name} is another case than the one in {cache}.")
-        write_earlier(cache, case.name, _earlier(encoded, unseen[case.name]))
-    return len(wanted)
+    missing = next((case.name for case in wanted if case.name not in paths), None)
+    if missing is not None:
+        raise DosePredictionError(f"{cases} holds no case {missing} of the cache {cache}.")
+    work = [
+        _Wanted(case.name, paths[case.name], case.body.shape, _unseen(case.name, runs))
+        for case in wanted
+    ]
+    write = functools.partial(_write_earlier, cache, device, workers > 1)
+    start: Literal["spawn"] | None = "spawn" if workers > 1 else None  # as GPUs need it
+    done = parallel_map(write, work, workers, start)
+    for _ in tqdm(done, total=len(work), unit="case", desc="mimic", disable=None):
+        pass
+    return len(work)
+
+
+class _Wanted(NamedTuple):
+    """A case of the cache, and the folders of the runs that have not seen it."""
+
+    name: str
+    path: Path
+    shape: tuple[int, ...]
+    runs: tuple[Path, ...]
+
+
+def _write_earlier(cache: Path, device: str, among_others: bool, wanted: _Wanted) -> None:
+    """Write one case's earlier doses.
+
+    Args:
+        among_others: other processes work beside this one: each takes one thread.
+    """
+    if among_others:
+        torch.set_num_threads(1)
+    runs = [_loaded(folder) for folder in wanted.runs]
+    config = runs[0].config
+    protocol = StructureProtocol.load(config.protocol)
+    bound = bind(read_case(wanted.path), protocol, required=protocol.required)
+    encoded = encode(bound, config.encoding)
+    if encoded.body.shape != wanted.shape:
+        raise DosePredictionError(f"{wanted.name} is another case than the one in {cache}.")
+    networks = [run.network.to(device) for run in runs]
+    write_earlier(cache, wanted.name, _earlier(encoded, networks, device))
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(folder: Path) -> CoarseRun:
+    """`coarse_run`, once a process."""
+    return coarse_run(folder)
 
 
 def coarse_weights(
@@ -130,25 +178,27 @@ def coarse_weights(
     return network.state_dict() if runs else None
 
 
-def _unseen(name: str, runs: Sequence[CoarseRun]) -> list[DoseNetwork]:
-    """The networks that have not seen a patient.
+def _unseen(name: str, runs: Sequence[CoarseRun]) -> tuple[Path, ...]:
+    """Folders of the runs that have not seen a patient.
 
     Raises:
         DosePredictionError: all of them have.
     """
-    networks = [run.network for run in runs if name not in run.patients]
-    if not networks:
+    unseen = tuple(run.folder for run in runs if name not in run.patients)
+    if not unseen:
         raise DosePredictionError(
             f"Every run was trained on {name}: the next stage would learn from a dose that no new "
             "patient gets. Train the runs on different parts of the patients (--fold)."
         )
-    return networks
+    return unseen
 
 
 @torch.inference_mode()
-def _earlier(encoded: EncodedCase, networks: Sequence[DoseNetwork]) -> NDArray[np.float16]:
-    x = torch.from_numpy(encoded.input)[None].to(memory_format=torch.channels_last_3d)
-    coarse = np.mean([final_dose(network(x)).numpy() for network in networks], axis=0)
+def _earlier(
+    encoded: EncodedCase, networks: Sequence[DoseNetwork], device: str
+) -> NDArray[np.float16]:
+    x = torch.from_numpy(encoded.input)[None].to(device, memory_format=torch.channels_last_3d)
+    coarse = np.mean([final_dose(network(x)).cpu().numpy() for network in networks], axis=0)
     if encoded.beams is None:
         return coarse[None].astype(np.float16)
     return earlier_doses(coarse, encoded.beams).astype(np.float16)

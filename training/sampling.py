@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -46,6 +48,11 @@ class Batch:
     labels: Mapping[str, Tensor]
     spacing_mm: Tensor
     names: tuple[str, ...]
+
+    def pin_memory(self) -> Batch:
+        """The same in pinned memory; the loader calls it."""
+        labels = {name: label.pin_memory() for name, label in self.labels.items()}
+        return replace(self, input=self.input.pin_memory(), labels=labels)
 
     @property
     def dose(self) -> Tensor:
@@ -144,11 +151,13 @@ def training_batches(
     first_step: int = 0,
     workers: int = 0,
     share: Share = Share(),
+    pinned: bool = False,
 ) -> Iterator[Batch]:
     """This process's part of the batches of steps `first_step …`, whatever came before.
 
     Args:
         workers: processes that cut and vary crops; the batches do not depend on their number.
+        pinned: the tensors lie where a GPU copies from without waiting.
     """
     local = config.batch_size // share.ranks
 
@@ -164,6 +173,8 @@ def training_batches(
         batch_sampler=numbers,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=_collated,
+        worker_init_fn=_outlive_parent_quietly,
+        pin_memory=pinned,
         # A generator of its own: the loader then leaves the global random state alone.
         generator=torch.Generator().manual_seed(config.seed),
     )
@@ -177,6 +188,23 @@ def _collated(samples: Sequence[Sample]) -> Batch:
         torch.tensor([each.spacing_mm for each in samples]),
         tuple(each.name for each in samples),
     )
+
+
+def _outlive_parent_quietly(worker: int) -> None:
+    """In a worker: a parent that ends while it takes a batch over is no defect to report.
+
+    Tensors are handed over by a thread that gives every exception to `sys.excepthook`; what a
+    crop's own work raises reaches the parent otherwise.
+    """
+    report = sys.excepthook
+
+    def unless_parent_left(
+        kind: type[BaseException], value: BaseException, trace: TracebackType | None
+    ) -> None:
+        if not issubclass(kind, (EOFError, ConnectionError)):
+            report(kind, value, trace)
+
+    sys.excepthook = unless_parent_left
 
 
 def random_start(
