@@ -117,9 +117,9 @@ def staged(one_thread_here: None, tmp_path_factory: pytest.TempPathFactory) -> S
         call = ["train", *settings(COARSE), *data, "--output", root / f"half{half}"]
         assert main([*map(str, call), "--fold", f"{half}/2"]) == 0
     runs = [root / "half1", root / "half2"]
-    for name in shapes:
+    for name, workers in (("training", "2"), ("validation", "1")):  # as one process or as several
         call = ["mimic", "--runs", *runs, "--cases", root / f"{name}_cases", "--cache", root / name]
-        assert main([*map(str, call)]) == 0
+        assert main([*map(str, call), "--workers", workers]) == 0
     return SimpleNamespace(root=root, data=data, runs=runs)
 
 

@@ -16,6 +16,7 @@ from runs import tiny
 from support import ROOT
 
 from DosePredictionLib.models.dose_model import DoseModel
+from training import sampling
 from training.__main__ import main
 
 
@@ -101,3 +102,14 @@ def test_a_polite_kill_ends_children_and_leaves_no_parts(
     assert "Traceback" not in printed and printed.count("Interrupted") == 1, printed
     assert children and not any(map(_is_alive, children))
     assert not [path for path in output.rglob("*") if "partial" in path.name]
+
+
+def test_a_worker_whose_parent_left_says_nothing_but_a_defect_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, value, trace: shown.append(kind))
+    sampling._outlive_parent_quietly(0)
+    for kind in (EOFError, ConnectionResetError, BrokenPipeError, ValueError):
+        sys.excepthook(kind, kind(), None)
+    assert shown == [ValueError]
