@@ -152,6 +152,13 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         metavar="K/N",
         help="leave out the K-th of N parts of the training cases, drawn by the recipe's seed",
     )
+    train.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="CASE",
+        help="names of training cases to leave out, as of plans that miss their prescription",
+    )
     _add_held_out(train)
 
 
@@ -309,10 +316,22 @@ def _require_apart(training: list[TrainingCase], validation: list[TrainingCase])
 def _training_part(
     cases: list[TrainingCase], arguments: argparse.Namespace, protocol: str, seed: int
 ) -> list[TrainingCase]:
-    """The cases without those held out, or of a fold, as the call says."""
+    """The cases without those held out or left out, or of a fold, as the call says.
+
+    Raises:
+        DosePredictionError: one to leave out is not there, or none is left.
+    """
     kept = set(chosen([case.name for case in cases], protocol, arguments.held_out))
-    if arguments.fold:
+    unknown = sorted(set(arguments.without) - {case.name for case in cases})
+    if unknown:
+        raise DosePredictionError(
+            f"--without {' '.join(unknown)}: {arguments.training} holds no such case."
+        )
+    if arguments.fold:  # a part of all, so that it is the same whoever is left out
         kept -= names_in_fold(sorted(kept), arguments.fold, seed)
+    kept -= set(arguments.without)
+    if not kept:
+        raise DosePredictionError("--without leaves no case to train on.")
     return [case for case in cases if case.name in kept]
 
 

@@ -129,6 +129,19 @@ def test_halves_share_no_patient_and_runs_say_whom_they_saw(staged: SimpleNamesp
     assert one | two == {"t0", "t1", "t2", "t3"}
 
 
+def test_cases_are_left_out_by_name(
+    staged: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["train", *settings(replace(COARSE, steps=1, validate_every=1)), *staged.data]
+    call = [*map(str, call), "--output", str(tmp_path / "run"), "--without"]
+    assert main([*call, "t0", "nobody"]) == 2
+    assert "--without nobody" in capsys.readouterr().err
+    assert main([*call, "t0", "t1", "t2", "t3"]) == 2
+    assert "no case to train on" in capsys.readouterr().err
+    assert main([*call, "t0", "t1"]) == 0
+    assert patients_of_run(tmp_path / "run") == {"t2", "t3"}
+
+
 def test_earlier_doses_come_from_runs_that_have_not_seen_the_patient(
     staged: SimpleNamespace,
 ) -> None:
