@@ -126,13 +126,7 @@ class Trainer:
             self.log.cut_back(0)  # of a run that was killed before its first checkpoint
         share = this_share()
         batches = training_batches(
-            training,
-            self.config,
-            self.protocol,
-            self.step,
-            self.workers,
-            share,
-            pinned=self.device.type == "cuda",
+            training, self.config, self.protocol, self.step, self.workers, share
         )
         bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=not is_first())
         with bar:

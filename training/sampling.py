@@ -151,13 +151,11 @@ def training_batches(
     first_step: int = 0,
     workers: int = 0,
     share: Share = Share(),
-    pinned: bool = False,
 ) -> Iterator[Batch]:
     """This process's part of the batches of steps `first_step …`, whatever came before.
 
     Args:
         workers: processes that cut and vary crops; the batches do not depend on their number.
-        pinned: the tensors lie where a GPU copies from without waiting.
     """
     local = config.batch_size // share.ranks
 
@@ -174,7 +172,7 @@ def training_batches(
         num_workers=workers,
         collate_fn=_collated,
         worker_init_fn=_outlive_parent_quietly,
-        pin_memory=pinned,
+        pin_memory=torch.cuda.is_available(),  # a GPU copies from there without waiting
         # A generator of its own: the loader then leaves the global random state alone.
         generator=torch.Generator().manual_seed(config.seed),
     )
