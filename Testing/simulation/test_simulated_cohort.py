@@ -57,7 +57,7 @@ def test_shares_cover_a_cohort_once() -> None:
 
 
 def test_a_case_is_another_for_every_seed_index_and_attempt() -> None:
-    seeds = {cohort._patient_seed(s, i, a) for s in range(4) for i in range(20) for a in range(3)}
+    seeds = {cohort.patient_seed(s, i, a) for s in range(4) for i in range(20) for a in range(3)}
     assert len(seeds) == 240
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -45,9 +45,13 @@ from .settings import CohortSettings
 __all__ = [
     "Record",
     "Split",
-    "plans_in_parallel",
+    "claim",
+    "is_there",
+    "patient_seed",
     "read_records",
+    "record_path",
     "redrawn",
+    "side_by_side",
     "simulate",
     "split_of",
 ]
@@ -105,19 +109,19 @@ def simulate(
             was found for an index, or a worker died; the cases made before it stay.
     """
     require_planner()
-    _claim(folder, settings)
+    claim(folder, settings)
     names = {index: f"sim_{settings.seed}_{index:04d}" for index in indices}
-    missing = [index for index, name in names.items() if not _is_there(folder, index, name)]
+    missing = [index for index, name in names.items() if not is_there(folder, index, name)]
     work = partial(_make, folder, settings)
-    for _ in plans_in_parallel(work, [(index, names[index]) for index in missing], workers):
+    for _ in side_by_side(work, [(index, names[index]) for index in missing], workers):
         continue
     return [_record(folder, name) for name in names.values()]
 
 
-def plans_in_parallel(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, unit: str = "plan"
 ) -> Iterator[tuple[int, Result]]:
-    """`parallel_map` in processes that plan.
+    """`parallel_map` in processes of one thread each, with a bar that counts units.
 
     Raises:
         DosePredictionError: one of them died.
@@ -125,7 +129,7 @@ def plans_in_parallel(
     # Each worker is one thread: plans side by side are faster than threads within one.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
     done = parallel_map(work, items, workers, start="spawn")
-    yield from tqdm(done, total=len(items), unit="plan")
+    yield from tqdm(done, total=len(items), unit=unit)
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -140,11 +144,18 @@ def redrawn(record: Record, settings: CohortSettings) -> Case:
     return replace(case, name=record.name)
 
 
-def _claim(folder: Path, settings: CohortSettings) -> None:
-    """Make the folder this cohort's, or see that it is."""
+def claim(folder: Path, settings: Any) -> None:
+    """Make the folder this cohort's, or see that it is.
+
+    Args:
+        settings: the dataclass that makes the cohort.
+
+    Raises:
+        DosePredictionError: it is another's, or one of another kind.
+    """
     path = folder / "cohort.json"
     if path.is_file():
-        found = from_json(CohortSettings, read_json(path), str(path))
+        found = from_json(type(settings), read_json(path), str(path))
         if found != settings:
             raise DosePredictionError(
                 f"{folder} holds another cohort ({found}). Choose another --output, or the "
@@ -155,8 +166,9 @@ def _claim(folder: Path, settings: CohortSettings) -> None:
     write_json(path, to_json(settings))
 
 
-def _is_there(folder: Path, index: int, name: str) -> bool:
-    return (folder / split_of(index) / name).is_dir() and _record_path(folder, name).is_file()
+def is_there(folder: Path, index: int, name: str) -> bool:
+    """Whether the case of an index is complete."""
+    return (folder / split_of(index) / name).is_dir() and record_path(folder, name).is_file()
 
 
 def _make(folder: Path, settings: CohortSettings, wanted: tuple[int, str]) -> None:
@@ -165,7 +177,7 @@ def _make(folder: Path, settings: CohortSettings, wanted: tuple[int, str]) -> No
     grid = phantom_grid(settings.spacing_mm)
     thrown_away: list[str] = []
     for attempt in range(_ATTEMPTS):
-        patient = draw_patient(_patient_seed(settings.seed, index, attempt))
+        patient = draw_patient(patient_seed(settings.seed, index, attempt))
         start = time.perf_counter()
         case = simulate_anatomy(patient, grid, settings.prescription_gy)
         drawn = time.perf_counter()
@@ -193,7 +205,8 @@ def _make(folder: Path, settings: CohortSettings, wanted: tuple[int, str]) -> No
     )
 
 
-def _patient_seed(seed: int, index: int, attempt: int) -> int:
+def patient_seed(seed: int, index: int, attempt: int) -> int:
+    """The seed of a patient: another for every cohort, index and attempt."""
     return int(np.random.SeedSequence((seed, index, attempt)).generate_state(1)[0])
 
 
@@ -201,13 +214,14 @@ def _place(folder: Path, record: Record, case: Case) -> None:
     """Record first, case folder last and at once: a case that is there is complete."""
     with whole_folder(folder / record.split / record.name, replace=True) as aside:
         write_case_folder(aside, case)
-        write_json(_record_path(folder, record.name), asdict(record))
+        write_json(record_path(folder, record.name), asdict(record))
 
 
-def _record_path(folder: Path, name: str) -> Path:
+def record_path(folder: Path, name: str) -> Path:
+    """Where the record of a case lies."""
     return folder / "records" / f"{name}.json"
 
 
 def _record(folder: Path, name: str) -> Record:
-    path = _record_path(folder, name)
+    path = record_path(folder, name)
     return from_json(Record, read_json(path), str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from DosePredictionLib.processes import usable_cores
@@ -72,10 +73,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="make nothing; compute the plans of the first N cases again without the cut-off",
     )
+    parser.add_argument(
+        "--anatomy-only",
+        action="store_true",
+        help="no plans: CTs as many scanners show them, and organs, to learn to find organs",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the cohort, or compare its plans with such without a cut-off."""
+    if arguments.anatomy_only:
+        return _anatomies(arguments)
     from .cohort import read_records, simulate
     from .cutoff import check_cutoff
     from .summary import write_summary
@@ -106,6 +114,24 @@ def run(arguments: argparse.Namespace) -> int:
     )
     figure = write_summary(arguments.output, read_records(arguments.output))
     sys.stdout.write(f"Summary: {figure}\n")
+    return 0
+
+
+def _anatomies(arguments: argparse.Namespace) -> int:
+    """Make a cohort without plans."""
+    from .anatomies import AnatomySettings, simulate_anatomies
+
+    x, y, z = arguments.spacing
+    first, step = arguments.index
+    indices = range(first, arguments.cases, step)
+    settings = AnatomySettings(arguments.seed, (x, y, z))
+    records, seconds = simulate_anatomies(arguments.output, settings, indices, arguments.workers)
+    splits = Counter(record.split for record in records)
+    counts = ", ".join(f"{count} {split}" for split, count in sorted(splits.items()))
+    sys.stdout.write(
+        f"{arguments.output} holds {len(records)} anatomies of this share ({counts}); made in "
+        f"{seconds:.0f} s.\n"
+    )
     return 0
 
 

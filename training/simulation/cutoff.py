@@ -11,7 +11,7 @@ import numpy as np
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvh
 
-from .cohort import Record, plans_in_parallel, read_records, redrawn
+from .cohort import Record, read_records, redrawn, side_by_side
 from .planning import Planner, require_planner
 from .settings import CohortSettings
 
@@ -38,7 +38,7 @@ def check_cutoff(
     yield f"{'case':<16}{'MAE in body, Gy':>16}{'bias, Gy':>10}{'V10 of body, %':>20}"
     apart: list[tuple[float, float, float, float]] = []
     work = partial(_cutoff_difference, settings=settings)
-    for index, each in plans_in_parallel(work, records, workers):
+    for index, each in side_by_side(work, records, workers):
         apart.append(each)
         yield _line(records[index].name, each)
     mae, bias, with_cutoff, without = np.mean(apart, axis=0)
