@@ -28,6 +28,7 @@ __all__ = [
     "draw_spatial",
     "moved_in_plane",
     "varied_crop",
+    "vary_contrast",
     "vary_ct",
 ]
 
@@ -156,3 +157,8 @@ def _moved(crop: Crop, channels: ModelChannels, motion: Spatial) -> Crop:
 def vary_ct(ct: Tensor, shift: float, noise: Tensor, air: float = 0.0) -> Tensor:
     """Add a shift and noise to a CT scaled to 0…1; what is exactly `air`, the outside, stays."""
     return torch.where(ct != air, (ct + noise + shift).clamp(0, 1), ct)
+
+
+def vary_contrast(ct: Tensor, factor: float, water: float, air: float = 0.0) -> Tensor:
+    """Stretch a CT scaled to 0…1 about water; what is exactly `air`, the outside, stays."""
+    return torch.where(ct != air, (water + factor * (ct - water)).clamp(0, 1), ct)

@@ -82,6 +82,7 @@ class AugmentationConfig:
     Args:
         flip_probability: of a left–right mirrored patient.
         ct_noise_hu, ct_shift_hu: standard deviations of voxel noise and of one shift per crop.
+        ct_contrast: standard deviation of the logarithm of one factor per crop, about water.
         spatial_probability: of a rotation, scaling and shift; strips are made anew after it.
         rotation_degrees: largest in-plane rotation.
         scale: largest relative change of size, in plane.
@@ -92,6 +93,7 @@ class AugmentationConfig:
     flip_probability: Share = 0.5
     ct_noise_hu: _Hu = 10.0
     ct_shift_hu: _Hu = 10.0
+    ct_contrast: Share = 0.0
     spatial_probability: Share = 0.0
     rotation_degrees: Annotated[float, Range(0, 180)] = 20.0
     scale: Annotated[float, Range(0, 1, below=True)] = 0.1
@@ -109,6 +111,8 @@ class TrainingConfig:
         encoding: how cases become tensors; travels into the model's manifest.
         crop: (z, y, x) voxels of a training crop, multiples of what the network divides by; for a
             network of slices z may be 1.
+        crops: where they lie: anywhere in the scored region (`region`), or about a voxel of an
+            organ, all organs equally often (`structures`).
         batch_size: crops per step, over all ranks together.
         steps: optimizer steps; the cosine ends there.
         learning_rate: peak of AdamW's rate.
@@ -135,6 +139,7 @@ class TrainingConfig:
     protocol: Annotated[str, Length(1, 4096)]
     encoding: EncodingSettings
     crop: tuple[_Voxels, _Voxels, _Voxels] = (64, 64, 96)
+    crops: Literal["region", "structures"] = "region"
     batch_size: Annotated[int, Range(1, 4096)] = 2
     steps: _Steps = 2000
     learning_rate: Annotated[float, Range(0, 10, above=True)] = 1e-3

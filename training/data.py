@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class TrainingCase:
         mask_bits: uint32 `(z, y, x)`: bit i for the protocol's i-th input, the binary mask that
             losses and scores see; then one for each further channel that is kept as bits.
         float32, float16: the channels that are kept so, `(channel, z, y, x)`.
-        dose_gy: float32 `(z, y, x)`, the plan's.
+        dose_gy: float32 `(z, y, x)`, the plan's; zero where structures are learned.
         region: where the dose is scored: the case's dose mask, else the body.
         body: the external contour.
         spacing_mm: (x, y, z).
@@ -80,16 +80,15 @@ class TrainingCase:
         """Read and encode a case exactly as prediction does.
 
         Raises:
-            CaseError: the case has no plan dose, prediction would refuse it (the message is the
-                finding's), or there is nothing in it to learn from.
+            CaseError: the case has no plan dose, or no organ where structures are learned;
+                prediction would refuse it (the message is the finding's), or there is nothing in it
+                to learn from.
         """
         case = read_case(path)
-        if case.plan_dose is None:
-            raise CaseError(f"{path} has no plan dose to learn from.")
-        bound = bind(case, protocol, required=protocol.required)
-        doubt = learning_finding(bound)
-        if doubt is not None:
-            raise CaseError(f"{path} has no dose to learn from: {doubt.message} {doubt.remedy}")
+        if settings.structures == "learned":
+            bound = _with_organs(bind(replace(case, plan_dose=None), protocol), path)
+        else:
+            bound = _with_dose(bind(case, protocol, required=protocol.required), path)
         encoded = encode(bound, settings)
         _refuse_blocking(path, [*bound.findings, *check_case(bound), *encoded.findings])
         return cls._of(path, bound, encoded)
@@ -97,11 +96,12 @@ class TrainingCase:
     @classmethod
     def _of(cls, path: Path, bound: BoundCase, encoded: EncodedCase) -> TrainingCase:
         case, channels = bound.case, encoded.channels
-        assert case.plan_dose is not None
         region = encoded.body
         if case.dose_mask is not None:
             region = case.dose_mask.resampled_to(encoded.grid, "nearest").touched()
-        dose_gy = case.plan_dose.resampled_to(encoded.grid, "linear").array.astype(np.float32)
+        dose_gy = np.zeros(encoded.grid.shape, dtype=np.float32)
+        if case.plan_dose is not None:
+            dose_gy[:] = case.plan_dose.resampled_to(encoded.grid, "linear").array
         if not np.isfinite(dose_gy).all():
             raise CaseError(f"{path}: the plan dose holds NaN or infinite values.")
         if not region.any():
@@ -133,8 +133,19 @@ class TrainingCase:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same for the same plan dose, whatever the case is called and however it is kept."""
-        return hashlib.sha256(self.dose_steps.tobytes()).hexdigest()
+        """The same for the same plan dose, or the same contours where these are learned.
+
+        Whatever the case is called and however it is kept.
+        """
+        learned = self.channels.settings.structures == "learned"
+        what = self.mask_bits[self.region_box] if learned else self.dose_steps
+        return hashlib.sha256(what.tobytes()).hexdigest()
+
+    @cached_property
+    def contoured(self) -> NDArray[np.bool_]:
+        """Which of the protocol's inputs the case has at all, `(channel,)`."""
+        bits = int(np.bitwise_or.reduce(self.mask_bits, axis=None))
+        return np.array([bits >> i & 1 for i in range(len(self.channels.protocol.inputs))], bool)
 
     @property
     def dose_steps(self) -> NDArray[np.uint16]:
@@ -272,6 +283,31 @@ def cut(array: NDArray, start: Sequence[int], size: Sequence[int], padding: floa
         target.append(slice(low - first, high - first))
     result[tuple(target)] = array[tuple(source)]
     return result
+
+
+def _with_dose(bound: BoundCase, path: Path) -> BoundCase:
+    """The case, if its plan's dose can be learned.
+
+    Raises:
+        CaseError: it has none, or one in doubt.
+    """
+    if bound.case.plan_dose is None:
+        raise CaseError(f"{path} has no plan dose to learn from.")
+    doubt = learning_finding(bound)
+    if doubt is not None:
+        raise CaseError(f"{path} has no dose to learn from: {doubt.message} {doubt.remedy}")
+    return bound
+
+
+def _with_organs(bound: BoundCase, path: Path) -> BoundCase:
+    """The case, if it has an organ to learn.
+
+    Raises:
+        CaseError: it has none.
+    """
+    if not bound.named("organ"):
+        raise CaseError(f"{path} has no contoured organ to learn from.")
+    return bound
 
 
 def _refuse_blocking(path: Path, findings: Sequence[Finding]) -> None:

@@ -103,6 +103,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.step, self.best, self.stale = 0, math.inf, 0
         self._sums: dict[str, float] = {}
+        self._shown = ""
         self._waited_s, self._worked_s = 0.0, 0.0
         run.mkdir(parents=True, exist_ok=True)
         self.log = MetricsLog(run)
@@ -136,12 +137,12 @@ class Trainer:
                 started = time.monotonic()
                 batch = next(batches)
                 waited = time.monotonic() - started
-                loss = self.train_step(batch)
+                self.train_step(batch)
                 self._waited_s += waited
                 self._worked_s += time.monotonic() - started - waited
                 bar.update()
                 bar.set_postfix(
-                    loss=f"{loss:.2f} {self.task.unit}".strip(),
+                    loss=self._shown,
                     best=f"{self.best:.2f} {self.task.unit}".strip(),
                     waiting=f"{100 * self.waiting_share:.0f} %",
                 )
@@ -185,6 +186,7 @@ class Trainer:
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._sums[f"{name}#"] = self._sums.get(f"{name}#", 0.0) + 1.0
+        self._shown = self.task.shown(parts)
         return self.task.headline(parts)
 
     def validate(self, cases: Sequence[TrainingCase]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,14 @@ from DosePredictionLib.encoding.prescription import prescription_factor
 from DosePredictionLib.mask import majority
 from DosePredictionLib.structures.protocol import StructureProtocol
 
-from .augmentation import Crop, draw_dropped, draw_spatial, varied_crop, vary_ct
+from .augmentation import (
+    Crop,
+    draw_dropped,
+    draw_spatial,
+    varied_crop,
+    vary_contrast,
+    vary_ct,
+)
 from .config import TrainingConfig, model_prescription_gy
 from .data import TrainingCase, cut
 
@@ -40,6 +48,8 @@ class Batch:
         input: the network's.
         labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
             `strips` (boolean) as they lie after augmentation; `earlier`, if the cases have it.
+            Where structures are learned, `structures` and `contoured`: which of them the case has
+            at all, `(batch, channel, 1, 1, 1)`.
         spacing_mm: `(batch, 3)`, x, y, z.
         names: of the cases.
     """
@@ -96,10 +106,14 @@ class Samples(Dataset[Sample]):
     def _augmented(self, case: TrainingCase, rng: np.random.Generator) -> Sample:
         """One random crop over the dose region, varied as the recipe says."""
         config, policy = self.config, self.config.augmentation
-        start = random_start(case, config.crop, rng)
+        if config.crops == "structures":
+            start = start_on_structure(case, config.crop, rng)
+        else:
+            start = random_start(case, config.crop, rng)
         low_hu, high_hu = config.encoding.ct_window_hu
-        shift = rng.normal(0, policy.ct_shift_hu) / (high_hu - low_hu)
-        noise = rng.normal(0, policy.ct_noise_hu / (high_hu - low_hu), size=config.crop)
+        width_hu = high_hu - low_hu
+        shift = rng.normal(0, policy.ct_shift_hu) / width_hu
+        noise = rng.normal(0, policy.ct_noise_hu / width_hu, size=config.crop)
         flip = rng.random() < policy.flip_probability
         motion = draw_spatial(policy, rng)
         dropped = draw_dropped(policy, self.protocol, rng)
@@ -108,11 +122,16 @@ class Samples(Dataset[Sample]):
             air = self.channels.channels[index].padding
             varied = torch.from_numpy(noise.astype(np.float32))
             crop.input[index] = vary_ct(crop.input[index], shift, varied, air)
+            if policy.ct_contrast:
+                factor, water = math.exp(rng.normal(0, policy.ct_contrast)), -low_hu / width_hu
+                crop.input[index] = vary_contrast(crop.input[index], factor, water, air)
         crop = varied_crop(crop, self.channels, motion, dropped)
         x, dose, region, earlier = crop.input, crop.dose, crop.region, crop.earlier
         if flip:
             x, dose, region = x[self.channels.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
             earlier = earlier.flip(-1)
+        if config.encoding.structures == "learned":
+            return self._contours(x, case, flip)
         labels = self._labels(x, dose, region)
         if len(earlier):
             labels["earlier"] = earlier
@@ -126,6 +145,15 @@ class Samples(Dataset[Sample]):
             "structures": majority(x[self.channels.indices("structures")]),
             "strips": majority(x[self.channels.indices("strips")]),
         }
+
+    def _contours(self, x: Tensor, case: TrainingCase, flip: bool) -> Sample:
+        """A crop whose structures are learned: the network's input is the CT alone."""
+        contoured = case.contoured[list(self.protocol.mirrored)] if flip else case.contoured
+        labels = {
+            "structures": majority(x[self.channels.indices("structures")]),
+            "contoured": torch.from_numpy(contoured).reshape(-1, 1, 1, 1),
+        }
+        return Sample(x[self.channels.indices("ct")], labels, case.spacing_mm, case.name)
 
     def _crop(self, case: TrainingCase, start: Sequence[int]) -> Crop:
         size, factor = self.config.crop, prescription_factor(case.prescription_gy, self.model_gy)
@@ -203,6 +231,26 @@ def _outlive_parent_quietly(worker: int) -> None:
             report(kind, value, trace)
 
     sys.excepthook = unless_parent_left
+
+
+def start_on_structure(
+    case: TrainingCase, crop: tuple[int, int, int], rng: np.random.Generator
+) -> list[int]:
+    """A crop's first voxel, so that it holds a voxel of an organ; all organs equally often.
+
+    As far as it can, the crop lies in the region's box.
+    """
+    inputs = case.channels.protocol.inputs
+    organs = [i for i in np.flatnonzero(case.contoured) if inputs[i].role == "organ"]
+    organ = organs[int(rng.integers(len(organs)))]
+    voxels = np.flatnonzero(case.mask_bits & np.uint32(1 << organ))
+    place = np.unravel_index(voxels[int(rng.integers(len(voxels)))], case.mask_bits.shape)
+    start = []
+    for at, extent, box in zip(place, crop, case.region_box, strict=True):
+        low, high = sorted((box.start, box.stop - extent))
+        first = int(at) - int(rng.integers(extent // 4, extent - extent // 4))
+        start.append(min(max(first, low), high))
+    return start
 
 
 def random_start(

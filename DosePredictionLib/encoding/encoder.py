@@ -82,8 +82,9 @@ def encode(
     """
     protocol = protocol_of(bound)
     channels = model_channels(protocol, settings)
-    grid = model_grid(bound, settings.grid, divisor)
-    on_grid = CaseOnGrid(bound, grid, grid_findings(bound, grid), recompute_strips)
+    targets = None if settings.structures == "learned" else bound.targets
+    grid = model_grid(bound, settings.grid, divisor, targets)
+    on_grid = CaseOnGrid(bound, grid, grid_findings(bound, grid, targets), recompute_strips)
     # Where a channel is the external contour, body and channel are one and the same.
     body = bound.external.resampled_to(grid).binary()
     masks = structure_masks(bound, protocol, grid, settings)
@@ -123,7 +124,13 @@ def mirrored_channels(protocol: StructureProtocol, settings: EncodingSettings) -
 
 
 def network_channels(protocol: StructureProtocol, settings: EncodingSettings) -> dict[str, int]:
-    """How many channels of each group `encode` computes: arguments of every `DoseNetwork`."""
+    """How many channels of each group `encode` computes: arguments of every `DoseNetwork`.
+
+    Where structures are learned, `structure_channels` counts the organs to find.
+    """
+    if settings.structures == "learned":
+        organs = [channel for channel in protocol.inputs if channel.role == "organ"]
+        return {"structure_channels": len(organs), "strip_channels": 0}
     channels = model_channels(protocol, settings)
     counts = {
         "structure_channels": len(channels.indices("structures")),

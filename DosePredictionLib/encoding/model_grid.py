@@ -23,19 +23,24 @@ Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Lowest and highest LPS coordinate, mm."""
 
 
-def model_grid(bound: BoundCase, settings: GridSettings, divisor: int) -> Grid:
+def model_grid(
+    bound: BoundCase, settings: GridSettings, divisor: int, targets: Sequence[Mask] | None
+) -> Grid:
     """The grid on which the model sees this case, axis-aligned LPS.
 
+    Args:
+        targets: what must lie on it beside the body; None: nothing.
+
     Raises:
-        CaseError: the targets are empty.
+        CaseError: all targets are empty.
     """
     case = bound.case
     lps = case.ct.reordered_to_lps().grid if not case.grid.is_lps_ordered else case.grid
     if settings.kind == "as-is" and lps.size == settings.size and lps.obliquity_degrees <= 5.0:
         return lps
     spacing = _spacing(lps, settings)
-    target_low, target_high = _bounds_of(bound.targets)
-    low, high = _data_bounds(bound)
+    low, high = _bounds_of([bound.external, *(targets or ())])
+    target_low, target_high = (low, high) if targets is None else _bounds_of(targets)
     if settings.reach_mm is not None:
         low[2] = max(low[2], target_low[2] - settings.reach_mm)
         high[2] = min(high[2], target_high[2] + settings.reach_mm)
@@ -51,7 +56,7 @@ def model_grid(bound: BoundCase, settings: GridSettings, divisor: int) -> Grid:
     return Grid(size, tuple(spacing), tuple(origin))
 
 
-def grid_findings(bound: BoundCase, grid: Grid) -> list[Finding]:
+def grid_findings(bound: BoundCase, grid: Grid, targets: Sequence[Mask] | None) -> list[Finding]:
     """Whether the case was resampled, and whether the target with a margin fits the grid.
 
     A margin that the grid cuts off blocks; one that the patient's own data lack is a warning.
@@ -60,8 +65,10 @@ def grid_findings(bound: BoundCase, grid: Grid) -> list[Finding]:
     if not is_block_of(bound.case.grid, grid):
         message = f"The case ({bound.case.grid}) is resampled to the model's grid ({grid})."
         findings.append(Finding("resampled-to-model-grid", "info", message))
-    low, high = _bounds_of(bound.targets)
-    data_low, data_high = _data_bounds(bound)
+    if targets is None:
+        return findings
+    low, high = _bounds_of(targets)
+    data_low, data_high = _bounds_of([bound.external, *targets])
     wanted_low = np.maximum(low - _TARGET_MARGIN_MM, data_low)
     wanted_high = np.minimum(high + _TARGET_MARGIN_MM, data_high)
     grid_low, grid_high = grid.bounds_mm()
@@ -112,11 +119,6 @@ def _data_end(bound: BoundCase, beyond_mm: float) -> Finding:
         "not there cannot be predicted from, nor a dose in it.",
         "Use a CT with at least 2 cm beyond the target, and a body contour on all of its slices.",
     )
-
-
-def _data_bounds(bound: BoundCase) -> Bounds:
-    """What there is of the patient: the body, and the target where it leaves the body."""
-    return _bounds_of([bound.external, *bound.targets])
 
 
 def _spacing(grid: Grid, settings: GridSettings) -> NDArray[np.float64]:

@@ -63,6 +63,8 @@ class EncodingSettings:
         air_outside_external: whether CT voxels outside the external contour become air.
         dose_scale_gy: the dose that the network's output 1.0 stands for.
         derived: further channels, computed from the masks; none by default.
+        structures: whether the network sees the protocol's structures (`input`), or learns to find
+            them on the CT (`learned`): its grid then covers the body, whatever is contoured.
         further: kind of channel (`encoding.channels.registry`) → its own settings, for kinds that
             have no field here.
     """
@@ -74,9 +76,17 @@ class EncodingSettings:
     air_outside_external: bool = False
     dose_scale_gy: DoseGy = 70.0
     derived: DerivedInputs = field(default_factory=DerivedInputs)
+    structures: Literal["input", "learned"] = "input"
     further: Annotated[dict[Name, dict[str, Any]], Length(0, 100)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         low, high = self.ct_window_hu
         if low >= high:
             raise FieldError("ct_window_hu", f"must rise from low to high; got {[low, high]}.")
+        made = self.derived != DerivedInputs() or self.further or self.strips.angles
+        if self.structures == "learned" and made:
+            raise FieldError(
+                "structures",
+                "are learned, so that there is nothing to make strips and further channels from: "
+                "leave out derived and further, and set strips.angles to [].",
+            )

@@ -20,6 +20,7 @@ __all__ = [
     "DoseNetwork",
     "HalfResolutionNetwork",
     "MedNextNetwork",
+    "MultiPassUNet3D",
     "ResUNet3D",
     "TwoStageDose",
     "TwoStageNetwork",
@@ -38,6 +39,7 @@ _HOME = {
     "DoseNetwork": "dose_network",
     "HalfResolutionNetwork": "half_resolution",
     "MedNextNetwork": "mednext",
+    "MultiPassUNet3D": "multipass_unet3d",
     "ResUNet3D": "res_unet3d",
     "TwoStageDose": "dose_network",
     "TwoStageNetwork": "two_stage",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from .folding import fold_batch_norm
     from .half_resolution import HalfResolutionNetwork
     from .mednext import MedNextNetwork
+    from .multipass_unet3d import MultiPassUNet3D
     from .res_unet3d import ResUNet3D
     from .two_stage import TwoStageNetwork
     from .unet3d import UNet3D

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from ..errors import ModelError
-from ..schema import FieldError, Range, from_json, validated
+from ..schema import FieldError, Range, Share, from_json, validated
 
 __all__ = [
     "ARCHITECTURES",
@@ -20,6 +20,7 @@ __all__ = [
     "DilatedUNet2DConfig",
     "HalfResolutionConfig",
     "MedNextConfig",
+    "MultiPassUNet3DConfig",
     "NetworkConfig",
     "Registered",
     "TwoStageConfig",
@@ -137,6 +138,42 @@ class MedNextConfig(NetworkConfig):
 
 @dataclass(frozen=True)
 @validated
+class MultiPassUNet3DConfig(NetworkConfig):
+    """U-Nets that find organs on a CT; `structure_channels` counts the organs.
+
+    Args:
+        filters: of the first level.
+        passes: how often the CT is looked at.
+        shared: whether all passes have the same weights; else the first has its own.
+        soft_tissue: the part of the CT's window, 0…1, that is shown a second time, stretched;
+            by default −160 to 240 HU of a window of ±1000 HU.
+    """
+
+    filters: _Filters = 16
+    passes: Annotated[int, Range(1, 8)] = 2
+    shared: bool = True
+    soft_tissue: tuple[Share, Share] = (0.42, 0.62)
+
+    smallest_edge: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        low, high = self.soft_tissue
+        if low >= high:
+            raise FieldError("soft_tissue", f"must rise from low to high; got {[low, high]}.")
+
+    @property
+    def input_channels(self) -> int:
+        """The CT alone."""
+        return 1
+
+    @property
+    def classes(self) -> int:
+        """Background and organs."""
+        return 1 + self.structure_channels
+
+
+@dataclass(frozen=True)
+@validated
 class HalfResolutionConfig(NetworkConfig):
     """A residual U-Net at half resolution.
 
@@ -185,6 +222,7 @@ ARCHITECTURES: Mapping[str, Registered] = {
     ),
     "dilated_unet2d": Registered(DilatedUNet2DConfig, ".dilated_unet2d", "DilatedUNet2DNetwork"),
     "mednext": Registered(MedNextConfig, ".mednext", "MedNextNetwork"),
+    "multipass_unet3d": Registered(MultiPassUNet3DConfig, ".multipass_unet3d", "MultiPassUNet3D"),
     "two_stage": Registered(TwoStageConfig, ".two_stage", "TwoStageNetwork"),
 }
 """Architectures that a manifest or a recipe may name."""

@@ -41,17 +41,25 @@ class UNet3D(EncoderDecoder3D):
         in_channels: channels of the input.
         out_channels: channels of the output.
         base_filters: filters of the first level.
+        bridge_filters: of the bridge; by default 16 times those of the first level.
     """
 
-    def __init__(self, in_channels: int, out_channels: int = 1, base_filters: int = 8) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 1,
+        base_filters: int = 8,
+        bridge_filters: int | None = None,
+    ) -> None:
         super().__init__()
         f = base_filters
+        bridge = bridge_filters or 16 * f
         self.enc1 = convolution_block(in_channels, f)
         self.enc2 = convolution_block(f, 2 * f)
         self.enc3 = convolution_block(2 * f, 4 * f)
         self.enc4 = convolution_block(4 * f, 8 * f)
-        self.bridge = convolution_block(8 * f, 16 * f)
-        self.up4 = up_block(16 * f, 8 * f)
+        self.bridge = convolution_block(8 * f, bridge)
+        self.up4 = up_block(bridge, 8 * f)
         self.dec4 = convolution_block(16 * f, 8 * f)
         self.up3 = up_block(8 * f, 4 * f)
         self.dec3 = convolution_block(8 * f, 4 * f)

@@ -35,6 +35,9 @@ class TaskEntry:
 TASKS: dict[str, TaskEntry] = {
     "beam_dose": TaskEntry(f"{__package__}.beam_dose:BeamDose"),
     "dose_regression": TaskEntry(f"{__package__}.dose_regression:DoseRegression"),
+    "segmentation": TaskEntry(
+        f"{__package__}.segmentation:Segmentation", required=lambda protocol: ()
+    ),
 }
 """Every task of this version."""
 

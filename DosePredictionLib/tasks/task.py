@@ -239,6 +239,10 @@ class Task(ABC):
         """What a progress bar shows of a step's loss, in `unit`: the first part of it."""
         return next(iter(parts.values())).item()
 
+    def shown(self, parts: Mapping[str, Tensor]) -> str:
+        """What a progress bar shows of a step's loss, in words."""
+        return f"{self.headline(parts):.2f} {self.unit}".strip()
+
     def arrays_of(
         self,
         network: nn.Module,
