@@ -17,7 +17,7 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    cohort, plan = CohortSettings(seed=0), PlanSettings()
+    cohort = CohortSettings(seed=0)
     parser.add_argument(
         "--cases", type=within(COUNT), required=True, help="cases of the whole cohort"
     )
@@ -48,6 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=cohort.spacing_mm,
         metavar="MM",
     )
+    parser.add_argument(
+        "--anatomy-only",
+        action="store_true",
+        help="no plans: CTs as many scanners show them, and organs, to learn to find organs",
+    )
+    _add_plan(parser)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    """How each patient is planned, and the check of it."""
+    plan = PlanSettings()
     parser.add_argument("--beams", type=field_of(PlanSettings, "beams"), default=plan.beams)
     parser.add_argument(
         "--bixel", type=field_of(PlanSettings, "bixel_mm"), default=plan.bixel_mm, metavar="MM"
@@ -72,11 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=within(COUNT),
         metavar="N",
         help="make nothing; compute the plans of the first N cases again without the cut-off",
-    )
-    parser.add_argument(
-        "--anatomy-only",
-        action="store_true",
-        help="no plans: CTs as many scanners show them, and organs, to learn to find organs",
     )
 
 
