@@ -41,15 +41,17 @@ class Card:
 
 
 def installed_models() -> InstalledModels:
-    """The models to choose from; a damaged manifest is shown, not raised."""
+    """The models of doses to choose from; a damaged manifest is shown, not raised."""
     from DosePredictionLib.errors import DosePredictionError
     from DosePredictionLib.models.manifest import installed_manifests
+    from DosePredictionLib.tasks.registry import task_entry
 
     try:
         models, skipped = installed_manifests()
     except DosePredictionError as error:
         return InstalledModels({}, str(error))
-    manifests = [model.manifest for model in models]
+    every = [model.manifest for model in models]
+    manifests = [each for each in every if task_entry(each.task).gives == "dose"]
     ordered = sorted(manifests, key=lambda manifest: (not manifest.default, manifest.title))
     problem = " ".join(finding.message for finding in skipped)
     return InstalledModels({manifest.name: manifest for manifest in ordered}, problem)

@@ -258,6 +258,7 @@ def _dose_to_reach(request: PlanRequest, bound: BoundCase) -> tuple[Volume, str,
         if request.model is None
         else DoseModel.load(request.model)
     )
+    model.require("dose")
     predicted = Predictor(model).predict(
         case, mapping.of(model.protocol), request.prescription.of(case)
     )

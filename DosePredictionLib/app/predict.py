@@ -107,6 +107,7 @@ class _Predictors:
             from ..models.dose_model import DoseModel
 
             self._named = DoseModel.load(request.model)
+            self._named.require("dose")
             self._predictor(self._named)
 
     def of(self, case: Case) -> Predictor:

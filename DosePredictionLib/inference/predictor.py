@@ -387,7 +387,7 @@ def predict(
 
 
 def default_model(case: Case, mapping: Mapping[str, str | None] | None = None) -> DoseModel:
-    """The default model of the protocol whose channels the case's structures fill best.
+    """The default model of doses of the protocol whose channels the case's structures fill best.
 
     The protocol is chosen first, among all: a pelvis never goes to a head-and-neck model for want
     of one of its own.
@@ -398,7 +398,9 @@ def default_model(case: Case, mapping: Mapping[str, str | None] | None = None) -
     """
     protocol = fitting_protocol(list(case.structures), mapping, empty_structures(case))
     for model in DoseModel.installed():
-        if model.manifest.default and model.manifest.protocol == protocol.id:
+        manifest = model.manifest
+        gives = task_entry(manifest.task).gives
+        if manifest.default and manifest.protocol == protocol.id and gives == "dose":
             return model
     raise ModelError(
         f"No installed model fits the structures of {case.name}: they are those of the protocol "

@@ -33,7 +33,7 @@ from ..schema import (
     validated,
 )
 from ..structures.protocol import StructureProtocol
-from ..tasks.registry import TASKS
+from ..tasks.registry import TASKS, Gives, require_task
 from .expectations import ModelExpectations
 
 __all__ = [
@@ -52,8 +52,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 2
-"""0: as first published. 1: `schema_minor` and `task`. 2: `expectations.beams`."""
+SCHEMA_MINOR = 3
+"""0: as first published. 1: `schema_minor` and `task`. 2: `expectations.beams`.
+3: `encoding.structures`."""
 
 MANIFEST_FILE = "model.json"
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
@@ -167,6 +168,10 @@ class ModelFolder:
     def protocol(self) -> StructureProtocol:
         """The model's structure protocol."""
         return StructureProtocol.load(self.manifest.protocol)
+
+    def require(self, gives: Gives) -> None:
+        """Refuse a model whose task gives something else; see `tasks.registry.require_task`."""
+        require_task(self.manifest.task, gives, f"The model {self.manifest.name}")
 
 
 class InstalledModels(NamedTuple):

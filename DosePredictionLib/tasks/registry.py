@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .. import __version__
 from ..errors import ModelError
@@ -15,7 +15,17 @@ from ..structures.protocol import StructureProtocol
 if TYPE_CHECKING:
     from .task import Task
 
-__all__ = ["TASKS", "TaskEntry", "task_class", "task_entry"]
+__all__ = ["TASKS", "Gives", "TaskEntry", "require_task", "task_class", "task_entry"]
+
+Gives = Literal["dose", "segment"]
+"""The role of the outputs that a task is done for."""
+
+_REFUSED: dict[Gives, str] = {
+    "dose": "finds organs and predicts no dose: choose a model of doses, or find organs with it "
+    "(dose-prediction segment).",
+    "segment": "predicts a dose and finds no organs: choose a model of organs, or predict with it "
+    "(dose-prediction predict).",
+}
 
 
 @dataclass(frozen=True)
@@ -26,17 +36,19 @@ class TaskEntry:
         implementation: `module:Class` of its `task.Task`, imported when a network is run.
         required: the channels of a protocol without which it cannot be done; by default those that
             the protocol itself calls required.
+        gives: the role of its main outputs.
     """
 
     implementation: str
     required: Callable[[StructureProtocol], tuple[str, ...]] = attrgetter("required")
+    gives: Gives = "dose"
 
 
 TASKS: dict[str, TaskEntry] = {
     "beam_dose": TaskEntry(f"{__package__}.beam_dose:BeamDose"),
     "dose_regression": TaskEntry(f"{__package__}.dose_regression:DoseRegression"),
     "segmentation": TaskEntry(
-        f"{__package__}.segmentation:Segmentation", required=lambda protocol: ()
+        f"{__package__}.segmentation:Segmentation", required=lambda protocol: (), gives="segment"
     ),
 }
 """Every task of this version."""
@@ -58,6 +70,16 @@ def task_entry(name: str, of: str = "The model") -> TaskEntry:
             "choose another model."
         )
     return TASKS[name]
+
+
+def require_task(name: str, gives: Gives, of: str = "The model") -> None:
+    """Refuse a task that gives something else than what is wanted.
+
+    Raises:
+        ModelError: it does, or this version does not know it; says what to do.
+    """
+    if task_entry(name, of).gives != gives:
+        raise ModelError(f"{of} {_REFUSED[gives]}")
 
 
 def task_class(name: str, of: str = "The model") -> type[Task]:

@@ -239,6 +239,7 @@ class Worker:
             model = default_model(case, request.mapping)
         else:
             model = DoseModel.load(request.model)
+            model.require("dose")
         options = request.options
         checksum = model.manifest.weights_sha256
         key = (str(model.folder), checksum, options.device, options.precision)

@@ -181,7 +181,7 @@ def test_a_run_learns_resumes_is_exported_and_finds_both_heads_on_their_own_side
         data = ["--training", str(folder / "training"), "--validation", str(folder / "validation")]
         assert main([*call, *data, "--output", str(tmp_path / run)]) == 0
 
-    train("whole", 60)
+    train("whole", 40)
     described = {
         "training": {"data": "ellipsoids"},
         "licence": "MIT",
