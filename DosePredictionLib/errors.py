@@ -13,6 +13,7 @@ __all__ = [
     "MemoryExhaustedError",
     "ModelError",
     "NoProtocolError",
+    "NoStructuresError",
     "PredictionCancelled",
     "PredictionError",
     "WorkerError",
@@ -36,6 +37,10 @@ class GeometryError(DosePredictionError):
 
 class CaseError(DosePredictionError):
     """A case that cannot be read, or whose content cannot be right."""
+
+
+class NoStructuresError(CaseError):
+    """A CT that nothing was contoured on."""
 
 
 class MappingError(DosePredictionError):

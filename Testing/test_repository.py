@@ -106,7 +106,9 @@ def test_the_command_lines_options_are_those_that_others_rely_on() -> None:
     assert set(commands) == {
         "predict",
         "strips",
+        "segment",
         "evaluate",
+        "evaluate-contours",
         "rtstruct",
         "plan",
         "plan-check",

@@ -166,10 +166,10 @@ def write_outputs(
     return PredictedCase(folder, summary, seconds)
 
 
-def earlier_files(folder: Path) -> frozenset[str]:
+def earlier_files(folder: Path, record_name: str = RECORD) -> frozenset[str]:
     """Names of the files that an earlier prediction left in a case's folder."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / record_name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return frozenset()
     if not isinstance(record, dict):

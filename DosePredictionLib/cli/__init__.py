@@ -26,7 +26,9 @@ Research software, not a medical device; not for clinical use."""
 _COMMANDS = (
     "predict",
     "strips",
+    "segment",
     "evaluate",
+    "evaluate-contours",
     "rtstruct",
     "plan",
     "plan-check",

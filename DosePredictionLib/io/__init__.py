@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..case import Case
-from ..errors import CaseError, DosePredictionError
+from ..errors import CaseError, DosePredictionError, NoStructuresError
 from ..files import check_file_name
+from ..findings import Finding
 from .openkbp import is_openkbp, read_openkbp
 
 __all__ = ["case_name", "find_cases", "read_case"]
@@ -20,14 +21,18 @@ def case_name(path: Path) -> str:
     """
     try:
         resolved = path.resolve()
-        name = resolved.name if resolved.is_dir() else resolved.stem
+        name = resolved.name if resolved.is_dir() else resolved.stem.removesuffix(".nii")
     except (OSError, ValueError, RuntimeError):  # too long; NUL; a loop of links
         name = path.stem
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def read_case(path: str | Path) -> Case:
+def read_case(path: str | Path, ct_alone: bool = False) -> Case:
     """Read a case: a NIfTI or DICOM folder, an OpenKBP CSV folder or an OpenKBP npz file.
+
+    Args:
+        ct_alone: whether a CT that nothing was contoured on will do, too: a DICOM series, or one
+            image file.
 
     Raises:
         CaseError: nothing is there, it is of no known kind, or it cannot be right.
@@ -37,7 +42,7 @@ def read_case(path: str | Path) -> Case:
     _require_there(path)
     check_file_name(case_name(path), f"the case {path}", CaseError, most_bytes=255)
     try:
-        return _read(path)
+        return _read(path, ct_alone)
     except (DosePredictionError, OSError, ImportError):
         raise
     except MemoryError as exception:
@@ -52,7 +57,7 @@ def read_case(path: str | Path) -> Case:
         ) from exception
 
 
-def _read(path: Path) -> Case:
+def _read(path: Path, ct_alone: bool) -> Case:
     """The case by the reader of its format."""
     if is_openkbp(path):
         return read_openkbp(path)
@@ -61,10 +66,22 @@ def _read(path: Path) -> Case:
 
     if is_case_folder(path):
         return read_case_folder(path)
-    from .dicom import is_dicom, read_dicom
+    from .dicom import is_dicom, read_dicom, read_images
 
     if is_dicom(path):
-        return read_dicom(path).case
+        try:
+            return read_dicom(path).case
+        except NoStructuresError:
+            if not ct_alone:
+                raise
+        images, origin = read_images(path)
+        return Case(case_name(path), images.volume, {}, findings=images.findings, origin=origin)
+    from .volumes import is_volume_file, read_volume
+
+    if ct_alone and path.is_file() and is_volume_file(path):
+        findings: list[Finding] = []
+        ct = read_volume(path, findings)
+        return Case(case_name(path), ct, {}, findings=tuple(findings))
     raise CaseError(
         f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, a "
         "DICOM folder (CT and RTSTRUCT), an OpenKBP folder (ct.csv …) or an OpenKBP npz file."

@@ -52,7 +52,14 @@ _STRIP = re.compile(r"strip_full_theta(\d{3})")
 _DOSE = re.compile(r"(rt|rd|plan|total|sum|phys|physical)?[\W_]*dose", re.IGNORECASE)
 _PREDICTION = re.compile(r"pred|e2e_", re.IGNORECASE)
 _BESIDE_IMAGES = (".raw", ".zraw", ".gz", ".z")  # data of detached headers
-_KNOWN_FILES = ("case.json", "prediction.json", "report.html", "LICENSE", "README.md")
+_KNOWN_FILES = (
+    "case.json",
+    "prediction.json",
+    "segmentation.json",
+    "report.html",
+    "LICENSE",
+    "README.md",
+)
 _MOST_NAMED = 12
 
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from ..case import Prescription
-from ..errors import DosePredictionError
+from ..errors import DosePredictionError, PredictionError
 from ..findings import Finding
 from ..prediction import Output
 from ..structures.protocol import Channel
@@ -37,6 +37,7 @@ __all__ = ["Segmentation", "class_map", "dice_of_masks"]
 _ORGANS = "organs"
 _LOSS, _BALANCE = "dice_ce", "balance"
 _SMALLEST_CC = 0.5
+_FEWEST = 2  # organs that a CT of the body site shows
 _UNLIKELY = 0.02  # a probability that no organ's surface depends on
 
 
@@ -84,6 +85,9 @@ class Segmentation(Task):
 
         Of an organ that the protocol has once and in one piece, the largest piece is kept. Where
         probabilities meet between the model's voxels, the higher one wins.
+
+        Raises:
+            PredictionError: the CT shows another body site: hardly an organ was found.
         """
         found = connected(arrays[_ORGANS].mean, self.organs)
         model_grid, grid = decoding.encoded.grid, decoding.bound.case.grid
@@ -107,7 +111,19 @@ class Segmentation(Task):
                 continue
             key = organ.name.lower()
             outputs.append(Output(key, Volume(mask, grid), "segment", "none", organ.name))
+        self._require_enough(decoding.bound.case.name, outputs)
         return Decoded(tuple(outputs), _prescription(decoding), tuple(findings))
+
+    def _require_enough(self, case: str, outputs: Sequence[Output]) -> None:
+        """Refuse what one organ alone was found on, or none: that is no CT of this body site."""
+        if len(outputs) >= _FEWEST:
+            return
+        found = ", ".join(output.structure or output.key for output in outputs) or "none"
+        raise PredictionError(
+            f"{case} shows no {self.protocol.id}: of its {len(self.organs)} organs {found} was "
+            "found. Check which part of the body the CT shows, that its values are HU, and how the "
+            "patient lies."
+        )
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
         """Take the terms on the last pass (`final`) and on the others (`coarse`)."""

@@ -18,12 +18,12 @@ from .beams import arrangement_of
 from .contours import occupancy_of
 from .ct import CtSeries, read_ct
 from .dose import summed_doses
-from .files import DicomFile, Item, open_dicom, quiet_parser
+from .files import RTSTRUCT, DicomFile, Item, open_dicom, quiet_parser
 from .plan import Plan
 from .selection import Selection, select, select_ct
-from .structure_set import Roi, left_out
+from .structure_set import Roi, StructureSet, left_out, read_structure_set
 
-__all__ = ["DicomCase", "origin_of_files", "read_dicom", "read_images"]
+__all__ = ["DicomCase", "origin_of_files", "read_contours", "read_dicom", "read_images"]
 
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY = (
@@ -100,6 +100,32 @@ def read_images(path: Path) -> tuple[CtSeries, DicomOrigin]:
         return ct, _origin_of_images(files[0], ct)
 
 
+def read_contours(
+    path: Path, grid: Grid, frame_uid: str | None
+) -> tuple[dict[str, Mask], list[Finding]]:
+    """The structures of an RTSTRUCT by itself, as occupancy on the grid of its CT.
+
+    Args:
+        frame_uid: frame of reference of the grid; None: it is not known, and nothing is compared.
+
+    Raises:
+        CaseError: it is no RTSTRUCT, is damaged, or lies in another frame of reference.
+    """
+    with quiet_parser():
+        file = open_dicom(path)
+        if file.sop_class != RTSTRUCT:
+            raise CaseError(f"{path} is no RTSTRUCT: name one, or a folder of masks.")
+        structure_set = read_structure_set(file)
+        frames = structure_set.frame_uids
+        if frame_uid and frames and frame_uid not in frames:
+            raise CaseError(
+                f"{path} lies in the frame of reference {', '.join(sorted(frames))}, the case in "
+                f"{frame_uid}: it belongs to other images."
+            )
+        masks, _, findings = _drawn(structure_set, grid)
+    return masks, [*structure_set.findings, *findings]
+
+
 def origin_of_files(image: Path, structure_set: Path | None = None) -> DicomOrigin:
     """Whose an image is, from its header alone: without the series' other slices.
 
@@ -136,7 +162,13 @@ def _structures(
 
         masks, findings = read_segmentations(selection.segmentations, grid)
         return masks, {}, findings
-    structure_set = selection.structures
+    return _drawn(selection.structures, grid)
+
+
+def _drawn(
+    structure_set: StructureSet, grid: Grid
+) -> tuple[dict[str, Mask], dict[str, str], list[Finding]]:
+    """As `_structures`, of a structure set."""
     rois = [roi for roi in structure_set.rois if roi.is_region]
     if not any(roi.loops or roi.fault for roi in rois):
         raise CaseError(f"{structure_set.file.path} holds no contours at all.")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import CaseError
+from ...errors import CaseError, NoStructuresError
 from ...findings import Finding
 from ..volumes import is_volume_file
 from .dose import DicomDose, read_rtdose
@@ -87,7 +87,7 @@ def select(path: Path) -> Selection:
         structures = _structure_set(folder, opened, named, plan_file, series)
     segmentations = [] if structures else _segmentations(folder, opened, named)
     if structures is None and not segmentations:
-        raise CaseError(
+        raise NoStructuresError(
             f"{folder} holds no structure set (RTSTRUCT) and no segmentation (SEG).{skipped}"
         )
     ct = _ct_of(folder, series, structures, segmentations, named, findings)

@@ -1,0 +1,177 @@
+"""Contours held against a case's own: overlap, surfaces, volume, and what the plan's dose says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..case import Case
+from ..checks.plan_dose import plan_finding
+from ..errors import CaseError, NoProtocolError
+from ..evaluation.contours import compare_contours
+from ..evaluation.dvh import dvhs
+from ..findings import Finding, each_once
+from ..io import case_name, read_case
+from ..mask import Mask
+from ..structures.bound import BoundCase, BoundStructure, bind, empty_structures
+from ..structures.mapping import fitting_protocol
+from ..structures.protocol import StructureProtocol
+from .choices import MappingChoice
+
+__all__ = ["ContourEvaluation", "ContoursRequest", "evaluate_contours"]
+
+_ENDPOINTS = ("Dmean_gy", "D2cc_gy")
+
+
+@dataclass(frozen=True)
+class ContoursRequest:
+    """What is held against what.
+
+    Args:
+        case: with the contours that count as right, and a plan dose where there is one.
+        prediction: other contours: a folder of masks or a case folder, a segmentation, an RTSTRUCT,
+            or a DICOM folder with its CT.
+        protocol: id; None: the mapping file's, or the one that fits. If none fits, structures
+            of one name are compared.
+        mapping: structures of the case for channels.
+    """
+
+    case: Path
+    prediction: Path
+    protocol: str | None = None
+    mapping: MappingChoice = field(default_factory=MappingChoice)
+
+
+@dataclass(frozen=True)
+class ContourEvaluation:
+    """How two sets of contours agree.
+
+    Args:
+        structures: by the name of results: Dice, distances of surfaces, volumes and, with a plan
+            dose, its endpoints on both contours.
+        only_in_case, only_in_prediction: structures without a partner.
+    """
+
+    case: str
+    protocol: str | None
+    structures: Mapping[str, Mapping[str, Any]]
+    only_in_case: tuple[str, ...]
+    only_in_prediction: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The record of `evaluate-contours`."""
+        return {
+            "case": self.case,
+            "protocol": self.protocol,
+            "structures": dict(self.structures),
+            "only_in_case": list(self.only_in_case),
+            "only_in_prediction": list(self.only_in_prediction),
+            "checks": [finding.as_json() for finding in self.findings],
+        }
+
+
+def evaluate_contours(request: ContoursRequest) -> ContourEvaluation:
+    """Compare every organ that both have; targets and external contours are the user's.
+
+    Raises:
+        DosePredictionError: one cannot be read, they do not belong together, or nothing is in both.
+    """
+    case = read_case(request.case)
+    bound = bind(case, _protocol(case, request), request.mapping.of(_protocol(case, request)))
+    masks, findings = _contours(request.prediction, case)
+    other = Case(case_name(request.prediction), case.ct, masks)
+    own, others = _organs(bound), _organs_of(other, bound.protocol)
+    both = [name for name in own if name in others]
+    if not both:
+        raise CaseError(
+            f"{request.case} and {request.prediction} have no organ in common: the case has "
+            f"{', '.join(own) or 'none'}, the other {', '.join(others) or 'none'}."
+        )
+    plan = plan_finding(bound)
+    findings += [plan] if plan is not None else []
+    structures = {}
+    for name in both:
+        agreement = compare_contours(others[name].mask, own[name].mask)
+        dose = _dose_of(case, own[name].mask, others[name].mask)
+        structures[name] = {**asdict(agreement), "dose": dose}
+    return ContourEvaluation(
+        case.name,
+        None if bound.protocol is None else bound.protocol.id,
+        structures,
+        tuple(name for name in own if name not in others),
+        tuple(name for name in others if name not in own),
+        tuple(each_once([*findings, *bound.findings])),
+    )
+
+
+def _protocol(case: Case, request: ContoursRequest) -> StructureProtocol | None:
+    """The protocol that was named or that fits; contours alone, so that no target is required."""
+    named = request.protocol or request.mapping.protocol
+    if named is not None:
+        return StructureProtocol.load(named)
+    try:
+        chosen, empty = request.mapping.of(), empty_structures(case)
+        return fitting_protocol(list(case.structures), chosen, empty, required=())
+    except NoProtocolError:
+        return None
+
+
+def _contours(path: Path, case: Case) -> tuple[dict[str, Mask], list[Finding]]:
+    """Contours by name, on the case's grid."""
+    from ..io.dicom import is_dicom, read_contours
+    from ..io.nifti import add_structures, mask_files, read_structures
+    from ..io.volumes import file_stem
+
+    if not path.exists():
+        raise CaseError(f"There are no contours {path}: no such file or folder.")
+    findings: list[Finding] = []
+    masks: dict[str, Mask] = {}
+    files = mask_files(path) if path.is_dir() else {file_stem(path): path}
+    if not is_dicom(path):
+        for file in files.values():
+            add_structures(masks, read_structures(file, case.grid, findings), file)
+        if not masks:
+            raise CaseError(f"{path} holds no masks: expected a file a structure.")
+        return masks, findings
+    frame = case.origin.frame_of_reference_uid if case.origin else None
+    alone = [path] if path.is_file() else [each for each in path.iterdir() if is_dicom(each)]
+    if len(alone) == 1:
+        return read_contours(alone[0], case.grid, frame)
+    read = read_case(path)
+    if not read.grid.matches(case.grid):
+        raise CaseError(f"{path} lies on {read.grid}, {case.name} on {case.grid}: other CTs.")
+    return dict(read.structures), list(read.findings)
+
+
+def _organs(bound: BoundCase) -> dict[str, BoundStructure]:
+    """Structures that are neither target nor external contour."""
+    return {
+        name: each
+        for name, each in bound.structures.items()
+        if each.role not in ("target", "external")
+    }
+
+
+def _organs_of(case: Case, protocol: StructureProtocol | None) -> dict[str, BoundStructure]:
+    """As `_organs`, of other contours under the same protocol; by their own names without one."""
+    if protocol is None:
+        return _organs(BoundCase(case, None, None, None, ()))
+    return _organs(bind(case, protocol, required=()))
+
+
+def _dose_of(case: Case, own: Mask, other: Mask) -> dict[str, Any] | None:
+    """What the plan's dose says on both contours, Gy; None without a plan dose."""
+    if case.plan_dose is None:
+        return None
+    read = dvhs(case.plan_dose, {"reference": own, "contour": other})
+    found: dict[str, Any] = {}
+    for key in _ENDPOINTS:
+        values = {name: each.endpoint(key) for name, each in read.items()}
+        reference, contour = values["reference"], values["contour"]
+        known = reference is not None and contour is not None
+        values["difference"] = contour - reference if known else None  # type: ignore[operator]
+        found[key] = values
+    return found
