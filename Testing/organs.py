@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -35,14 +37,16 @@ ORGANS = {
 _WIDTH_HU = 70.0
 
 
-def organs_case(size: tuple[int, int, int] = (60, 48, 40)) -> Case:
+def organs_case(
+    size: tuple[int, int, int] = (60, 48, 40), hu_instead: Mapping[str, int] = MappingProxyType({})
+) -> Case:
     """A pelvis of ellipsoids that show on the CT; without a plan and a contour of the body."""
     case = pelvis_case(size, (6.0, 6.0, 7.0))
     ct = case.ct.array.copy()
     kept: dict[str, Volume] = {"PTV": case.structures["PTV"]}
     for name, (center, radii, hu) in ORGANS.items():
         mask = ellipsoid(case.grid, center, radii)
-        ct[mask] = hu
+        ct[mask] = hu_instead.get(name, hu)
         kept[name] = Volume(mask, case.grid)
     return replace(case, ct=case.ct.with_array(ct), structures=kept, plan_dose=None)
 

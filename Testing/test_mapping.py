@@ -191,6 +191,21 @@ def test_related_structure_is_told_of_and_mapping_it_by_hand_warns() -> None:
     assert ids(by_hand, "warning") == ["mapped-related"]
 
 
+def test_totalsegmentators_names_find_their_channels_and_leave_rectum_and_marrow_empty() -> None:
+    names = "urinary_bladder prostate colon small_bowel hip_left hip_right femur_left femur_right"
+    names += " sacrum vertebrae_L5 spinal_cord gluteus_maximus_left iliac_artery_left body"
+    mapping = map_structures(["PTV", *names.split()], PELVIS, required=())
+    assert mapping.assigned == {
+        "PTV": "PTV",
+        "Bladder": "urinary_bladder",
+        "Small_Intestine": "small_bowel",
+        "SpinalCord": "spinal_cord",
+        "FemurHead_L": "femur_left",
+        "FemurHead_R": "femur_right",
+        "Body": "body",
+    }
+
+
 # --- Missing and empty -------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +42,9 @@ def contoured() -> Case:
 
 @pytest.fixture
 def patient(tmp_path: Path, contoured: Case) -> Path:
-    """Only the target is contoured."""
-    only = {"PTV": contoured.structures["PTV"]}
+    """The target is contoured, and a bladder that is not where it is."""
+    wrong = np.roll(contoured.structures["Bladder"].binary(), 8, axis=0)
+    only = {"PTV": contoured.structures["PTV"], "Bladder": Volume(wrong, contoured.grid)}
     return write_case_folder(tmp_path / "patient", replace(contoured, structures=only))
 
 
@@ -60,7 +62,12 @@ def message(result: Any) -> str:
 
 
 def test_what_is_found_is_a_case_that_a_dose_model_takes(
-    run: Run, organs: DoseModel, patient: Path, contoured: Case, tmp_path: Path
+    run: Run,
+    organs: DoseModel,
+    pelvis_model: DoseModel,
+    patient: Path,
+    contoured: Case,
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
     code, result, _ = run("segment", patient, "--model", organs.folder, "--output", out, *FAST)
@@ -78,10 +85,13 @@ def test_what_is_found_is_a_case_that_a_dose_model_takes(
     written = json.loads((out / "patient" / "segmentation.json").read_text())
     assert "not for clinical use" in written["statement"] and written["model"] == "organs-by-hu"
     assert sorted(path.name for path in (out / "patient").iterdir()) == sorted(written["files"])
-    code, result, _ = run(
-        "predict", out / "patient", "--output", tmp_path / "dose", *FAST, "--goals", "none"
-    )
-    assert code == 0 and result["cases"][0]["model"] == "pelvis-simulated"
+    dose_model = shutil.copytree(pelvis_model.folder, tmp_path / "small")
+    manifest = json.loads((dose_model / "model.json").read_text())
+    manifest["encoding"]["grid"].update(size=[64, 48, 48], spacing_mm=[6.0, 6.0, 7.0])
+    (dose_model / "model.json").write_text(json.dumps(manifest))
+    call = ("predict", out / "patient", "--model", dose_model, "--goals", "none", *FAST)
+    code, result, _ = run(*call, "--output", tmp_path / "dose")
+    assert code == 0 and Path(result["cases"][0]["dose"]).is_file()
 
 
 def test_ones_own_contours_stay_and_missing_ones_are_added(

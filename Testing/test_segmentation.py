@@ -247,6 +247,21 @@ def test_a_step_weighs_the_passes_and_says_its_dice() -> None:
     assert each.shown(loss.parts) == f"{last.item():.3f}, Dice {loss.parts['dice'].item():.3f}"
 
 
+def test_some_steps_on_a_batch_lower_its_loss() -> None:
+    each, net = task(), network(filters=4, passes=2).train()
+    each.begin_training(recipe.loss, {})
+    batch = batch_of(pelvis_case((64, 48, 40), (5.0, 5.0, 6.0)))
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    seen = []
+    for _ in range(6):
+        loss = each.training_step(net, batch, 0.0)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        seen.append(loss.parts["dice_ce"].item())
+    assert seen[-1] < seen[0] - 0.1
+
+
 @pytest.mark.parametrize("term", [LossTerm("mae", 1.0), LossTerm("dice_ce", 1.0, start=0.5)])
 def test_a_loss_of_another_kind_is_refused(term: LossTerm) -> None:
     with pytest.raises(DosePredictionError, match="dice_ce"):

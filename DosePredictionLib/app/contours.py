@@ -80,7 +80,8 @@ def evaluate_contours(request: ContoursRequest) -> ContourEvaluation:
         DosePredictionError: one cannot be read, they do not belong together, or nothing is in both.
     """
     case = read_case(request.case)
-    bound = bind(case, _protocol(case, request), request.mapping.of(_protocol(case, request)))
+    protocol = _protocol(case, request)
+    bound = bind(case, protocol, request.mapping.of(protocol))
     masks, findings = _contours(request.prediction, case)
     other = Case(case_name(request.prediction), case.ct, masks)
     own, others = _organs(bound), _organs_of(other, bound.protocol)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..case import Case
 from ..checks.registry import check_case
@@ -116,9 +116,9 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
             request.mapping.of(predictor.model.protocol),
             progress=lambda share, stage: watch.progress(case.name, share, stage),
         )
-        contoured, findings = _contoured(prediction, request.fill_missing)
-        watch.findings(findings)
-        return _write(prediction, contoured, findings, request, started)
+        contoured = _contoured(prediction, request.fill_missing)
+        watch.findings(contoured.findings)
+        return _write(prediction, contoured, request, started)
 
     return work_on_cases(request.cases, one, watch.failed)
 
@@ -168,8 +168,16 @@ def _require_place(path: Path, case: Case, request: SegmentRequest) -> None:
         )
 
 
-def _contoured(prediction: Prediction, fill_missing: bool) -> tuple[Case, list[Finding]]:
-    """The case with what was found, and what is to be said of it.
+class _Contoured(NamedTuple):
+    """The case with what was found, which of its structures that is, and what is to be said."""
+
+    case: Case
+    found: frozenset[str]
+    findings: tuple[Finding, ...]
+
+
+def _contoured(prediction: Prediction, fill_missing: bool) -> _Contoured:
+    """Put what was found beside the contours that stay.
 
     The target is always the case's own, and so is an external contour that it has.
     """
@@ -202,21 +210,18 @@ def _contoured(prediction: Prediction, fill_missing: bool) -> tuple[Case, list[F
     judged = propose_binding(replace(case, findings=()), protocol, chosen, required=())
     findings += [each for each in prediction.findings if each.id not in _OF_THE_CALL]
     findings += check_case(judged, prediction.model.manifest.expectations)
-    return case, worst_first(each_once(findings))
+    return _Contoured(case, frozenset(added) - set(kept), tuple(worst_first(each_once(findings))))
 
 
 def _write(
-    prediction: Prediction,
-    case: Case,
-    findings: list[Finding],
-    request: SegmentRequest,
-    started: float,
+    prediction: Prediction, contoured: _Contoured, request: SegmentRequest, started: float
 ) -> SegmentedCase:
     """Write contours and record as one set; those of an earlier call go.
 
     Raises:
         CaseError: a file is there that no earlier call wrote.
     """
+    case = contoured.case
     folder = request.output / case.name
     earlier = earlier_files(folder, _RECORD)
     manifest = prediction.model.manifest
@@ -230,14 +235,14 @@ def _write(
         "fallbacks": list(prediction.fallbacks),
         "structures": {
             name: {
-                "source": "case" if name in prediction.case.structures else "model",
+                "source": "model" if name in contoured.found else "case",
                 "volume_cc": float(mask.weights().sum()) * mask.grid.voxel_volume_cc,
             }
             for name, mask in case.structures.items()
         },
     }
     with file_set(folder, earlier) as aside:
-        findings = [*findings, *_write_contours(aside, prediction, case, request.format)]
+        findings = [*contoured.findings, *_write_contours(aside, prediction, case, request.format)]
         total = round(time.perf_counter() - started, 3)
         record |= {
             "checks": [finding.as_json() for finding in findings],

@@ -84,10 +84,10 @@ def test_the_command_makes_cases_without_plans_that_are_the_same_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = {}
-    for folder in ("one", "two"):
-        call = ["--cases", "2", "--seed", "3", "--spacing", "6", "6", "6", "--workers", "1"]
+    for folder, share in (("one", []), ("two", ["--index", "1/2"])):
+        call = ["--cases", "2", "--seed", "3", "--spacing", "8", "8", "8", "--workers", "1"]
         output = tmp_path / folder
-        assert main(["simulate", "--anatomy-only", *call, "--output", str(output)]) == 0
+        assert main(["simulate", "--anatomy-only", *call, *share, "--output", str(output)]) == 0
         case = read_case(output / "training" / "anatomy_3_0001")
         assert case.plan_dose is None and "Body" not in case.structures
         assert {"PTV", "Bladder", "Marrow"} <= set(case.structures)
