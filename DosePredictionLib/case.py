@@ -106,8 +106,7 @@ class Case:
 
     Raises:
         GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
-        CaseError: NaN or infinite voxels, an empty set of structures, an occupancy outside 0…1, or
-            two dose masks.
+        CaseError: NaN or infinite voxels, an occupancy outside 0…1, or two dose masks.
     """
 
     name: str
@@ -128,8 +127,6 @@ class Case:
                 f"The CT of {self.name} has {self.ct.grid}: a volume needs at least two voxels "
                 "along every axis."
             )
-        if not self.structures:
-            raise CaseError(f"{self.name} has no structures: at least a target is needed.")
         _require_finite(self.name, "CT", self.ct)
         for label, volume in self._other_volumes():
             if not volume.grid.matches(self.ct.grid):

@@ -42,7 +42,7 @@ def read_case(path: str | Path, ct_alone: bool = False) -> Case:
     _require_there(path)
     check_file_name(case_name(path), f"the case {path}", CaseError, most_bytes=255)
     try:
-        return _read(path, ct_alone)
+        case = _read(path, ct_alone)
     except (DosePredictionError, OSError, ImportError):
         raise
     except MemoryError as exception:
@@ -55,6 +55,9 @@ def read_case(path: str | Path, ct_alone: bool = False) -> Case:
             f"{path} cannot be read, it is damaged or of an unknown kind ({reason[:300]}). Copy or "
             "export it again."
         ) from exception
+    if not case.structures and not ct_alone:
+        raise NoStructuresError(f"{case.name} has no structures: at least a target is needed.")
+    return case
 
 
 def _read(path: Path, ct_alone: bool) -> Case:
