@@ -29,6 +29,7 @@ from DosePredictionPanel.result_tables import (
     verdict_of,
 )
 from DosePredictionPanel.structure_rows import structure_rows, structures_title
+from organs import organ_model
 from support import ROOT
 
 from DosePredictionLib.evaluation.dvh import dvhs
@@ -235,6 +236,16 @@ def test_a_card_escapes_what_a_manifest_holds() -> None:
     manifest = next(iter(installed_models().manifests.values()))
     card = model_card(replace(manifest, training={"data": "<script>x</script>"}))
     assert "<script>" not in card.summary
+
+
+def test_models_of_organs_are_not_offered_for_doses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOSE_PREDICTION_MODELS", str(tmp_path))
+    organ_model(tmp_path, default=True)
+    models = installed_models()
+    assert "openkbp-two-stage" in models.manifests and not models.problem
+    assert "organs-by-hu" not in models.manifests
 
 
 def test_a_damaged_model_is_told_not_raised(

@@ -23,8 +23,11 @@ class CtChannel(Channel):
         bound, settings = source.case.bound, source.settings
         ct = bound.case.ct
         if settings.air_outside_external:
-            air = ct.array.dtype.type(AIR_HU)
-            ct = ct.with_array(np.where(bound.external.touched(), ct.array, air))
+            # Unsigned values, which a check will refuse, cannot hold air.
+            holds_air = np.can_cast(np.int16, ct.array.dtype)
+            values = ct.array if holds_air else ct.array.astype(np.float32)
+            air = values.dtype.type(AIR_HU)
+            ct = ct.with_array(np.where(bound.external.touched(), values, air))
         hu = ct.resampled_to(source.case.grid, "linear", outside=AIR_HU).array
         return scale_ct(hu, settings)
 
