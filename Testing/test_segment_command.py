@@ -26,6 +26,8 @@ from DosePredictionLib.mask import Mask
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.volume import Volume
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Run = Callable[..., tuple[int, Any, str]]
 FAST = ("--device", "cpu", "--precision", "fp32")
 

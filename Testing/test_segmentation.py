@@ -24,6 +24,8 @@ from DosePredictionLib.tasks.task import Combined, Decoding, LabelledBatch, Pass
 from training.recipes.pelvis_organs import recipe
 from training.recipes.pelvis_organs_one_pass import recipe as one_pass
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PELVIS = StructureProtocol.load("pelvis")
 COARSE = replace(recipe.encoding, grid=replace(recipe.encoding.grid, spacing_mm=(8.0, 8.0, 8.0)))
 LEFT, RIGHT = (

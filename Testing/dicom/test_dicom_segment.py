@@ -18,6 +18,8 @@ from DosePredictionLib.errors import CaseError
 from DosePredictionLib.io import read_case
 from DosePredictionLib.models.dose_model import DoseModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Run = Callable[..., tuple[int, Any, str]]
 
 

@@ -27,6 +27,8 @@ from training.data import TrainingCase, load_cases
 from training.recipes.pelvis_organs import recipe
 from training.sampling import Samples
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = [channel.name for channel in PELVIS.inputs]
 SHAPES = ((60, 48, 40), (56, 50, 44), (64, 46, 38))
 SIDES_ALIKE = {"FemurHead_R": ORGANS["FemurHead_L"][2]}
@@ -168,7 +170,7 @@ def exported(run: Path, folder: Path) -> DoseModel:
 
 @pytest.mark.slow
 def test_a_run_learns_is_exported_and_finds_both_heads_on_their_own_sides(
-    folder: Path, tmp_path: Path, one_thread: None
+    folder: Path, tmp_path: Path
 ) -> None:
     def train(run: str, steps: int) -> None:
         call = ["train", "--recipe", "pelvis_organs", *settings(), "--steps", str(steps)]
@@ -188,7 +190,7 @@ def test_a_run_learns_is_exported_and_finds_both_heads_on_their_own_sides(
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been_and_is_exported(
-    folder: Path, tmp_path: Path, one_thread: None
+    folder: Path, tmp_path: Path
 ) -> None:
     ends = {}
     small = {"network.options": {"filters": 2, "passes": 2}, "batch_size": 1}
