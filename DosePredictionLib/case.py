@@ -11,6 +11,7 @@ import numpy as np
 from .beams.arrangement import BeamArrangement
 from .errors import CaseError, GeometryError
 from .findings import Finding
+from .kept import kept
 from .mask import Mask
 from .origin import DicomOrigin
 from .volume import Grid, Volume
@@ -164,11 +165,17 @@ class Case:
 
 
 def _require_finite(case: str, label: str, volume: Volume) -> None:
-    if np.issubdtype(volume.array.dtype, np.floating) and not np.all(np.isfinite(volume.array)):
+    if not _is_finite(volume):
         count = int(np.count_nonzero(~np.isfinite(volume.array)))
         raise CaseError(
             f"{label} of {case} holds {count} voxels that are NaN or infinite. Export it again."
         )
+
+
+@kept
+def _is_finite(volume: Volume) -> bool:
+    floating = np.issubdtype(volume.array.dtype, np.floating)
+    return not floating or bool(np.all(np.isfinite(volume.array)))
 
 
 def _as_mask(case: str, label: str, volume: Any) -> Mask:

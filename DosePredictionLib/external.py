@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from .errors import CaseError
 from .hounsfield import SKIN_HU
+from .kept import kept
 from .mask import Mask
 from .volume import Volume
 
@@ -19,6 +20,7 @@ _WORKING_SPACING_MM = 3.0
 _SHEET_THICKNESS_MM = 9.0
 
 
+@kept
 def derive_external(ct: Volume, skin_hu: float = SKIN_HU) -> Mask:
     """The patient's outline: tissue by threshold, couch and straps removed, holes filled.
 
@@ -74,18 +76,31 @@ def complete_external(drawn: Mask, structures: Iterable[Mask]) -> Mask:
     Returns:
         A boolean mask on the same grid.
     """
-    body = drawn.as_binary()
-    inside = [mask for mask in (body, *structures) if not mask.is_empty]
-    boxes = [box for box in (mask.bounding_box() for mask in inside) if box is not None]
-    if body.is_empty:
-        return body
+    body = _filled(drawn)
+    outside = [mask.as_binary() for mask in structures if not _holds(body, mask.as_binary())]
+    return body if body.is_empty or not outside else _filled(drawn, *outside)
+
+
+@kept
+def _filled(drawn: Mask, *others: Mask) -> Mask:
+    """The union of masks without holes, boolean."""
+    masks = [drawn.as_binary(), *others]
+    boxes = [box for box in (mask.bounding_box() for mask in masks) if box is not None]
+    if not boxes:
+        return Mask.of_block(np.zeros((0, 0, 0), dtype=bool), (slice(0, 0),) * 3, drawn.grid)
     z, y, x = (
         slice(min(edge.start for edge in edges), max(edge.stop for edge in edges))
         for edges in zip(*boxes, strict=True)
     )
-    block = np.logical_or.reduce([mask.as_binary().within((z, y, x)) for mask in inside])
+    block = np.logical_or.reduce([mask.within((z, y, x)) for mask in masks])
     filled = holes_filled(block, 2 - drawn.grid.axis_order()[0][2])
     return Mask.of_block(filled, (z, y, x), drawn.grid)
+
+
+def _holds(body: Mask, mask: Mask) -> bool:
+    """Whether a boolean mask lies in another one."""
+    box = mask.bounding_box()
+    return box is None or not np.any(mask.block & ~body.within(box))
 
 
 def holes_filled(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import CaseError
 from .geometry import Box, bounding_box
+from .kept import kept
 from .volume import Grid, Interpolation, Volume, require_shape
 
 __all__ = [
@@ -104,13 +105,15 @@ class Mask(Volume):
 
     def as_binary(self) -> Mask:
         """The boolean mask of `binary`."""
-        return self if self._box is None else self.of_block(self._binary, self._box, self.grid)
+        if self._box is None or self.block.dtype == bool:
+            return self
+        return self.of_block(self._binary, self._box, self.grid)
 
     def as_touched(self) -> Mask:
         """The boolean mask of `touched`."""
-        if self._box is None:
+        if self._box is None or self.block.dtype == bool:
             return self
-        return self.of_block(self.block.astype(bool, copy=False), self._box, self.grid)
+        return self.of_block(self.block.astype(bool), self._box, self.grid)
 
     @property
     def _binary(self) -> NDArray[np.bool_]:
@@ -181,8 +184,10 @@ class Mask(Volume):
         self, grid: Grid, interpolation: Interpolation = "occupancy", outside: float = 0.0
     ) -> Mask:
         """The structure on another grid, by default as occupancy. See `Volume.resampled_to`."""
-        if self.grid.matches(grid):
-            return self
+        return self if self.grid.matches(grid) else self._moved(grid, interpolation, outside)
+
+    @kept
+    def _moved(self, grid: Grid, interpolation: Interpolation, outside: float) -> Mask:
         moved = super().resampled_to(grid, interpolation, outside)
         if moved.array.dtype != bool:  # sums of shares may round beyond 1
             moved = Volume(np.clip(moved.array, 0, 1), moved.grid)

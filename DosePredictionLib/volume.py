@@ -19,6 +19,7 @@ from scipy import ndimage, sparse
 
 from .errors import GeometryError
 from .geometry import Box, bounding_box
+from .kept import KEPT
 
 __all__ = ["Grid", "Interpolation", "Volume", "box_weights", "require_shape", "slabs"]
 
@@ -224,6 +225,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         require_shape(self.array, self.grid)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != KEPT}
 
     def within(self, box: Box) -> NDArray:
         """The block `(z, y, x)` that slices cut out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -149,8 +148,11 @@ def later(call: Callable[[], None], milliseconds: int = 0) -> None:
     """Call from the event loop; of no effect once the widgets that it works with have gone."""
 
     def guarded() -> None:
-        with contextlib.suppress(ValueError):  # what PythonQt raises for a destroyed object
+        try:
             call()
+        except ValueError as error:  # PythonQt: "Trying to call … on a destroyed … object"
+            if "destroyed" not in str(error):
+                raise
 
     qt.QTimer.singleShot(milliseconds, guarded)
 

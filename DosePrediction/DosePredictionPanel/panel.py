@@ -110,7 +110,7 @@ class Panel:
         """The panel goes away."""
         self._enable_shortcuts(False)
         self._watch.stop()
-        self.store.dispatch(PanelClosed())
+        self.store.close(PanelClosed())
         self._binding.removeObservers()
 
     @property

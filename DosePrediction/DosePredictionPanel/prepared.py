@@ -55,9 +55,16 @@ class PreparedInputs:
 
 
 def prepare_steps(
-    ct: Any, segmentation: Any, plan_dose: Any, folder: Path
+    ct: Any,
+    segmentation: Any,
+    plan_dose: Any,
+    folder: Path,
+    before: PreparedInputs | None = None,
 ) -> Generator[Step, None, PreparedInputs]:
     """Read the nodes and write the case into `folder`; returns `PreparedInputs`.
+
+    Args:
+        before: inputs as they were read earlier; what has not changed is neither read nor written.
 
     Raises:
         DosePredictionError: as `scene.case_steps` and `exchange.CaseWriter`.
@@ -65,19 +72,20 @@ def prepare_steps(
     from DosePredictionLib.scene import Step, case_steps
     from DosePredictionLib.worker.exchange import CaseWriter
 
-    source = yield from case_steps(ct, segmentation, plan_dose)
+    earlier = None if before is None or not before.folder.is_dir() else before.source()
+    source = yield from case_steps(ct, segmentation, plan_dose, before=earlier)
     case = source.case
     total = len(case.structures) + 2
     writer = CaseWriter(folder, case.name, case.grid)
-    writer.ct(case.ct.array)
+    writer.ct(case.ct)
     yield Step(_("handing over the CT"), 1, total)
     for number, (name, mask) in enumerate(case.structures.items(), start=2):
-        writer.structure(name, mask.array)
+        writer.structure(name, mask)
         yield Step(_("handing over {name}").format(name=name), number, total)
     if case.dose_mask is not None:
-        writer.dose_mask(case.dose_mask.array)
+        writer.dose_mask(case.dose_mask)
     if case.plan_dose is not None:
-        for _nothing in writer.plan_dose(case.plan_dose.array):
+        for _nothing in writer.plan_dose(case.plan_dose):
             yield Step(_("handing over the plan dose"), total - 1, total)
     writer.finish(case.prescription, case.findings)
     yield Step(_("inputs read"), total, total)

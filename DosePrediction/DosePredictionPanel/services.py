@@ -90,6 +90,11 @@ class Services:
         if self._worker is not None:
             self._worker.stop()
 
+    @property
+    def last_prepared(self) -> PreparedInputs | None:
+        """The inputs as last read, whichever."""
+        return self._prepared
+
     def prepared(self, ct: Any, segmentation: Any, plan_dose: Any) -> PreparedInputs | None:
         """The inputs as last read, if they are these and nothing has changed since."""
         from DosePredictionLib.scene import what_changed

@@ -18,6 +18,7 @@ from ..case import Case
 from ..errors import CaseError
 from ..external import derive_external, holes_filled
 from ..hounsfield import SKIN_HU
+from ..kept import kept
 from ..mask import Mask, to_binary
 from ..models.expectations import ModelExpectations
 from ..structures.bound import BoundCase
@@ -206,6 +207,7 @@ def region_of(channel: Channel, name: str, mask: Mask) -> Region | None:
     return None if box is None else Region(channel, name, box, to_binary(mask.block), mask.grid)
 
 
+@kept
 def thinned(volume: Volume, keep_highest_along_y: bool = False) -> Volume:
     """Every n-th voxel, to about 4 mm, LPS-ordered."""
     grid = volume.grid
@@ -217,7 +219,7 @@ def thinned(volume: Volume, keep_highest_along_y: bool = False) -> Volume:
         starts = np.arange(0, volume.array.shape[along_y], steps[2 - along_y])
         array = np.maximum.reduceat(volume.array[tuple(picks)], starts, axis=along_y)
     else:
-        array = volume.array[tuple(picks)]
+        array = volume.array[tuple(picks)].copy()  # a view would keep the whole array alive
     spacing = tuple(s * step for s, step in zip(grid.spacing, steps, strict=True))
     thin = Grid(array.shape[::-1], spacing, grid.origin, grid.direction)  # type: ignore[arg-type]
     return Volume(array, thin).reordered_to_lps()

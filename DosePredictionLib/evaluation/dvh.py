@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..errors import DosePredictionError, GeometryError
 from ..findings import Finding
 from ..geometry import bounding_box
+from ..kept import kept
 from ..mask import Mask, weights_of
 from ..volume import Volume
 from .arrays import as_array, require_finite, require_same_grid, voxel_mm
@@ -31,7 +32,16 @@ from .sampling import Cells, structure_cells
 from .surface import MARGIN as SURFACE_MARGIN
 from .surface import estimated_occupancy
 
-__all__ = ["Dvh", "DvhRegion", "checked_dose", "dvh", "dvhs", "parse_endpoint"]
+__all__ = [
+    "Dvh",
+    "DvhRegion",
+    "checked_dose",
+    "dvh",
+    "dvh_region",
+    "dvhs",
+    "known_dvh",
+    "parse_endpoint",
+]
 
 Array = NDArray[np.float64]
 
@@ -200,7 +210,7 @@ class DvhRegion:
     """
 
     def __init__(self, mask: Volume | Any, name: str = "") -> None:
-        self.mask, self.name = mask, name
+        self.name = name
         if isinstance(mask, Mask):
             self._box = mask.bounding_box(SURFACE_MARGIN)
             block = None if self._box is None else mask.within(self._box)
@@ -215,13 +225,8 @@ class DvhRegion:
             if not self._occupancy.any():  # nothing but dust
                 self._box = None
 
-    def dvh(self, dose: Volume) -> Dvh:
-        """The DVH in a dose on the mask's grid. See `dvh`."""
-        require_same_grid(dose, self.mask, "The dose", self.name or "the structure")
-        return self.dvh_in(*_dose_and_voxel(dose, None))
-
     def dvh_in(self, dose: NDArray, voxel_cc: float) -> Dvh:
-        """As `dvh`, of an array that has been checked once for several structures."""
+        """The DVH in a dose on the mask's grid; see `checked_dose`."""
         name = self.name
         if self._box is None:
             message = f"{name or 'The structure'} is empty."
@@ -278,6 +283,18 @@ def dvh(
     return DvhRegion(mask, name).dvh_in(dose_array, voxel_cc)
 
 
+@kept
+def dvh_region(mask: Mask, name: str) -> DvhRegion:
+    """A structure of a case made ready for its DVHs, once."""
+    return DvhRegion(mask, name)
+
+
+@kept
+def known_dvh(mask: Mask, name: str, dose: Volume) -> Dvh:
+    """A structure's DVH in a dose that stays, as a plan's, computed once."""
+    return dvh_region(mask, name).dvh_in(*checked_dose(dose))
+
+
 def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
     """The DVHs of several structures in one dose; checks the dose once. See `dvh`."""
     dose_array, voxel_cc = _dose_and_voxel(dose, None)
@@ -288,6 +305,7 @@ def dvhs(dose: Volume, structures: Mapping[str, Volume]) -> dict[str, Dvh]:
     return result
 
 
+@kept
 def checked_dose(dose: Volume) -> tuple[NDArray, float]:
     """A dose's array and the volume of its voxels, cc, for `DvhRegion.dvh_in`.
 

@@ -11,7 +11,7 @@ from ..structures.bound import BoundCase
 from ..volume import Volume
 from .arrays import require_same_grid
 from .cohort import summarize_cohort
-from .dvh import Dvh, DvhRegion, checked_dose
+from .dvh import Dvh, checked_dose, dvh_region, known_dvh
 from .gamma import MAX_GAMMA, gamma_pass_rates
 from .goals import Goal, GoalSet
 from .result import ENDPOINTS, Evaluation
@@ -24,7 +24,6 @@ __all__ = [
     "QUICK_SCORES",
     "Evaluation",
     "EvaluationParts",
-    "PlanCurves",
     "evaluate",
     "evaluate_steps",
     "plan_curve_steps",
@@ -33,21 +32,6 @@ __all__ = [
 ]
 
 _BODY = "Body"
-
-
-@dataclass(frozen=True, eq=False)
-class PlanCurves:
-    """What is known of a case before there is a dose to evaluate; made by `plan_curve_steps`.
-
-    Args:
-        sources: name that results carry → name in the case; of another mapping it cannot be used.
-        regions: structures made ready for their DVHs.
-        planned: DVHs of the plan; None without one.
-    """
-
-    sources: Mapping[str, str]
-    regions: Mapping[str, DvhRegion]
-    planned: Mapping[str, Dvh] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +48,6 @@ class EvaluationParts:
         gamma: criteria, as "3%/3mm".
         max_gamma: where the search for gamma ends; None: nowhere.
         scorecard: a plan scorecard.
-        known: of the same case and plan, where it is known already.
     """
 
     reference: Volume | Literal["plan"] | None = "plan"
@@ -73,7 +56,6 @@ class EvaluationParts:
     gamma: tuple[str, ...] = ()
     max_gamma: float | None = MAX_GAMMA
     scorecard: Scorecard | None = None
-    known: PlanCurves | None = None
 
 
 def evaluate(bound: BoundCase, dose: Volume, parts: EvaluationParts | None = None) -> Evaluation:
@@ -109,7 +91,7 @@ def evaluate_steps(
     if reference is bound.case.plan_dose and plan_finding(bound) is not None:
         reference = None
     require_same_grid(dose, bound.case.ct, "The dose", "the case")
-    curves = yield from _curve_steps(bound, dose, reference, parts.known)
+    curves = yield from _curve_steps(bound, dose, reference)
     predicted, planned, body = curves
     scores: dict[str, Any] | None = None
     errors: dict[str, dict[str, float | None]] = {}
@@ -137,51 +119,45 @@ def evaluate_steps(
     return result.judged(_goals(parts, bound))
 
 
-def plan_curve_steps(bound: BoundCase) -> Generator[str, None, PlanCurves]:
+def plan_curve_steps(bound: BoundCase) -> Generator[str, None, None]:
     """Prepare a case before there is a dose to evaluate, a structure a step."""
-    regions, planned = {}, {}
     given = bound.case.plan_dose
-    plan = None if given is None or plan_finding(bound) is not None else checked_dose(given)
+    plan = None if plan_finding(bound) is not None else given
     for name, structure in bound.structures.items():
-        regions[name] = DvhRegion(structure.mask, name)
-        if plan is not None:
-            planned[name] = regions[name].dvh_in(*plan)
+        if plan is None:
+            dvh_region(structure.mask, name)
+        else:
+            known_dvh(structure.mask, name, plan)
         yield f"DVH of {name} in the plan"
-    return PlanCurves(bound.resolver.sources, regions, None if plan is None else planned)
 
 
 Curves = tuple[dict[str, Dvh], "dict[str, Dvh] | None", "tuple[Dvh, Dvh | None]"]
 
 
 def _curve_steps(
-    bound: BoundCase, dose: Volume, reference: Volume | None, known: PlanCurves | None
+    bound: BoundCase, dose: Volume, reference: Volume | None
 ) -> Generator[str, None, Curves]:
     """DVHs of all structures and of the body, in the dose and in the plan."""
-    if known is None or known.sources != bound.resolver.sources:
-        known = PlanCurves({}, {}, None)
-    of_plan = (known.planned or {}) if reference is bound.case.plan_dose else {}
     if reference is not None:
         require_same_grid(dose, reference, "The dose", "the plan")
     ours = checked_dose(dose)
-    theirs = None if reference is None else checked_dose(reference)
     predicted: dict[str, Dvh] = {}
     planned: dict[str, Dvh] = {}
     for name, structure in bound.structures.items():
-        region = known.regions.get(name) or DvhRegion(structure.mask, name)
-        predicted[name] = region.dvh_in(*ours)
+        predicted[name] = dvh_region(structure.mask, name).dvh_in(*ours)
         yield f"DVH of {name}"
-        if theirs is not None:
-            planned[name] = of_plan.get(name) or region.dvh_in(*theirs)
+        if reference is not None:
+            planned[name] = known_dvh(structure.mask, name, reference)
             yield f"DVH of {name} in the plan"
+    by_plan = None if reference is None else planned
     drawn = bound.external_name
     if drawn is not None:
-        return predicted, planned if theirs else None, (predicted[drawn], planned.get(drawn))
-    region = DvhRegion(bound.external, _BODY)
-    of_dose = region.dvh_in(*ours)
+        return predicted, by_plan, (predicted[drawn], planned.get(drawn))
+    of_dose = dvh_region(bound.external, _BODY).dvh_in(*ours)
     yield "DVH of the body"
-    if theirs is None:
+    if reference is None:
         return predicted, None, (of_dose, None)
-    body = of_dose, region.dvh_in(*theirs)
+    body = of_dose, known_dvh(bound.external, _BODY, reference)
     yield "DVH of the body in the plan"
     return predicted, planned, body
 

@@ -21,6 +21,7 @@ from .scores import (
     ErrorSums,
     dvh_score_terms,
     error_sums,
+    error_sums_in,
     isodose_dice,
     masked_mae_after_d97,
     ssim,
@@ -68,9 +69,9 @@ def _errors(scored: Scored) -> Part:
     in_body = above = everywhere = ErrorSums()
     for start in range(0, dose.shape[0], _SLAB):
         part = slice(start, start + _SLAB)
-        in_body += error_sums(dose[part], reference[part], body[part])
-        above += error_sums(dose[part], reference[part], reference[part] > _HIGH_DOSE_GY)
-        everywhere += error_sums(dose[part], reference[part])
+        regions = [body[part], reference[part] > _HIGH_DOSE_GY, None]
+        sums = error_sums_in(dose[part], reference[part], regions)
+        in_body, above, everywhere = in_body + sums[0], above + sums[1], everywhere + sums[2]
         yield _STEP
     voxels = int(np.count_nonzero(to_binary(region.block)))
     return {

@@ -34,6 +34,7 @@ __all__ = [
     "dvh_score",
     "dvh_score_terms",
     "error_sums",
+    "error_sums_in",
     "isodose_dice",
     "mae",
     "mae_above",
@@ -92,10 +93,19 @@ class ErrorSums:
 
 def error_sums(prediction: Doses, reference: Doses, region: Doses | None = None) -> ErrorSums:
     """The differences of two doses in a region, whose occupancy weighs; None: everywhere."""
+    return error_sums_in(prediction, reference, [region])[0]
+
+
+def error_sums_in(
+    prediction: Doses, reference: Doses, regions: Sequence[Doses | None]
+) -> list[ErrorSums]:
+    """As `error_sums`, in several regions at the cost of little more than one."""
     predicted, referred = _pair(prediction, reference)
-    if region is not None:
-        require_same_grid(prediction, region, "The prediction", "the region")
-    return _sums(predicted - referred, None if region is None else as_array(region))
+    for region in regions:
+        if region is not None:
+            require_same_grid(prediction, region, "The prediction", "the region")
+    difference = predicted - referred
+    return [_sums(difference, None if r is None else as_array(r)) for r in regions]
 
 
 def dose_score(prediction: Doses, reference: Doses, mask: Doses) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 from .geometry import array_of_image, index_to_ras, linear_to_world
 from .segments import segment_content, segment_modified
 
-__all__ = ["Fingerprint", "contents", "fingerprint", "what_changed"]
+__all__ = ["Content", "Fingerprint", "contents", "fingerprint", "what_changed"]
 
 Content = tuple[int, int]
 
@@ -30,10 +30,17 @@ class Fingerprint:
     entries: Mapping[str, Content]
 
 
-def contents(ct: Any, segmentation: Any, plan_dose: Any = None) -> Iterator[tuple[str, Content]]:
-    """The entries of a fingerprint, one at a time."""
-    for what, _, look in _inputs(ct, segmentation, plan_dose):
-        yield what, look()
+def contents(
+    ct: Any, segmentation: Any, plan_dose: Any = None, since: Fingerprint | None = None
+) -> Iterator[tuple[str, Content]]:
+    """The entries of a fingerprint, one at a time.
+
+    Args:
+        since: an earlier one of the same nodes; what has not been modified since is not looked at.
+    """
+    for what, modified, look in _inputs(ct, segmentation, plan_dose):
+        before = None if since is None else since.entries.get(what)
+        yield what, before if before is not None and before[0] == modified() else look()
 
 
 def fingerprint(ct: Any, segmentation: Any, plan_dose: Any = None) -> Fingerprint:

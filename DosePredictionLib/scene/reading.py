@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError
 from ..findings import Finding
 from ..io.dose_grid import dose_gaps
+from ..mask import Mask
 from ..volume import Grid, Volume
-from .changes import Fingerprint, contents
+from .changes import Content, Fingerprint, contents
 from .geometry import (
     Frame,
     array_of_image,
@@ -199,6 +200,7 @@ def case_steps(
     *,
     name: str = "",
     segments: Sequence[str] | None = None,
+    before: SceneCase | None = None,
 ) -> Steps[SceneCase]:
     """Read a case, a node or a segment a step; the generator returns a `SceneCase`.
 
@@ -212,6 +214,7 @@ def case_steps(
         prescription: dose per target, by the segments' names or the channels'.
         name: of the case; empty: the CT node's name.
         segments: IDs of the segments to read; None: all.
+        before: an earlier reading; what has not changed since is taken from it, the same volumes.
 
     Raises:
         CaseError: an input is missing, unfit or removed meanwhile; cause and remedy in one line.
@@ -221,19 +224,20 @@ def case_steps(
         if finding.severity == "blocking":
             raise CaseError(f"{finding.message} {finding.remedy}")
     infos = [i for i in list_segments(segmentation) if segments is None or i.id in segments]
-    work = _Reading(ct, segmentation, plan_dose, len(infos) + (3 if plan_dose else 2))
-    entries = {}
-    for what, content in contents(ct, segmentation, plan_dose):
-        entries[what] = content
+    earlier = _Earlier.of(before, ct, segmentation, plan_dose)
+    work = _Reading(ct, segmentation, plan_dose, len(infos) + (3 if plan_dose else 2), earlier)
+    for what, content in contents(ct, segmentation, plan_dose, earlier.fingerprint):
+        earlier.entries[what] = content
         yield work.step("Comparing the inputs")
     volume = work.read_ct()
     yield work.step(f"Reading {ct.GetName()}", done=True)
-    structures, volumes_cc = {}, {}
+    structures: dict[str, Mask] = {}
+    volumes_cc = {}
     for info in infos:
         for part in work.read_segment(info):
             if part is not None:
                 structures[info.name] = part
-                volumes_cc[info.name] = float(part.array.sum(dtype=float)) * (
+                volumes_cc[info.name] = float(part.block.sum(dtype=float)) * (
                     part.grid.voxel_volume_cc
                 )
             yield work.step(f"Reading {info.name}", done=part is not None)
@@ -262,16 +266,64 @@ def case_steps(
         volumes_cc={key: cc for key, cc in volumes_cc.items() if key in case.structures},
         frame=work.frame,
         is_hardened=work.is_hardened,
-        fingerprint=Fingerprint(entries),
+        fingerprint=Fingerprint(earlier.entries),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Earlier:
+    """What an earlier reading of the same nodes holds that has not changed since.
+
+    Args:
+        source: that reading; None: there is none.
+        entries: of the fingerprint as it is now; complete before anything is read.
+    """
+
+    source: SceneCase | None
+    entries: dict[str, Content] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, source: SceneCase | None, ct: Any, segmentation: Any, plan: Any) -> _Earlier:
+        """Of these nodes, or of none."""
+        plan_id = None if plan is None else plan.GetID()
+        now = (ct.GetID(), segmentation.GetID(), plan_id)
+        if source is not None:
+            then = (source.ct_id, source.segmentation_id, source.plan_dose_id)
+            source = source if now == then else None
+        return cls(source)
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """As it was."""
+        return None if self.source is None else self.source.fingerprint
+
+    def case(self, grid: Grid, *unchanged: str) -> Case | None:
+        """The case as it was, on the same grid; None if one of these inputs has changed."""
+        if self.source is None or self.source.case.grid != grid:
+            return None
+        then, now = self.source.fingerprint.entries, self.entries
+        names = ("place of CT", *unchanged)
+        is_same = all(name in then and then[name][1] == now[name][1] for name in names)
+        return self.source.case if is_same else None
+
+    def mask(self, grid: Grid, segment: SegmentInfo) -> Mask | None:
+        """A segment's mask, under whatever name; None if it has changed."""
+        case = self.case(grid, "place of segmentation", f"segment:{segment.id}")
+        if case is None or self.source is None:
+            return None
+        names = {info.id: name for name, info in self.source.segments.items()}
+        return case.structures.get(names.get(segment.id, ""))
 
 
 class _Reading:
     """One case being read: the frame, what was noticed, and how far it is."""
 
-    def __init__(self, ct: Any, segmentation: Any, plan_dose: Any, total: int) -> None:
+    def __init__(
+        self, ct: Any, segmentation: Any, plan_dose: Any, total: int, earlier: _Earlier
+    ) -> None:
         self._ct, self._segmentation, self._plan_dose = ct, segmentation, plan_dose
         self._done, self._total = 0, total
+        self._earlier = earlier
         self.frame = case_frame(ct)
         self.findings: list[Finding] = []
         self.is_hardened = False
@@ -291,7 +343,8 @@ class _Reading:
                 raise GeometryError(
                     f"The CT {self._ct.GetName()}: {error} (Resample Scalar/Vector/DWI Volume)."
                 ) from error
-            volume = Volume(array_of_image(image), grid)
+            same = self._earlier.case(grid, "CT")
+            volume = Volume(array_of_image(image), grid) if same is None else same.ct
         else:
             volume, grid = on_straight_grid(self._ct)
             self.is_hardened = True
@@ -305,12 +358,13 @@ class _Reading:
         self._reader = SegmentReader(self._segmentation, self.frame, grid)
         return volume
 
-    def read_segment(self, info: SegmentInfo) -> Iterator[Volume | None]:
+    def read_segment(self, info: SegmentInfo) -> Iterator[Mask | None]:
         """See `SegmentReader.read`; notes what was resampled."""
         self._require_nodes()
-        for part in self._reader.read(info.id):
+        same = self._earlier.mask(self._grid, info)
+        for part in self._reader.read(info.id) if same is None else [same]:
             self._require_nodes()
-            if part is not None and part.array.dtype != bool:
+            if part is not None and part.block.dtype != bool:
                 message = f"{info.name} was brought onto the CT's voxels ({self._grid})."
                 self.findings.append(
                     Finding("structure-resampled", "info", message, structure=info.name)
@@ -330,18 +384,23 @@ class _Reading:
             self._note_dose(f"{node.GetName()} lies under a transform that warps it")
             yield Volume(array.astype(np.float32, copy=False), self._grid)
             return
+        same = self._earlier.case(self._grid, "plan dose", "place of plan dose")
         stored = Volume(array_of_image(image), self._dose_grid)
-        if stored.grid.matches(self._grid):
+        is_on_grid = stored.grid.matches(self._grid)
+        if not is_on_grid:
+            self._note_dose(f"The plan dose {node.GetName()} ({stored.grid})")
+        if same is not None:
+            yield same.plan_dose
+        elif is_on_grid:
             yield Volume(stored.array.astype(np.float32, copy=False), self._grid)
-            return
-        self._note_dose(f"The plan dose {node.GetName()} ({stored.grid})")
-        yield from resampled_in_slabs(stored, self._grid, "linear")
+        else:
+            yield from resampled_in_slabs(stored, self._grid, "linear")
 
     def _note_dose(self, what: str) -> None:
         message = f"{what} was resampled linearly onto the CT's grid ({self._grid})."
         self.findings.append(Finding("dose-resampled", "info", message))
 
-    def note_gap(self, structure: str, mask: Volume) -> None:
+    def note_gap(self, structure: str, mask: Mask) -> None:
         """Note a structure of which the plan dose covers less than 99 %."""
         if self._dose_grid is None:
             return

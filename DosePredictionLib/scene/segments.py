@@ -20,6 +20,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..errors import CaseError, GeometryError
 from ..geometry import bounding_box
+from ..mask import Mask
 from ..volume import Grid, Volume
 from .geometry import (
     Frame,
@@ -80,10 +81,10 @@ class SegmentReader:
         self._frame = frame
         self._grid = grid
 
-    def read(self, segment_id: str) -> Iterator[Volume | None]:
-        """The segment's occupancy: None after each step, and at last the volume.
+    def read(self, segment_id: str) -> Iterator[Mask | None]:
+        """The segment's occupancy: None after each step, and at last the mask.
 
-        The volume is boolean where the segment lies on the grid's own voxels (or is empty), else an
+        It is boolean where the segment lies on the grid's own voxels (or is empty), else an
         occupancy in 0…1, float32.
 
         Raises:
@@ -95,16 +96,19 @@ class SegmentReader:
             yield None
             yield from self._from_labelmap(labelmap)
         elif _is_empty(segment):
-            yield Volume(np.zeros(self._grid.shape, dtype=bool), self._grid)
+            yield self._nothing()
         else:
             surface = surface_of(self._node, segment_id)
             yield None
             yield from self._from_surface(surface)
 
-    def _from_labelmap(self, labelmap: Labelmap) -> Iterator[Volume | None]:
+    def _nothing(self) -> Mask:
+        return Mask.of_block(np.zeros((0, 0, 0), dtype=bool), (slice(0, 0),) * 3, self._grid)
+
+    def _from_labelmap(self, labelmap: Labelmap) -> Iterator[Mask | None]:
         mask = labelmap.mask
         if mask.size == 0:
-            yield Volume(np.zeros(self._grid.shape, dtype=bool), self._grid)
+            yield self._nothing()
             return
         z, y, x = mask.shape
         try:
@@ -114,12 +118,12 @@ class SegmentReader:
             return
         start = _offset_on(self._grid, grid)
         if start is not None:
-            yield Volume(_placed(mask, start, self._grid.shape), self._grid)
+            yield _placed(mask, start, self._grid)
             return
         for volume in resampled_in_slabs(Volume(mask, grid), self._grid, "occupancy"):
-            yield volume if volume is None else volume.with_array(np.clip(volume.array, 0, 1))
+            yield None if volume is None else Mask(np.clip(volume.array, 0, 1), self._grid)
 
-    def _warped(self, labelmap: Labelmap) -> Volume:
+    def _warped(self, labelmap: Labelmap) -> Mask:
         image = vtk.vtkImageData()
         z, y, x = labelmap.mask.shape
         image.SetDimensions(x, y, z)
@@ -127,9 +131,9 @@ class SegmentReader:
         image.GetPointData().SetScalars(numpy_to_vtk(values, deep=True))
         to_world = general_to_world(self._node)
         array = resliced(image, labelmap.to_ras, to_world, self._grid, self._frame, 0.0)
-        return Volume(np.clip(array, 0, 1), self._grid)
+        return Mask(np.clip(array, 0, 1), self._grid)
 
-    def _from_surface(self, surface: Any) -> Iterator[Volume | None]:
+    def _from_surface(self, surface: Any) -> Iterator[Mask | None]:
         """Filled on finer voxels, a slab of them a step, and averaged."""
         spacing = self._grid.spacing
         fine = [int(np.clip(np.ceil(mm / _FINE_MM), 2, _FINEST)) for mm in spacing]
@@ -146,7 +150,7 @@ class SegmentReader:
             block = tuple(slice(b, e + 1) for b, e in zip(begin[::-1], end[::-1], strict=True))
             result[block] = _filled_share(indexed, begin, end - begin + 1, fine)
             yield None
-        yield Volume(result, self._grid)
+        yield Mask(result, self._grid)
 
     def _in_index_space(self, surface: Any) -> Any:
         """The surface in continuous indices (x, y, z) of the grid."""
@@ -260,18 +264,15 @@ def _offset_on(grid: Grid, other: Grid) -> tuple[int, int, int] | None:
     return (int(start[0]), int(start[1]), int(start[2]))
 
 
-def _placed(
-    mask: NDArray[np.bool_], start: tuple[int, int, int], shape: tuple[int, int, int]
-) -> NDArray[np.bool_]:
-    """A block in an empty array `(z, y, x)`; what lies outside is cut off."""
-    result = np.zeros(shape, dtype=bool)
+def _placed(mask: NDArray[np.bool_], start: tuple[int, int, int], grid: Grid) -> Mask:
+    """A block in its place on the grid; what lies outside is cut off."""
     into, out_of = [], []
     for axis, begin in enumerate(start[::-1]):
-        low, high = max(begin, 0), min(begin + mask.shape[axis], shape[axis])
+        low, high = max(begin, 0), min(begin + mask.shape[axis], grid.shape[axis])
         into.append(slice(low, max(low, high)))
         out_of.append(slice(low - begin, max(low, high) - begin))
-    result[tuple(into)] = mask[tuple(out_of)]
-    return result
+    z, y, x = into
+    return Mask.of_block(mask[tuple(out_of)], (z, y, x), grid)
 
 
 def _transformed(surface: Any, transform: Any) -> Any:

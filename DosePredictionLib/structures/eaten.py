@@ -64,7 +64,7 @@ def _differences(
     """What of each structure is in the first state and not in the second, in its block."""
     for name, mask in these.items():
         other = those.get(name)
-        if other is None or not mask.grid.matches(other.grid):
+        if other is None or other is mask or not mask.grid.matches(other.grid):
             continue
         box = mask.bounding_box()
         if box is None:

@@ -1,14 +1,17 @@
 """Cases and predictions between two processes: raw arrays and one JSON file in a folder.
 
-Arrays are uncompressed `.npy` files, memory-mapped when they are read; boolean masks are packed,
-eight voxels a byte. The JSON file is written last, so that a folder with one is complete. A case's
-origin in DICOM, which names the patient, is not written: it stays with the client. This is no
-format to keep: both sides are of the same version.
+Arrays are uncompressed `.npy` files, memory-mapped when they are read; of a mask the block that
+holds anything is kept. The JSON file is written last, so that a folder with one is complete. A
+case's origin in DICOM, which names the patient, is not written: it stays with the client. This is
+no format to keep: both sides are of the same version.
+
+A volume that was read from such a folder is not written again: the new folder gets another link to
+the same file, by which a `CaseReader` knows the volume that it has already.
 
 A window writes one array a call, so that it can draw between calls:
 
 >>> writer = CaseWriter(folder, "patient", grid)  # doctest: +SKIP
->>> writer.ct(hounsfield)  # doctest: +SKIP
+>>> writer.ct(ct)  # doctest: +SKIP
 >>> writer.structure("PTV", mask)  # doctest: +SKIP
 >>> writer.finish(Prescription({"PTV": 45.0}, 25))  # doctest: +SKIP
 """
@@ -20,10 +23,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +38,7 @@ from ..errors import CaseError, GeometryError, WorkerError
 from ..evaluation.result import Evaluation
 from ..files import whole_folder
 from ..findings import Finding
+from ..mask import Mask
 from ..models.manifest import ModelFolder, read_manifest
 from ..prediction import Output, OutputRole, OutputUnit, Prediction
 from ..processes import is_alive
@@ -44,6 +49,7 @@ from .measured import write_measures
 
 __all__ = [
     "SCRATCH_PREFIX",
+    "CaseReader",
     "CaseWriter",
     "new_scratch",
     "read_exchanged_case",
@@ -56,15 +62,17 @@ SCRATCH_PREFIX = "dose-prediction-"
 """How folders begin that a client makes for one session and that the worker may clear away."""
 
 _CASE, _PREDICTION = "case.json", "prediction.json"
-_VERSION = 2
+_VERSION = 3
+
+_files: MutableMapping[Volume, Path] = WeakKeyDictionary()  # of volumes that were read
 
 
 @dataclass(frozen=True)
 class _Array:
-    """An array in the folder; `packed` states a boolean mask of eight voxels a byte."""
+    """An array in the folder; `start` (z, y, x) is where the block of a mask begins."""
 
     file: str
-    packed: bool = False
+    start: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,9 +146,6 @@ def _sweep_scratch() -> None:
 class CaseWriter:
     """Writes a case array by array. Each call writes one file; `finish` makes the case whole.
 
-    Arrays are `(z, y, x)` on `grid`. Masks are boolean, or any integer type of which every voxel
-    that is not zero lies inside, or an occupancy in 0…1 as float.
-
     Args:
         folder: made if it is missing; must not hold a case.
         name: how outputs call the case.
@@ -161,11 +166,11 @@ class CaseWriter:
         self._dose_mask: _Array | None = None
         self._strips: dict[str, _Array] = {}
 
-    def ct(self, hu: NDArray) -> None:
+    def ct(self, hu: Volume) -> None:
         """Write the CT, HU."""
         self._ct = self._arrays.write("ct", hu)
 
-    def structure(self, name: str, mask: NDArray) -> None:
+    def structure(self, name: str, mask: Mask) -> None:
         """Write a structure's mask.
 
         Raises:
@@ -174,19 +179,20 @@ class CaseWriter:
         if name in self._structures:
             raise CaseError(f"Two structures are called {name!r}. Rename one.")
         number = len(self._structures)
-        self._structures[name] = self._arrays.write(f"structure_{number:03d}", _as_bool(mask))
+        self._structures[name] = self._arrays.write(f"structure_{number:03d}", mask)
 
-    def plan_dose(self, dose_gy: NDArray) -> Iterator[None]:
+    def plan_dose(self, dose_gy: Volume) -> Iterator[None]:
         """Write the plan's dose, Gy, some planes a turn."""
-        self._plan_dose = yield from self._arrays.write_in_slabs("plan_dose", dose_gy)
+        self._plan_dose = _Array("plan_dose.npy")
+        yield from self._arrays.write_in_slabs("plan_dose", dose_gy)
 
-    def dose_mask(self, mask: NDArray) -> None:
+    def dose_mask(self, mask: Mask) -> None:
         """Write where a dose may be non-zero."""
-        self._dose_mask = self._arrays.write("dose_mask", _as_bool(mask))
+        self._dose_mask = self._arrays.write("dose_mask", mask)
 
-    def strip(self, angle: int, mask: NDArray) -> None:
+    def strip(self, angle: int, mask: Mask) -> None:
         """Write a strip mask that came with the case."""
-        self._strips[str(angle)] = self._arrays.write(f"strip_{angle:03d}", _as_bool(mask))
+        self._strips[str(angle)] = self._arrays.write(f"strip_{angle:03d}", mask)
 
     def finish(
         self,
@@ -223,46 +229,59 @@ class CaseWriter:
 def write_case(folder: Path, case: Case) -> Path:
     """Write a whole case at once; see `CaseWriter` for one array a call."""
     writer = CaseWriter(folder, case.name, case.grid)
-    writer.ct(case.ct.array)
+    writer.ct(case.ct)
     for name, mask in case.structures.items():
-        writer.structure(name, mask.array)
+        writer.structure(name, mask)
     if case.plan_dose is not None:
-        for _ in writer.plan_dose(case.plan_dose.array):
+        for _ in writer.plan_dose(case.plan_dose):
             pass
     if case.dose_mask is not None:
-        writer.dose_mask(case.dose_mask.array)
+        writer.dose_mask(case.dose_mask)
     for angle, mask in (case.strips or {}).items():
-        writer.strip(angle, mask.array)
+        writer.strip(angle, mask)
     return writer.finish(case.prescription, case.findings, case.beams)
 
 
 def read_exchanged_case(folder: Path, only: Collection[str] | None = None) -> Case:
-    """A case written by `CaseWriter`; CT and doses are memory-mapped, read-only.
+    """A case written by `CaseWriter`; its arrays are memory-mapped, read-only.
 
     Args:
-        only: the structures to unpack, which takes a while; None: all.
+        only: the structures to read; None: all.
 
     Raises:
         CaseError: an array is missing or truncated, or the case cannot be right.
         WorkerError: there is no case, or it is of another version.
     """
-    record = _read_record(_CaseRecord, folder / _CASE)
-    arrays = _ArrayReader(folder, record.grid)
-    return Case(
-        name=record.name,
-        ct=arrays.read(record.ct),
-        structures={
-            name: arrays.read(array)
-            for name, array in record.structures.items()
-            if only is None or name in only
-        },
-        plan_dose=arrays.read_optional(record.plan_dose),
-        prescription=record.prescription,
-        dose_mask=arrays.read_optional(record.dose_mask),
-        strips={int(a): arrays.read(array) for a, array in record.strips.items()} or None,
-        findings=record.findings,
-        beams=record.beams,
-    )
+    return CaseReader().read(folder, only)
+
+
+class CaseReader:
+    """Reads one case after another. What it shares with the last one is the same object."""
+
+    def __init__(self) -> None:
+        self._known: MutableMapping[tuple[int, ...], Volume] = WeakValueDictionary()
+        self._last: Case | None = None  # keeps its volumes known
+
+    def read(self, folder: Path, only: Collection[str] | None = None) -> Case:
+        """See `read_exchanged_case`."""
+        record = _read_record(_CaseRecord, folder / _CASE)
+        arrays = _ArrayReader(folder, record.grid, self._known)
+        self._last = Case(
+            name=record.name,
+            ct=arrays.read(record.ct),
+            structures={
+                name: arrays.read(array)
+                for name, array in record.structures.items()
+                if only is None or name in only
+            },
+            plan_dose=arrays.read_optional(record.plan_dose),
+            prescription=record.prescription,
+            dose_mask=arrays.read_optional(record.dose_mask),
+            strips={int(a): arrays.read(array) for a, array in record.strips.items()} or None,
+            findings=record.findings,
+            beams=record.beams,
+        )
+        return self._last
 
 
 def write_prediction(
@@ -287,8 +306,8 @@ def write_prediction(
             grid=prediction.grid,
             model_folder=str(prediction.model.folder),
             outputs=tuple(_written(arrays, output) for output in prediction.outputs),
-            external=arrays.write("external", prediction.external.array),
-            strips={str(a): arrays.write(f"strip_{a:03d}", m.array) for a, m in strips.items()},
+            external=arrays.write("external", prediction.external),
+            strips={str(a): arrays.write(f"strip_{a:03d}", m) for a, m in strips.items()},
             mapping=prediction.mapping,
             prescription=prediction.prescription,
             findings=prediction.findings,
@@ -334,7 +353,7 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
 def _written(arrays: _ArrayWriter, output: Output) -> _OutputRecord:
     return _OutputRecord(
         key=output.key,
-        array=arrays.write(f"output_{output.key}", output.volume.array),
+        array=arrays.write(f"output_{output.key}", output.volume),
         role=output.role,
         unit=output.unit,
         structure=output.structure,
@@ -356,59 +375,93 @@ def _read(arrays: _ArrayReader, record: _OutputRecord) -> Output:
 
 
 class _ArrayWriter:
-    """Writes arrays of one grid into one folder."""
+    """Writes volumes of one grid into one folder."""
 
     def __init__(self, folder: Path, grid: Grid) -> None:
         self.folder = folder
         self.grid = grid
 
-    def write_in_slabs(self, name: str, array: NDArray) -> Generator[None, None, _Array]:
-        """As `write`, with a pause after every few planes."""
-        self._require_shape(name, array)
+    def write(self, name: str, volume: Volume) -> _Array:
+        """Write a volume at once; a boolean one as a mask."""
+        self._require_grid(name, volume)
         path = self.folder / f"{name}.npy"
+        if not isinstance(volume, Mask) and volume.array.dtype == bool:
+            volume = Mask.of(volume)
+        if not self._linked(volume, path):
+            stored = volume.block if isinstance(volume, Mask) else volume.array
+            np.save(path, np.ascontiguousarray(stored), allow_pickle=False)
+        if not isinstance(volume, Mask):
+            return _Array(path.name)
+        z, y, x = volume.bounding_box() or (slice(0, 0),) * 3
+        return _Array(path.name, (int(z.start), int(y.start), int(x.start)))
+
+    def write_in_slabs(self, name: str, volume: Volume) -> Iterator[None]:
+        """Write a volume that is no mask, with a pause after every few planes."""
+        self._require_grid(name, volume)
+        path, array = self.folder / f"{name}.npy", volume.array
+        if self._linked(volume, path):
+            return
         mapped = np.lib.format.open_memmap(path, "w+", array.dtype, array.shape)
         for part in slabs(array.shape):
             mapped[part] = array[part]
             yield
-        return _Array(path.name)
 
-    def _require_shape(self, name: str, array: NDArray) -> None:
-        if array.shape != self.grid.shape:
+    def _linked(self, volume: Volume, path: Path) -> bool:
+        """Whether the file that a volume was read from stands here, too, under this name."""
+        if volume not in _files:
+            return False
+        try:
+            os.link(_files[volume], path)
+        except OSError:  # it has gone, or the file system knows no links
+            return False
+        return True
+
+    def _require_grid(self, name: str, volume: Volume) -> None:
+        if volume.grid.shape != self.grid.shape:
             raise GeometryError(
-                f"{name} has the shape (z, y, x) {array.shape}, the grid {self.grid.shape}."
+                f"{name} has the shape (z, y, x) {volume.grid.shape}, the grid {self.grid.shape}."
             )
-
-    def write(self, name: str, array: NDArray) -> _Array:
-        self._require_shape(name, array)
-        packed = array.dtype == bool
-        stored = np.packbits(array) if packed else np.ascontiguousarray(array)
-        np.save(self.folder / f"{name}.npy", stored, allow_pickle=False)
-        return _Array(f"{name}.npy", packed)
 
 
 class _ArrayReader:
-    """Reads arrays of one grid from one folder."""
+    """Reads volumes of one grid from one folder.
 
-    def __init__(self, folder: Path, grid: Grid) -> None:
+    Args:
+        known: file → the volume that was read from it.
+    """
+
+    def __init__(
+        self, folder: Path, grid: Grid, known: MutableMapping[tuple[int, ...], Volume] | None = None
+    ) -> None:
         self._folder = folder
         self._grid = grid
+        self._known = {} if known is None else known
 
     def read(self, array: _Array) -> Volume:
         path = self._folder / array.file
-        shape = self._grid.shape
-        voxels = int(np.prod(shape))
         try:
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+            about = path.stat()
+            key = (about.st_dev, about.st_ino, about.st_mtime_ns, about.st_size)
+            known = self._known.get(key)
+            if known is not None and known.grid == self._grid:
+                return known
+            stored: NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError) as exception:
             if isinstance(exception, OSError) and exception.errno == errno.ENOMEM:
                 raise MemoryError(f"{path} cannot be mapped") from exception
             raise CaseError(f"{path} cannot be read: {exception}.") from exception
-        stored: NDArray[Any] = np.asarray(mapped)
-        if array.packed:
-            if stored.dtype != np.uint8 or stored.shape != ((voxels + 7) // 8,):
-                raise CaseError(f"{path} holds no packed mask of {voxels} voxels.")
-            return Volume(np.unpackbits(stored, count=voxels).view(bool).reshape(shape), self._grid)
-        return Volume(stored, self._grid)
+        volume = self._volume(path, stored, array.start)
+        self._known[key] = volume
+        _files[volume] = path
+        return volume
+
+    def _volume(self, path: Path, stored: NDArray[Any], start: tuple[int, ...] | None) -> Volume:
+        if start is None:
+            return Volume(stored, self._grid)
+        if stored.ndim != 3 or np.any(np.add(start, stored.shape) > self._grid.shape):
+            raise CaseError(f"{path} holds no block of {self._grid}.")
+        z, y, x = (slice(a, a + n) for a, n in zip(start, stored.shape, strict=True))
+        return Mask.of_block(stored, (z, y, x), self._grid)
 
     def read_optional(self, array: _Array | None) -> Volume | None:
         return None if array is None else self.read(array)
@@ -418,11 +471,6 @@ def _added(before: Mapping[str, float], own: Mapping[str, float]) -> dict[str, f
     """Steps that came before a prediction's own, and a total over all."""
     total = sum(before.values()) + own["total"]
     return {**before, **own, "total": round(total, 3)}
-
-
-def _as_bool(mask: NDArray) -> NDArray:
-    """Integer masks as boolean; boolean ones and occupancies as they are."""
-    return mask if mask.dtype.kind in "bf" else mask.astype(bool)
 
 
 def _write_record(path: Path, record: _CaseRecord | _PredictionRecord) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 from .. import __version__
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
 from ..processes import is_alive
-from .exchange import SCRATCH_PREFIX, read_exchanged_case, write_prediction
+from .exchange import SCRATCH_PREFIX, CaseReader, write_prediction
 from .messages import (
     PROTOCOL_VERSION,
     Cancel,
@@ -49,7 +49,7 @@ from .side_jobs import check, write_report
 
 if TYPE_CHECKING:
     from ..case import Case
-    from ..evaluation.evaluate import Evaluation, PlanCurves
+    from ..evaluation.evaluate import Evaluation
     from ..inference.predictor import Predictor
     from ..prediction import Prediction
 
@@ -104,9 +104,8 @@ class Worker:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._open: dict[str, _Job] = {}
         self._predictors: dict[tuple[str, ...], Predictor] = {}
-        self._checked = ""
-        self._measuring: Generator[str, None, PlanCurves] | None = None
-        self._measured: PlanCurves | None = None
+        self._cases = CaseReader()
+        self._measuring: Generator[str, None, None] | None = None
 
     def serve(self) -> NoReturn:
         """Work until the client asks for the end, closes the stream, or dies; ends the process."""
@@ -133,8 +132,8 @@ class Worker:
         while self._measuring is not None and self._jobs.empty():
             try:
                 next(self._measuring)
-            except StopIteration as end:
-                self._measured, self._measuring = end.value, None
+            except StopIteration:
+                self._measuring = None
             except Exception:  # the prediction will meet it again, and say so
                 self._measuring = None
         return self._jobs.get(timeout=self._settings.idle_seconds)
@@ -165,9 +164,7 @@ class Worker:
     def _answer(self, job: _Job) -> Reply:
         request = job.request
         if isinstance(request, Check):
-            answer, self._measuring = check(request)
-            self._measured = None
-            self._checked = request.case
+            answer, self._measuring = check(request, self._cases)
             return answer
         if isinstance(request, WriteReport):
             return write_report(request)
@@ -187,7 +184,7 @@ class Worker:
 
         _refuse_if_cancelled(job)
         report(0.0, "reading the case")
-        case = read_exchanged_case(Path(request.case))
+        case = self._cases.read(Path(request.case))
         lap("read")
         report(0.0, "loading the model")
         predictor, warm = self._predictor(case, request, job)
@@ -218,8 +215,7 @@ class Worker:
         """DVHs and scores, which would hold up the client's window."""
         from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 
-        known = self._measured if self._checked == job.request.case else None
-        parts = EvaluationParts(scores=QUICK_SCORES, known=known)
+        parts = EvaluationParts(scores=QUICK_SCORES)
         steps = evaluate_steps(prediction.bound, prediction.dose, parts)
         while True:
             _refuse_if_cancelled(job)
@@ -255,8 +251,8 @@ class Worker:
         return self._predictors[key], warm
 
     def _give_up_models(self) -> None:
-        """Free the models' memory, on the device and here."""
-        self._measured = None
+        """Free the models' memory, on the device and here, and the last case's."""
+        self._cases = CaseReader()
         if not self._predictors:
             return
         self._predictors.clear()

@@ -11,21 +11,24 @@ from pathlib import Path
 from ..app.summary import prediction_summary, report_input
 from ..checks.registry import check_case
 from ..errors import ModelError
-from ..evaluation.evaluate import PlanCurves, plan_curve_steps
+from ..evaluation.evaluate import plan_curve_steps
 from ..findings import each_once, worst_first
 from ..models.manifest import ModelManifest, installed_manifests, read_manifest
 from ..structures.bound import propose_binding
 from ..structures.eaten import eaten_findings
 from ..structures.protocol import StructureProtocol
 from ..tasks.registry import task_entry
-from .exchange import read_exchanged_case, read_prediction
+from .exchange import CaseReader, read_exchanged_case, read_prediction
 from .messages import Check, Checked, Result, WriteReport
 
 __all__ = ["check", "write_report"]
 
 
-def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
+def check(request: Check, cases: CaseReader) -> tuple[Checked, Generator[str, None, None]]:
     """Everything that may spoil a prediction of the case; what cannot be mapped is a finding.
+
+    Args:
+        cases: what is read; the case is the last one.
 
     Returns:
         The answer, and steps that measure the case in advance.
@@ -33,15 +36,17 @@ def check(request: Check) -> tuple[Checked, Generator[str, None, PlanCurves]]:
     Raises:
         DosePredictionError: the case cannot be read, or the model is not installed.
     """
-    case = read_exchanged_case(Path(request.case))
+    before = None
+    if request.before is not None and Path(request.before).is_dir():
+        before = cases.read(Path(request.before))
+    case = cases.read(Path(request.case))
     manifest = _manifest(request.model)
     protocol = StructureProtocol.load(manifest.protocol)
     required = task_entry(manifest.task).required(protocol)
     bound = propose_binding(case, protocol, request.mapping, request.prescription, required)
     assert bound.mapping is not None
     found = [*bound.findings, *check_case(bound, manifest.expectations)]
-    if request.before is not None and Path(request.before).is_dir():
-        before = read_exchanged_case(Path(request.before))
+    if before is not None:
         body = protocol.external.name if protocol.external is not None else ""
         besides = [bound.mapping.structure(body) or ""]
         found += eaten_findings(before.structures, case.structures, besides)

@@ -823,6 +823,30 @@ def test_closing_the_panel_stops_everything(driver: Driver) -> None:
         view(driver.state)
 
 
+def test_a_closed_panel_draws_nothing_and_takes_up_no_answer() -> None:
+    """The worker ends after the panel has gone, and says so."""
+
+    done: list[do.Effect] = []
+
+    class Executor:
+        def carry_out(self, effect: do.Effect) -> None:
+            done.append(effect)
+            if isinstance(effect, do.DropParameters):
+                store.dispatch(on.EffectFailed("in the last turn"))
+
+    drawn: list[PanelState] = []
+    store = Store(drawn.append)
+    store.executor = Executor()
+    store.dispatch(on.Started())
+    before = len(drawn)
+    store.close(on.PanelClosed())
+    assert do.DropParameters() in done and store.state.error is not None
+    state, count = store.state, len(done)
+    store.dispatch(on.ApplyPressed(1.0))
+    store.dispatch(on.RunFailed(1, "The worker was ended."))
+    assert (store.state, len(drawn), len(done)) == (state, before, count)
+
+
 # --- Worker, installation, files ------------------------------------------------------------------
 
 

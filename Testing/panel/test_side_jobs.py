@@ -6,22 +6,27 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
+import numpy as np
 import pytest
 from support import ROOT, pelvis_case
 
-from DosePredictionLib.case import Prescription
+from DosePredictionLib.case import Case, Prescription
+from DosePredictionLib.checks.registry import check_case
+from DosePredictionLib.encoding.encoder import encode
 from DosePredictionLib.errors import ModelError
-from DosePredictionLib.evaluation.dvh import Dvh
-from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate, plan_curve_steps
+from DosePredictionLib.evaluation.evaluate import evaluate, plan_curve_steps
 from DosePredictionLib.inference.predictor import predict
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.models.manifest import installed_manifests
 from DosePredictionLib.structures.bound import bind
-from DosePredictionLib.worker.exchange import write_case
+from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.worker.exchange import CaseReader, read_exchanged_case, write_case
 from DosePredictionLib.worker.measured import read_measures
 from DosePredictionLib.worker.messages import (
     Check,
@@ -38,8 +43,6 @@ from DosePredictionLib.worker.messages import (
 )
 from DosePredictionLib.worker.side_jobs import check
 
-T = TypeVar("T")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_check_tells_what_cannot_be_mapped(folder: Path) -> None:
     request = Check("c1", str(folder), "openkbp-two-stage", {"PTV70": "PTV"})
-    checked, _ = check(request)
+    checked, _ = check(request, CaseReader())
     assert checked.id == "c1"
     assert {finding.severity for finding in checked.findings} >= {"warning"}
 
@@ -64,7 +67,9 @@ def test_a_check_sees_the_prescription_of_the_request(folder: Path) -> None:
             {"PTV70": "PTV"},
             Prescription({"PTV70": dose_gy}),
         )
-        return "prescription-unlike-model" in {finding.id for finding in check(request)[0].findings}
+        return "prescription-unlike-model" in {
+            finding.id for finding in check(request, CaseReader())[0].findings
+        }
 
     assert unlike(30.0)
     assert not unlike(70.0)
@@ -72,7 +77,7 @@ def test_a_check_sees_the_prescription_of_the_request(folder: Path) -> None:
 
 def test_a_model_that_has_gone_is_named(folder: Path) -> None:
     with pytest.raises(ModelError, match="vanished is not installed"):
-        check(Check("c", str(folder), "vanished"))
+        check(Check("c", str(folder), "vanished"), CaseReader())
 
 
 def test_messages_survive_the_wire(folder: Path) -> None:
@@ -80,7 +85,7 @@ def test_messages_survive_the_wire(folder: Path) -> None:
     assert decode_request(encode_message(request)) == request
     report = WriteReport("r", str(folder), "prediction", "report.html")
     assert decode_request(encode_message(report)) == report
-    checked, _ = check(request)
+    checked, _ = check(request, CaseReader())
     assert decode_reply(encode_message(checked)) == checked
 
 
@@ -124,31 +129,49 @@ def test_a_case_measured_at_the_check_gives_the_same_numbers(
     assert first.evaluation == second.evaluation
 
 
-def test_numbers_measured_in_advance_are_used_for_the_same_mapping_alone(
+def test_numbers_measured_in_advance_are_those_of_the_same_mapping_alone(
     pelvis_model: DoseModel,
 ) -> None:
     case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
-    assert case.plan_dose is not None
     prediction = predict(case, pelvis_model, device="cpu")
     names = {**dict(zip(case.structures, case.structures, strict=True)), "Bladder": "Rectum"}
     other = bind(case, pelvis_model.protocol, {**names, "Rectum": None})
-    expected = evaluate(prediction.bound, prediction.dose)
-    for bound, is_used in ((prediction.bound, True), (other, False)):
-        known = _last(plan_curve_steps(bound))
-        marked = replace(known, planned={key: Dvh("marked", 1.0) for key in known.planned or {}})
-        parts = EvaluationParts(known=marked, scores=frozenset())
-        found = evaluate(prediction.bound, prediction.dose, parts)
-        assert found.predicted == expected.predicted
-        assert found.planned is not None
-        assert (found.planned["PTV"].name == "marked") is is_used
+    fresh = replace(case, structures={n: copy(m) for n, m in case.structures.items()})
+    expected = evaluate(replace(prediction, case=fresh).bound, prediction.dose)
+    for bound in (prediction.bound, other):
+        list(plan_curve_steps(bound))
+    found = evaluate(prediction.bound, prediction.dose)
+    assert (found.predicted, found.planned) == (expected.predicted, expected.planned)
+    assert evaluate(other, prediction.dose).planned != expected.planned
 
 
-def _last(steps: Generator[str, None, T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+@pytest.mark.parametrize("model", ["pelvis-simulated", "openkbp-two-stage"])
+def test_a_case_after_a_stroke_is_that_of_a_case_read_anew(tmp_path: Path, model: str) -> None:
+    """What is kept of the case before, over the real reader: input, findings and numbers."""
+    manifest = next(m.manifest for m in installed_manifests().models if m.manifest.name == model)
+    protocol = StructureProtocol.load(manifest.protocol)
+    mapping = {} if protocol.id == "pelvis" else {"PTV70": "PTV", "Larynx": "Bladder"}
+    reader = CaseReader()
+    case = reader.read(write_case(tmp_path / "0", pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))))
+    dose = case.ct.with_array(np.random.default_rng(0).random(case.grid.shape, np.float32) * 45)
+
+    def seen(of: Case) -> tuple[Any, ...]:
+        bound = bind(of, protocol, mapping)
+        found = check_case(bound, manifest.expectations)
+        encoded = encode(bound, manifest.encoding)
+        return encoded.input, found, encoded.findings, evaluate(bound, dose)
+
+    for number, name in enumerate(("Bladder", "PTV", "Body"), start=1):
+        seen(case)
+        mask = case.structures[name].binary()
+        mask[np.flatnonzero(mask.any(axis=(1, 2)))[0]] = False  # a stroke that takes a slice away
+        edited = replace(case, structures={**case.structures, name: Mask(mask, case.grid)})
+        folder = write_case(tmp_path / str(number), edited)
+        case, anew = reader.read(folder), read_exchanged_case(folder)
+        assert case.ct is not anew.ct
+        ours, theirs = seen(case), seen(anew)
+        assert np.array_equal(ours[0], theirs[0]) and ours[1:3] == theirs[1:3]
+        assert ours[3].as_json() == theirs[3].as_json()
 
 
 def test_the_worker_answers_without_torch_and_says_what_is_missing(

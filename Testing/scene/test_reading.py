@@ -13,7 +13,8 @@ import vtk
 from support import OBLIQUE, centered_grid, ellipsoid, pelvis_case
 
 from DosePredictionLib.errors import CaseError
-from DosePredictionLib.scene import case_from_nodes, case_steps, input_findings
+from DosePredictionLib.scene import case_from_nodes, case_steps, finish, input_findings
+from DosePredictionLib.scene.geometry import array_of_image
 from DosePredictionLib.volume import Volume
 
 from .nodes import (
@@ -256,6 +257,67 @@ def test_a_node_that_is_removed_meanwhile_ends_the_reading(small: Any) -> None:
     slicer.mrmlScene.RemoveNode(segmentation)
     with pytest.raises(CaseError, match="removed from the scene"):
         list(steps)
+
+
+def edit(segmentation: Any, segment_id: str) -> None:
+    """Take the lowest slice of a segment away, as an eraser would."""
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    image = segment.GetRepresentation("Binary labelmap")
+    voxels = array_of_image(image)
+    lowest = np.flatnonzero((voxels == segment.GetLabelValue()).any(axis=(1, 2)))[0]
+    voxels[lowest][voxels[lowest] == segment.GetLabelValue()] = 0
+    image.Modified()
+
+
+def taken_over(before: Any, after: Any) -> set[str]:
+    """What two readings have in common, as the same objects."""
+    same = {name for name, mask in after.structures.items() if mask is before.structures.get(name)}
+    volumes = (("CT", after.ct is before.ct), ("plan", after.plan_dose is before.plan_dose))
+    return same | {name for name, is_same in volumes if is_same}
+
+
+@pytest.mark.parametrize("layers", ["own", "shared"])
+def test_what_has_not_changed_is_taken_from_the_reading_before(small: Any, layers: str) -> None:
+    disjoint = {n: small.structures[n] for n in ("PTV", "FemurHead_L", "FemurHead_R")}
+    coarse = small.plan_dose.resampled_to(small.grid.cropped((2, 2, 2), (36, 28, 9)))
+    ct, segmentation, _ = nodes_of(replace(small, structures=disjoint))
+    plan = volume_node(coarse, "dose")
+    if layers == "shared":
+        segmentation.GetSegmentation().CollapseBinaryLabelmaps(False)
+    before = case_from_nodes(ct, segmentation, plan)
+    names = {*disjoint, "CT", "plan"}
+    again = finish(case_steps(ct, segmentation, plan, before=before))
+    assert taken_over(before.case, again.case) == names
+    edit(segmentation, "id_1")
+    segmentation.GetSegmentation().GetSegment("id_0").SetName("target")
+
+    after = finish(case_steps(ct, segmentation, plan, before=before))
+
+    anew = case_from_nodes(ct, segmentation, plan)
+    assert taken_over(before.case, after.case) == {"FemurHead_R", "CT", "plan"}
+    assert after.case.structures["target"] is before.case.structures["PTV"]
+    assert same_case(after.case, anew.case)
+    assert after.volumes_cc == anew.volumes_cc and after.volumes_cc != before.volumes_cc
+    assert after.case.findings == anew.case.findings != ()
+    assert after.fingerprint == anew.fingerprint
+
+
+@pytest.mark.parametrize("moved", ["ct", "segmentation", "plan"])
+def test_what_was_moved_is_read_again(small: Any, moved: str) -> None:
+    nodes = dict(zip(("ct", "segmentation", "plan"), nodes_of(small), strict=True))
+    before = case_from_nodes(*nodes.values())
+    transform_node(rotation(0, shift=(9, 0, 0)), nodes[moved])
+    after = finish(case_steps(*nodes.values(), before=before))
+    assert same_case(after.case, case_from_nodes(*nodes.values()).case)
+    same = taken_over(before.case, after.case)
+    kept = {"ct": set(), "segmentation": {"CT", "plan"}, "plan": {"CT", *small.structures}}
+    assert same == kept[moved]
+
+
+def test_nothing_is_taken_from_the_reading_of_other_nodes(small: Any) -> None:
+    before = case_from_nodes(*nodes_of(small))
+    after = finish(case_steps(*nodes_of(small), before=before))
+    assert taken_over(before.case, after.case) == set() and same_case(after.case, small)
 
 
 def test_steps_count_up_to_their_total(small: Any) -> None:

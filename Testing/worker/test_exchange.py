@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,14 @@ from DosePredictionLib.errors import CaseError, GeometryError, ModelError, Worke
 from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.findings import Finding
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import ModelFolder
 from DosePredictionLib.prediction import Output, Prediction
 from DosePredictionLib.structures.mapping import map_structures
 from DosePredictionLib.volume import Grid, Volume
 from DosePredictionLib.worker.exchange import (
+    CaseReader,
     CaseWriter,
     new_scratch,
     read_exchanged_case,
@@ -65,14 +69,59 @@ def test_a_case_comes_back_as_it_went(tmp_path: Path) -> None:
     assert {a: same(mask, case.strips[a]) for a, mask in back.strips.items()} == {0: True, 45: True}
 
 
-def test_a_label_mask_is_written_as_what_lies_inside(tmp_path: Path) -> None:
+def test_an_empty_mask_and_the_whole_grid_come_back(tmp_path: Path) -> None:
     case = pelvis_case()
-    writer = CaseWriter(tmp_path / "case", "p", case.grid)
-    writer.ct(case.ct.array)
-    writer.structure("PTV", case.structures["PTV"].array.astype(np.int16) * 7)
-    back = read_exchanged_case(writer.finish())
+    empty, full = (Mask(np.full(case.grid.shape, value), case.grid) for value in (False, True))
+    case = replace(case, structures={"nothing": empty, "all": full, **case.structures})
+    back = read_exchanged_case(write_case(tmp_path / "case", case))
+    assert back.structures["nothing"].is_empty and back.structures["all"].array.all()
     assert same(back.structures["PTV"], case.structures["PTV"])
-    assert back.prescription is None and back.plan_dose is None and back.strips is None
+
+
+def test_what_was_read_is_linked_and_known_again(tmp_path: Path) -> None:
+    first = write_case(tmp_path / "first", full_case())
+    reader = CaseReader()
+    case = reader.read(first)
+    other = case.structures["PTV"].as_binary()
+    cut = Mask.of_block(other.block[1:], _cut(other), case.grid)
+    edited = replace(case, structures={**case.structures, "PTV": cut})
+    second = write_case(tmp_path / "second", edited)
+    shared = {path.name for path in second.iterdir() if path.stat().st_nlink == 2}
+    assert shared == {path.name for path in first.glob("*.npy")} - {_file_of(second, "PTV")}
+    again = reader.read(second)
+    assert again.ct is case.ct and again.plan_dose is case.plan_dose
+    kept = {name for name, mask in again.structures.items() if mask is case.structures[name]}
+    assert kept == set(case.structures) - {"PTV"}
+    assert same(again.structures["PTV"], cut)
+
+
+def test_a_folder_that_has_gone_is_written_anew(tmp_path: Path) -> None:
+    first = write_case(tmp_path / "first", full_case())
+    case = read_exchanged_case(first)
+    shutil.rmtree(first)
+    back = read_exchanged_case(write_case(tmp_path / "second", case))
+    assert same(back.ct, case.ct) and same(back.plan_dose, case.plan_dose)
+    assert all(same(back.structures[name], mask) for name, mask in case.structures.items())
+
+
+def test_a_file_that_was_written_over_is_read_again(tmp_path: Path) -> None:
+    folder, reader = write_case(tmp_path / "case", pelvis_case()), CaseReader()
+    before = reader.read(folder)
+    np.save(folder / "ct.npy", before.ct.array + before.ct.array.dtype.type(1))
+    after = reader.read(folder)
+    assert after.ct is not before.ct and after.structures["PTV"] is before.structures["PTV"]
+
+
+def _cut(mask: Mask) -> tuple[slice, slice, slice]:
+    """Its box without the first slice."""
+    box = mask.bounding_box()
+    assert box is not None
+    return (slice(box[0].start + 1, box[0].stop), box[1], box[2])
+
+
+def _file_of(folder: Path, structure: str) -> str:
+    record = json.loads((folder / "case.json").read_text(encoding="ascii"))
+    return str(record["structures"][structure]["file"])
 
 
 def test_a_case_without_its_last_step_is_none(tmp_path: Path) -> None:
@@ -80,7 +129,7 @@ def test_a_case_without_its_last_step_is_none(tmp_path: Path) -> None:
     writer = CaseWriter(tmp_path / "case", "p", case.grid)
     with pytest.raises(CaseError, match="no CT"):
         writer.finish()
-    writer.ct(case.ct.array)
+    writer.ct(case.ct)
     with pytest.raises(CaseError, match="no structures"):
         writer.finish()
     with pytest.raises(WorkerError, match="cannot be read"):
@@ -91,11 +140,16 @@ def test_what_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
     case = pelvis_case()
     writer = CaseWriter(tmp_path / "case", "p", case.grid)
     with pytest.raises(GeometryError, match="shape"):
-        writer.ct(case.ct.array[1:])
-    writer.structure("PTV", case.structures["PTV"].array)
+        writer.ct(
+            Volume(
+                case.ct.array[1:],
+                replace(case.grid, size=(*case.grid.size[:2], case.grid.size[2] - 1)),
+            )
+        )
+    writer.structure("PTV", case.structures["PTV"])
     with pytest.raises(CaseError, match="Two structures"):
-        writer.structure("PTV", case.structures["PTV"].array)
-    writer.ct(case.ct.array)
+        writer.structure("PTV", case.structures["PTV"])
+    writer.ct(case.ct)
     writer.finish()
     with pytest.raises(WorkerError, match="another folder"):
         CaseWriter(tmp_path / "case", "p", case.grid)

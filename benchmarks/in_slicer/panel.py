@@ -2,11 +2,12 @@
 
     Slicer --python-script benchmarks/in_slicer/panel.py --size 256 256 64
 
-The shipped simulated patient is brought onto a grid of that size, predicted twice with the default
-model of its protocol (the second time by a warm worker), and measured while the window draws. Then
-strokes are predicted live, a second patient is loaded, predicted and switched to and fro, and Apply
-is pressed `--applies` times more, to see what piles up. A step is what the module does in one turn
-of the event loop; a gap is the time between two turns, with everything that Slicer draws in it.
+The shipped simulated patient, on a grid of that size if one is given, is predicted twice with the
+default model of its protocol (the second time by a warm worker), and measured while the window
+draws. Then strokes are predicted live, a second patient is loaded, predicted and switched to and
+fro, and Apply is pressed `--applies` times more, to see what piles up. A step is what the module
+does in one turn of the event loop; a gap is the time between two turns, with everything that Slicer
+draws in it.
 This file lies in a folder of its own because Slicer puts a script's folder first on `sys.path`.
 """
 
@@ -86,7 +87,7 @@ def _is_ready(panel: Any, rested: float) -> bool:
     return bool(time.perf_counter() > rested and panel.ui.applyButton.enabled)
 
 
-def measure(size: tuple[int, int, int], applies: int) -> None:
+def measure(size: tuple[int, int, int] | None, applies: int) -> None:
     """Drive the panel and print what it took."""
     slicer.util.selectModule("DosePrediction")
     panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
@@ -95,7 +96,8 @@ def measure(size: tuple[int, int, int], applies: int) -> None:
     nodes = _sample_of(size)
     parameters.ctVolume, parameters.segmentation, parameters.planDose = nodes
     seconds = beat.until(lambda: bool(panel.ui.applyButton.enabled))
-    _say(f"{'×'.join(map(str, size))} voxels, model {parameters.modelName}")
+    voxels = "×".join(map(str, nodes[0].GetImageData().GetDimensions()))
+    _say(f"{voxels} voxels, model {parameters.modelName}")
     _say(f"inputs read and checked: {seconds:.2f} s; {beat}")
     before = _resident_mib()
     for name in ("first Apply", "warm Apply"):
@@ -142,11 +144,15 @@ def _strokes(panel: Any, beat: _Beat, nodes: tuple[Any, Any, Any]) -> None:
         array[array.any(axis=(1, 2)).nonzero()[0][0]] = 0
         slicer.util.updateSegmentBinaryLabelmapFromArray(array, nodes[1], segment, nodes[0])
         started = time.perf_counter()
-        beat.until(lambda: panel.run is not None)
+        rest = beat.until(lambda: panel.run is not None)
         beat.until(lambda: panel.run is None and not panel.is_showing_result)
         seconds = time.perf_counter() - started
-        inference = panel.logic.shared.prediction(panel.parameters.resultDose).seconds["inference"]
-        _say(f"live stroke: {seconds:.2f} s, of which inference {inference:.2f} s; {beat}")
+        timings = panel.logic.shared.prediction(panel.parameters.resultDose).seconds
+        _say(
+            f"live stroke: {seconds:.2f} s, of which inference {timings['inference']:.2f} s; "
+            f"{rest:.2f} s until it is asked for, at rest and read; {beat}"
+        )
+        _say(f"  in the worker: {timings}")
         beat.until(partial(_is_ready, panel, time.perf_counter() + _REST_S))
     panel.parameters.live = False
 
@@ -180,8 +186,8 @@ def _pile(panel: Any, beat: _Beat, applies: int) -> None:
         )
 
 
-def _sample_of(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:
-    """Nodes of the shipped patient on a grid of `size` voxels (x, y, z)."""
+def _sample_of(size: tuple[int, int, int] | None) -> tuple[Any, Any, Any]:
+    """Nodes of the shipped patient on a grid of `size` voxels (x, y, z); None: on its own."""
     from DosePredictionLib.io import read_case
     from DosePredictionLib.mask import to_binary
     from DosePredictionLib.scene.loading import load_case
@@ -189,6 +195,8 @@ def _sample_of(size: tuple[int, int, int]) -> tuple[Any, Any, Any]:
 
     case = read_case(_SAMPLE)
     assert case.plan_dose is not None
+    if size is None:
+        return load_case(case)
     extent_mm = np.array(case.grid.size) * case.grid.spacing
     in_plane = max(extent_mm[0] / size[0], extent_mm[1] / size[1])
     spacing = np.array([in_plane, in_plane, extent_mm[2] / size[2]])
@@ -222,10 +230,10 @@ def _run() -> None:
     code = 0
     try:
         parser = argparse.ArgumentParser(add_help=False)  # Slicer keeps --help for itself
-        parser.add_argument("--size", type=int, nargs=3, default=(256, 256, 64))
+        parser.add_argument("--size", type=int, nargs=3)
         parser.add_argument("--applies", type=int, default=20)
         call = parser.parse_args(sys.argv[1:])
-        measure(tuple(call.size), call.applies)
+        measure(call.size and tuple(call.size), call.applies)
     except (Exception, SystemExit):  # Slicer would stay up with it
         traceback.print_exc()
         code = 1

@@ -131,7 +131,8 @@ def _read(context: Context, effect: ReadInputs) -> None:
         if prepared is not None:
             read(prepared)
             return
-        steps = prepare_steps(nodes[0], nodes[1], nodes[2], services.scratch.new("case"))
+        folder, before = services.scratch.new("case"), services.last_prepared
+        steps = prepare_steps(nodes[0], nodes[1], nodes[2], folder, before)
     except (OSError, ValueError) as error:
         failed(error)
         return

@@ -41,9 +41,21 @@ class Store:
         self._draw = draw
         self._waiting: deque[Event] = deque()
         self._is_busy = False
+        self._is_closed = False
+
+    def close(self, event: Event) -> None:
+        """Take up a last event and draw no more: the widgets go.
+
+        Answers of the worker and timers may come later still; they are of no effect.
+        """
+        self._draw = lambda _state: None
+        self.dispatch(event)
+        self._is_closed = True
 
     def dispatch(self, event: Event) -> None:
         """Take up an event, and what follows from it."""
+        if self._is_closed:
+            return
         self._waiting.append(event)
         if self._is_busy:
             return

@@ -197,7 +197,7 @@ class ResultSection:
     def _chosen(self, combo: Any, kind: Callable[[str], Event]) -> None:
         """In a turn of its own: drawing refills this very box."""
         event = kind(str(combo.itemData(combo.currentIndex) or ""))
-        qt.QTimer.singleShot(0, lambda: self._dispatch(event))
+        later(lambda: self._dispatch(event))
 
     def _goal_followed(self, link: str) -> None:
         row = int(str(link).removeprefix("goal:"))
@@ -231,7 +231,7 @@ class ResultSection:
         if structure:
             is_shown = item.checkState() == qt.Qt.Checked
             event = StructureToggled(structure, is_shown)
-            qt.QTimer.singleShot(0, lambda: self._dispatch(event))
+            later(lambda: self._dispatch(event))
 
 
 def _ticks(table: Table, view: ResultView) -> dict[int, bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from ..connectors import WheelGuard, fill_combo
+from ..connectors import WheelGuard, fill_combo, later
 from ..flow.events import CorrectionChosen, Event, MatchAgainPressed
 from ..flow.state import PanelState
 from ..i18n import _
@@ -89,7 +89,7 @@ class StructuresSection:
             # In a turn of its own: drawing replaces this very box.
             segment = combo.itemData(combo.currentIndex) or None
             event = CorrectionChosen(channel, segment)
-            qt.QTimer.singleShot(0, lambda: self._dispatch(event))
+            later(lambda: self._dispatch(event))
 
         combo.connect("activated(int)", chosen)
         return combo

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import signed_distance_mm
-from ...mask import to_binary
+from ...kept import kept
+from ...mask import Mask, to_binary
 from ...structures.protocol import StructureProtocol
+from ...volume import Grid
 from ..settings import EncodingSettings
 from .base import Channel, Source
 
@@ -44,12 +46,19 @@ class DistanceChannel(Channel):
         mask, grid = source.case.bound.mask(structure), source.case.grid
         if mask is None:
             return np.full(grid.shape, np.inf, dtype=np.float32)
-        fine = grid.refined(self.refinement)
-        # A voxel that reaches the clipping distance lies within its own diagonal of it.
-        limit_mm = self.clip_mm + float(np.linalg.norm(grid.spacing))
-        distance = signed_distance_mm(mask.resampled_to(fine).binary(), fine.spacing, limit_mm)
-        shape = [count for size in grid.shape for count in (size, self.refinement)]
-        return distance.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float32)
+        return _averaged_distance_mm(mask, grid, self.refinement, self.clip_mm)
+
+
+@kept
+def _averaged_distance_mm(
+    mask: Mask, grid: Grid, refinement: int, clip_mm: float
+) -> NDArray[np.float32]:
+    fine = grid.refined(refinement)
+    # A voxel that reaches the clipping distance lies within its own diagonal of it.
+    limit_mm = clip_mm + float(np.linalg.norm(grid.spacing))
+    distance = signed_distance_mm(mask.resampled_to(fine).binary(), fine.spacing, limit_mm)
+    shape = [count for size in grid.shape for count in (size, refinement)]
+    return distance.reshape(shape).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def channels(protocol: StructureProtocol, settings: EncodingSettings) -> Sequence[Channel]:
