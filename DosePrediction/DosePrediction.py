@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from DosePredictionPanel.sample_data import SampleNodes
     from DosePredictionPanel.services import Services
 
+    from DosePredictionLib.beams.arrangement import BeamArrangement
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.evaluation.dvh import Dvh
     from DosePredictionLib.scene import SceneResult
@@ -134,6 +135,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         timeout: float | None = None,
         options: Any = None,
         goals: str | None = None,
+        beams: str | BeamArrangement | None = None,
     ) -> Any:
         """Predict and wait for the dose; needs no event loop and no window.
 
@@ -149,6 +151,8 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             timeout: seconds; the worker is ended after it.
             options: `DosePredictionLib.worker.messages.PredictOptions`.
             goals: id of a goal template, or the path of a file.
+            beams: a name or gantry angles, as "nine-field" or "0,90,180,270"; None: the model's
+                own.
 
         Returns:
             The dose node, Gy, on the CT's grid.
@@ -163,7 +167,15 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         from DosePredictionPanel.starting import ready_inputs
 
         inputs = self._inputs(
-            ctNode, segmentationNode, modelName, mapping, prescription, planDoseNode, options, goals
+            ctNode,
+            segmentationNode,
+            modelName,
+            mapping,
+            prescription,
+            planDoseNode,
+            options,
+            goals,
+            beams=beams,
         )
         result = predict_blocking(ready_inputs(inputs, self.shared), self.shared, timeout)
         dose = result.nodes["dose"]
@@ -186,6 +198,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         options: Any = None,
         goals: str | None = None,
         before: SceneResult | None = None,
+        beams: str | BeamArrangement | None = None,
     ) -> PredictionRun:
         """Predict without waiting; the arguments are those of `predict`.
 
@@ -214,6 +227,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             options,
             goals,
             before,
+            beams,
         )
 
         def finished(result: SceneResult) -> None:
@@ -368,9 +382,10 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         options: Any,
         goals: str | None,
         before: SceneResult | None = None,
+        beams: str | BeamArrangement | None = None,
     ) -> RunInputs:
         """Checked arguments of a prediction."""
-        from DosePredictionPanel.arguments import as_mapping, as_prescription
+        from DosePredictionPanel.arguments import as_beams, as_mapping, as_prescription
         from DosePredictionPanel.prediction_run import RunInputs
 
         from DosePredictionLib.evaluation.goals import GoalSet
@@ -383,6 +398,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             model=model or None,
             mapping=as_mapping(mapping, model),
             prescription=as_prescription(prescription, model),
+            beams=as_beams(beams),
             options=options,
             goals=GoalSet.load(goals) if goals else None,
             before=before,

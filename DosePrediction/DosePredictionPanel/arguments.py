@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING
 from .i18n import _
 
 if TYPE_CHECKING:
+    from DosePredictionLib.beams.arrangement import BeamArrangement
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.findings import Finding
     from DosePredictionLib.models.manifest import ModelManifest
     from DosePredictionLib.structures.protocol import StructureProtocol
 
-__all__ = ["as_mapping", "as_prescription", "manifest_of", "protocol_of", "require_no_blocking"]
+__all__ = [
+    "as_beams",
+    "as_mapping",
+    "as_prescription",
+    "manifest_of",
+    "protocol_of",
+    "require_no_blocking",
+]
 
 
 def manifest_of(model: str) -> ModelManifest:
@@ -81,6 +89,17 @@ def as_prescription(
         return Prescription(dict(prescription))
     target = protocol_of(model).targets[0].name if model else "PTV"
     return Prescription({target: float(prescription)})
+
+
+def as_beams(beams: str | BeamArrangement | None) -> BeamArrangement | None:
+    """An arrangement from a name or gantry angles, as `predict --beams` takes them.
+
+    Raises:
+        CaseError: it cannot be read, or is no arrangement.
+    """
+    from DosePredictionLib.beams.arrangement import parse_beams
+
+    return parse_beams(beams, "beams") if isinstance(beams, str) else beams
 
 
 def require_no_blocking(findings: Sequence[Finding]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,17 @@ def model_facts(manifest: ModelManifest) -> ModelFacts:
         doses=doses_text(manifest),
         card=card.summary,
         card_details=card.details,
+        beams=_beams(manifest),
     )
+
+
+def _beams(manifest: ModelManifest) -> str:
+    """Its own arrangement as JSON; empty when it knows nothing of beams."""
+    from DosePredictionLib.encoding.beams import beam_inputs
+    from DosePredictionLib.schema import to_json
+
+    inputs = beam_inputs(manifest.encoding)
+    return "" if inputs is None else json.dumps(to_json(inputs.arrangement))
 
 
 def doses_text(manifest: ModelManifest) -> str:

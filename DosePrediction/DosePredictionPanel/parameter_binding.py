@@ -26,6 +26,7 @@ _NODES = {
 _VALUES = {
     "model": "modelName",
     "prescription_gy": "prescriptionGy",
+    "beams": "beams",
     "shown": "shown",
     "opacity": "opacity",
     "isodoses": "showIsodoses",
@@ -73,6 +74,7 @@ class ParameterBinding(VTKObservationMixin):
         parameters: Any = self._node()
         bound = {
             "modelName": ComboDataConnector(self._ui.modelSelector),
+            "beams": ComboDataConnector(self._ui.beamsSelector),
             "shown": ComboDataConnector(self._ui.shownSelector),
             "goalTemplate": ComboDataConnector(self._ui.goalsSelector),
             "device": ComboDataConnector(self._ui.deviceSelector),

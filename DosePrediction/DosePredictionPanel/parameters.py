@@ -50,6 +50,8 @@ class DosePredictionParameterNode:
     ctVolume, segmentation, planDose: the inputs; the plan dose may be None.
     modelName: the model's name; empty for none.
     prescriptionGy: highest prescribed dose; 0 for the model's own.
+    beams: a name or gantry angles as `predict --beams` takes them; "plan" for those of the RTPLAN
+        that came with the CT; empty for the model's own.
     corrections: channel → segment's name where the person overruled the matching; "" leaves the
         channel empty.
     shown: what lies over the CT: prediction, other, plan, difference, change, nothing, or the role
@@ -70,6 +72,7 @@ class DosePredictionParameterNode:
     planDose: vtkMRMLScalarVolumeNode
     modelName: str = ""
     prescriptionGy: Annotated[float, WithinRange(0, 100)] = 0.0
+    beams: str = ""
     corrections: dict[str, str]
     shown: str = "prediction"
     opacity: Annotated[float, WithinRange(0, 1)] = 0.5

@@ -17,6 +17,7 @@ from .prepared import PreparedInputs, Scratch, prepare_steps
 from .steps import StepRunner
 
 if TYPE_CHECKING:
+    from DosePredictionLib.beams.arrangement import BeamArrangement
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.evaluation.goals import GoalSet
     from DosePredictionLib.scene import Keeping, SceneResult, Step
@@ -38,6 +39,7 @@ class RunInputs:
         model: name; None: the default model of the protocol that fits.
         mapping: channel → segment's name where the matching is overruled; None leaves it empty.
         prescription: overrules the model's own.
+        beams: None: the model's own.
         options: device, precision and what to keep; None: the defaults.
         goals: template that the doses are held against.
         before: the result that the change is shown against.
@@ -52,6 +54,7 @@ class RunInputs:
     model: str | None = None
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
+    beams: BeamArrangement | None = None
     options: PredictOptions | None = None
     goals: GoalSet | None = None
     before: SceneResult | None = None
@@ -81,6 +84,7 @@ def predict_request(inputs: RunInputs, prepared: PreparedInputs, output: Path) -
         mapping=dict(inputs.mapping),
         prescription=inputs.prescription,
         options=replace(inputs.options or PredictOptions(), measure=True),
+        beams=inputs.beams,
     )
 
 

@@ -47,6 +47,12 @@ class QtDialogs:
         window = slicer.util.mainWindow()
         return str(qt.QFileDialog.getOpenFileName(window, title, "", kinds) or "")
 
+    def plan_file(self) -> str:
+        """An RTPLAN; empty when the person does not want one."""
+        title, kinds = _("Beams of a plan"), _("RTPLAN (*.dcm);;All files (*)")
+        window = slicer.util.mainWindow()
+        return str(qt.QFileDialog.getOpenFileName(window, title, "", kinds) or "")
+
     def open_file(self, path: str) -> None:
         """Open a file with the system's program."""
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,21 +13,28 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from ..case import DOSE_MASK, Case
 from ..mask import to_binary
+from ..schema import to_json
 from ..volume import Volume
 from .geometry import LPS_FROM_RAS, vtk_matrix
 
-__all__ = ["load_case"]
+__all__ = ["BEAMS", "load_case"]
+
+BEAMS = "DosePrediction.Beams"
+"""Attribute of a CT: how the beams of the plan stand that came with it, a `BeamArrangement`."""
 
 
 def load_case(case: Case, colors: Mapping[str, str] | None = None) -> tuple[Any, Any, Any]:
     """Add a case to the scene: CT, segmentation, and the plan's dose or None.
 
-    The dose mask becomes a hidden segment, by whose name reading finds it again.
+    The dose mask becomes a hidden segment, by whose name reading finds it again; the beams of the
+    plan an attribute of the CT.
 
     Args:
         colors: structure → "#rrggbb"; the others get Slicer's own.
     """
     ct = _add_volume(case.ct, f"{case.name} CT")
+    if case.beams is not None:
+        ct.SetAttribute(BEAMS, json.dumps(to_json(case.beams)))
     segmentation = slicer.mrmlScene.AddNewNodeByClass(
         "vtkMRMLSegmentationNode", f"{case.name} structures"
     )

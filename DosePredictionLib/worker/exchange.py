@@ -24,7 +24,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -116,6 +116,7 @@ class _PredictionRecord:
     device: str
     precision: str
     seconds: dict[str, float]
+    beams: BeamArrangement | None = None
 
 
 def new_scratch() -> Path:
@@ -315,6 +316,7 @@ def write_prediction(
             device=prediction.device,
             precision=prediction.precision,
             seconds=_added(seconds or {}, prediction.seconds),
+            beams=prediction.case.beams,
         )
         _write_record(aside / _PREDICTION, record)
 
@@ -323,7 +325,7 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
     """A prediction written by `write_prediction`; doses are memory-mapped, read-only.
 
     Args:
-        case: the one that was predicted; `read_exchanged_case` gives it back.
+        case: the one that was predicted, with whatever beams; `read_exchanged_case` gives it back.
 
     Raises:
         CaseError: an array is missing or truncated.
@@ -335,7 +337,7 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
     arrays = _ArrayReader(folder, record.grid)
     model_folder = Path(record.model_folder)
     return Prediction(
-        case=case,
+        case=case if case.beams == record.beams else replace(case, beams=record.beams),
         model=ModelFolder(model_folder, read_manifest(model_folder)),
         outputs=tuple(_read(arrays, output) for output in record.outputs),
         mapping=record.mapping,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..beams.arrangement import BeamArrangement
 from ..case import Prescription
 from ..errors import WorkerError
 from ..findings import Finding
@@ -41,7 +42,7 @@ __all__ = [
     "encode_message",
 ]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Predict:
         mapping: channel → structure where the automatic choice is overruled; null leaves a channel
             empty.
         prescription: overrules the case's own.
+        beams: go before the case's own.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Predict:
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
     options: PredictOptions = PredictOptions()
+    beams: BeamArrangement | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Check:
     """Request: the preflight findings on a case; answered by `Checked`. Needs no torch.
 
     Args:
-        id, case, model, mapping, prescription: as in `Predict`; the model is named.
+        id, case, model, mapping, prescription, beams: as in `Predict`; the model is named.
         before: folder of an earlier state of the case: what has gone from a structure to another
             one since is a finding.
     """
@@ -110,6 +113,7 @@ class Check:
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
     before: str | None = None
+    beams: BeamArrangement | None = None
 
 
 @dataclass(frozen=True)

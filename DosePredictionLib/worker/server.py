@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
+from ..app.choices import BeamsChoice
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
 from ..processes import is_alive
 from .exchange import SCRATCH_PREFIX, CaseReader, write_prediction
@@ -184,7 +185,7 @@ class Worker:
 
         _refuse_if_cancelled(job)
         report(0.0, "reading the case")
-        case = self._cases.read(Path(request.case))
+        case = BeamsChoice(request.beams).of(self._cases.read(Path(request.case)))
         lap("read")
         report(0.0, "loading the model")
         predictor, warm = self._predictor(case, request, job)

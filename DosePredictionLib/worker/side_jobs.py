@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
+from ..app.choices import BeamsChoice
 from ..app.summary import prediction_summary, report_input
 from ..checks.registry import check_case
 from ..errors import ModelError
@@ -39,7 +40,7 @@ def check(request: Check, cases: CaseReader) -> tuple[Checked, Generator[str, No
     before = None
     if request.before is not None and Path(request.before).is_dir():
         before = cases.read(Path(request.before))
-    case = cases.read(Path(request.case))
+    case = BeamsChoice(request.beams).of(cases.read(Path(request.case)))
     manifest = _manifest(request.model)
     protocol = StructureProtocol.load(manifest.protocol)
     required = task_entry(manifest.task).required(protocol)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from beam_phantoms import beam_model
 from support import (
     centered_grid,
     ct_of,
@@ -28,16 +29,13 @@ from DosePredictionLib.encoding.encoder import (
     EncodingSettings,
     GridSettings,
     encode,
-    network_channels,
 )
 from DosePredictionLib.encoding.strips import StripSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError, PredictionError
 from DosePredictionLib.findings import Finding
 from DosePredictionLib.inference.predictor import Predictor
-from DosePredictionLib.models.dose_model import Architecture, DoseModel
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.expectations import ModelExpectations
-from DosePredictionLib.models.manifest import SCHEMA_VERSION, ModelManifest
-from DosePredictionLib.networks import build_network
 from DosePredictionLib.origin import DicomOrigin
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -57,7 +55,6 @@ SETTINGS = EncodingSettings(
     further={"beam": {}},
 )
 THREE = parse_beams("20,130,200")
-SIZES = {"coarse_filters": 2, "coarse_head_filters": 2, "filters": 2, "head_filters": 2}
 
 
 def pelvis(**changes: Any) -> Case:
@@ -216,25 +213,7 @@ def test_settings_of_beams_have_ranges() -> None:
 @pytest.fixture
 def model(tmp_path: Path) -> DoseModel:
     """A beam-aware model of random weights that averages with the mirrored patient."""
-    arguments = {**network_channels(PELVIS, SETTINGS), **SIZES}
-    torch.manual_seed(3)
-    network = build_network("beam_cascade", arguments)
-    for part in network.coarse:  # type: ignore[union-attr]
-        torch.nn.init.constant_(part.out_conv.bias, 0.5)
-    torch.nn.init.normal_(network.refine.out_conv.weight, std=0.3)  # type: ignore[arg-type,union-attr]
-    manifest = ModelManifest(
-        schema_version=SCHEMA_VERSION,
-        name="beams",
-        title="beams",
-        protocol="pelvis",
-        architecture=Architecture("beam_cascade", arguments),
-        encoding=SETTINGS,
-        expectations=ModelExpectations(prescription_gy={"PTV": 45.0}, beams=(THREE,)),
-        weights_sha256="",
-        mirror=True,
-        task="beam_dose",
-    )
-    return DoseModel.create(tmp_path / "models" / "beams", manifest, network.state_dict())
+    return beam_model(tmp_path / "models" / "beams", SETTINGS, THREE)
 
 
 def test_the_dose_of_a_mirrored_patient_is_the_mirrored_dose(model: DoseModel) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import slicer
 from DosePredictionPanel.corrections import Corrections
 from DosePredictionPanel.executor.context import Context, Ports, SceneExecutor
 from DosePredictionPanel.executor.scene_watch import SceneWatch
@@ -207,13 +208,16 @@ class Dialogs:
     """Answers at once."""
 
     def __init__(self) -> None:
-        self.path, self.goals, self.opened = "", "", ""
+        self.path, self.goals, self.plan, self.opened = "", "", "", ""
 
     def path_for(self, kind: str) -> str:
         return self.path
 
     def goals_file(self) -> str:
         return self.goals
+
+    def plan_file(self) -> str:
+        return self.plan
 
     def open_file(self, path: str) -> None:
         self.opened = path
@@ -291,6 +295,10 @@ class Bench:
         plain = {k: v.GetID() if hasattr(v, "GetID") else v for k, v in choices.items()}
         self.parameters.write(plain)
         self.store.dispatch(on.ChoicesChanged(self.parameters.choices))
+
+    def node(self, id: str) -> Any:
+        """A node by its id."""
+        return slicer.mrmlScene.GetNodeByID(id)
 
     def turn(self) -> None:
         """One turn of the event loop."""

@@ -9,14 +9,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT, pelvis_case
+from beams.beam_phantoms import beam_model
+from support import DICOM_SAMPLE, ROOT, pelvis_case
 
+from DosePredictionLib.beams.arrangement import parse_beams
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
+from DosePredictionLib.encoding.strips import StripSettings
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.schema import to_json
 from DosePredictionLib.worker.messages import PredictOptions
 
 slicer = pytest.importorskip("slicer")
@@ -29,6 +35,7 @@ from DosePredictionPanel.executor.context import ACTIONS  # noqa: E402
 from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
 from DosePredictionPanel.flow import effects as do  # noqa: E402
 from DosePredictionPanel.flow import events as on  # noqa: E402
+from DosePredictionPanel.flow.beams import from_text  # noqa: E402
 from DosePredictionPanel.prediction_run import RunInputs  # noqa: E402
 from DosePredictionPanel.sample_data import (  # noqa: E402
     SAMPLE_SUFFIX,
@@ -45,8 +52,10 @@ from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402
 
 from DosePredictionLib.scene import restored_results, result_nodes, worst_place  # noqa: E402
 from DosePredictionLib.scene.geometry import array_of_image  # noqa: E402
+from DosePredictionLib.scene.loading import BEAMS, load_case  # noqa: E402
 
 PANEL = ROOT / "DosePrediction" / "DosePredictionPanel"
+RTPLAN = DICOM_SAMPLE / "RP.dcm"
 
 # What a Slicer with a window has and nothing else.
 NEEDS_QT = {
@@ -58,6 +67,7 @@ NEEDS_QT = {
     "qt_clock",
     "qt_dialogs",
     "sections.advanced",
+    "sections.beams",
     "sections.checks",
     "sections.display",
     "sections.inputs",
@@ -126,6 +136,13 @@ def models(pelvis_model: DoseModel, tmp_path_factory: pytest.TempPathFactory) ->
     grid = {"kind": "fixed-spacing", "size": None, "spacing_mm": [12.0, 12.0, 8.0]}
     manifest["encoding"]["grid"] |= grid
     path.write_text(json.dumps(manifest), encoding="utf-8")
+    settings = EncodingSettings(
+        GridSettings("fixed-spacing", spacing_mm=(12.0, 12.0, 12.0)),
+        dose_scale_gy=50.0,
+        strips=StripSettings(angles=()),
+        further={"beam": {"arrangement": to_json(parse_beams("20,130,200"))}},
+    )
+    beam_model(folder / "beams", settings, parse_beams("20,130,200"))
     return folder
 
 
@@ -573,6 +590,37 @@ def test_live_strokes_are_predicted_and_older_requests_dropped(
     assert bench.state.result.dose == live.dose
     assert len(bench.state.results) == 2
     assert len(node_names()) == nodes
+
+
+def test_each_choice_of_beams_is_its_own_dose(bench: Bench) -> None:
+    """Of a patient whose scene knows the beams of a plan, then those of another plan's file."""
+    case = replace(pelvis_case((32, 32, 24), (12.0, 12.0, 8.0)), beams=parse_beams("75,285"))
+    ct, segmentation, _plan = load_case(case)
+    bench.choose(ct=ct, segmentation=segmentation, model="beams", device="cpu")
+    doses, findings = {}, {}
+    for choice in ("", "plan", "0,90"):
+        bench.choose(beams=choice)
+        bench.until(lambda: bench.is_ready and bench.is_at_rest)
+        findings[choice] = {finding.id for finding in bench.state.findings}
+        bench.predict()
+        assert bench.state.result is not None, bench.notices
+        prediction = bench.services.prediction(bench.node(bench.state.result.dose))
+        assert prediction is not None
+        stated = prediction.case.beams
+        doses[choice] = prediction.dose.array.copy(), stated and stated.gantry_degrees
+    assert [angles for _, angles in doses.values()] == [None, [75, 285], [0, 90]]
+    assert "beams-unlike-model" in findings["plan"] - findings[""]
+    assert len(bench.state.results) == 3
+    assert "beams: 0,90" in bench.state.result.label
+    for one, other in (("", "plan"), ("plan", "0,90")):
+        assert np.abs(doses[one][0] - doses[other][0]).max() > 0.5
+    for path, choice in ((RTPLAN.with_name("RS.dcm"), "0,90"), (RTPLAN, "plan")):
+        bench.dialogs.plan = str(path)
+        bench.store.dispatch(on.PlanBeamsPressed())
+        bench.until(lambda: bench.is_at_rest)
+        assert bench.parameters.choices.beams == choice
+        assert any("is no RTPLAN" in text for text in bench.notices) is (path != RTPLAN)
+    assert from_text(ct.GetAttribute(BEAMS)).gantry_degrees == [0, 270, 180, 90]
 
 
 def test_margin_over_another_segment_is_a_finding(

@@ -28,6 +28,7 @@ WIDGETS = {
 WITHOUT_NAME_IN_UI = {
     "shown",
     "modelName",
+    "beams",
     "corrections",
     "goalTemplate",
     "device",

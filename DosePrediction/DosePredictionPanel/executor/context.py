@@ -60,6 +60,9 @@ class Dialogs(Protocol):
     def goals_file(self) -> str:
         """A file of goals; empty when the person does not want one."""
 
+    def plan_file(self) -> str:
+        """An RTPLAN; empty when the person does not want one."""
+
     def open_file(self, path: str) -> None:
         """Open a file with the system's program."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from ..flow.effects import AskForGoals, AskForPath, OpenFile, WriteExport
-from ..flow.events import ExportEnded, GoalsFileChosen, PathChosen
+from ..flow.effects import AskForBeams, AskForGoals, AskForPath, OpenFile, WriteExport
+from ..flow.events import EffectFailed, ExportEnded, GoalsFileChosen, PathChosen, PlanBeamsRead
 from ..i18n import _
 from .context import Context, carries_out, node_of
+from .scene_facts import BEAMS
 
 __all__: list[str] = []
 
@@ -16,6 +18,27 @@ __all__: list[str] = []
 def _ask_for_goals(context: Context, _effect: AskForGoals) -> None:
     def ask() -> None:
         context.dispatch(GoalsFileChosen(context.ports.dialogs.goals_file()))
+
+    context.start_timer("dialog", 0, ask)
+
+
+@carries_out(AskForBeams)
+def _ask_for_beams(context: Context, effect: AskForBeams) -> None:
+    """The scene keeps them with the CT."""
+    from DosePredictionLib.io.dicom.beams import read_beams
+    from DosePredictionLib.schema import to_json
+
+    def ask() -> None:
+        path, ct = context.ports.dialogs.plan_file(), node_of(effect.ct)
+        if not path or ct is None:
+            return
+        try:
+            beams = json.dumps(to_json(read_beams(Path(path))))
+        except (OSError, ValueError) as error:
+            context.dispatch(EffectFailed(str(error)))
+            return
+        ct.SetAttribute(BEAMS, beams)
+        context.dispatch(PlanBeamsRead(effect.ct, beams))
 
     context.start_timer("dialog", 0, ask)
 

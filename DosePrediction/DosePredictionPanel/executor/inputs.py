@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import as_prescription
+from ..flow.beams import from_text
 from ..flow.effects import (
     CheckInputs,
     CompareInputs,
@@ -174,6 +175,7 @@ def _check(context: Context, effect: CheckInputs) -> None:
             mapping=dict(order.mapping),
             prescription=as_prescription(own_gy, order.model),
             before=_folder_before(context, order.before),
+            beams=from_text(order.beams) if order.beams else None,
         )
         context.ports.services.worker.send(request, replied)
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import as_prescription
+from ..flow.beams import from_text
 from ..flow.effects import AbortPrediction, CancelPrediction, StartPrediction
 from ..flow.events import RunFailed, RunFinished, RunProgress
 from ..flow.state import PredictionOrder
@@ -79,6 +80,7 @@ def _inputs(context: Context, order: PredictionOrder) -> RunInputs:
         model=order.model,
         mapping=dict(order.mapping),
         prescription=as_prescription(order.prescription_gy or None, order.model),
+        beams=from_text(order.beams) if order.beams else None,
         options=PredictOptions(
             device=order.device,
             precision=order.precision,

@@ -12,12 +12,14 @@ from ..flow.state import NodeFacts
 if TYPE_CHECKING:
     from DosePredictionLib.scene import Fingerprint, SegmentInfo
 
-__all__ = ["WATCHED", "contents_by_name", "facts_of", "list_nodes"]
+__all__ = ["BEAMS", "WATCHED", "contents_by_name", "facts_of", "list_nodes"]
 
 WATCHED = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
 """Classes of the nodes that a selector may offer, and of those below them."""
 
 _LOWEST_DOSE_GY = -1.0  # what resampling may leave below 0
+BEAMS = "DosePrediction.Beams"
+"""Attribute of a CT, as `scene.loading` writes it."""
 _RUN, _ROLE, _DOSE = "DosePrediction.Run", "DosePrediction.Role", "DicomRtImport.DoseVolume"
 
 
@@ -55,6 +57,7 @@ def facts_of(node: Any) -> NodeFacts:
         study=_study(node) if not run else "",
         bounds=_bounds(node) if not run else (),
         is_background=is_volume and not run and _is_background(node),
+        beams=(node.GetAttribute(BEAMS) or "") if is_volume else "",
     )
 
 

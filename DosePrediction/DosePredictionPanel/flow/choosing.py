@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..i18n import _
+from .beams import PLAN, fault_of_beams
 from .effects import (
+    AskForBeams,
     AskForGoals,
     ClearMarks,
     Effect,
@@ -15,7 +17,14 @@ from .effects import (
     SwitchContours,
     WriteChoices,
 )
-from .events import ChoicesChanged, ParametersTaken, ResultChosen
+from .events import (
+    BeamsTyped,
+    ChoicesChanged,
+    ParametersTaken,
+    PlanBeamsPressed,
+    PlanBeamsRead,
+    ResultChosen,
+)
 from .partners import first_case, partner
 from .reading import compare, look_at_segments, match, schedule_reading
 from .registry import Outcome, chain, handles
@@ -45,7 +54,7 @@ from .state import (
 __all__ = ["fill_defaults", "follow_new_case"]
 
 _SELECTORS = ("ct", "segmentation", "plan_dose")
-_REMEMBERED = ("segmentation", "plan_dose", "model", "prescription_gy")
+_REMEMBERED = ("segmentation", "plan_dose", "model", "prescription_gy", "beams")
 
 
 @handles(ChoicesChanged)
@@ -80,9 +89,39 @@ def _result_chosen(state: PanelState, event: ResultChosen) -> Outcome:
         values = result.settings.values
         model = values.get(_("model"), "") or wanted.model
         gy = float(values.get(_("prescription"), "0") or 0)
-        wanted = replace(wanted, model=model, prescription_gy=gy, goals=result.goals)
+        beams = values.get(_("beams"), "")
+        wanted = replace(wanted, model=model, prescription_gy=gy, beams=beams, goals=result.goals)
     state, more = _take_up(state, wanted, by_hand=False)
     return state, effects + more
+
+
+@handles(BeamsTyped)
+def _beams_typed(state: PanelState, event: BeamsTyped) -> Outcome:
+    """Gantry angles; a text that is none says what is wrong with it, and nothing else changes."""
+    text, fault = event.text.strip(), fault_of_beams(event.text.strip())
+    if fault:
+        return replace(state, error=Notice(fault, "error")), ()
+    if state.choices is None:
+        return state, ()
+    return _take_up(state, replace(state.choices, beams=text), by_hand=False)
+
+
+@handles(PlanBeamsPressed)
+def _plan_beams_pressed(state: PanelState, _event: PlanBeamsPressed) -> Outcome:
+    ct = state.choices.ct if state.choices is not None else ""
+    return (acted(state), (AskForBeams(ct),)) if ct else (state, ())
+
+
+@handles(PlanBeamsRead)
+def _plan_beams_read(state: PanelState, event: PlanBeamsRead) -> Outcome:
+    """The beams of an RTPLAN are known for a CT now, and meant if that is the chosen one."""
+    nodes = (replace(n, beams=event.beams) if n.id == event.ct else n for n in state.nodes)
+    state = replace(state, nodes=tuple(nodes))
+    if state.choices is None or state.choices.ct != event.ct:
+        return state, ()
+    if state.choices.beams == PLAN:  # of another plan than before
+        return schedule_reading(state)
+    return _take_up(state, replace(state.choices, beams=PLAN), by_hand=False)
 
 
 @handles(ParametersTaken)
@@ -183,6 +222,9 @@ def _accepted(state: PanelState, wanted: Choices) -> tuple[Choices, str]:
             wanted = replace(wanted, compared_dose=before.compared_dose)
     if wanted.goals == GOALS_FROM_FILE:
         wanted = replace(wanted, goals=before.goals)
+    if wanted.beams != before.beams and fault_of_beams(wanted.beams):
+        refused = fault_of_beams(wanted.beams)
+        wanted = replace(wanted, beams=before.beams)
     return wanted, refused
 
 
@@ -326,7 +368,7 @@ def _belonging(state: PanelState) -> dict[str, object]:
     }
     if latest is not None and latest.segmentation:
         belonging["segmentation"] = latest.segmentation
-    return {**belonging, "prescription_gy": 0.0} if choices.ct else {}
+    return {**belonging, "prescription_gy": 0.0, "beams": ""} if choices.ct else {}
 
 
 def _show_chosen(state: PanelState) -> Outcome:

@@ -9,6 +9,7 @@ from ..apply_state import Situation
 from ..finding_rows import blocking_messages
 from ..freshness import Freshness, RunSettings
 from ..i18n import _
+from .beams import beams_in_order, chosen_beams
 from .naming import label_of, live_result, same_result, used_contents
 from .state import PanelState, PredictionOrder, ResultState
 
@@ -70,7 +71,8 @@ def settings_of(state: PanelState) -> RunSettings:
         return RunSettings()
     mapping = state.matching.mapping
     channels = {m.channel: m.structure for m in mapping.matches} if mapping else {}
-    options = options_of(c.model, _own_prescription_gy(state), c.strip_margin_mm, channels)
+    beams, gy = chosen_beams(state), _own_prescription_gy(state)
+    options = options_of(c.model, gy, c.strip_margin_mm, channels, beams)
     return settings_from((c.ct, c.segmentation, c.plan_dose), options)
 
 
@@ -79,16 +81,19 @@ def options_of(
     prescription_gy: float,
     strip_margin_mm: float,
     channels: Mapping[str, str | None],
+    beams: str = "",
 ) -> dict[str, str]:
     """What a prediction rests on beside its nodes, as a scene keeps it.
 
     Args:
         channels: channel → structure as matched here; one without a voxel still counts.
+        beams: as they were chosen.
     """
     return {
         "model": model,
         "prescription": f"{prescription_gy:g}",
         "strip margin": f"{strip_margin_mm:g}",
+        "beams": beams,
         **{f"{_CHANNEL}{name}": structure or "" for name, structure in channels.items()},
     }
 
@@ -110,6 +115,7 @@ def settings_from(inputs: tuple[str, str, str], options: Mapping[str, str]) -> R
             _("model"): options.get("model", ""),
             _("prescription"): options.get("prescription", ""),
             _("margin of the strips"): options.get("strip margin", ""),
+            _("beams"): options.get("beams", ""),
         },
         mapping=channels_of(options),
     )
@@ -142,6 +148,7 @@ def order_of(state: PanelState, *, is_live: bool = False) -> PredictionOrder:
         model=c.model,
         mapping=state.matching.order,
         prescription_gy=gy,
+        beams=beams_in_order(state),
         goals=c.goals,
         device=c.device,
         precision=c.precision,
@@ -160,7 +167,8 @@ def _options(state: PanelState, gy: float) -> tuple[tuple[str, str], ...]:
     c, mapping = state.choices, state.matching.mapping
     assert c is not None
     channels = {m.channel: m.structure for m in mapping.matches} if mapping else {}
-    return tuple(options_of(c.model, gy, c.strip_margin_mm, channels).items())
+    beams = chosen_beams(state)
+    return tuple(options_of(c.model, gy, c.strip_margin_mm, channels, beams).items())
 
 
 def _live_base(state: PanelState, live: ResultState | None) -> str:

@@ -9,6 +9,7 @@ from .state import Display, ExportKind, Levels, PredictionOrder
 __all__ = [
     "AbortPrediction",
     "ApplyDisplay",
+    "AskForBeams",
     "AskForGoals",
     "AskForPath",
     "CancelPrediction",
@@ -422,6 +423,13 @@ class ForgetScene(Effect):
 @dataclass(frozen=True)
 class AskForGoals(Effect):
     """`GoalsFileChosen`."""
+
+
+@dataclass(frozen=True)
+class AskForBeams(Effect):
+    """An RTPLAN for a CT: `PlanBeamsRead`."""
+
+    ct: str
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApplyPressed",
+    "BeamsTyped",
     "CancelPressed",
     "CheckInstallationPressed",
     "Checked",
@@ -65,6 +66,8 @@ __all__ = [
     "PathChosen",
     "PlaceAsked",
     "PlaceFound",
+    "PlanBeamsPressed",
+    "PlanBeamsRead",
     "Probed",
     "ReadFailed",
     "ReadStep",
@@ -225,6 +228,26 @@ class GoalsFileChosen(Event):
     """A file of goals; empty: none was chosen."""
 
     path: str
+
+
+@dataclass(frozen=True)
+class BeamsTyped(Event):
+    """Gantry angles as the person typed them, or the name of an arrangement."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class PlanBeamsPressed(Event):
+    """The beams of an RTPLAN are to be read from a file."""
+
+
+@dataclass(frozen=True)
+class PlanBeamsRead(Event):
+    """An RTPLAN was read for a CT: its beams, as JSON."""
+
+    ct: str
+    beams: str
 
 
 @dataclass(frozen=True)

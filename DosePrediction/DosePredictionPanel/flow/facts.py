@@ -23,6 +23,7 @@ class NodeFacts:
         study: of the subject hierarchy that it lies in.
         bounds: lowest and highest R, A, S in mm; empty when unknown.
         is_background: whether the slice views show it just now.
+        beams: of a CT, how the beams of its plan stand, as JSON; empty when unknown.
     """
 
     id: str
@@ -38,6 +39,7 @@ class NodeFacts:
     study: str = ""
     bounds: tuple[float, ...] = ()
     is_background: bool = False
+    beams: str = ""
 
     def fits(self, choice: str) -> bool:
         """Whether it can be chosen as `ct`, `segmentation` or `plan_dose`."""
@@ -57,6 +59,7 @@ class ModelFacts:
     Args:
         highest_gy: its own highest prescription; 0 when it states none.
         has_levels: whether it predicts several dose levels, which are not scaled.
+        beams: its own arrangement as JSON; empty when it knows nothing of beams.
     """
 
     name: str
@@ -68,6 +71,7 @@ class ModelFacts:
     doses: str = ""
     card: str = ""
     card_details: str = ""
+    beams: str = ""
 
 
 @dataclass(frozen=True)

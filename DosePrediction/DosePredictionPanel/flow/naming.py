@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..freshness import RunSettings
 from ..i18n import _
+from .beams import beams_name, chosen_beams
 from .state import Contents, PanelState, ResultState
 
 __all__ = ["label_of", "live_result", "same_result", "used_contents"]
@@ -46,7 +47,7 @@ def live_result(state: PanelState) -> ResultState | None:
 
 
 def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool) -> str:
-    """Prescription, state of the contours, model; each result of a case has its own.
+    """Prescription, beams, state of the contours, model; each result of a case has its own.
 
     What tells results apart stands first: a narrow box cuts the rest off.
 
@@ -59,6 +60,8 @@ def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool)
     parts = [_("{gy:g} Gy").format(gy=gy)] if gy > 0 else []
     if not parts and model is not None and model.doses:
         parts.append(model.doses)
+    if chosen_beams(state):
+        parts.append(_("beams: {name}").format(name=beams_name(chosen_beams(state))))
     others = state.results_of_ct(choices.ct)
     if is_live:
         parts.append(_("live"))

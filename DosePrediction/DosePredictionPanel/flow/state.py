@@ -60,6 +60,7 @@ class Choices:
     plan_dose: str = ""
     model: str = ""
     prescription_gy: float = 0.0
+    beams: str = ""
     corrections: tuple[tuple[str, str], ...] = ()
     shown: str = "prediction"
     opacity: float = 0.5
@@ -86,7 +87,7 @@ INPUTS = frozenset({"ct", "segmentation", "plan_dose"})
 """What has to be read from the scene."""
 MATCHING = frozenset({"ct", "segmentation", "model", "corrections"})
 """What the table of structures rests on."""
-CHECKING = INPUTS | MATCHING | {"prescription_gy"}
+CHECKING = INPUTS | MATCHING | {"prescription_gy", "beams"}
 """What the preflight rests on."""
 DISPLAY = frozenset(
     {
@@ -199,6 +200,7 @@ class PredictionOrder:
     Args:
         mapping: channel → segment's name where the matching is overruled.
         prescription_gy: highest dose; 0: the model's own.
+        beams: arrangement as JSON; empty: the model's own.
         before: dose of the result that it is compared with.
         replaces: dose of the result that is updated in place; empty: none, it is a further one.
         label: what tells the result from others of its case.
@@ -212,6 +214,7 @@ class PredictionOrder:
     model: str
     mapping: tuple[tuple[str, str | None], ...] = ()
     prescription_gy: float = 0.0
+    beams: str = ""
     goals: str = ""
     device: str = "auto"
     precision: str = "auto"

@@ -18,6 +18,7 @@ __all__ = ["SECTIONS", "Section", "make_section"]
 
 SECTIONS = (
     "Inputs",
+    "Beams",
     "Structures",
     "Checks",
     "Run",

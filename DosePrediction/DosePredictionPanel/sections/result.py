@@ -49,7 +49,7 @@ _NEED_NUMBERS = (
     "reportButton",
     "tablesButton",
 )
-_FOLDED = ("inputsSection", "structuresSection", "checksSection")
+_FOLDED = ("inputsSection", "beamsSection", "structuresSection", "checksSection")
 
 
 class ResultSection:

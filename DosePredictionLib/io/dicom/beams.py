@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...beams.arrangement import SENSE, Beam, BeamArrangement
 from ...delivery import TreatmentBeam as PlanBeam
-from ...errors import DosePredictionError
+from ...errors import CaseError, DosePredictionError
 from ...findings import Finding
-from .plan import Plan
+from .files import open_dicom, quiet_parser
+from .plan import Plan, read_plan
 
-__all__ = ["arrangement_of"]
+__all__ = ["arrangement_of", "read_beams"]
 
 _STANDS_DEGREES = 1.0
 _APART_MM = 1.0
@@ -54,6 +56,24 @@ def arrangement_of(
         message = f"The beams of {plan.file.path.name} are not used: {exception}"
         return None, [Finding("plan-beams-unused", "warning", message, _REMEDY)]
     return arrangement, []
+
+
+def read_beams(path: Path) -> BeamArrangement:
+    """The arrangement of an RTPLAN without its CT; its own setup says how the patient lies.
+
+    Raises:
+        CaseError: it is no RTPLAN, or its beams are none that can be calculated.
+    """
+    with quiet_parser():
+        file = open_dicom(path)
+        plan = read_plan(file)
+        setups = file.item.items("PatientSetupSequence")
+        position = setups[0].text("PatientPosition", "") if setups else ""
+    arrangement, findings = arrangement_of(plan, position)
+    if arrangement is None:
+        said = findings[0].message if findings else f"{path.name} has no beams that treat."
+        raise CaseError(f"{said} Choose another plan, or type the angles.")
+    return arrangement
 
 
 def _fault(beams: Sequence[PlanBeam], patient_position: str) -> str:
