@@ -20,6 +20,7 @@ _SIZE = 104  # of the rose, pixels
 _RIM, _PATIENT = 0.36, 0.2  # radius of the gantry's circle, half the patient's width, of the size
 _FLAT = 0.7  # the patient's depth over the width
 _LETTER_PX = 9
+_MOST_ARROWS = 16
 
 
 class BeamsSection:
@@ -59,7 +60,7 @@ class BeamsSection:
 
 
 def _rose(directions: Sequence[Direction], palette: Any) -> Any:
-    """The gantry's circle, the patient in it, and an arrow for each beam."""
+    """The gantry's circle, the patient in it, and a mark for each beam."""
     text = palette.color(qt.QPalette.WindowText)
     beam = palette.color(qt.QPalette.Highlight)
     middle, rim, width = _SIZE / 2, _SIZE * _RIM, _SIZE * _PATIENT
@@ -83,19 +84,22 @@ def _rose(directions: Sequence[Direction], palette: Any) -> Any:
         painter.drawText(box, int(qt.Qt.AlignCenter), letter)
     painter.setPen(qt.QPen(beam, 2))
     for x, y in directions:
-        _arrow(painter, middle, rim, math.atan2(y, x))
+        _mark(painter, middle, rim, math.atan2(y, x), len(directions) <= _MOST_ARROWS)
     painter.end()
     return picture
 
 
-def _arrow(painter: Any, middle: float, rim: float, angle: float) -> None:
-    """From the gantry's circle to the middle; the head where the beam enters."""
+def _mark(painter: Any, middle: float, rim: float, angle: float, is_arrow: bool) -> None:
+    """An arrow from the gantry's circle to the middle, or a stroke on the circle, as of an arc."""
 
     def place(radius: float, turn: float = 0.0) -> Any:
         return qt.QPointF(
             middle + radius * math.cos(angle + turn), middle + radius * math.sin(angle + turn)
         )
 
+    if not is_arrow:
+        painter.drawLine(place(rim), place(rim * 0.75))
+        return
     tip = place(rim * 0.62)
     painter.drawLine(place(rim), place(0.0))
     for turn in (-0.13, 0.13):
