@@ -1,4 +1,4 @@
-"""The scene bridge: longest step of reading and writing nodes, DVHs, and a change of goals.
+"""The scene bridge: longest step of reading and writing nodes, DVHs, a stroke, other goals.
 
 A body of ten ellipsoids with a CT, a segmentation and a plan dose on the same grid, in the real
 MRML of `slicer-core`, at the two sizes that the module promises figures for. A step is what one
@@ -109,6 +109,9 @@ def _run(case: Case) -> None:
     reading = _timed(case_steps(ct, segmentation, plan, case.prescription))
     _say(f"  reading: {reading}")
     source = reading.result
+    _erase(segmentation, _NAMES[0])
+    again = case_steps(ct, segmentation, plan, case.prescription, before=source)
+    _say(f"  reading after a stroke in {_NAMES[0]}: {_timed(again)}")
     prediction = _prediction(source.case)
     writing = _timed(result_steps(prediction, source))
     _say(f"  measuring and writing: {writing}")
@@ -126,6 +129,18 @@ def _run(case: Case) -> None:
         start = time.process_time()
         apply_display(result, settings)
         _say(f"  {label}: {time.process_time() - start:.3f} s")
+
+
+def _erase(segmentation: Any, name: str) -> None:
+    """Take the lowest slice of a segment away."""
+    from DosePredictionLib.scene.geometry import array_of_image
+
+    content = segmentation.GetSegmentation()
+    segment = content.GetSegment(content.GetSegmentIdBySegmentName(name))
+    image = segment.GetRepresentation("Binary labelmap")
+    voxels = array_of_image(image)
+    voxels[np.flatnonzero(voxels.any(axis=(1, 2)))[0]] = 0
+    image.Modified()
 
 
 def _prediction(case: Case) -> Prediction:

@@ -87,7 +87,7 @@ def test_other_beams_are_a_result_beside_the_earlier_one(driver: Driver) -> None
     assert "changed since this prediction: beams" in driver.notices[0]
     asked = order(driver)
     assert from_text(asked.beams).gantry_degrees == [0, 90, 180, 270]
-    assert asked.label.startswith("45 Gy, beams: Four fields")
+    assert asked.label.startswith("45 Gy, four fields, Pelvis")
     assert (asked.replaces, asked.before) == ("", "doseA")
     driver.finish("doseB", change=True)
     driver.shown()

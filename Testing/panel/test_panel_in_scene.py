@@ -611,7 +611,7 @@ def test_each_choice_of_beams_is_its_own_dose(bench: Bench) -> None:
     assert [angles for _, angles in doses.values()] == [None, [75, 285], [0, 90]]
     assert "beams-unlike-model" in findings["plan"] - findings[""]
     assert len(bench.state.results) == 3
-    assert "beams: 0,90" in bench.state.result.label
+    assert "45 Gy, beams 0,90" in bench.state.result.label
     for one, other in (("", "plan"), ("plan", "0,90")):
         assert np.abs(doses[one][0] - doses[other][0]).max() > 0.5
     for path, choice in ((RTPLAN.with_name("RS.dcm"), "0,90"), (RTPLAN, "plan")):

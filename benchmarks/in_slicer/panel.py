@@ -64,7 +64,7 @@ class _Beat:
         self._timer.start()
         while not done():
             slicer.app.processEvents()
-            time.sleep(0.001)
+            time.sleep(_BEAT_MS / 1000)  # the worker needs the processor
             if time.perf_counter() - started > _LONGEST_WAIT_S:
                 raise TimeoutError("The panel did not get ready.")
         self._timer.stop()

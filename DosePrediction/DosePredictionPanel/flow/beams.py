@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PLAN",
     "beams_in_order",
+    "beams_label",
     "beams_name",
     "chosen_beams",
     "fault_of_beams",
@@ -78,6 +79,17 @@ def beams_name(choice: str) -> str:
         "arc": _("Full arc"),
     }
     return names.get(choice, choice)
+
+
+def beams_label(choice: str) -> str:
+    """A choice in the name of a result."""
+    from DosePredictionLib.beams.arrangement import ARRANGEMENTS
+
+    if choice == PLAN:
+        return _("the plan's beams")
+    if choice in ARRANGEMENTS:
+        return beams_name(choice).lower()
+    return _("beams {angles}").format(angles=choice)
 
 
 def fault_of_beams(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..freshness import RunSettings
 from ..i18n import _
-from .beams import beams_name, chosen_beams
+from .beams import beams_label, chosen_beams
 from .state import Contents, PanelState, ResultState
 
 __all__ = ["label_of", "live_result", "same_result", "used_contents"]
@@ -61,7 +61,7 @@ def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool)
     if not parts and model is not None and model.doses:
         parts.append(model.doses)
     if chosen_beams(state):
-        parts.append(_("beams: {name}").format(name=beams_name(chosen_beams(state))))
+        parts.append(beams_label(chosen_beams(state)))
     others = state.results_of_ct(choices.ct)
     if is_live:
         parts.append(_("live"))
