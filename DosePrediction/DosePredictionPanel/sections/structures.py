@@ -7,7 +7,7 @@ from typing import Any
 
 import qt
 
-from ..connectors import WheelGuard, fill_combo, later
+from ..connectors import ResizeWatch, WheelGuard, fill_combo, later
 from ..flow.events import CorrectionChosen, Event, MatchAgainPressed
 from ..flow.state import PanelState
 from ..i18n import _
@@ -18,6 +18,8 @@ from ..views import StructuresView, structures_view
 __all__ = ["StructuresSection"]
 
 _SWATCH, _ROW_HEIGHT = 12, 24
+_BESIDE_CHANNEL = 32  # swatch and margins
+_CHANNELS_SHARE = 0.36
 
 
 class StructuresSection:
@@ -36,7 +38,11 @@ class StructuresSection:
         table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Fixed)
         header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
+        table.setTextElideMode(qt.Qt.ElideMiddle)
+        self._resizing = ResizeWatch(self._fit_channels)
+        table.installEventFilter(self._resizing)
 
     def draw(self, state: PanelState) -> None:
         """Rows by channel, or a hint why there are none."""
@@ -56,6 +62,15 @@ class StructuresSection:
             for number, row in enumerate(rows):
                 self._show_row(number, row, view.segments)
             fit_height(table)
+            self._fit_channels()
+
+    def _fit_channels(self) -> None:
+        """Channels leave the segments room: these tell left from right in their last letters."""
+        table = self.ui.structuresTable
+        labels = [row.label for row in self._shown.rows] if self._shown is not None else []
+        wanted = max((table.fontMetrics().boundingRect(text).width() for text in labels), default=0)
+        most = int(_CHANNELS_SHARE * table.viewport().width)
+        table.horizontalHeader().resizeSection(0, min(wanted + _BESIDE_CHANNEL, most))
 
     def _match_again(self) -> None:
         self._dispatch(MatchAgainPressed())
