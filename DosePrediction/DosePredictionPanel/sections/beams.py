@@ -44,7 +44,9 @@ class BeamsSection:
         ui.beamsLabel.text = view.sentence
         if before is None or (view.items, view.chosen) != (before.items, before.chosen):
             fill_combo(ui.beamsSelector, dict(view.items), view.chosen)
-        ui.beamsEdit.text = view.angles
+        if before is None or view.angles != before.angles:
+            ui.beamsEdit.text = view.angles
+            ui.beamsEdit.setCursorPosition(0)
         for widget in (ui.beamsSelector, ui.beamsEdit, ui.planBeamsButton):
             widget.enabled = view.can_choose
         ui.beamsRoseLabel.visible = view.can_choose
