@@ -1,4 +1,4 @@
-"""Work in steps: one step per turn of the event loop, so that the window stays usable."""
+"""Work in steps: some milliseconds of it per turn of the event loop; the window stays usable."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from .clock import Clock
 
 __all__ = ["StepRunner"]
 
+_TURN_S = 0.015
+
 
 class StepRunner:
-    """Runs a generator a step per turn of the loop.
+    """Runs a generator a step per turn of the loop, or several short ones.
 
     Args:
         steps: yields after each step.
@@ -31,6 +33,8 @@ class StepRunner:
     ) -> None:
         self._steps, self._on_step = steps, on_step
         self._on_done, self._on_error = on_done, on_error
+        self._clock = clock
+        self._is_stopped = False
         self._timer = clock.timer(self._tick, repeats=True)
 
     def start(self) -> StepRunner:
@@ -40,10 +44,18 @@ class StepRunner:
 
     def stop(self) -> None:
         """Take no further step; the generator's clean-up runs now."""
+        self._is_stopped = True
         self._timer.stop()
         self._steps.close()
 
     def _tick(self) -> None:
+        """One step, and further ones as long as they are short."""
+        end_s = self._clock.now_s() + _TURN_S
+        while self._take() and self._clock.now_s() < end_s:
+            pass
+
+    def _take(self) -> bool:
+        """Take a step; false when no further one may follow."""
         try:
             step = next(self._steps)
         except StopIteration as stop:
@@ -51,9 +63,10 @@ class StepRunner:
         except Exception as error:  # whatever a node may do: shown to the person, never lost
             self._timer.stop()
             self._on_error(error)
-            return
+            return False
         else:
             self._on_step(step)
-            return
+            return not self._is_stopped
         self._timer.stop()
         self._on_done(value)
+        return False

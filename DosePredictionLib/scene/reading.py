@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,7 +199,6 @@ def case_steps(
     prescription: Prescription | None = None,
     *,
     name: str = "",
-    segments: Sequence[str] | None = None,
     before: SceneCase | None = None,
 ) -> Steps[SceneCase]:
     """Read a case, a node or a segment a step; the generator returns a `SceneCase`.
@@ -213,7 +212,6 @@ def case_steps(
         plan_dose: vtkMRMLScalarVolumeNode, Gy.
         prescription: dose per target, by the segments' names or the channels'.
         name: of the case; empty: the CT node's name.
-        segments: IDs of the segments to read; None: all.
         before: an earlier reading; what has not changed since is taken from it, the same volumes.
 
     Raises:
@@ -223,7 +221,7 @@ def case_steps(
     for finding in input_findings(ct, segmentation, plan_dose):
         if finding.severity == "blocking":
             raise CaseError(f"{finding.message} {finding.remedy}")
-    infos = [i for i in list_segments(segmentation) if segments is None or i.id in segments]
+    infos = list_segments(segmentation)
     earlier = _Earlier.of(before, ct, segmentation, plan_dose)
     work = _Reading(ct, segmentation, plan_dose, len(infos) + (3 if plan_dose else 2), earlier)
     for what, content in contents(ct, segmentation, plan_dose, earlier.fingerprint):
@@ -436,9 +434,6 @@ def case_from_nodes(
     prescription: Prescription | None = None,
     *,
     name: str = "",
-    segments: Sequence[str] | None = None,
 ) -> SceneCase:
     """Read a case at once; see `case_steps`."""
-    return finish(
-        case_steps(ct, segmentation, plan_dose, prescription, name=name, segments=segments)
-    )
+    return finish(case_steps(ct, segmentation, plan_dose, prescription, name=name))
