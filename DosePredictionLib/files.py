@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import zlib
@@ -25,6 +26,7 @@ __all__ = [
     "PARTIAL",
     "check_file_name",
     "file_set",
+    "json_text",
     "require_file_place",
     "require_regular_file",
     "sweep",
@@ -36,6 +38,7 @@ __all__ = [
 PARTIAL = ".partial-"
 """How the names of folders aside begin; whoever lists a folder passes over them."""
 
+_NUMBERS = re.compile(r"\[\n[-+.\deE,\s]+\]")  # no text in JSON holds a line break
 _MOST_BYTES = 200  # file systems take 255; names aside and suffixes come on top
 
 
@@ -137,9 +140,19 @@ def write_json(path: Path, content: Any) -> None:
         DosePredictionError: the place is a folder or a device.
         ValueError: a number in it is not finite.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(content)
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def json_text(content: Any) -> str:
+    """JSON for files: indented, with a list of numbers on one line.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return _NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def check_file_name(

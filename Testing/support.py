@@ -16,8 +16,11 @@ import torch
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.io.openkbp import EDGE
+from DosePredictionLib.models.manifest import ModelFolder
 from DosePredictionLib.networks import TwoStageNetwork
 from DosePredictionLib.networks.configs import TwoStageConfig
+from DosePredictionLib.prediction import Output, Prediction
+from DosePredictionLib.structures.mapping import map_structures
 from DosePredictionLib.volume import Grid, Volume
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,6 +200,26 @@ def random_network(structures: int = 9, filters: tuple = (2, 2), seed: int = 1) 
             buffer.uniform_(0.5, 1.5)
     torch.nn.init.constant_(network.stage2.out_conv.bias, 0.5)  # a dose that is not all zero
     return network.eval()
+
+
+def prediction_of(case: Case, model: ModelFolder, factor: float = 1.04) -> Prediction:
+    """The plan, by default 4 % hotter."""
+    assert case.plan_dose is not None and case.prescription is not None
+    mapping = map_structures(list(case.structures), model.protocol)
+    dose = case.plan_dose.with_array(case.plan_dose.array * np.float32(factor))
+    return Prediction(
+        case=case,
+        model=model,
+        outputs=(Output("dose", dose, "dose", "Gy"),),
+        mapping=mapping,
+        prescription=case.prescription,
+        external=case.structures["Body"],
+        findings=(),
+        fallbacks=(),
+        device="cpu",
+        precision="fp32",
+        seconds={"total": 1.0},
+    )
 
 
 def write_checkpoint(path: Path, network: TwoStageNetwork, key: str | None = "model") -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import ROOT, pelvis_case, write_case_folder, write_nifti
+from support import ROOT, pelvis_case, prediction_of, write_case_folder, write_nifti
 
 from DosePredictionLib.app.choices import MappingChoice
 from DosePredictionLib.app.evaluate import (
@@ -32,9 +32,7 @@ from DosePredictionLib.case import DOSE_MASK, Case
 from DosePredictionLib.errors import CaseError, MappingError
 from DosePredictionLib.evaluation.goals import GoalSet
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.prediction import Output, Prediction
 from DosePredictionLib.structures.bound import bind
-from DosePredictionLib.structures.mapping import map_structures
 
 SMALL = ((40, 32, 24), (10.0, 10.0, 10.0))
 
@@ -42,26 +40,6 @@ SMALL = ((40, 32, 24), (10.0, 10.0, 10.0))
 @pytest.fixture
 def small() -> Case:
     return pelvis_case(*SMALL)
-
-
-def prediction_of(case: Case, model: DoseModel) -> Prediction:
-    """The plan, 4 % hotter."""
-    assert case.plan_dose is not None and case.prescription is not None
-    mapping = map_structures(list(case.structures), model.protocol)
-    dose = case.plan_dose.with_array(case.plan_dose.array * np.float32(1.04))
-    return Prediction(
-        case=case,
-        model=model,
-        outputs=(Output("dose", dose, "dose", "Gy"),),
-        mapping=mapping,
-        prescription=case.prescription,
-        external=case.structures["Body"],
-        findings=(),
-        fallbacks=(),
-        device="cpu",
-        precision="fp32",
-        seconds={"total": 1.0},
-    )
 
 
 # ---------------------------------------------------------------- without torch, Qt or argparse

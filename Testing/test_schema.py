@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
+from DosePredictionLib.app.bands import PredictedBy, PredictedFor, PredictionRecord
 from DosePredictionLib.beams.arrangement import Aperture, Beam, BeamArrangement
 from DosePredictionLib.beams.ray_model import RayModel
 from DosePredictionLib.encoding.beams import BeamInputs
@@ -23,6 +24,11 @@ from DosePredictionLib.encoding.derived import DerivedInputs
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.encoding.strips import StripSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError, ModelError
+from DosePredictionLib.evaluation.calibration import (
+    Calibration,
+    LevelCoverage,
+    StructureCalibration,
+)
 from DosePredictionLib.evaluation.goals import GoalEntry, GoalFile, GoalSet
 from DosePredictionLib.evaluation.scorecard import (
     CardFile,
@@ -125,6 +131,18 @@ RECIPE = TrainingConfig(
 RECORD = Record(
     "sim_1_0000", "test", draw_patient(1), PlanQuality(1.0, 1.1, 0.8, 1.0), ("no good",), 1.0, 2.0
 )
+CALIBRATION = Calibration(
+    schema_version=1,
+    model="model",
+    weights_sha256=("0" * 64,),
+    protocol="pelvis",
+    prescription_gy={"PTV": 45.0},
+    patients=tuple("abcdefghi"),
+    structures={
+        "PTV": StructureCalibration({"D95_gy": (1.0,) * 9}, (0.5,) * 99, (2.0,) * 9),
+    },
+    coverage=(LevelCoverage(90, 91.0, 92.0, (85.0, 95.0), 200),),
+)
 KINDS: dict[str, Any] = {
     "machine": Machine.load("generic-120"),
     "model.json": MANIFEST,
@@ -138,10 +156,14 @@ KINDS: dict[str, Any] = {
     "names.json": CohortNames("pelvis", {"Blase": "Bladder"}, {"Blase": 3}, {"Blase": "synonym"}),
     "data.json": Described({}, "MIT", {"PTV": 45.0}, 25, "VMAT", ("pt_1",)),
     "encoding.further.beam": BeamInputs(BEAMS, RayModel()),
+    "calibration.json": CALIBRATION,
+    "prediction.json": PredictionRecord(
+        PredictedBy("model", "pelvis", "0" * 64, ("1" * 64,)), PredictedFor({"PTV": 45.0})
+    ),
     "evaluation": Evaluated({}, (ScoredCase("pt_1", 3.0, 2.0),)),
     **{f"network {name}": entry.config(9) for name, entry in ARCHITECTURES.items()},
 }
-FOREIGN = {"scorecard", "evaluation"}
+FOREIGN = {"scorecard", "evaluation", "prediction.json"}
 """Files of other programs, and of which only a part is read: they may hold more."""
 
 FREE = {

@@ -20,6 +20,8 @@ from DosePredictionLib.processes import usable_cores
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .arguments import COUNT, MINUTES, WORKERS, WORKERS_OR_NONE, Parser, field_of, within
+from .calibration import add_arguments as add_calibrate
+from .calibration import run as run_calibrate
 from .clinical import add_arguments as add_clinical_arguments
 from .clinical import run as prepare_clinical
 from .config import TrainingConfig
@@ -105,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--default", action="store_true", help="the protocol's default model")
     export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
     add_simulate(commands.add_parser("simulate", help="make simulated pelvis patients with plans"))
+    add_calibrate(
+        commands.add_parser(
+            "calibrate", help="make a model's bands from plans that it has not seen"
+        )
+    )
     card = commands.add_parser("card", help="write a cohort's figures into a model's card")
     card.add_argument("--model", type=Path, required=True)
     card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
@@ -417,6 +424,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "export": _export,
         "card": _card,
+        "calibrate": run_calibrate,
         "simulate": run_simulate,
     }
     given = list(sys.argv[1:] if arguments_given is None else arguments_given)

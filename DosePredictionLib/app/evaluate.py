@@ -16,8 +16,10 @@ from ..checks.plan_dose import (
     require_possible_dose,
     scored_structures,
 )
-from ..errors import CaseError, DosePredictionError, GeometryError
+from ..errors import CaseError, DosePredictionError, GeometryError, ModelError
+from ..evaluation.calibration import Calibration, curve_doses, read_calibration
 from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, summarize_cohort
+from ..evaluation.coverage import cohort_coverage
 from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate
 from ..evaluation.gamma import MAX_GAMMA
 from ..evaluation.scorecard import Scorecard
@@ -28,6 +30,7 @@ from ..processes import parallel_map, usable_cores
 from ..structures.bound import BoundCase, bind
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
+from .bands import read_record
 from .choices import MappingChoice
 from .outputs import RECORD
 from .several import CaseFailure, failure_text
@@ -41,6 +44,7 @@ __all__ = [
     "CohortRequest",
     "EvaluateRequest",
     "EvaluationSettings",
+    "cohort_pairs",
     "evaluate_case_files",
     "evaluate_cohort",
     "write_evaluation_report",
@@ -60,6 +64,7 @@ class EvaluationSettings:
         max_gamma: where the search for gamma ends; above 1 it changes no pass rate.
         goals: what doses are judged by; "default": the shipped set for the case.
         scorecard: file of a plan scorecard.
+        curves: whether records hold the doses at 1, 2, … 99 % of each structure's volume.
     """
 
     protocol: str | None = None
@@ -69,6 +74,7 @@ class EvaluationSettings:
     max_gamma: float | None = MAX_GAMMA
     goals: GoalSet | Literal["default"] | None = "default"
     scorecard: Path | None = None
+    curves: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class CohortRequest:
         predictions: `predictions/<case>/dose.*`.
         compare: another model's predictions.
         workers: processes; None: one a core.
+        calibration: of the model, whose bands are measured on the cohort.
     """
 
     cases: Path
@@ -97,6 +104,7 @@ class CohortRequest:
     compare: Path | None = None
     settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     workers: int | None = None
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +125,21 @@ class CaseEvaluation:
             "checks": [finding.as_json() for finding in self.findings],
         }
 
+    def curves(self) -> dict[str, Any]:
+        """Structure → doses in Gy at 1, 2, … 99 % of its volume, all but the external contour's."""
+        planned = self.evaluation.planned or {}
+        return {
+            name: {
+                "prediction_gy": curve_doses(dvh.curve).tolist(),
+                "reference_gy": curve_doses(plan.curve).tolist(),
+            }
+            for name, dvh in self.evaluation.predicted.items()
+            if name != self.evaluation.external
+            and dvh.curve is not None
+            and (plan := planned.get(name)) is not None
+            and plan.curve is not None
+        }
+
 
 @dataclass(frozen=True)
 class CohortEvaluation:
@@ -127,12 +150,14 @@ class CohortEvaluation:
         failed: pairs that could not be evaluated, of both models.
         unpaired: cases and doses without a partner.
         comparison: of another model with this one, by score.
+        bands: what a calibration's bands hold; None without one.
     """
 
     records: tuple[Mapping[str, Any], ...]
     failed: tuple[CaseFailure, ...]
     unpaired: tuple[str, ...]
     comparison: tuple[Mapping[str, Any], ...] = ()
+    bands: Mapping[str, Any] | None = None
     summary: Mapping[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -141,7 +166,7 @@ class CohortEvaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The JSON object of a cohort."""
-        return {
+        record = {
             "cases": list(self.records),
             "summary": self.summary,
             "structures": structure_errors(self.records),
@@ -149,6 +174,7 @@ class CohortEvaluation:
             "unpaired": list(self.unpaired),
             "failed": [failure.as_json() for failure in self.failed],
         }
+        return record if self.bands is None else {**record, "bands": self.bands}
 
 
 def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
@@ -193,8 +219,14 @@ def evaluate_cohort(request: CohortRequest) -> CohortEvaluation:
     """Evaluate every case that has a dose; one that fails is listed.
 
     Raises:
-        DosePredictionError: there is no folder, or no pair.
+        DosePredictionError: there is no folder, or no pair, or the calibration is not of the model
+            that predicted, of another prescription, or of these very patients.
     """
+    calibration = None if request.calibration is None else read_calibration(request.calibration)
+    if calibration is not None:
+        for _, folder in cohort_pairs(request.cases, request.predictions)[0]:
+            _require_calibrated(calibration, folder / RECORD)
+        request = replace(request, settings=replace(request.settings, curves=True))
     records, failed, unpaired = _evaluated(request, request.predictions)
     comparison: list[dict[str, Any]] = []
     if request.compare is not None:
@@ -205,7 +237,9 @@ def evaluate_cohort(request: CohortRequest) -> CohortEvaluation:
             for key in CASE_SCORES
             if any(record.get(key) is not None for record in records)
         ]
-    return CohortEvaluation(tuple(records), tuple(failed), tuple(unpaired), tuple(comparison))
+    bands = None if calibration is None else cohort_coverage(calibration, records)
+    parts = tuple(records), tuple(failed), tuple(unpaired), tuple(comparison)
+    return CohortEvaluation(*parts, bands)
 
 
 def write_evaluation_report(evaluated: CaseEvaluation, path: Path) -> None:
@@ -253,11 +287,20 @@ def _require_comparable(bound: BoundCase) -> None:
         raise kind(f"{bound.case.name}: {found.message} {found.remedy}")
 
 
+def _require_calibrated(calibration: Calibration, record: Path) -> None:
+    """Refuse a dose of another model or prescription than the calibration's."""
+    made = read_record(record)
+    calibration.require_weights(made.model.weights, made.model.protocol, str(record))
+    other = calibration.other_prescription(made.prescription.target_gy)
+    if other is not None:
+        raise ModelError(f"{record}: {other}.")
+
+
 def _evaluated(
     request: CohortRequest, predictions: Path
 ) -> tuple[list[dict[str, Any]], list[CaseFailure], list[str]]:
     """Records, failures, and the names that have no partner."""
-    pairs, unpaired = _pairs(request.cases, predictions)
+    pairs, unpaired = cohort_pairs(request.cases, predictions)
     if not pairs:
         raise DosePredictionError(
             f"No case of {request.cases} has a dose in {predictions}/<case>/dose.nii.gz."
@@ -276,13 +319,18 @@ def _one_of_cohort(
     """The record of one pair, or the reason why there is none; runs in a process of its own."""
     try:
         dose = _dose_of(pair[1])
-        return evaluate_case_files(EvaluateRequest(pair[0], dose, None, settings)).as_json()
+        done = evaluate_case_files(EvaluateRequest(pair[0], dose, None, settings))
+        return {**done.as_json(), **({"curves": done.curves()} if settings.curves else {})}
     except Exception as exception:  # whatever one case can raise is that case's failure
         return CaseFailure(case_name(pair[0]), failure_text(exception))
 
 
-def _pairs(cohort: Path, predictions: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Cases with the folders of their doses, and the names that have no partner."""
+def cohort_pairs(cohort: Path, predictions: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Cases with the folders of their doses, and the names that have no partner.
+
+    Raises:
+        DosePredictionError: there is no such folder.
+    """
     for folder in (cohort, predictions):
         if not folder.is_dir():
             raise DosePredictionError(f"There is no folder {folder}.")

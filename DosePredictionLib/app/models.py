@@ -11,6 +11,7 @@ from ..findings import Finding
 from ..resources import model_folders
 from ..schema import to_json
 from ..structures.protocol import StructureProtocol
+from .bands import model_calibration
 
 if TYPE_CHECKING:
     from ..models.dose_model import DoseModel
@@ -125,20 +126,26 @@ def show_model(name: str) -> dict[str, Any]:
     from ..models.dose_model import DoseModel
 
     model = DoseModel.load(name)
-    return {**to_json(model.manifest), "path": str(model.folder)}
+    calibration = model_calibration(model)
+    return {
+        **to_json(model.manifest),
+        "path": str(model.folder),
+        "calibration": None if calibration is None else calibration.summary(),
+    }
 
 
 def verify_model(name: str) -> dict[str, Any]:
-    """Check a model's weights against its checksum.
+    """Check a model's weights against its checksum, and its calibration against the weights.
 
     Raises:
-        ModelError: they are not those of the manifest.
+        ModelError: they are not those of the manifest, or the calibration is of others.
     """
     from ..models.dose_model import DoseModel
 
     model = DoseModel.load(name)
     for member in model.members:
         model.network(member)
+    model_calibration(model)
     manifest = model.manifest
     return {"name": manifest.name, "verified": True, "sha256": manifest.weights_sha256}
 

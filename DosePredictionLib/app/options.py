@@ -58,6 +58,11 @@ PREDICTION_OPTIONS: Options = {
         "action": "store_true",
         "help": "write spread… too: how an ensemble's doses differ",
     },
+    "--calibration": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "bands of this calibration (default: the model's own calibration.json, if any)",
+    },
     "--force-model": {
         "action": "store_true",
         "help": "predict with a model of another body site, too (a warning stays)",
@@ -80,6 +85,7 @@ def prediction_request(cases: Sequence[Path], values: Mapping[str, Any]) -> Pred
         figures=bool(values.get("figures")),
         published_names=bool(values.get("published_names")),
         spread=values["spread"],
+        calibration=values.get("calibration"),
     )
     return PredictRequest(
         cases=tuple(cases),

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DosePredictionError
-from ..files import file_set
+from ..files import file_set, json_text
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.outputs import output_record, write_further
 from ..io.volumes import FORMATS, write_volume
 from ..prediction import Prediction
+from .bands import BANDS_MISSING
 from .output import goals_in_words, json_ready
 from .summary import prediction_summary, report_input
 
@@ -51,6 +52,7 @@ class OutputRequest:
         figures: write its figures as PNG, too.
         published_names: call the dose as published predictions are called.
         spread: write an ensemble's spread, too.
+        calibration: goes before the model's own; None: its own, if it has one.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class OutputRequest:
     figures: bool = False
     published_names: bool = False
     spread: bool = False
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,11 @@ class PredictedCase:
         ):
             if scores.get(key) is not None:
                 lines.append(f"  {label:<12}{scores[key]:6.2f} Gy against the plan")
+        if self.summary["bands"]:
+            patients = self.summary["bands"]["calibration"]["patients"]
+            lines.append(f"  bands       of the DVHs, from {patients} calibration patients")
+        missing = [each for each in record["checks"] if each["id"] == BANDS_MISSING]
+        lines += [f"  {each['message']}" for each in missing]
         if record["goals"]:
             lines.append(f"  goals       {goals_in_words(record['goals'])}")
         lines += [f"  fallback: {text}" for text in record["fallbacks"]]
@@ -142,7 +150,7 @@ def write_outputs(
     name = PUBLISHED_PREDICTION if request.published_names else "dose"
     dose_name = name + _SUFFIXES[request.format]
     folder = request.folder / prediction.case.name
-    summary = prediction_summary(prediction, request.goals)
+    summary = prediction_summary(prediction, request.goals, None, request.calibration)
     with file_set(folder, earlier_files(folder)) as aside:
         _write_dose(aside / dose_name, prediction)
         suffix = FORMATS.get(request.format, FORMATS["nifti"])
@@ -161,8 +169,7 @@ def write_outputs(
         files = sorted([*(path.name for path in aside.iterdir()), RECORD])
         summary |= {"seconds": seconds, "dose": dose_name, "spread": spread_name, "files": files}
         summary["outputs"] = [output_record(prediction.main, dose_name), *further]
-        text = json.dumps(json_ready(summary), indent=2, ensure_ascii=False, allow_nan=False)
-        (aside / RECORD).write_text(text + "\n", encoding="utf-8")
+        (aside / RECORD).write_text(json_text(json_ready(summary)), encoding="utf-8")
     return PredictedCase(folder, summary, seconds)
 
 

@@ -12,6 +12,7 @@ from ..case import Case
 from ..errors import ModelError
 from ..findings import Finding
 from ..io import read_case
+from .bands import model_calibration
 from .choices import BeamsChoice, MappingChoice, PrescriptionChoice
 from .outputs import OutputRequest, PredictedCase, require_writable, write_outputs
 from .several import CaseFailure, Several, work_on_cases
@@ -127,5 +128,7 @@ class _Predictors:
 
         if model.folder not in self._made:
             request = self._request
+            if request.output.calibration is not None:  # refused before work starts
+                model_calibration(model, request.output.calibration)
             self._made[model.folder] = Predictor(model, request.device, request.precision)
         return self._made[model.folder]

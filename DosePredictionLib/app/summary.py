@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import __version__
@@ -13,6 +14,7 @@ from ..findings import Finding
 from ..schema import to_json
 from ..structures.bound import BoundCase
 from ..structures.protocol import Role
+from .bands import prediction_bands
 
 if TYPE_CHECKING:
     from ..beams.arrangement import BeamArrangement
@@ -35,6 +37,7 @@ def prediction_summary(
     prediction: Prediction,
     goals: GoalSet | Literal["default"] | None = "default",
     evaluation: Evaluation | None = None,
+    calibration: Path | None = None,
 ) -> dict[str, Any]:
     """The content of `prediction.json`, in JSON types but for numbers that may be numpy's.
 
@@ -43,12 +46,17 @@ def prediction_summary(
         goals: what it is judged by; `default`: the shipped set for the protocol and the
             prescription, if there is one.
         evaluation: where the dose has been evaluated already, with its goals.
+        calibration: goes before the model's own.
+
+    Raises:
+        ModelError: that calibration is of another model.
     """
     from ..evaluation.evaluate import EvaluationParts, evaluate
 
     model, case = prediction.model, prediction.case
     if evaluation is None:
         evaluation = evaluate(prediction.bound, prediction.dose, EvaluationParts(goals=goals))
+    bands, noticed = prediction_bands(prediction, evaluation, calibration)
     return {
         "case": case.name,
         "statement": STATEMENT,
@@ -59,6 +67,7 @@ def prediction_summary(
             "title": model.manifest.title,
             "protocol": model.manifest.protocol,
             "weights_sha256": model.manifest.weights_sha256,
+            "members_sha256": [member.sha256 for member in model.manifest.members],
             "intended_use": model.manifest.intended_use,
         },
         "device": prediction.device,
@@ -67,12 +76,13 @@ def prediction_summary(
         "prescription": to_json(prediction.prescription),
         "beams": to_json(_beams(prediction)),
         "mapping": prediction.mapping.as_json(),
-        "checks": [finding.as_json() for finding in prediction.findings],
+        "checks": [finding.as_json() for finding in (*prediction.findings, *noticed)],
         "units": "Gy",
         "structures": evaluation.endpoints(),
         "evaluation": None if evaluation.scores is None else _against_plan(evaluation),
         "goal_set": evaluation.goal_set,
         "goals": evaluation.goal_records,
+        "bands": bands,
     }
 
 
@@ -118,13 +128,14 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
     model = prediction.model
     structures = report_structures(prediction.bound)
     manifest = model.manifest
-    findings: list[Finding] = list(prediction.findings)
+    findings = [Finding(**check) for check in summary["checks"]]
     return ReportInput(
         case=prediction.case,
         prediction=prediction.dose,
         structures=structures,
         reference=None if summary["evaluation"] is None else prediction.case.plan_dose,
         further=prediction.further,
+        bands=summary["bands"] or {},
         metadata={
             "model": manifest.name,
             "title": manifest.title,

@@ -21,6 +21,7 @@ from ..app.options import GOALS_OPTION, MAPPING_OPTIONS
 from ..app.output import Output, goals_in_words
 from ..errors import DosePredictionError
 from ..evaluation.cohort import SCORE_LABELS, describe_cohort, write_csv
+from ..evaluation.coverage import describe_coverage
 from ..evaluation.gamma import MAX_GAMMA
 from .options import add_json_option, add_options
 from .several import note_failure
@@ -56,6 +57,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--compare", type=Path, metavar="DIR", help="of a cohort: another model's predictions"
     )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="of a cohort: measure the bands of the model's calibration.json",
+    )
     parser.add_argument("--no-resample", action="store_true", help="refuse a dose on another grid")
     parser.add_argument("--protocol", help="id of the protocol (default: the one that fits)")
     parser.add_argument("--workers", type=int, help="for a cohort (default: one a core)")
@@ -76,15 +83,16 @@ def run(call: argparse.Namespace, output: Output) -> int:
         goals=chosen_goals(call.goals),
         scorecard=call.scorecard,
     )
-    if all(one) and not any((*cohort, call.compare)):
-        request = EvaluateRequest(call.case, call.prediction, call.reference, settings)
-        return _run_case(request, call.csv, call.report, output)
+    if all(one) and not any((*cohort, call.compare, call.calibration)):
+        subject = EvaluateRequest(call.case, call.prediction, call.reference, settings)
+        return _run_case(subject, call.csv, call.report, output)
     if all(cohort) and not any((*one, call.report, call.reference)):
         folders = (call.cohort, call.predictions, call.compare)
-        return _run_cohort(CohortRequest(*folders, settings, call.workers), call.csv, output)
+        request = CohortRequest(*folders, settings, call.workers, call.calibration)
+        return _run_cohort(request, call.csv, output)
     raise DosePredictionError(
         "evaluate takes --case CASE --prediction FILE [--reference FILE] [--report FILE], or "
-        "--cohort DIR --predictions DIR [--compare DIR]."
+        "--cohort DIR --predictions DIR [--compare DIR] [--calibration FILE]."
     )
 
 
@@ -107,6 +115,8 @@ def _run_cohort(request: CohortRequest, csv: Path | None, output: Output) -> int
     text = describe_cohort(cohort.records, cohort.summary)
     if request.compare is not None:
         text += "\n" + _describe_comparison(cohort.comparison, request.compare)
+    if cohort.bands is not None:
+        text += "\n" + describe_coverage(cohort.bands)
     for failure in cohort.failed:
         note_failure(output)(failure)
     if cohort.unpaired:

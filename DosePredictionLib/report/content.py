@@ -13,7 +13,11 @@ from ..prediction import Output
 from ..structures.protocol import Role
 from ..volume import Volume
 
-__all__ = ["Metadata", "ModelCard", "ReportInput", "ReportStructure"]
+__all__ = ["BAND_LEVEL", "Metadata", "ModelCard", "ReportInput", "ReportStructure"]
+
+
+BAND_LEVEL = "90"
+"""Percent of the bands that are drawn and listed."""
 
 
 class ReportStructure(NamedTuple):
@@ -85,6 +89,7 @@ class ReportInput:
         metadata: model, device, timings, findings, prescription.
         evaluation: what `evaluate` says of one case; any key may be missing or None.
         further: what was predicted beside the dose, each shown in one slice.
+        bands: what `prediction.json` says of the DVHs' bands; empty without a calibration.
 
     Raises:
         GeometryError: a dose, an output or a mask lies on another grid than the case. Nothing is
@@ -99,6 +104,7 @@ class ReportInput:
     metadata: Metadata = field(default_factory=Metadata)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     further: Sequence[Output] = ()
+    bands: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         structures = tuple(ReportStructure(*structure) for structure in self.structures)
@@ -136,6 +142,11 @@ class ReportInput:
         """Dose prescribed to one target, Gy."""
         levels = self.prescription_gy
         return levels.get(structure.key, levels.get(structure.label))
+
+    def banded(self, structure: ReportStructure) -> Mapping[str, Any]:
+        """The bands of one structure; empty where it was not calibrated."""
+        found: Mapping[str, Any] = self.bands.get("structures", {}).get(structure.key, {})
+        return found
 
     def evaluated(self, structure: ReportStructure) -> Mapping[str, Any]:
         """What the evaluation says of one structure; empty when nothing."""

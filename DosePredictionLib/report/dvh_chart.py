@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..evaluation.dvh import Dvh, dvh
 from ..geometry import bounding_box
 from ..volume import Volume
-from .content import ReportInput, ReportStructure
+from .content import BAND_LEVEL, ReportInput, ReportStructure
 from .palette import LIGHT_SURFACE, LINE_CONTRAST, TEXT_CONTRAST, readable_on, safe_color
 
 __all__ = [
@@ -36,17 +36,22 @@ _CROP_VOXELS = 4
 _LABEL_LETTERS = 26
 _LETTER_POINTS = 5.7  # mean width of a bold letter at the labels' size
 _NEAR_POINTS = 5.0
+_BAND_OPACITY = 0.14
 _DASHES = (0, (4.2, 2.0))
 
 
 @dataclass(frozen=True)
 class StructureDvh:
-    """The curves of one structure; `index` is its place in the report's list."""
+    """The curves of one structure; `index` is its place in the report's list.
+
+    `band` is the volumes in percent with the lower and the upper dose in Gy, `(3, volumes)`.
+    """
 
     structure: ReportStructure
     index: int
     prediction: Dvh
     reference: Dvh | None
+    band: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,15 @@ def _structure_dvh(report: ReportInput, structure: ReportStructure, index: int) 
     reference = None
     if report.reference is not None:
         reference = dvh(_cropped(report.reference, box), mask, name=structure.label)
-    return StructureDvh(structure, index, prediction, reference)
+    return StructureDvh(structure, index, prediction, reference, _band(report, structure))
+
+
+def _band(report: ReportInput, structure: ReportStructure) -> Array | None:
+    curve = report.banded(structure).get("curve")
+    if curve is None:
+        return None
+    ends = curve[BAND_LEVEL]
+    return np.array([curve["volume_percent"], ends["low_gy"], ends["high_gy"]], np.float64)
 
 
 def _neighborhood(mask: NDArray) -> tuple[slice, ...]:
@@ -130,6 +143,8 @@ def draw_dvh(
     drawn: dict[int, list[Array]] = {}
     for curve in shown:
         color = ink.structures[curve.index]
+        if curve.band is not None:
+            axes.fill_betweenx(*curve.band, color=color, alpha=_BAND_OPACITY, linewidth=0, zorder=2)
         drawn[curve.index] = [_draw_curve(axes, curve.prediction, dose, color, "solid")]
         if curve.reference is not None and curve.reference.curve is not None:
             drawn[curve.index].append(_draw_curve(axes, curve.reference, dose, color, "dashed"))

@@ -30,6 +30,7 @@ from .palette import (
 )
 from .slices import Layer, Scales, SliceView, layers, slice_views
 from .tables import (
+    bands_note,
     endpoint_groups,
     goal_rows,
     goal_sources,
@@ -121,6 +122,7 @@ def _render(report: ReportInput) -> str:
         bars=_bars(report, scales),
         oblique=number(oblique) if oblique else "",
         charts=_charts(report, curves),
+        bands_note=bands_note(report),
         endpoints=endpoint_groups(report, curves),
         goals=goal_rows(report),
         goal_sources=goal_sources(report),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..findings import Finding, worst_first
-from .content import ReportInput
+from .content import BAND_LEVEL, ReportInput
 from .dvh_chart import StructureDvh
 from .planes import target_order
 from .wording import (
@@ -27,6 +27,7 @@ __all__ = [
     "GoalRow",
     "Row",
     "Tile",
+    "bands_note",
     "endpoint_groups",
     "goal_rows",
     "goal_sources",
@@ -64,7 +65,10 @@ class Row:
 
 @dataclass(frozen=True)
 class EndpointRow:
-    """One endpoint; `bar` is the difference as a share of a full bar, -1…1, or None."""
+    """One endpoint; `bar` is the difference as a share of a full bar, -1…1, or None.
+
+    `band` is where the plan's is to be expected; empty where that was not calibrated.
+    """
 
     label: str
     unit: str
@@ -72,6 +76,7 @@ class EndpointRow:
     reference: str
     difference: str
     bar: float | None
+    band: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,13 +166,14 @@ def endpoint_groups(report: ReportInput, curves: Sequence[StructureDvh]) -> list
         if len(endpoints) <= _SHORT:
             first = tuple(endpoints)
         more = [key for key in endpoints if key not in first]
+        bands = report.banded(curve.structure).get("endpoints", {})
         groups.append(
             EndpointGroup(
                 label=clean(curve.structure.label),
                 index=curve.index,
                 detail=detail,
-                rows=tuple(_endpoint_row(k, endpoints[k]) for k in first if k in endpoints),
-                more=tuple(_endpoint_row(k, endpoints[k]) for k in more),
+                rows=tuple(_endpoint_row(k, endpoints[k], bands) for k in first if k in endpoints),
+                more=tuple(_endpoint_row(k, endpoints[k], bands) for k in more),
             )
         )
     return groups
@@ -189,7 +195,9 @@ def _own_endpoints(report: ReportInput, curve: StructureDvh) -> dict[str, dict[s
     }
 
 
-def _endpoint_row(key: str, values: Mapping[str, Any] | None) -> EndpointRow:
+def _endpoint_row(
+    key: str, values: Mapping[str, Any] | None, bands: Mapping[str, Any]
+) -> EndpointRow:
     prediction, reference = (values or {}).get("prediction"), (values or {}).get("reference")
     unit, difference = endpoint_unit(key), None
     if MISSING not in (number(prediction), number(reference)):
@@ -197,8 +205,31 @@ def _endpoint_row(key: str, values: Mapping[str, Any] | None) -> EndpointRow:
     bar = None
     if difference is not None and unit == "Gy":
         bar = max(-1.0, min(1.0, difference / _BAR_GY))
-    return EndpointRow(
-        endpoint_label(key), unit, number(prediction), number(reference), signed(difference), bar
+    band = ""
+    if key in bands:
+        ends = bands[key][BAND_LEVEL]
+        band = f"{number(ends['low'])} to {number(ends['high'])}"
+    numbers = number(prediction), number(reference), signed(difference)
+    return EndpointRow(endpoint_label(key), unit, *numbers, bar, band)
+
+
+def bands_note(report: ReportInput) -> str:
+    """From whom the bands come, and what they held there; empty without bands."""
+    calibration = report.bands.get("calibration")
+    if not calibration:
+        return ""
+    cohort = clean(calibration["cohort"])
+    note = (
+        f"{BAND_LEVEL} % bands from {calibration['patients']} calibration patients"
+        f"{f' ({cohort})' if cohort else ''}: where a plan like theirs is to be expected."
+    )
+    measured = calibration["coverage"].get(BAND_LEVEL)
+    if measured is None:
+        return f"{note} Too few to measure what the bands hold."
+    return (
+        f"{note} In random halves of these patients they held "
+        f"{number(measured['endpoints_percent'])} % of endpoints and "
+        f"{number(measured['curves_percent'])} % of whole curves."
     )
 
 

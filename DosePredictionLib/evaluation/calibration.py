@@ -1,0 +1,350 @@
+"""`calibration.json`: how far plans lay from a model's predictions, and the bands that follow.
+
+Made of patients whose plans did not shape the weights. It is bound to the weights by their
+checksums, to the protocol and to the prescription, and is refused with others. The format has a
+version and a minor version, as `models.manifest` says.
+
+Records are those of `evaluate` with `curves`: `structures` holds each endpoint of prediction and
+plan, `curves` the dose at 1, 2, … 99 % of each structure's volume in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+from ..models.manifest import ModelManifest
+from ..ranges import DoseGy
+from ..schema import FreeText, Length, Name, Pattern, Range, from_json, read_json, validated
+from .conformal import (
+    conformal_quantile,
+    curve_scores,
+    monotone_band,
+    residual_interval,
+    smallest_count,
+)
+from .curve import VolumeCurve
+from .result import Evaluation
+
+__all__ = [
+    "CALIBRATION_FILE",
+    "LEVELS",
+    "VOLUMES_PERCENT",
+    "Calibration",
+    "CohortErrors",
+    "LevelCoverage",
+    "StructureCalibration",
+    "calibrated_structures",
+    "cohort_errors",
+    "curve_doses",
+    "curve_error",
+    "read_calibration",
+    "weights_of",
+]
+
+Array = NDArray[np.float64]
+Record = Mapping[str, Any]
+
+CALIBRATION_FILE = "calibration.json"
+"""In a model's folder."""
+
+SCHEMA_VERSION, SCHEMA_MINOR = 1, 0
+
+LEVELS = (90, 50)
+"""Percents that bands hold."""
+
+VOLUMES_PERCENT = tuple(range(1, 100))
+"""Volumes at which a band of a curve is known."""
+
+_FEWEST = smallest_count(max(LEVELS))
+_MOST = 100_000
+_SAME_PRESCRIPTION = 0.01
+
+_Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")]
+_Residual = Annotated[float, Range(-1e6, 1e6)]
+_Score = Annotated[float, Range(0, 1e6)]
+_Percent = Annotated[float, Range(0, 100)]
+
+
+@dataclass(frozen=True)
+@validated
+class StructureCalibration:
+    """How far plans lay from predictions in one structure.
+
+    Args:
+        endpoints: endpoint key → plan minus prediction of each patient, rising, in the key's unit.
+        curve_scale_gy: what deviations of the curve are measured by at 1, 2, … 99 % of the volume.
+        curve_scores: `conformal.curve_scores` of each patient, rising.
+    """
+
+    endpoints: Annotated[
+        Mapping[Name, Annotated[tuple[_Residual, ...], Length(_FEWEST, _MOST)]], Length(0, 100)
+    ]
+    curve_scale_gy: Annotated[
+        tuple[Annotated[float, Range(0, 1000, above=True)], ...],
+        Length(len(VOLUMES_PERCENT), len(VOLUMES_PERCENT)),
+    ]
+    curve_scores: Annotated[tuple[_Score, ...], Length(_FEWEST, _MOST)]
+
+    def endpoint(self, key: str, value: NDArray | float, percent: int) -> tuple[NDArray, NDArray]:
+        """Where the plan's endpoint lies beside the prediction's, both ends in the value's shape.
+
+        Args:
+            key: of `endpoints`.
+            value: of the prediction; one, or several patients'.
+        """
+        low, high = residual_interval(np.asarray(self.endpoints[key]), percent)
+        most = 100.0 if key.endswith("_percent") else np.inf
+        return np.clip(value + np.float64(low), 0, most), np.clip(value + np.float64(high), 0, most)
+
+    def curve(self, dose_gy: NDArray, percent: int) -> tuple[Array, Array]:
+        """The band in which the plan's whole curve lies, `(99,)` each, Gy.
+
+        Args:
+            dose_gy: the prediction's dose at 1, 2, … 99 % of the volume.
+        """
+        width = conformal_quantile(np.asarray(self.curve_scores), percent)
+        return monotone_band(np.asarray(dose_gy), width * np.asarray(self.curve_scale_gy))
+
+
+@dataclass(frozen=True)
+@validated
+class LevelCoverage:
+    """What bands held in random halves of the calibration patients, made of the other halves.
+
+    Args:
+        level_percent: what they are to hold.
+        endpoints_percent, curves_percent: what they held, of all structures together.
+        range_percent: where the share of one half's patients lies with a probability of 90 %.
+        splits: number of random halves.
+    """
+
+    level_percent: Annotated[int, Range(1, 99)]
+    endpoints_percent: _Percent
+    curves_percent: _Percent
+    range_percent: tuple[_Percent, _Percent]
+    splits: Annotated[int, Range(1, 1_000_000)]
+
+
+@dataclass(frozen=True)
+@validated
+class Calibration:
+    """A model's calibration, as `calibration.json` holds it.
+
+    Args:
+        schema_version: version of this format.
+        model: its name when it was calibrated, for people.
+        weights_sha256: checksums of all its networks, in the model's order.
+        protocol: id.
+        prescription_gy: target → Gy of the calibration patients.
+        patients: who they are.
+        structures: by the names of results; one that fewer patients have than a level takes is
+            not among them.
+        coverage: measured within the patients; empty where they are too few to be halved.
+        cohort: what they are, in words.
+        schema_minor: which additions to this version of the format the file may hold.
+    """
+
+    schema_version: Annotated[int, Range(1, SCHEMA_VERSION)]
+    model: Name
+    weights_sha256: Annotated[tuple[_Sha256, ...], Length(1, 101)]
+    protocol: Name
+    prescription_gy: Annotated[Mapping[Name, DoseGy], Length(1, 100)]
+    patients: Annotated[tuple[Name, ...], Length(_FEWEST, _MOST, unique=True)]
+    structures: Annotated[Mapping[Name, StructureCalibration], Length(1, 1000)]
+    coverage: Annotated[tuple[LevelCoverage, ...], Length(0, 98)] = ()
+    cohort: FreeText = ""
+    schema_minor: Annotated[int, Range(0, 10_000)] = SCHEMA_MINOR
+
+    def require_weights(self, weights: Sequence[str], protocol: str, what: str) -> None:
+        """Refuse a model, or a prediction, of other weights or of another protocol.
+
+        Args:
+            weights: checksums of all its networks.
+            protocol: id.
+            what: whose they are, for the message.
+
+        Raises:
+            ModelError: says what differs.
+        """
+        if tuple(weights) != self.weights_sha256:
+            raise ModelError(
+                f"The calibration of {self.model} was made for the weights "
+                f"{self.weights_sha256[0][:12]}…, {what} has {weights[0][:12]}… or further "
+                "networks: calibrate these by `python -m training calibrate`."
+            )
+        if protocol != self.protocol:
+            raise ModelError(
+                f"The calibration of {self.model} is for the protocol {self.protocol}, {what} for "
+                f"{protocol}."
+            )
+
+    def other_prescription(self, prescription_gy: Mapping[str, float]) -> str | None:
+        """What of a prescription was not calibrated, in words; None: it was, within 1 %."""
+        for target, gy in prescription_gy.items():
+            known = self.prescription_gy.get(target)
+            if known is None or abs(gy / known - 1) > _SAME_PRESCRIPTION:
+                ours = ", ".join(
+                    f"{name} {level:g} Gy" for name, level in self.prescription_gy.items()
+                )
+                return f"{target} is prescribed {gy:g} Gy, the calibration is of {ours}"
+        return None
+
+    def summary(self) -> dict[str, Any]:
+        """What is to be said wherever a band is shown, as JSON types."""
+        return {
+            "patients": len(self.patients),
+            "cohort": self.cohort,
+            "prescription_gy": dict(self.prescription_gy),
+            "coverage": {
+                str(each.level_percent): {
+                    "endpoints_percent": each.endpoints_percent,
+                    "curves_percent": each.curves_percent,
+                    "range_percent": list(each.range_percent),
+                }
+                for each in self.coverage
+            },
+        }
+
+    def bands(self, evaluation: Evaluation) -> dict[str, Any]:
+        """The content of `bands` in `prediction.json`: calibration, and bands by structure."""
+        values, structures = evaluation.endpoints(), {}
+        for name, known in self.structures.items():
+            predicted = evaluation.predicted.get(name)
+            if predicted is None or predicted.curve is None:
+                continue
+            endpoints = {
+                key: {str(p): _ends(*known.endpoint(key, value, p)) for p in LEVELS}
+                for key, value in values[name]["endpoints"].items()
+                if value is not None and key in known.endpoints
+            }
+            curve: dict[str, Any] = {"volume_percent": list(VOLUMES_PERCENT)}
+            doses = curve_doses(predicted.curve)
+            for percent in LEVELS:
+                low, high = known.curve(doses, percent)
+                curve[str(percent)] = {"low_gy": _rounded(low), "high_gy": _rounded(high)}
+            structures[name] = {
+                "patients": len(known.curve_scores),
+                "endpoints": endpoints,
+                "curve": curve,
+            }
+        return {"calibration": self.summary(), "structures": structures}
+
+
+@dataclass(frozen=True, eq=False)
+class CohortErrors:
+    """Plan minus prediction of one structure in the patients who have it.
+
+    Args:
+        patients: their places in the cohort, `(n,)`.
+        curves_gy: at 1, 2, … 99 % of the volume, `(n, 99)`.
+        endpoints: key → places of the patients who have it defined, and its errors.
+    """
+
+    patients: NDArray
+    curves_gy: Array
+    endpoints: Mapping[str, tuple[NDArray, Array]]
+
+    @property
+    def count(self) -> int:
+        """How many patients have the structure."""
+        return int(self.patients.size)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """A calibration from its file.
+
+    Raises:
+        ModelError: it is missing, of a newer version, or malformed.
+    """
+    content = read_json(path, ModelError)
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise ModelError(f"{path} is no calibration: it has no schema_version.")
+    version, minor = content["schema_version"], content.get("schema_minor", 0)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ModelError(
+            f"{path} has schema version {version}; this version of DosePrediction reads up to "
+            f"{SCHEMA_VERSION}. Install a newer one, or calibrate again with this one."
+        )
+    newer = isinstance(minor, int) and minor > SCHEMA_MINOR
+    return from_json(Calibration, content, str(path), ModelError, [] if newer else None)
+
+
+def weights_of(manifest: ModelManifest) -> tuple[str, ...]:
+    """Checksums of all networks of a model."""
+    return (manifest.weights_sha256, *(member.sha256 for member in manifest.members))
+
+
+def calibrated_structures(
+    errors: Mapping[str, CohortErrors],
+) -> tuple[dict[str, StructureCalibration], dict[str, int]]:
+    """The structures of a cohort, and those that too few patients have with their number.
+
+    An endpoint that too few patients have defined in both doses is left out.
+
+    Raises:
+        DosePredictionError: an error is not finite.
+    """
+    structures, few = {}, {}
+    for name, each in errors.items():
+        if each.count < _FEWEST:
+            few[name] = each.count
+            continue
+        scores, scale = curve_scores(each.curves_gy)
+        structures[name] = StructureCalibration(
+            {key: _rising(e) for key, (_, e) in each.endpoints.items() if e.size >= _FEWEST},
+            tuple(round(float(value), 4) for value in scale),
+            _rising(scores),
+        )
+    return structures, few
+
+
+def cohort_errors(records: Sequence[Record]) -> dict[str, CohortErrors]:
+    """The errors of each structure that has curves, over the patients who have it."""
+    errors = {}
+    for name in dict.fromkeys(name for record in records for name in record["curves"]):
+        mine = [index for index, record in enumerate(records) if name in record["curves"]]
+        found: dict[str, list[tuple[int, float]]] = {}
+        for index in mine:
+            for key, pair in records[index]["structures"][name]["endpoints"].items():
+                if pair["prediction"] is not None and pair["reference"] is not None:
+                    apart = pair["reference"] - pair["prediction"]
+                    found.setdefault(key, []).append((index, apart))
+        errors[name] = CohortErrors(
+            np.array(mine),
+            np.stack([curve_error(records[index]["curves"][name]) for index in mine]),
+            {
+                key: (np.array([i for i, _ in e]), np.array([v for _, v in e]))
+                for key, e in found.items()
+            },
+        )
+    return errors
+
+
+def curve_doses(curve: VolumeCurve) -> Array:
+    """The dose in Gy at 1, 2, … 99 % of the volume, `(99,)`."""
+    return curve.dose_at(np.asarray(VOLUMES_PERCENT) / 100.0 * curve.total)
+
+
+def curve_error(curve: Mapping[str, Sequence[float]]) -> Array:
+    """Plan minus prediction in Gy at 1, 2, … 99 % of the volume, `(99,)`."""
+    error: Array = np.subtract(curve["reference_gy"], curve["prediction_gy"], dtype=np.float64)
+    return error
+
+
+def _rising(values: Sequence[float] | NDArray) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in sorted(values))
+
+
+def _ends(low: NDArray, high: NDArray) -> dict[str, float]:
+    return {"low": round(float(low), 3), "high": round(float(high), 3)}
+
+
+def _rounded(values: NDArray) -> list[float]:
+    return [round(float(value), 2) for value in values]

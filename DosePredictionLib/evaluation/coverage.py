@@ -1,0 +1,216 @@
+"""What bands hold, measured: in a cohort of their own, or in halves of the calibration patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DosePredictionError
+from .calibration import (
+    LEVELS,
+    Calibration,
+    CohortErrors,
+    LevelCoverage,
+    Record,
+    StructureCalibration,
+)
+from .conformal import (
+    conformal_quantile,
+    coverage_range,
+    curve_scores,
+    interval_score,
+    residual_interval,
+    smallest_count,
+)
+
+__all__ = ["SPLITS", "cohort_coverage", "describe_coverage", "split_coverage"]
+
+SPLITS = 200
+_FEWEST = smallest_count(max(LEVELS))
+
+
+class _Held(NamedTuple):
+    """One endpoint, or the curve, of one structure in all patients who have it.
+
+    Args:
+        inside: whether the plan's lies in the band, `(patients,)`.
+        score_gy: interval scores, `(patients,)`; empty for curves and for what is no dose.
+    """
+
+    structure: str
+    is_curve: bool
+    inside: NDArray
+    score_gy: NDArray
+
+
+def split_coverage(
+    errors: Mapping[str, CohortErrors], patients: int, splits: int = SPLITS
+) -> tuple[LevelCoverage, ...]:
+    """What bands from a random half of the patients hold in the other half, with a fixed seed.
+
+    Empty where half of the patients are too few for a level. Patients of one cohort are
+    exchangeable, so this shows that the bands are made rightly, not that another cohort is alike.
+
+    Args:
+        errors: of `cohort_errors`.
+        patients: in the cohort.
+    """
+    tested = patients // 2
+    calibrated = patients - tested
+    held = dict.fromkeys(((p, curves) for p in LEVELS for curves in (False, True)), (0, 0))
+    random = np.random.default_rng(0)
+    for _ in range(splits if calibrated >= _FEWEST else 0):
+        chosen = np.zeros(patients, dtype=bool)
+        chosen[random.permutation(patients)[tested:]] = True
+        for each in errors.values():
+            for key, inside in _held_of_rest(each, chosen):
+                held[key] = (held[key][0] + int(inside.sum()), held[key][1] + inside.size)
+    if not all(count for _, count in held.values()):
+        return ()
+    shares = {key: round(100.0 * inside / count, 2) for key, (inside, count) in held.items()}
+    return tuple(
+        LevelCoverage(
+            percent,
+            shares[percent, False],
+            shares[percent, True],
+            coverage_range(calibrated, tested, percent),
+            splits,
+        )
+        for percent in LEVELS
+    )
+
+
+def _held_of_rest(
+    errors: CohortErrors, chosen: NDArray
+) -> Iterator[tuple[tuple[int, bool], NDArray]]:
+    """(level, whether of curves), and which errors of the others lie in the bands of the chosen.
+
+    By the errors alone: clipping and monotony change nothing about what a band holds.
+    """
+    mine = chosen[errors.patients]
+    if _FEWEST <= mine.sum() < mine.size:
+        scores, scale = curve_scores(errors.curves_gy[mine])
+        others = (np.abs(errors.curves_gy[~mine]) / scale).max(axis=1)
+        for percent in LEVELS:
+            yield (percent, True), others <= conformal_quantile(scores, percent)
+    for patients, residuals in errors.endpoints.values():
+        mine = chosen[patients]
+        if _FEWEST <= mine.sum() < mine.size:
+            for percent in LEVELS:
+                low, high = residual_interval(residuals[mine], percent)
+                rest = residuals[~mine]
+                yield (percent, False), (rest >= low) & (rest <= high)
+
+
+def cohort_coverage(calibration: Calibration, records: Sequence[Record]) -> dict[str, Any]:
+    """What a calibration's bands hold in another cohort, as JSON types.
+
+    Returns:
+        `patients`, and by level what `_measures` says of all structures and of each.
+
+    Raises:
+        DosePredictionError: a patient is one of the calibration's.
+    """
+    shared = sorted({record["case"] for record in records} & set(calibration.patients))
+    if shared:
+        raise DosePredictionError(
+            f"{len(shared)} patients are those of the calibration ({', '.join(shared[:5])}"
+            f"{' …' if len(shared) > 5 else ''}): measure its bands on others."
+        )
+    levels = {}
+    for percent in LEVELS:
+        held = list(_held(calibration.structures, records, percent))
+        sizes = (len(calibration.patients), len(records))
+        levels[str(percent)] = {
+            **_measures(held, *sizes, percent),
+            "structures": {
+                name: _measures(
+                    mine,
+                    len(calibration.structures[name].curve_scores),
+                    mine[0].inside.size,
+                    percent,
+                )
+                for name in dict.fromkeys(each.structure for each in held)
+                if (mine := [each for each in held if each.structure == name])
+            },
+        }
+    return {"calibration": calibration.summary(), "patients": len(records), "levels": levels}
+
+
+def describe_coverage(result: Mapping[str, Any]) -> str:
+    """`cohort_coverage` as a table for people."""
+    lines = [
+        f"bands of {result['calibration']['patients']} calibration patients in "
+        f"{result['patients']} others: share inside, %",
+        f"{'':<24}{'level':>6}{'endpoints':>11}{'curves':>9}{'90 % range':>16}{'score, Gy':>11}",
+    ]
+    for percent, level in result["levels"].items():
+        rows = {"all structures": level, **level["structures"]}
+        for name, row in rows.items():
+            shares = "".join(
+                f"{'–' if row[key] is None else format(row[key], '.1f'):>{width}}"
+                for key, width in (("endpoints_percent", 11), ("curves_percent", 9))
+            )
+            low, high = row["range_percent"]
+            score = row["interval_score_gy"]
+            lines.append(
+                f"{name:<24}{percent:>6}{shares}{f'{low:.1f} to {high:.1f}':>16}"
+                f"{'–' if score is None else format(score, '.2f'):>11}"
+            )
+    return "\n".join(lines)
+
+
+def _held(
+    structures: Mapping[str, StructureCalibration], records: Sequence[Record], percent: int
+) -> Iterator[_Held]:
+    for name, known in structures.items():
+        mine = [record for record in records if name in record["curves"]]
+        if not mine:
+            continue
+        inside = []
+        for record in mine:
+            curve = record["curves"][name]
+            low, high = known.curve(np.asarray(curve["prediction_gy"]), percent)
+            inside.append(_between(low, np.asarray(curve["reference_gy"]), high).all())
+        yield _Held(name, True, np.array(inside), np.zeros(0))
+        for key in known.endpoints:
+            pairs = [record["structures"][name]["endpoints"].get(key) or {} for record in mine]
+            both = np.array(
+                [
+                    (pair["prediction"], pair["reference"])
+                    for pair in pairs
+                    if pair and None not in pair.values()
+                ],
+                dtype=np.float64,
+            ).reshape(-1, 2)
+            if not len(both):
+                continue
+            low, high = known.endpoint(key, both[:, 0], percent)
+            score = interval_score(low, high, both[:, 1], percent)
+            is_dose = key.endswith("_gy")
+            within = _between(low, both[:, 1], high)
+            yield _Held(name, False, within, score if is_dose else np.zeros(0))
+
+
+def _between(low: NDArray, value: NDArray, high: NDArray) -> NDArray:
+    """Both ends count, and what the file's four digits leave out of them."""
+    return (value >= low - 1e-4) & (value <= high + 1e-4)
+
+
+def _share(held: Sequence[_Held], curves: bool) -> float | None:
+    inside = [each.inside for each in held if each.is_curve == curves]
+    return 100.0 * float(np.concatenate(inside).mean()) if inside else None
+
+
+def _measures(held: Sequence[_Held], calibrated: int, tested: int, percent: int) -> dict[str, Any]:
+    """Shares inside in percent, the range of one endpoint's share, and the mean interval score."""
+    scores = np.concatenate([np.zeros(0), *(each.score_gy for each in held)])
+    return {
+        "endpoints_percent": _share(held, curves=False),
+        "curves_percent": _share(held, curves=True),
+        "range_percent": list(coverage_range(calibrated, tested, percent)),
+        "interval_score_gy": float(scores.mean()) if scores.size else None,
+    }

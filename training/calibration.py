@@ -1,0 +1,70 @@
+"""`python -m training calibrate`: a model's bands from plans that it has not seen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from DosePredictionLib.app.calibrate import CalibrateRequest, calibrate
+from DosePredictionLib.app.codes import EXIT_SOME_FAILED
+from DosePredictionLib.app.output import Output
+from DosePredictionLib.evaluation.calibration import CALIBRATION_FILE
+from DosePredictionLib.files import require_file_place, write_json
+from DosePredictionLib.schema import to_json
+
+from .arguments import WORKERS, within
+from .splits import known_patients_of_model
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.add_argument("--model", required=True, help="name or folder")
+    parser.add_argument("--cases", type=Path, required=True, help="folder of cases with plan dose")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        required=True,
+        help="what `dose-prediction predict` made of them",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"instead of {CALIBRATION_FILE} in the model's folder",
+    )
+    parser.add_argument("--description", default="", help="what the patients are, in words")
+    parser.add_argument("--workers", type=within(WORKERS), default=None)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrate, and write the file."""
+    from DosePredictionLib.models.dose_model import DoseModel
+
+    model = DoseModel.load(arguments.model)
+    path = arguments.output or model.folder / CALIBRATION_FILE
+    require_file_place(path)
+    seen = known_patients_of_model(model.manifest)
+    if seen is None:
+        name = model.manifest.name
+        sys.stderr.write(f"warning: the card of {name} does not list whom it has seen.\n")
+    request = CalibrateRequest(
+        model,
+        arguments.cases,
+        arguments.predictions,
+        seen or frozenset(),
+        arguments.description,
+        arguments.workers,
+    )
+    done = calibrate(request)
+    write_json(path, to_json(done.calibration))
+    output = Output(arguments.json)
+    for failure in done.failed:
+        output.note(f"failed: {failure.case}: {failure.error}")
+    if done.unpaired:
+        output.note(f"not paired: {', '.join(done.unpaired)}")
+    output.result({**done.as_json(), "calibration": str(path)}, f"{done.text()}\nWrote {path}.")
+    return EXIT_SOME_FAILED if done.failed else 0
