@@ -196,7 +196,11 @@ def _held(
 
 
 def _between(low: NDArray, value: NDArray, high: NDArray) -> NDArray:
-    """Both ends count, and what the file's four digits leave out of them."""
+    """Both ends count, and what the file's four digits leave out of them.
+
+    A band ends at 0; resampling leaves plans a little below.
+    """
+    value = np.maximum(value, 0.0)
     return (value >= low - 1e-4) & (value <= high + 1e-4)
 
 

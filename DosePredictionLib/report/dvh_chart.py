@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -152,13 +154,16 @@ def draw_dvh(
     _label_curves(axes, drawn, labels, levels, ink)
 
 
-def legend_handles(ink: Ink, with_plan: bool) -> list[Line2D]:
-    """What solid and dashed mean."""
-    handles = [Line2D([], [], color=ink.text, linewidth=1.6, label="prediction")]
+def legend_handles(ink: Ink, with_plan: bool, with_bands: bool = False) -> list[Artist]:
+    """What solid, dashed and shaded mean."""
+    handles: list[Artist] = [Line2D([], [], color=ink.text, linewidth=1.6, label="prediction")]
     if with_plan:
         handles.append(
             Line2D([], [], color=ink.text, linewidth=1.2, linestyle=_DASHES, label="plan")
         )
+    if with_bands:
+        label = f"{BAND_LEVEL} % band"
+        handles.append(Patch(facecolor=ink.text, alpha=_BAND_OPACITY, linewidth=0, label=label))
     return handles
 
 

@@ -129,9 +129,9 @@ def dvh_figure(report: ReportInput, curves: Sequence[StructureDvh]) -> Figure:
         draw_dvh(axes, curves, role, report, ink)  # type: ignore[arg-type]
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=ink.text, pad=16)
     figure.legend(
-        handles=legend_handles(ink, report.reference is not None),
+        handles=legend_handles(ink, report.reference is not None, bool(report.bands)),
         loc="upper right",
-        ncols=2,
+        ncols=3,
         frameon=False,
         fontsize=9.5,
         labelcolor=ink.text,

@@ -331,3 +331,17 @@ def test_evaluate_refuses_a_calibration_of_other_weights_and_its_own_patients(
     assert code == 2 and "000000000000…" in result["error"]["message"]
     changed(path, prescription_gy={"PTV": 60.0})
     assert run(*call)[0] == 2
+
+
+def test_a_plan_a_little_below_0_gy_lies_in_a_band_that_ends_there(
+    calibration: Calibration,
+) -> None:
+    curve = {"prediction_gy": [0.0] * 99, "reference_gy": [-0.01] * 99}
+    pair = {"prediction": 0.0, "reference": -0.01}
+    record = {
+        "case": "other",
+        "structures": {"Rectum": {"endpoints": {"Dmin_gy": pair}}},
+        "curves": {"Rectum": curve},
+    }
+    level = cohort_coverage(calibration, [record])["levels"]["90"]
+    assert level["curves_percent"] == level["endpoints_percent"] == 100.0
