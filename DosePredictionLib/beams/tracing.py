@@ -16,7 +16,7 @@ from .arrangement import BeamArrangement, Field
 from .geometry import BeamFrame, Lattice, beam_frame
 from .ray_model import RayModel
 
-__all__ = ["Anatomy", "TracedField", "isocenter_of", "trace"]
+__all__ = ["Anatomy", "TracedField", "bilinear", "isocenter_of", "trace"]
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -138,7 +138,7 @@ class _Tracer:
         dose = self.model.depth_dose(depth) * (np.float32(self.frame.sad_mm) / axial) ** 2
         shape = self.anatomy.density.shape
         voxels = ((z * shape[1] + row) * shape[2] + column).astype(np.int32)
-        matrix = _bilinear(at_u, at_v, dose, lattice)
+        matrix = bilinear(at_u, at_v, dose, lattice)
         return TracedField(self.field, self.frame, lattice, opened, voxels, depth, matrix)
 
     def _projected(self, target: Mask) -> tuple[Array, Array]:
@@ -198,7 +198,7 @@ class _Tracer:
         return ndimage.map_coordinates(depth, at, output=np.float32, order=1, mode="nearest")
 
 
-def _bilinear(at_u: Array, at_v: Array, dose: Array, lattice: Lattice) -> sparse.csr_array:
+def bilinear(at_u: Array, at_v: Array, dose: Array, lattice: Lattice) -> sparse.csr_array:
     """Dose of fluence that is interpolated between four elements, `(place, element)`."""
     rows, columns = lattice.shape
     u, v = at_u.astype(np.int32), at_v.astype(np.int32)

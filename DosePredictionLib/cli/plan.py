@@ -61,10 +61,11 @@ def add_parser(commands: Any) -> None:
         help="of the optimizer (default %(default)s)",
     )
     parser.add_argument(
-        "--steps",
+        "--segments",
         type=int,
-        default=defaults.steps,
-        help="in which the highest fluence is given (default %(default)s)",
+        default=defaults.segments,
+        metavar="N",
+        help="at most, about (default %(default)s)",
     )
     add_options(parser, GOALS_OPTION)
     add_options(parser, MAPPING_OPTIONS)
@@ -88,7 +89,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
         goals=chosen_goals(call.goals),
         wishes=tuple(call.goal),
         wish_weight=call.goal_weight,
-        settings=PlanningSettings(dose_grid_mm=call.dose_grid, steps=call.steps),
+        settings=PlanningSettings(dose_grid_mm=call.dose_grid, segments=call.segments),
     )
     bars = Bars()
     try:

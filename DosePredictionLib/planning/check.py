@@ -251,6 +251,11 @@ def _jaws(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:
         words = f"narrowest {axis.upper()} jaws"
         limit = _limit(f"jaw-{axis}-opening", words, "mm", machine, "min_jaw_opening_mm", _MM)
         yield limit.row(beam.name, float((jaws[:, 1] - jaws[:, 0]).min()))
+        if not machine.jaws_follow_segments:
+            words = f"{axis.upper()} jaws move by"
+            source = machine.sources["jaws_follow_segments"]
+            limit = _Limit(f"jaw-{axis}-stands", words, "mm", source, None, 0, _MM)
+            yield limit.row(beam.name, float(np.ptp(jaws, axis=0).max()))
 
 
 def _speeds(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:

@@ -21,7 +21,7 @@ from scipy import fft, ndimage
 
 from .machine import Calibration
 
-__all__ = ["FieldLattice", "KernelModel", "PlaneMaps"]
+__all__ = ["FieldKernels", "FieldLattice", "KernelModel", "PlaneMaps"]
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,11 @@ class FieldLattice:
     def covering(cls, reach_u_mm: float, reach_v_mm: float, step_mm: float = 1.0) -> FieldLattice:
         """What reaches at least so far from the axis."""
         return cls(int(np.ceil(reach_u_mm / step_mm)), int(np.ceil(reach_v_mm / step_mm)), step_mm)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(v, u)."""
+        return (2 * self.half_v + 1, 2 * self.half_u + 1)
 
     def edges_mm(self, half: int) -> Array:
         """Borders of the elements along one axis."""
@@ -76,6 +81,29 @@ class PlaneMaps:
 
 
 @dataclass(frozen=True, eq=False)
+class FieldKernels:
+    """Kernels of one field, as the spectra of a padded lattice `(component, v, u)`."""
+
+    lattice: FieldLattice
+    padded_shape: tuple[int, ...]
+    spectra: NDArray[np.complex64]
+
+    def convolved(self, fluence: Array) -> PlaneMaps:
+        """A fluence `(v, u)` on the lattice, blurred and convolved with each kernel."""
+        spectrum = fft.rfft2(fluence.astype(np.float32), self.padded_shape)
+        rows, columns = self.lattice.shape
+        fields = [fft.irfft2(spectrum * each, self.padded_shape) for each in self.spectra]
+        return PlaneMaps(self.lattice, np.stack([each[:rows, :columns] for each in fields]))
+
+    def summed(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The adjoint of `convolved`: maps `(component, v, u)`, each with its kernel, summed."""
+        spectra = fft.rfft2(maps, self.padded_shape) * self.spectra
+        rows, columns = self.lattice.shape
+        total: NDArray[np.float32] = fft.irfft2(spectra.sum(axis=0), self.padded_shape)
+        return total[:rows, :columns]
+
+
+@dataclass(frozen=True, eq=False)
 class KernelModel:
     """Kernels of one energy.
 
@@ -97,7 +125,7 @@ class KernelModel:
     penumbra_mm: float
     sad_mm: float
 
-    def depth_parts(self, depth_mm: NDArray) -> NDArray[np.float32]:
+    def _depth_parts(self, depth_mm: NDArray) -> NDArray[np.float32]:
         """βᵢ/(βᵢ − m) · (e^{−m d} − e^{−βᵢ d}), `(component, place)`."""
         m, betas = self.attenuation_per_mm, self.betas_per_mm
         depth = np.asarray(depth_mm, dtype=np.float32)
@@ -108,41 +136,39 @@ class KernelModel:
         ]
         return np.stack(parts)
 
-    def convolved(self, fluence: Array, lattice: FieldLattice, ssd_mm: float) -> PlaneMaps:
-        """A fluence `(v, u)` on a lattice, blurred and convolved with each kernel.
+    def kernels_on(
+        self, lattice: FieldLattice, ssd_mm: float, beyond_mm: float = 0.0
+    ) -> FieldKernels:
+        """What convolves the fluences of a lattice.
 
         The lattice is padded by the kernels' reach, so that nothing wraps around; what scatters
         beyond the lattice itself is lost.
-        """
-        step = lattice.step_mm
-        half = int(np.ceil(self.radii_mm[-1] / step))
-        shape = tuple(fft.next_fast_len(n + half, real=True) for n in fluence.shape)
-        spectrum = fft.rfft2(fluence, shape) * self._blur(shape, step)
-        maps = []
-        for kernel in self._elements(half, step, ssd_mm):
-            padded = np.zeros(shape)
-            size = 2 * half + 1
-            rows = (np.arange(size) - half) % shape[0]
-            columns = (np.arange(size) - half) % shape[1]
-            inside = np.ix_(rows, columns)
-            np.add.at(padded, inside, kernel)
-            field = fft.irfft2(spectrum * fft.rfft2(padded), shape)
-            maps.append(field[: fluence.shape[0], : fluence.shape[1]].astype(np.float32))
-        return PlaneMaps(lattice, np.stack(maps))
-
-    def raw_dose(
-        self, maps: PlaneMaps, u_mm: NDArray, v_mm: NDArray, depth_mm: NDArray, distance_mm: NDArray
-    ) -> NDArray[np.float32]:
-        """Dose of a convolved fluence at places; see the head of the file.
 
         Args:
-            u_mm, v_mm: projected onto the plane of the isocenter.
+            beyond_mm: what the kernels give nearer than that is left out.
+        """
+        half = int(np.ceil(self.radii_mm[-1] / lattice.step_mm))
+        size = 2 * half + 1
+        padded_shape = tuple(fft.next_fast_len(n + half, real=True) for n in lattice.shape)
+        rows, columns = ((np.arange(size) - half) % n for n in padded_shape)
+        blur = self._blur(padded_shape, lattice.step_mm)
+        spectra = []
+        for kernel in self._elements(half, lattice.step_mm, ssd_mm, beyond_mm):
+            padded = np.zeros(padded_shape)
+            np.add.at(padded, np.ix_(rows, columns), kernel)
+            spectra.append((fft.rfft2(padded) * blur).astype(np.complex64))
+        return FieldKernels(lattice, padded_shape, np.stack(spectra))
+
+    def places(
+        self, depth_mm: NDArray[np.float32], distance_mm: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """What multiplies each convolved fluence, `(component, place)`; see the head of the file.
+
+        Args:
             depth_mm: in water.
             distance_mm: from the source.
         """
-        total = (self.depth_parts(depth_mm) * maps.at(u_mm, v_mm)).sum(axis=0)
-        dose: NDArray[np.float32] = total * (np.float32(self.sad_mm) / distance_mm) ** 2
-        return dose
+        return self._depth_parts(depth_mm) * (np.float32(self.sad_mm) / distance_mm) ** 2
 
     def gy_per_mu(self, calibration: Calibration) -> float:
         """Dose of one monitor unit over the raw dose of a fluence of 1: what defines the MU."""
@@ -150,10 +176,10 @@ class KernelModel:
         lattice = FieldLattice.covering(half, half)
         edge = np.array([half])
         cover = lattice.coverage(-edge, edge, lattice.half_u)[0]
-        maps = self.convolved(np.outer(cover, cover), lattice, calibration.ssd_mm)
-        here, depth = np.zeros(1), np.full(1, calibration.depth_mm)
-        distance = depth + calibration.ssd_mm
-        return calibration.gy_per_mu / float(self.raw_dose(maps, here, here, depth, distance)[0])
+        maps = self.kernels_on(lattice, calibration.ssd_mm).convolved(np.outer(cover, cover))
+        here, depth = np.zeros(1), np.full(1, calibration.depth_mm, dtype=np.float32)
+        parts = self.places(depth, depth + np.float32(calibration.ssd_mm))
+        return calibration.gy_per_mu / float((parts * maps.at(here, here)).sum())
 
     def _blur(self, shape: tuple[int, ...], step_mm: float) -> Array:
         """Spectrum of the penumbra's Gaussian."""
@@ -163,7 +189,7 @@ class KernelModel:
         blurred: Array = np.exp(-2 * (np.pi * sigma) ** 2 * (u**2 + v**2))
         return blurred
 
-    def _elements(self, half: int, step_mm: float, ssd_mm: float) -> Array:
+    def _elements(self, half: int, step_mm: float, ssd_mm: float, beyond_mm: float) -> Array:
         """Each kernel's sum over elements, `(component, v, u)`.
 
         A kernel is what its values say at the spacing that it is tabulated with: the first holds
@@ -179,7 +205,7 @@ class KernelModel:
         at_ssd = self.kernels_per_mm2[int(np.argmin(np.abs(self.ssds_mm - ssd_mm)))]
         elements = []
         for values in at_ssd:
-            sampled = np.interp(radius, self.radii_mm, values, right=0.0)
+            sampled = np.interp(radius, self.radii_mm, values, right=0.0) * (radius >= beyond_mm)
             summed = sampled.reshape(places.size, places.size) * fine_mm**2
             for axis in (0, 1):
                 summed = ndimage.convolve1d(summed, window, axis=axis, mode="constant")

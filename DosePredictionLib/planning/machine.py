@@ -61,6 +61,7 @@ class Machine:
         dose_rate_mu_min: lowest and highest.
         jaw_x_mm, jaw_y_mm: how far a jaw goes back from the axis, and how far beyond it.
         min_jaw_opening_mm: between two jaws.
+        jaws_follow_segments: whether jaws may move between the segments of a beam.
         max_beam_mu: of one beam.
         min_segment_mu: of a shape that is given while nothing moves.
         min_segment_area_mm2: that leaves and jaws leave open.
@@ -91,6 +92,7 @@ class Machine:
     jaw_x_mm: tuple[_ReachMm, _ReachMm]
     jaw_y_mm: tuple[_ReachMm, _ReachMm]
     min_jaw_opening_mm: Annotated[float, Range(0, 100)]
+    jaws_follow_segments: bool
     max_beam_mu: Annotated[float, Range(1, 1e5)]
     min_segment_mu: Annotated[float, Range(0, 100)]
     min_segment_area_mm2: Annotated[float, Range(0, 1e5)]

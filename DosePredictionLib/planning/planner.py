@@ -1,20 +1,19 @@
 """A plan in segments whose dose comes nearest to a given one.
 
-influence   pyRadPlan: what each fluence element of each beam gives (`engine`)
-fluence     the one whose dose comes nearest, built from smooth pieces (`beams.mimic`)
-sequence    leaf positions that give it, to the step (`sequence`)
-units       of the shapes, fitted to the dose, none below the machine's least (`units`)
-dose        of what is written (`recompute`); what the influence matrix leaves out of it, leakage
-            and scatter beyond its cut-off, is taken off the wanted dose, and the units are
-            fitted anew
+influence   pyRadPlan: what each fluence element of each beam gives (`engine`), and what scatters
+            farther (`influence`)
+fluence     the one whose dose comes nearest (`beams.mimic`): what these beams could do at best
+segments    leaf positions and monitor units, fitted to the dose that they give when it is
+            recomputed (`shaping`), none below the machine's least
+dose        of what is written, on a finer grid (`recompute`)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +21,23 @@ from scipy import ndimage, sparse
 
 from ..beams.density import relative_electron_density
 from ..beams.mimic import mimic
-from ..beams.operator import MatrixOperator
 from ..beams.tracing import Anatomy
 from ..delivery import TreatmentBeam
 from ..errors import CaseError, DosePredictionError
 from ..mask import majority
 from ..memory import available_memory_bytes
-from ..schema import Range, validated
+from ..schema import Range, Share, validated
 from ..structures.bound import BoundCase
 from ..volume import Grid, Volume
 from . import engine
-from .fields import Field, fields_of, open_fluence, sequenced, treatment_beams
+from .fields import Field, fields_of, shaped_fluence, treatment_beams
+from .influence import FarScatter, Influence, only_rows
 from .kernels import KernelModel
 from .machine import Machine
 from .recompute import plan_dose
-from .units import fit_units
+from .seen import SeenVoxels
+from .sequence import require_reach
+from .shaping import SegmentDoses, Shaping, shaped
 
 __all__ = ["DeliverablePlan", "Planner", "PlanningSettings", "equally_spaced"]
 
@@ -58,21 +59,22 @@ class PlanningSettings:
         bixel_mm: edge of the fluence elements at the isocenter; two narrow leaves.
         dose_grid_mm: of the optimizer.
         lateral_cutoff_mm: how far from its axis a fluence element gives dose to the optimizer.
-        smoothing_mm: standard deviation of the Gaussians that the fluence is built from.
-        iterations: of the fluence, and of each fit of monitor units.
-        steps: in which the highest fluence is given.
+        iterations: of the fluence.
+        target_weight: by how much a voxel of the target counts more than one of the body.
+        segments: at most; a last round may add one for each beam.
+        least_gain: of a round that adds a segment to each beam, as a share of what is left of the
+            squared differences; what gains less ends the search.
         recompute_grid_mm: of the final dose, isotropic.
-        corrections: how often the units are fitted to what the matrix leaves out.
     """
 
     bixel_mm: Annotated[float, Range(5, 20)] = 10.0
     dose_grid_mm: Annotated[float, Range(2, 10)] = 5.0
     lateral_cutoff_mm: Annotated[float, Range(20, 200)] = 60.0
-    smoothing_mm: Annotated[float, Range(0.1, 50)] = 6.0
-    iterations: Annotated[int, Range(1, 10_000)] = 120
-    steps: Annotated[int, Range(1, 100)] = 7
+    iterations: Annotated[int, Range(1, 10_000)] = 60
+    target_weight: Annotated[float, Range(1, 1000)] = 5.0
+    segments: Annotated[int, Range(1, 2000)] = 400
+    least_gain: Share = 0.003
     recompute_grid_mm: Annotated[float, Range(1, 2.5)] = 2.5
-    corrections: Annotated[int, Range(0, 5)] = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +84,8 @@ class DeliverablePlan:
     Args:
         beams: with the monitor units of one fraction.
         dose: from the leaf positions and monitor units.
-        optimized: what the optimizer takes it for.
-        fluence_dose: of the fluence before it was sequenced: the best that these beams do.
+        optimized: what the influence matrix says of the same segments, and the far scatter.
+        fluence_dose: of any fluence, without leaves: the best that these beams do.
     """
 
     beams: tuple[TreatmentBeam, ...]
@@ -93,43 +95,21 @@ class DeliverablePlan:
 
 
 @dataclass(frozen=True, eq=False)
-class _Influence:
-    """What each element gives each voxel, and the voxels that the fits look at.
+class _Known:
+    """What does not depend on the wanted dose.
 
     Args:
         matrix: `(voxel, element)`, Gy.
-        positions: of each beam's elements.
-        basis: smooth fluences `(element, element)`.
+        fields: the beams' elements.
         rows, weights: voxels that count, and by how much.
-        seen: those rows of the matrix.
+        operator: of those voxels.
     """
 
     matrix: sparse.csc_array
-    positions: list[NDArray[np.float64]]
-    basis: sparse.csc_array
+    fields: list[Field]
     rows: NDArray[np.intp]
     weights: Single
-    seen: sparse.csc_array
-
-
-class _SmoothOperator:
-    """From the weights of smooth fluences to dose; the product of both matrices is never formed."""
-
-    def __init__(self, inner: MatrixOperator, basis: sparse.csc_array) -> None:
-        self._inner, self._basis, self._transposed = inner, basis, basis.T
-
-    @property
-    def elements(self) -> int:
-        """Number of smooth fluences."""
-        return int(self._basis.shape[1])
-
-    def dose(self, fluence: Single) -> Single:
-        """See `DoseOperator`."""
-        return self._inner.dose(np.asarray(self._basis @ fluence))
-
-    def adjoint(self, dose: Single) -> Single:
-        """See `DoseOperator`."""
-        return np.asarray(self._transposed @ self._inner.adjoint(dose))
+    operator: Influence
 
 
 def equally_spaced(count: int) -> list[float]:
@@ -171,7 +151,7 @@ class Planner:
         self.machine, self.fractions = machine, fractions
         self.settings = settings or PlanningSettings()
         self._angles = list(gantry_degrees)
-        self._known: _Influence | None = None
+        self._once: _Known | None = None
         self._case_grid = bound.case.grid
         self._ct = bound.case.ct.reordered_to_lps()
         self._external = bound.external.reordered_to_lps()
@@ -201,68 +181,73 @@ class Planner:
             CaseError: the target lies beyond the jaws or the leaves, or the dose is all zero.
             DosePredictionError: memory does not suffice for the influence matrix.
         """
-        settings = self.settings
+        settings, machine = self.settings, self.machine
         goal = wanted.resampled_to(self._grid, "linear").array.ravel()
         if not goal.max(initial=0) > 0:
             raise CaseError("The wanted dose is zero everywhere: there is nothing to plan for.")
-        influence = self._influence_of(progress)
+        known = self._known_once(progress)
+        count = known.weights
         if weights is not None:
             by_voxel = weights.resampled_to(self._grid, "linear", outside=1.0).array.ravel()
-            influence = replace(influence, weights=influence.weights * by_voxel[influence.rows])
+            count = count * by_voxel[known.rows]
         progress(0.45, "fluence")
-        smooth = _SmoothOperator(MatrixOperator(influence.seen), influence.basis)
-        mimicked = mimic(smooth, goal[influence.rows], settings.iterations, influence.weights)
-        fluence = influence.basis @ mimicked.fluence
-        progress(0.55, "leaf sequence")
-        fields = fields_of(influence.positions, self._angles, fluence, settings.bixel_mm)
-        fields = sequenced(fields, settings.steps, self.machine)
-        beams, dose, optimized = self._with_units(influence, fields, goal, progress)
+        fluence = mimic(known.operator, goal[known.rows], settings.iterations, count).fluence
+        fields, mu = shaped(
+            known.fields,
+            known.operator,
+            self._segment_doses(known),
+            (goal[known.rows], count),
+            machine,
+            Shaping(settings.segments, settings.least_gain),
+            _part(progress, 0.55, 0.35, "segments"),
+        )
+        beams = treatment_beams(fields, mu, machine, self.isocenter_mm)
+        heard = _part(progress, 0.9, 0.1, "dose of the plan")
+        dose = plan_dose(beams, self._fine_anatomy, self.model, machine, heard)
         progress(1.0, "done")
+        given = shaped_fluence(fields, mu, machine, known.operator.elements)
         return DeliverablePlan(
             beams,
-            self._on_case_grid(dose),
-            self._on_case_grid(Volume(optimized, self._grid)),
-            self._on_case_grid(self._shaped(influence.matrix @ fluence)),
+            self._on_case_grid(dose.with_array(dose.array * np.float32(self.fractions))),
+            self._on_case_grid(self._by_influence(known, given)),
+            self._on_case_grid(self._by_influence(known, fluence)),
         )
 
-    def _with_units(
-        self, influence: _Influence, fields: list[Field], goal: Single, progress: Progress
-    ) -> tuple[tuple[TreatmentBeam, ...], Volume, Single]:
-        """Beams with fitted monitor units, their dose, and what the optimizer takes it for."""
-        settings, machine = self.settings, self.machine
-        rows = influence.rows
-        opened = open_fluence(fields, machine, influence.matrix.shape[1]) * self._gy_per_mu
-        seen = np.asarray(influence.seen @ opened, dtype=np.float32)
-        left_out = np.zeros_like(goal)
-        share = 0.4 / (settings.corrections + 1)
-        for round_ in range(settings.corrections + 1):
-            begun = 0.6 + round_ * share
-            progress(begun, "monitor units")
-            least = machine.min_segment_mu
-            left = (goal - left_out)[rows]
-            mu = fit_units(seen, left, influence.weights, least, settings.iterations)
-            by_matrix = influence.matrix @ (opened @ mu.astype(np.float32))
-            optimized = (by_matrix + left_out).clip(0).reshape(self._grid.shape)
-            beams = treatment_beams(fields, mu, machine, self.isocenter_mm)
-            dose = plan_dose(
-                beams,
-                self._fine_anatomy,
-                self.model,
-                machine,
-                _part(progress, begun, share, "dose of the plan"),
-            )
-            dose = dose.with_array(dose.array * np.float32(self.fractions))
-            here = dose.resampled_to(self._grid, "linear").array.ravel()
-            left_out = np.where(self._anatomy.region.ravel(), here - by_matrix, 0)
-        return beams, dose, optimized
+    def _by_influence(self, known: _Known, fluence: Single) -> Volume:
+        """Dose of a fluence at every voxel."""
+        region = np.flatnonzero(self._anatomy.region)
+        far = self._far_scatter(known.fields, region)
+        dose = np.asarray(known.matrix @ fluence)
+        dose[region] += far.dose(fluence)
+        array = (self._gy_per_mu * dose).astype(np.float32)
+        return Volume(array.reshape(self._grid.shape), self._grid)
 
-    def _influence_of(self, progress: Progress) -> _Influence:
+    def _far_scatter(self, fields: Sequence[Field], voxels: NDArray[np.intp]) -> FarScatter:
+        seen = self._seen(voxels)
+        return FarScatter(fields, seen, self.model, self.settings.lateral_cutoff_mm, voxels)
+
+    def _segment_doses(self, known: _Known) -> list[SegmentDoses]:
+        return [
+            SegmentDoses(seen, self.model, self.machine, self._gy_per_mu, known.rows)
+            for seen in self._seen(known.rows)
+        ]
+
+    def _seen(self, voxels: NDArray[np.intp]) -> list[SeenVoxels]:
+        """Voxels as each beam sees them."""
+        only = np.zeros(self._anatomy.region.size, dtype=bool)
+        only[voxels] = True
+        anatomy, model = self._anatomy, self.model
+        return [
+            SeenVoxels.of(angle, self.isocenter_mm, anatomy, model, only) for angle in self._angles
+        ]
+
+    def _known_once(self, progress: Progress) -> _Known:
         """The influence matrix, calculated once."""
-        if self._known is None:
-            self._known = self._calculated(progress)
-        return self._known
+        if self._once is None:
+            self._once = self._calculated(progress)
+        return self._once
 
-    def _calculated(self, progress: Progress) -> _Influence:
+    def _calculated(self, progress: Progress) -> _Known:
         settings = self.settings
         stage = "influence matrix"
         progress(0.0, stage)
@@ -280,24 +265,28 @@ class Planner:
         with engine.quiet():
             plan, beams = engine.set_up(ct, structures, setup)
             positions = engine.element_positions(beams)
+            fields = fields_of(positions, self._angles, settings.bixel_mm)
+            for each in fields:
+                require_reach(each.elements_on, self.machine)
             _require_memory(self._bytes(positions), settings)
             matrix = engine.influence_by_beam(
                 ct, structures, plan, beams, _part(progress, 0.0, 0.45, stage)
             )
-        basis = engine.smooth_fluences(beams, settings.bixel_mm, settings.smoothing_mm)
         rows, weights = self._rows_that_count()
-        return _Influence(matrix, positions, basis, rows, weights, _only_rows(matrix, rows))
+        far = self._far_scatter(fields, rows)
+        operator = Influence(only_rows(matrix, rows), far, self._gy_per_mu)
+        return _Known(matrix, fields, rows, weights, operator)
 
     def _rows_that_count(self) -> tuple[NDArray[np.intp], Single]:
         """Every voxel of the body near the target, and one in four elsewhere, for all of them."""
-        region = self._anatomy.region
-        spacing = self.settings.dose_grid_mm
-        distance = ndimage.distance_transform_edt(~self._anatomy.targets["target"]) * spacing
+        region, target = self._anatomy.region, self._anatomy.targets["target"]
+        distance = ndimage.distance_transform_edt(~target) * self.settings.dose_grid_mm
         near = distance <= _ALL_VOXELS_WITHIN_MM
         pattern = np.indices(self._grid.shape).sum(axis=0) % _ONE_IN == 0
         rows = np.flatnonzero(region & (near | pattern))
-        weights = np.where(near.ravel()[rows], 1.0, float(_ONE_IN))
-        return rows, weights.astype(np.float32)
+        weights = np.where(near, 1.0, float(_ONE_IN))
+        weights[target] *= self.settings.target_weight
+        return rows, weights.ravel()[rows].astype(np.float32)
 
     def _bytes(self, positions: Sequence[NDArray[np.float64]]) -> float:
         """What the influence matrix takes: a cylinder of voxels for each element."""
@@ -320,24 +309,10 @@ class Planner:
         """Where the final dose is calculated."""
         return self._anatomy_on(engine.dose_grid(self._ct.grid, self.settings.recompute_grid_mm))
 
-    def _shaped(self, dose: Any) -> Volume:
-        return Volume(np.asarray(dose, dtype=np.float32).reshape(self._grid.shape), self._grid)
-
     def _on_case_grid(self, dose: Volume) -> Volume:
         body = self._external.resampled_to(self._case_grid).majority()
         fine = dose.resampled_to(self._case_grid, "linear")
         return fine.with_array(np.where(body, fine.array, np.float32(0)).clip(0))
-
-
-def _only_rows(matrix: sparse.csc_array, rows: NDArray[np.intp]) -> sparse.csc_array:
-    """Some rows of a matrix, without a copy of it by rows."""
-    place = np.full(matrix.shape[0], -1, dtype=np.int32)
-    place[rows] = np.arange(rows.size, dtype=np.int32)
-    at = place[matrix.indices]
-    kept = at >= 0
-    before = np.concatenate(([0], np.cumsum(kept)))
-    parts = (matrix.data[kept], at[kept], before[matrix.indptr])
-    return sparse.csc_array(parts, shape=(rows.size, matrix.shape[1]))
 
 
 def _part(progress: Progress, begun: float, share: float, stage: str) -> Callable[[float], None]:

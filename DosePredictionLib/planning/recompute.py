@@ -7,30 +7,22 @@ millimeter, with what the leaves let through and the gaps that they leave; see `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..beams.arrangement import Aperture, Beam, BeamArrangement
-from ..beams.geometry import BeamFrame
-from ..beams.ray_model import RayModel
-from ..beams.tracing import Anatomy, TracedField, trace
+from ..beams.tracing import Anatomy
 from ..delivery import TreatmentBeam
 from ..errors import CaseError
 from ..volume import Volume
 from .kernels import FieldLattice, KernelModel
 from .machine import Machine
+from .seen import SeenVoxels
 
-__all__ = ["fluence_mu", "plan_dose"]
+__all__ = ["fluence_mu", "passed_share", "plan_dose"]
 
 Array = NDArray[np.float64]
 Progress = Callable[[float], None]
-
-_SURFACE_DENSITY = 0.05
-_STEP_MM = 2.0
-_FIELD_REACH_MM = 180.0
-_PLAIN = RayModel(bixel_mm=5.0, reach_mm=_FIELD_REACH_MM, depth_step_mm=2.5)
 
 
 def plan_dose(
@@ -56,8 +48,11 @@ def plan_dose(
     total = np.zeros(int(np.prod(anatomy.grid.shape)), dtype=np.float32)
     for index, beam in enumerate(beams):
         _require_modelled(beam)
-        (field,) = trace(_arrangement(beam, model.sad_mm), anatomy, _PLAIN)
-        total[field.voxels] += scale * _field_dose(beam, field, anatomy, model, machine)
+        assert beam.isocenter_mm is not None
+        seen = SeenVoxels.of(float(beam.gantry_degrees[0]), beam.isocenter_mm, anatomy, model)
+        seen, lattice = seen.turned(float(beam.collimator_degrees[0])), seen.lattice()
+        fluence = fluence_mu(beam, lattice, machine.transmission)
+        total[seen.voxels] += scale * seen.raw_dose(fluence, model.kernels_on(lattice, seen.ssd_mm))
         progress((index + 1) / len(beams))
     return Volume(total.reshape(anatomy.grid.shape), anatomy.grid)
 
@@ -81,18 +76,12 @@ def _require_modelled(beam: TreatmentBeam) -> None:
         )
 
 
-def _arrangement(beam: TreatmentBeam, sad_mm: float) -> BeamArrangement:
-    degrees = float(beam.gantry_degrees[0]) % 360.0
-    arrangement = BeamArrangement((Beam(degrees, aperture=Aperture()),), beam.isocenter_mm)
-    return replace(arrangement, sad_mm=sad_mm)
-
-
 def fluence_mu(beam: TreatmentBeam, lattice: FieldLattice, transmission: float) -> Array:
     """Monitor units that pass each element `(v, u)`, collimator turned where the beam says so.
 
     A step between two control points counts with the mean of their apertures.
     """
-    total = np.zeros((2 * lattice.half_v + 1, 2 * lattice.half_u + 1))
+    total = np.zeros(lattice.shape)
     for index, mu in enumerate(beam.step_mu):
         if mu <= 0:
             continue
@@ -100,18 +89,33 @@ def fluence_mu(beam: TreatmentBeam, lattice: FieldLattice, transmission: float) 
         if np.array_equal(beam.leaves_mm[index], beam.leaves_mm[index + 1]):
             ends = {index}
         for point in ends:
-            total += mu / len(ends) * _aperture(beam, point, lattice, transmission)
+            jaws = (beam.jaws_x_mm[point], beam.jaws_y_mm[point])
+            open_ = passed_share(
+                beam.leaves_mm[point], beam.leaf_borders_mm, jaws, lattice, transmission
+            )
+            total += mu / len(ends) * open_
     return total
 
 
-def _aperture(beam: TreatmentBeam, point: int, lattice: FieldLattice, transmission: float) -> Array:
-    """Share of the fluence that passes leaves and jaws, `(v, u)`; jaws let nothing through."""
-    borders = beam.leaf_borders_mm
-    (x1, x2), (y1, y2) = beam.jaws_x_mm[point], beam.jaws_y_mm[point]
-    left, right = beam.leaves_mm[point]
+def passed_share(
+    leaves_mm: Array,
+    borders_mm: Array,
+    jaws_mm: tuple[Array, Array],
+    lattice: FieldLattice,
+    transmission: float,
+) -> Array:
+    """Share of the fluence that passes leaves and jaws, `(v, u)`; jaws let nothing through.
+
+    Args:
+        leaves_mm: `(bank, leaf pair)`.
+        borders_mm: across the leaves.
+        jaws_mm: both along the leaves, both across them.
+    """
+    (x1, x2), (y1, y2) = jaws_mm
+    left, right = leaves_mm
     low, high = np.maximum(left, x1), np.minimum(right, x2)
     across = lattice.coverage(
-        np.maximum(borders[:-1], y1), np.minimum(borders[1:], y2), lattice.half_v
+        np.maximum(borders_mm[:-1], y1), np.minimum(borders_mm[1:], y2), lattice.half_v
     )
     along = lattice.coverage(low, np.maximum(high, low), lattice.half_u)
     open_ = across.T @ along
@@ -119,51 +123,3 @@ def _aperture(beam: TreatmentBeam, point: int, lattice: FieldLattice, transmissi
     jaw_u = lattice.coverage(np.array([x1]), np.array([x2]), lattice.half_u)[0]
     closed: Array = np.outer(jaw_v, jaw_u) - open_
     return open_ + transmission * closed
-
-
-def _field_dose(
-    beam: TreatmentBeam,
-    field: TracedField,
-    anatomy: Anatomy,
-    model: KernelModel,
-    machine: Machine,
-) -> NDArray[np.float32]:
-    """Raw dose of the voxels that a field reaches."""
-    u, v, distance = _projected(field, anatomy)
-    lattice = FieldLattice.covering(
-        float(np.abs(field.lattice.u_mm).max()) + 5, float(np.abs(field.lattice.v_mm).max()) + 5
-    )
-    fluence = fluence_mu(beam, lattice, machine.transmission)
-    maps = model.convolved(fluence, lattice, _ssd_mm(field.frame, anatomy))
-    turn = np.radians(float(beam.collimator_degrees[0]))
-    if abs(turn) > 1e-4:
-        u, v = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)
-    return model.raw_dose(maps, u, v, field.depth_mm, distance)
-
-
-def _projected(
-    field: TracedField, anatomy: Anatomy
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """u and v in the plane of the isocenter, and the distance from the source, of its voxels."""
-    frame, grid = field.frame, anatomy.grid
-    z, row, column = np.unravel_index(field.voxels, grid.shape)
-    x_mm, y_mm, z_mm = (
-        (grid.origin[axis] + grid.spacing[axis] * at).astype(np.float32)
-        for axis, at in enumerate((column, row, z))
-    )
-    axial, u = frame.plane(x_mm, y_mm)
-    v = frame.height(z_mm, axial)
-    slant = 1 + (u**2 + v**2) / np.float32(frame.sad_mm) ** 2
-    return u, v, axial * np.sqrt(slant)
-
-
-def _ssd_mm(frame: BeamFrame, anatomy: Anatomy) -> float:
-    """From the source to the surface along the beam's axis; the isocenter's, if it meets none."""
-    along = np.arange(0.0, 2 * frame.sad_mm, _STEP_MM)
-    source = np.asarray(frame.source_mm)
-    toward = np.array([*frame.toward, 0.0])
-    index = np.round(anatomy.grid.index_from_world(source + along[:, None] * toward)).astype(int)
-    inside = np.all((index >= 0) & (index < np.asarray(anatomy.grid.size)), axis=1)
-    x, y, z = index[inside].T
-    dense = np.flatnonzero(anatomy.density[z, y, x] > _SURFACE_DENSITY)
-    return float(along[inside][dense[0]]) if dense.size else frame.sad_mm

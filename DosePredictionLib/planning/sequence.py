@@ -1,14 +1,13 @@
-"""From a fluence to leaf positions: step and shoot, leaves sweeping one way.
+"""From what fluence is worth to leaf positions: the shape that gains most.
 
-A fluence of whole steps is given by as many shapes as its worst row rises: in each row the leading
-leaf passes an element before the trailing one by as many steps as the element gets (Bortfeld et
-al., Int. J. Radiat. Oncol. Biol. Phys. 28 (1994) 723, doi 10.1016/0360-3016(94)90200-3). Each shape
-is one interval in a row, so that leaves never cross, and their sum is the fluence, to the step.
+Where a change of fluence is worth something at each element of a beam, the best shape of the leaves
+takes in each row the interval with the largest sum: leaves never cross, and nothing is rounded
+(Romeijn et al., SIAM J. Optim. 15 (2005) 838, doi 10.1137/040606612). See `shaping` for how such
+shapes become a plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,111 +16,163 @@ from numpy.typing import NDArray
 from ..errors import CaseError
 from .machine import Machine
 
-__all__ = ["FluenceMap", "Shape", "fluence_of", "in_steps", "sweep"]
+__all__ = ["Elements", "Shape", "best_shape", "require_reach"]
 
 Array = NDArray[np.float64]
 _PARKED_MM = 2.0  # behind a jaw
 
 
-@dataclass(frozen=True, eq=False)
-class FluenceMap:
-    """Fluence of one beam on elements that follow the leaves.
+@dataclass(frozen=True)
+class Elements:
+    """A lattice of square fluence elements that follow the leaves.
 
     Args:
-        values: `(row, column)`, not negative.
         first_mm: center (x, y) of the first element.
-        step_mm: edge of the elements along the leaves and across them.
+        shape: (rows, columns), across the leaves and along them.
+        step_mm: edge of an element.
     """
 
-    values: Array
     first_mm: tuple[float, float]
+    shape: tuple[int, int]
     step_mm: float
 
     @property
     def x_edges_mm(self) -> Array:
         """Borders of the columns."""
-        return self.first_mm[0] + (np.arange(self.values.shape[1] + 1) - 0.5) * self.step_mm
+        return _edges(self.first_mm[0], self.shape[1], self.step_mm)
 
     @property
     def y_edges_mm(self) -> Array:
         """Borders of the rows."""
-        return self.first_mm[1] + (np.arange(self.values.shape[0] + 1) - 0.5) * self.step_mm
+        return _edges(self.first_mm[1], self.shape[0], self.step_mm)
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What the leaves leave open, given in one piece.
+    """Leaves and jaws of one segment.
 
     Args:
         leaves_mm: `(bank, leaf pair)`.
-        steps: how many steps of the fluence it gives.
+        jaws_x_mm, jaws_y_mm: both jaws along the leaves, and across them.
     """
 
     leaves_mm: Array
-    steps: int = 1
+    jaws_x_mm: Array
+    jaws_y_mm: Array
 
-    def open_elements(self, fluence: FluenceMap, borders_mm: Array) -> Array:
-        """Share of each element that is open, `(row, column)`."""
-        edges = fluence.x_edges_mm
-        left, right = self.leaves_mm
-        along = np.minimum(edges[None, 1:], right[:, None]) - np.maximum(
-            edges[None, :-1], left[:, None]
+    def passed(self, elements: Elements, machine: Machine, transmission: float) -> Array:
+        """Share of the fluence that passes at each element, `(row, column)`."""
+        columns, rows = elements.x_edges_mm, elements.y_edges_mm
+        (x1, x2), (y1, y2) = self.jaws_x_mm, self.jaws_y_mm
+        left, right = self.leaves_mm.clip(x1, x2)
+        borders = machine.borders_mm.clip(y1, y2)
+        open_ = _covered(rows, borders[:-1], borders[1:]).T @ _covered(columns, left, right)
+        within = np.outer(
+            _covered(rows, np.array([y1]), np.array([y2]))[0],
+            _covered(columns, np.array([x1]), np.array([x2]))[0],
         )
-        along = np.maximum(along, 0.0) / fluence.step_mm
-        rows = fluence.y_edges_mm
-        high = np.minimum(rows[1:, None], borders_mm[None, 1:])
-        low = np.maximum(rows[:-1, None], borders_mm[None, :-1])
-        across = np.maximum(high - low, 0.0) / fluence.step_mm
-        shares: Array = across @ along
+        shares: Array = open_ + transmission * (within - open_)
         return shares
 
+    def open_area_mm2(self, elements: Elements, machine: Machine) -> float:
+        """What leaves and jaws leave open of the lattice."""
+        return float(self.passed(elements, machine, 0.0).sum()) * elements.step_mm**2
 
-def in_steps(fluence: FluenceMap, step: float) -> NDArray[np.int64]:
-    """A fluence as the nearest whole number of steps."""
-    return np.rint(np.maximum(fluence.values, 0) / step).astype(np.int64)
+
+def _edges(first_mm: float, count: int, step_mm: float) -> Array:
+    return np.asarray(first_mm + (np.arange(count + 1) - 0.5) * step_mm, dtype=float)
 
 
-def sweep(fluence: FluenceMap, steps: NDArray[np.int64], machine: Machine) -> list[Shape]:
-    """The shapes that give a fluence of whole steps; like ones in a row are one.
+def _covered(edges: Array, low: Array, high: Array) -> Array:
+    """Share of each element between edges that intervals cover, `(interval, element)`."""
+    top = np.minimum(edges[None, 1:], high[:, None])
+    bottom = np.maximum(edges[None, :-1], low[:, None])
+    return np.maximum(top - bottom, 0.0) / (edges[1] - edges[0])
 
-    A field wider than the leaves of one bank may spread is given in two halves.
+
+def best_shape(gain: Array, elements: Elements, machine: Machine) -> Shape | None:
+    """The shape whose open elements gain most together.
+
+    A field wider than the leaves of one bank may spread is shaped in the window that gains most.
 
     Args:
-        fluence: where the elements are; its own values do not count.
-        steps: `(row, column)`, not negative.
+        gain: of a unit of fluence, `(row, column)`; what is to stay closed is negative.
+
+    Returns:
+        None, if nothing gains, or so little that it is below the machine's least area.
+    """
+    columns = elements.shape[1]
+    room_mm = machine.leaf_span_mm - 2 * _PARKED_MM - machine.min_gap_mm
+    widest = min(columns, int(room_mm / elements.step_mm + 1e-9))
+    firsts = range(columns - widest + 1)
+    # Jaws that stand still hide parked leaves at the ends of the whole field only.
+    tried = firsts if machine.jaws_follow_segments else {0, columns - widest}
+    found = [(*_intervals(gain[:, first : first + widest]), first) for first in tried]
+    starts, stops, sums, first = max(found, key=lambda each: float(each[2].sum()))
+    if not sums.any():
+        return None
+    shape = _shape(starts + first, stops + first, sums > 0, elements, machine, first)
+    return shape if shape.open_area_mm2(elements, machine) >= machine.min_segment_area_mm2 else None
+
+
+def _intervals(gain: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:
+    """Of each row, start and stop of the interval with the largest sum, and that sum, at least 0"""
+    rows = np.arange(gain.shape[0])
+    before = np.concatenate([np.zeros((gain.shape[0], 1)), np.cumsum(gain, axis=1)], axis=1)
+    lowest = np.minimum.accumulate(before, axis=1)
+    stops = (before - lowest).argmax(axis=1)
+    starts = (before == lowest[rows, stops][:, None]).argmax(axis=1)
+    return starts, stops, (before - lowest)[rows, stops]
+
+
+def _shape(
+    starts: NDArray[np.intp],
+    stops: NDArray[np.intp],
+    open_rows: NDArray[np.bool_],
+    elements: Elements,
+    machine: Machine,
+    first: int,
+) -> Shape:
+    columns, rows = elements.x_edges_mm, elements.y_edges_mm
+    filled = np.flatnonzero(open_rows)
+    x = np.array([columns[starts[filled].min()], columns[stops[filled].max()]])
+    y = np.array([rows[filled[0]], rows[filled[-1] + 1]])
+    if machine.jaws_follow_segments:
+        x, y = _jaws(x, *machine.jaw_x_mm, machine), _jaws(y, *machine.jaw_y_mm, machine)
+    else:
+        x, y = columns[[0, -1]], rows[[0, -1]]
+    left = machine.jaws_follow_segments or first == 0
+    parked = x[0] - _PARKED_MM if left else x[1] + _PARKED_MM
+    half = machine.min_gap_mm / 2
+    leaves = np.empty((2, machine.borders_mm.size - 1))
+    leaves[0], leaves[1] = parked - half, parked + half
+    for pair, row in _rows_of_pairs(elements, machine):
+        if open_rows[row]:
+            leaves[:, pair] = columns[starts[row]], columns[stops[row]]
+    return Shape(leaves, x, y)
+
+
+def _jaws(ends: Array, _retract_mm: float, overtravel_mm: float, machine: Machine) -> Array:
+    """Jaws around what is open, as far beyond the axis and as near to each other as they go."""
+    low = min(ends[0], overtravel_mm)
+    high = max(ends[1], -overtravel_mm, low + machine.min_jaw_opening_mm)
+    return np.array([low, high])
+
+
+def require_reach(elements: Elements, machine: Machine) -> None:
+    """Refuse elements that the leaves cannot shape.
 
     Raises:
-        CaseError: the elements do not follow the machine's leaves, or lie beyond their reach.
+        CaseError: they do not follow the machine's leaves, or lie beyond their reach.
     """
-    _require_reach(fluence, machine)
-    width = float(np.ptp(fluence.x_edges_mm))
-    if width + 2 * _PARKED_MM <= machine.leaf_span_mm:
-        return _merged(_sweep(fluence, steps, machine, 0, steps.shape[1]))
-    middle = steps.shape[1] // 2
-    parts = [(0, middle), (middle, steps.shape[1])]
-    return [shape for part in parts for shape in _merged(_sweep(fluence, steps, machine, *part))]
-
-
-def fluence_of(shapes: Sequence[Shape], fluence: FluenceMap, machine: Machine) -> Array:
-    """What shapes give together, in steps, `(row, column)`."""
-    borders = machine.borders_mm
-    total: Array = sum(
-        (shape.steps * shape.open_elements(fluence, borders) for shape in shapes),
-        np.zeros(fluence.values.shape),
-    )
-    return total
-
-
-def _require_reach(fluence: FluenceMap, machine: Machine) -> None:
-    borders, rows, columns = machine.borders_mm, fluence.y_edges_mm, fluence.x_edges_mm
+    borders, rows, columns = machine.borders_mm, elements.y_edges_mm, elements.x_edges_mm
     if rows[0] < borders[0] - 1e-6 or rows[-1] > borders[-1] + 1e-6:
         raise CaseError(
             f"The target reaches from {rows[0]:.0f} to {rows[-1]:.0f} mm across the leaves of "
             f"{machine.id}, which cover {borders[0]:.0f} to {borders[-1]:.0f} mm."
         )
     reach = min(machine.leaf_overtravel_mm, machine.leaf_retract_mm, machine.leaf_span_mm)
-    widest = np.ceil(fluence.values.shape[1] / 2) * fluence.step_mm
-    if max(-columns[0], columns[-1], widest) + 2 * _PARKED_MM > reach:
+    if max(-columns[0], columns[-1]) + 2 * _PARKED_MM > reach:
         raise CaseError(
             f"The target reaches from {columns[0]:.0f} to {columns[-1]:.0f} mm along the leaves of "
             f"{machine.id}, which reach {reach:.0f} mm on either side."
@@ -135,46 +186,9 @@ def _require_reach(fluence: FluenceMap, machine: Machine) -> None:
         )
 
 
-def _sweep(
-    fluence: FluenceMap, steps: NDArray[np.int64], machine: Machine, start: int, stop: int
-) -> list[Shape]:
-    """Shapes of the columns from `start` to `stop`, one a step."""
-    part = steps[:, start:stop]
-    before = np.concatenate([np.zeros((part.shape[0], 1), dtype=np.int64), part[:, :-1]], axis=1)
-    # When the leading leaf has passed an element, and when the trailing one has: they differ by
-    # what the element gets, and neither ever goes back.
-    trailing = np.cumsum(np.maximum(part - before, 0), axis=1)
-    leading = trailing - part
-    edges = fluence.x_edges_mm[start : stop + 1]
-    parked = edges[0] - _PARKED_MM if start == 0 else edges[-1] + _PARKED_MM
-    rows = _rows_of_pairs(fluence, machine)
-    shapes = []
-    for time in range(int(trailing.max(initial=0))):
-        open_ = (leading <= time) & (trailing > time)
-        leaves = np.full((2, machine.borders_mm.size - 1), parked)
-        leaves[0] -= machine.min_gap_mm / 2
-        leaves[1] += machine.min_gap_mm / 2
-        for pair, row in rows:
-            columns = np.flatnonzero(open_[row])
-            if columns.size:
-                leaves[:, pair] = edges[columns[0]], edges[columns[-1] + 1]
-        shapes.append(Shape(leaves))
-    return shapes
-
-
-def _rows_of_pairs(fluence: FluenceMap, machine: Machine) -> list[tuple[int, int]]:
+def _rows_of_pairs(elements: Elements, machine: Machine) -> list[tuple[int, int]]:
     """(leaf pair, row) of the pairs that shape a row."""
-    borders, rows = machine.borders_mm, fluence.y_edges_mm
+    borders, rows = machine.borders_mm, elements.y_edges_mm
     centers = (borders[1:] + borders[:-1]) / 2
     at = np.searchsorted(rows, centers) - 1
-    return [(pair, int(row)) for pair, row in enumerate(at) if 0 <= row < fluence.values.shape[0]]
-
-
-def _merged(shapes: Sequence[Shape]) -> list[Shape]:
-    """Equal shapes, wherever they stand, as one with the sum of their steps."""
-    kept: dict[bytes, Shape] = {}
-    for shape in shapes:
-        key = shape.leaves_mm.tobytes()
-        before = kept[key].steps if key in kept else 0
-        kept[key] = Shape(shape.leaves_mm, before + shape.steps)
-    return list(kept.values())
+    return [(pair, int(row)) for pair, row in enumerate(at) if 0 <= row < elements.shape[0]]

@@ -4,62 +4,47 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
-from ..beams.mimic import mimic
+__all__ = ["fit_units"]
 
-__all__ = ["DenseOperator", "fit_units"]
-
-Single = NDArray[np.float32]
-_ROUNDS = 3
+Array = NDArray[np.float64]
 
 
-class DenseOperator:
-    """A dose influence matrix without zeros, `(voxel, shape)`. See `DoseOperator`."""
+def fit_units(gram: Array, right: Array, least: float = 0.0, start: Array | None = None) -> Array:
+    """Monitor units x of each shape, 0 or at least `least`, that minimize ½ xᵀGx − rᵀx.
 
-    def __init__(self, matrix: Single) -> None:
-        self._matrix = matrix
-
-    @property
-    def elements(self) -> int:
-        """Number of shapes."""
-        return int(self._matrix.shape[1])
-
-    def dose(self, fluence: Single) -> Single:
-        """`(voxel,)` from `(shape,)`."""
-        return np.asarray(self._matrix @ fluence)
-
-    def adjoint(self, dose: Single) -> Single:
-        """`(shape,)` from `(voxel,)`."""
-        return np.asarray(self._matrix.T @ dose)
-
-
-def fit_units(
-    matrix: Single, wanted: Single, weights: Single, least: float, iterations: int
-) -> NDArray[np.float64]:
-    """Monitor units of each shape, 0 or at least `least`.
-
-    A fit without a least comes first. What gets less than half of it is dropped, the rest of what
-    gets less is given the least, and the others are fitted anew around it.
+    A fit without a least comes first. What gets less than half of it is dropped, and the others are
+    fitted anew with the least as their bound.
 
     Args:
-        matrix: dose of one unit of each shape, `(voxel, shape)`, not negative.
-        wanted, weights: `(voxel,)`.
+        gram: G = AᵀWA of the doses A of one unit of each shape `(voxel, shape)` and the voxels'
+            weights W.
+        right: r = AᵀW times the wanted dose.
+        start: units to begin with.
     """
-    units = np.zeros(matrix.shape[1])
-    free = np.ones(matrix.shape[1], dtype=bool)
-    left = wanted
-    start = None
-    for round_ in range(_ROUNDS + 1):
-        fitted = mimic(DenseOperator(matrix[:, free]), left, iterations, weights, start).fluence
-        units[free] = fitted
-        small = free & (units < least)
-        if not small.any() or round_ == _ROUNDS:
-            break
-        units[small & (units < least / 2)] = 0
-        units[small & (units >= least / 2)] = least
-        free &= ~small
-        left = wanted - matrix[:, ~free] @ units[~free].astype(np.float32)
-        start = units[free].astype(np.float32)
-    units[(units > 0) & (units < least / 2)] = 0
-    units[(units > 0) & (units < least)] = least
+    units = _bounded(gram, right, np.zeros(right.size) if start is None else start, 0.0)
+    if least <= 0:
+        return units
+    kept = units >= least / 2
+    units[~kept] = 0
+    units[kept] = _bounded(gram[np.ix_(kept, kept)], right[kept], units[kept].clip(least), least)
     return np.round(units, 4)
+
+
+def _bounded(gram: Array, right: Array, start: Array, least: float) -> Array:
+    """The minimum over x ≥ least, in units in which G has ones on its diagonal."""
+    scale = np.sqrt(np.maximum(np.diag(gram), 1e-30))
+    matrix, vector = gram / scale / scale[:, None], right / scale
+    size = max(float(np.abs(vector).max(initial=0)), 1e-30)
+
+    def objective(x: Array) -> tuple[float, Array]:
+        product = matrix @ x
+        return float(x @ (product / 2 - vector)) / size, (product - vector) / size
+
+    bounds = [(least * each, None) for each in scale]
+    options = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-12, "gtol": 1e-7}
+    found = minimize(
+        objective, start * scale, jac=True, bounds=bounds, method="L-BFGS-B", options=options
+    )
+    return np.asarray(found.x / scale)

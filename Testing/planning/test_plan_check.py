@@ -167,6 +167,14 @@ def test_wherever_leaves_cross_it_is_seen(seed: int, by_mm: float, pair: int) ->
     assert row.value == pytest.approx(-by_mm, abs=1e-5)
 
 
+def test_jaws_that_follow_matter_to_machines_whose_jaws_stand() -> None:
+    beam = changed(sound_beam(), "jaws_y_mm", np.s_[:2, 0], -40.0)
+    assert failed(beam) == set()
+    standing = replace(MACHINE, jaws_follow_segments=False)
+    assert failed(beam, standing) == {"jaw-y-stands"}
+    assert failed(sound_beam(), standing) == set()
+
+
 def test_a_leaf_beside_its_opposite_neighbor_matters_to_machines_that_forbid_it() -> None:
     beam = sound_beam()
     leaves = beam.leaves_mm.copy()

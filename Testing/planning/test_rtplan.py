@@ -71,6 +71,20 @@ def test_what_is_written_is_what_is_read(written: Path) -> None:
     assert all(row.passed for row in check_plan(plan.beams, MACHINE, 2.0))
 
 
+def test_jaws_that_follow_the_segments_are_written_and_read(
+    eclipse_case: Case, tmp_path: Path
+) -> None:
+    """Also where the leaves stay as they are."""
+    jaws = np.repeat([[-60.0, 60.0], [-60.0, 40.0], [-20.0, 55.5]], 2, axis=0)
+    beam = replace(BEAMS[0], jaws_x_mm=jaws, leaves_mm=np.repeat(BEAMS[0].leaves_mm[:1], 6, axis=0))
+    content = PlanFile(
+        [beam], Prescription({"PTV": 46.0}, 23), "", plan_reference()[0].instance_uid
+    )
+    write_rtplan(tmp_path / "plan.dcm", content, eclipse_case, EQUIPMENT)
+    (read,) = read_plan(open_dicom(tmp_path / "plan.dcm")).beams
+    same(beam, read)
+
+
 def test_plan_and_dose_name_each_other_and_the_structures(written: Path) -> None:
     plan, dose = (pydicom.dcmread(written / name) for name in ("plan.dcm", "dose.dcm"))
     ct, structures = (pydicom.dcmread(DICOM_SAMPLE / name) for name in ("CT_001.dcm", "RS.dcm"))
@@ -131,7 +145,7 @@ def test_a_case_with_the_written_pair_is_read_as_a_case(written: Path, tmp_path:
         ([], 25, "has no beam"),
         ([replace(BEAMS[0], meterset=None)], 25, "without monitor units"),
         (BEAMS, None, "no number of fractions"),
-        ([changed(BEAMS[0], "gantry_degrees", -1, 90.0)], 25, "Beam 1 moves gantry"),
+        ([changed(BEAMS[0], "gantry_degrees", -1, 90.0)], 25, "Beam 1 turns gantry"),
     ],
 )
 def test_what_cannot_be_written_is_refused(

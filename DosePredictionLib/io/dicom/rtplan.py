@@ -54,14 +54,16 @@ def write_rtplan(path: Path, plan: PlanFile, case: Case, equipment: Equipment) -
     It has no patient setup beyond the position, and no tolerance table: nothing treats by it.
 
     Raises:
-        CaseError: no beam, no monitor units, no number of fractions, or more than leaves moves.
+        CaseError: no beam, no monitor units, no number of fractions, or a gantry or collimator that
+            turns.
     """
     if not plan.beams or any(not beam.meterset for beam in plan.beams):
         raise CaseError(f"The plan of {case.name} has no beam, or one without monitor units.")
     for beam in plan.beams:
-        parts = (beam.gantry_degrees, beam.collimator_degrees, beam.jaws_x_mm, beam.jaws_y_mm)
-        if any(np.ptp(part, axis=0).max() > 0 for part in parts):
-            raise CaseError(f"{beam.name} moves gantry, collimator or jaws: only leaves may move.")
+        if np.ptp(beam.gantry_degrees) > 0 or np.ptp(beam.collimator_degrees) > 0:
+            raise CaseError(
+                f"{beam.name} turns gantry or collimator: only leaves and jaws may move."
+            )
     if plan.prescription.fractions is None:
         raise CaseError(
             f"The plan of {case.name} has no number of fractions. Give one (--fractions)."
@@ -161,7 +163,7 @@ def _point(beam: TreatmentBeam, index: int) -> Dataset:
     item = Dataset()
     item.ControlPointIndex = index
     item.CumulativeMetersetWeight = decimal(float(beam.weight[index]))
-    if not index or np.any(beam.leaves_mm[index] != beam.leaves_mm[index - 1]):
+    if not index or _moved(beam, index):
         # The standard asks for what moves alone; some readers want every device where one does.
         item.BeamLimitingDevicePositionSequence = [
             _positions("ASYMX", beam.jaws_x_mm[index]),
@@ -186,6 +188,12 @@ def _point(beam: TreatmentBeam, index: int) -> Dataset:
     assert beam.isocenter_mm is not None
     item.IsocenterPosition = [decimal(mm) for mm in beam.isocenter_mm]
     return item
+
+
+def _moved(beam: TreatmentBeam, index: int) -> bool:
+    """Whether leaves or jaws stand otherwise than at the control point before."""
+    parts = (beam.leaves_mm, beam.jaws_x_mm, beam.jaws_y_mm)
+    return any(np.any(part[index] != part[index - 1]) for part in parts)
 
 
 def _positions(kind: str, positions: np.ndarray) -> Dataset:
