@@ -20,6 +20,7 @@ from ..errors import CaseError, DosePredictionError, GeometryError, ModelError
 from ..evaluation.calibration import Calibration, curve_doses, read_calibration
 from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, summarize_cohort
 from ..evaluation.coverage import cohort_coverage
+from ..evaluation.deliverability import Deliverability, deliverability
 from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate
 from ..evaluation.gamma import MAX_GAMMA
 from ..evaluation.scorecard import Scorecard
@@ -31,7 +32,7 @@ from ..structures.bound import BoundCase, bind
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
 from .bands import read_record
-from .choices import MappingChoice
+from .choices import BeamsChoice, MappingChoice
 from .outputs import RECORD
 from .several import CaseFailure, failure_text
 
@@ -65,6 +66,8 @@ class EvaluationSettings:
         goals: what doses are judged by; "default": the shipped set for the case.
         scorecard: file of a plan scorecard.
         curves: whether records hold the doses at 1, 2, … 99 % of each structure's volume.
+        deliverable: hold the prediction against what the beams can give, too.
+        beams: go before the cases' own.
     """
 
     protocol: str | None = None
@@ -75,6 +78,8 @@ class EvaluationSettings:
     goals: GoalSet | Literal["default"] | None = "default"
     scorecard: Path | None = None
     curves: bool = False
+    deliverable: bool = False
+    beams: BeamsChoice = field(default_factory=BeamsChoice)
 
 
 @dataclass(frozen=True)
@@ -109,21 +114,28 @@ class CohortRequest:
 
 @dataclass(frozen=True, eq=False)
 class CaseEvaluation:
-    """One case with its doses on one grid, their numbers, and what was noticed on the way."""
+    """One case with its doses on one grid, their numbers, and what was noticed on the way.
+
+    `deliverability` is None where it was not asked for.
+    """
 
     bound: BoundCase
     prediction: Volume
     reference: Volume
     evaluation: Evaluation
     findings: tuple[Finding, ...]
+    deliverability: Deliverability | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The record of `evaluate`."""
-        return {
+        record = {
             "case": self.bound.case.name,
             **self.evaluation.as_json(),
             "checks": [finding.as_json() for finding in self.findings],
         }
+        if self.deliverability is not None:
+            record["deliverability"] = self.deliverability.as_json()
+        return record
 
     def curves(self) -> dict[str, Any]:
         """Structure → doses in Gy at 1, 2, … 99 % of its volume, all but the external contour's."""
@@ -185,7 +197,7 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
             not cover what is scored.
     """
     settings = request.settings
-    bound = _bound(read_case(request.case), settings)
+    bound = _bound(settings.beams.of(read_case(request.case)), settings)
     case = bound.case
     scored = scored_structures(bound)
     frame = case.origin.frame_of_reference_uid if case.origin else None
@@ -211,8 +223,12 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
         scorecard=None if settings.scorecard is None else Scorecard.read(settings.scorecard),
     )
     evaluation = evaluate(bound, prediction, parts)
-    every = tuple(each_once([*findings, *bound.findings]))
-    return CaseEvaluation(bound, prediction, reference, evaluation, every)
+    findings = [*findings, *bound.findings]
+    found = deliverability(bound, prediction) if settings.deliverable else None
+    if found is not None:
+        findings.append(found.finding)
+    every = tuple(each_once(findings))
+    return CaseEvaluation(bound, prediction, reference, evaluation, every, found)
 
 
 def evaluate_cohort(request: CohortRequest) -> CohortEvaluation:

@@ -12,7 +12,14 @@ from .choices import BeamsChoice, MappingChoice, PrescriptionChoice, chosen_goal
 from .outputs import OutputRequest
 from .predict import PredictRequest
 
-__all__ = ["GOALS_OPTION", "MAPPING_OPTIONS", "PREDICTION_OPTIONS", "Options", "prediction_request"]
+__all__ = [
+    "DELIVERABLE_OPTION",
+    "GOALS_OPTION",
+    "MAPPING_OPTIONS",
+    "PREDICTION_OPTIONS",
+    "Options",
+    "prediction_request",
+]
 
 Options = Mapping[str, Mapping[str, Any]]
 
@@ -32,6 +39,13 @@ GOALS_OPTION: Options = {
         "metavar": "NAME|FILE",
         "help": "clinical goals: a shipped set, a JSON file, or none "
         "(default: the shipped set for the protocol and the prescription)",
+    }
+}
+
+DELIVERABLE_OPTION: Options = {
+    "--deliverable": {
+        "action": "store_true",
+        "help": "say how near the beams can come to the dose, and whether plans leave less",
     }
 }
 
@@ -98,4 +112,5 @@ def prediction_request(cases: Sequence[Path], values: Mapping[str, Any]) -> Pred
         beams=BeamsChoice.parse(values.get("beams")),
         recompute_strips=values["recompute_strips"],
         force_model=values["force_model"],
+        deliverable=bool(values.get("deliverable")),
     )

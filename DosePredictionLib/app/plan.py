@@ -36,6 +36,7 @@ from .summary import report_structures
 if TYPE_CHECKING:
     from ..evaluation.goals import Goal, GoalSet
     from ..evaluation.result import Evaluation
+    from ..report.content import Metadata
 
 __all__ = ["PLAN_RECORD", "PlanRequest", "PlannedCase", "gantry_angles", "plan_case"]
 
@@ -44,9 +45,14 @@ STATEMENT = (
     "Plan for research only: no commissioned beam, no real machine. Not a medical device; not for "
     "clinical use."
 )
+_NOTICE = (
+    "This plan was calculated for a beam that nobody commissioned and a machine that does not "
+    "exist, and nobody has checked it or the dose that it reaches for ({source}): do not deliver "
+    "it, and do not use either to treat, or to decide on a treatment. “Prediction” below is the "
+    "dose that was wanted, “plan” what leaf positions and monitor units give."
+)
 _RTPLAN, _RTDOSE, _REPORT = "rtplan.dcm", "rtdose.dcm", "report.html"
 _CRITERIA = ("3%/3mm", "2%/2mm")
-_LOST_GY, _LOST_PERCENT = 0.5, 1.0
 _DESCRIPTION = "CALCULATED – NOT FOR CLINICAL USE"
 _DEFAULT_BEAMS = 20
 
@@ -213,7 +219,12 @@ def plan_case(request: PlanRequest, progress: Progress = lambda share, stage: No
     folder = request.output / bound.case.name
     with file_set(folder) as aside:
         _write_dicom(aside, bound.case, plan, prescription, machine)
-        _write_report(aside / _REPORT, bound, dose, plan, evaluation, prescription)
+        metadata: Metadata = {
+            "notice": _NOTICE.format(source=source),
+            "prescription_gy": prescription.target_gy,
+            "findings": findings,
+        }
+        _write_report(aside / _REPORT, bound, dose, plan, evaluation, metadata)
         seconds["total"] = time.perf_counter() - started
         record["seconds"] = {key: round(value, 2) for key, value in seconds.items()}
         text = json.dumps(json_ready(record), indent=2, ensure_ascii=False, allow_nan=False)
@@ -288,6 +299,8 @@ def _record(
     bound: BoundCase, plan: DeliverablePlan, dose: Volume, evaluation: Evaluation, wishes: int
 ) -> dict[str, Any]:
     """What is said of a plan beside the dose that it was to reach."""
+    from ..evaluation.deliverability import goal_is_lost
+
     body = bound.external.binary()
     apart = (plan.dose.array - dose.array)[body]
     every = evaluation.goal_records
@@ -308,7 +321,7 @@ def _record(
         "dvh_score_gy": (evaluation.scores or {}).get("dvh_score_gy"),
         "structures": evaluation.structures(),
         "goals": goals,
-        "goals_lost": [goal for goal in goals if _is_lost(goal)],
+        "goals_lost": [goal for goal in goals if goal_is_lost(goal)],
         "wishes": [
             {
                 "structure": goal["structure"],
@@ -329,15 +342,6 @@ def _rates(reference: Volume, evaluated: Volume) -> dict[str, float | None]:
 
     found = gamma_pass_rates(reference, evaluated, list(_CRITERIA))
     return {criterion: found[criterion]["pass_rate_percent"] for criterion in _CRITERIA}
-
-
-def _is_lost(goal: Mapping[str, Any]) -> bool:
-    """Whether the wanted dose meets a goal that the plan misses by more than 0.5 Gy or 1 %."""
-    plan = goal["reference"]
-    if goal["status"] != "met" or plan["status"] == "met" or plan["margin"] is None:
-        return False
-    allowed = _LOST_GY if goal["unit"] == "Gy" else _LOST_PERCENT
-    return bool(-plan["margin"] > allowed)
 
 
 def _write_dicom(
@@ -361,17 +365,14 @@ def _write_report(
     dose: Volume,
     plan: DeliverablePlan,
     evaluation: Evaluation,
-    prescription: Prescription,
+    metadata: Metadata,
 ) -> None:
     """The report of the wanted dose beside the plan's."""
     from ..report import ReportInput, write_report
-    from ..report.content import Metadata
 
-    metadata = Metadata(
-        title="The dose that was wanted, and a plan that reaches for it",
-        prescription_gy=prescription.target_gy,
-        version=__version__,
-    )
+    metadata["kicker"] = "A plan for a wanted dose"
+    metadata["title"] = "The dose that was wanted, and a plan that reaches for it"
+    metadata["version"] = __version__
     if bound.protocol is not None:
         metadata["protocol"] = bound.protocol.title
     report = ReportInput(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ class PredictRequest:
         beams: go before the cases' own.
         recompute_strips: ignore strip masks that came with a case.
         force_model: a model of another body site is a warning, not a refusal.
+        deliverable: hold the dose against what the beams can give; a finding says how it ended.
     """
 
     cases: tuple[Path, ...]
@@ -51,6 +52,7 @@ class PredictRequest:
     beams: BeamsChoice = field(default_factory=BeamsChoice)
     recompute_strips: bool = False
     force_model: bool = False
+    deliverable: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ def predict_cases(request: PredictRequest, watch: Watch | None = None) -> Severa
             lambda share, stage: watch.progress(case.name, share, stage),
             force_model=request.force_model,
         )
+        if request.deliverable:
+            from ..evaluation.deliverability import deliverability
+
+            found = deliverability(prediction.bound, prediction.dose).finding
+            prediction = replace(prediction, findings=(*prediction.findings, found))
         watch.findings(prediction.findings)
         return write_outputs(prediction, request.output, read_seconds, started)
 

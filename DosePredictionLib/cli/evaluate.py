@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..app.choices import MappingChoice, chosen_goals
+from ..app.choices import BeamsChoice, MappingChoice, chosen_goals
 from ..app.codes import EXIT_SOME_FAILED
 from ..app.evaluate import (
     CohortRequest,
@@ -17,7 +17,7 @@ from ..app.evaluate import (
     evaluate_cohort,
     write_evaluation_report,
 )
-from ..app.options import GOALS_OPTION, MAPPING_OPTIONS
+from ..app.options import DELIVERABLE_OPTION, GOALS_OPTION, MAPPING_OPTIONS
 from ..app.output import Output, goals_in_words
 from ..errors import DosePredictionError
 from ..evaluation.cohort import SCORE_LABELS, describe_cohort, write_csv
@@ -52,6 +52,12 @@ def add_parser(commands: Any) -> None:
     )
     add_options(parser, GOALS_OPTION)
     parser.add_argument("--scorecard", type=Path, help="a Varian plan scorecard (JSON) to score")
+    add_options(parser, DELIVERABLE_OPTION)
+    parser.add_argument(
+        "--beams",
+        metavar="NAME|ANGLES",
+        help="that --deliverable asks of (default: the case's own, else the protocol's)",
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="of one case: an HTML report")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write every number as a table")
     parser.add_argument(
@@ -82,6 +88,8 @@ def run(call: argparse.Namespace, output: Output) -> int:
         max_gamma=call.max_gamma,
         goals=chosen_goals(call.goals),
         scorecard=call.scorecard,
+        deliverable=call.deliverable,
+        beams=BeamsChoice.parse(call.beams),
     )
     if all(one) and not any((*cohort, call.compare, call.calibration)):
         subject = EvaluateRequest(call.case, call.prediction, call.reference, settings)

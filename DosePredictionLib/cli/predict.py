@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..app.options import PREDICTION_OPTIONS, prediction_request
+from ..app.options import DELIVERABLE_OPTION, PREDICTION_OPTIONS, prediction_request
 from ..app.output import Output
 from ..app.outputs import PredictedCase
 from ..app.predict import Watch, predict_cases
@@ -22,6 +22,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("predict", help="predict the dose of one or more cases")
     add_case_options(parser)
     add_options(parser, PREDICTION_OPTIONS)
+    add_options(parser, DELIVERABLE_OPTION)
     parser.add_argument("--report", action="store_true", help="write report.html, too")
     parser.add_argument("--figures", action="store_true", help="write its figures as PNG, too")
     parser.add_argument(

@@ -72,8 +72,8 @@ class PlanningSettings:
     lateral_cutoff_mm: Annotated[float, Range(20, 200)] = 60.0
     iterations: Annotated[int, Range(1, 10_000)] = 60
     target_weight: Annotated[float, Range(1, 1000)] = 5.0
-    segments: Annotated[int, Range(1, 2000)] = 400
-    least_gain: Share = 0.003
+    segments: Annotated[int, Range(1, 2000)] = 500
+    least_gain: Share = 0.002
     recompute_grid_mm: Annotated[float, Range(1, 2.5)] = 2.5
 
 
@@ -197,8 +197,7 @@ class Planner:
             known.operator,
             self._segment_doses(known),
             (goal[known.rows], count),
-            machine,
-            Shaping(settings.segments, settings.least_gain),
+            Shaping(machine, settings.segments, settings.least_gain),
             _part(progress, 0.55, 0.35, "segments"),
         )
         beams = treatment_beams(fields, mu, machine, self.isocenter_mm)

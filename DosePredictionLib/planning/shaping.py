@@ -73,14 +73,16 @@ class SegmentDoses:
 
 @dataclass(frozen=True)
 class Shaping:
-    """When to stop looking for shapes.
+    """Whose shapes are sought, and when to stop.
 
     Args:
+        machine: its leaves and jaws.
         most: shapes with monitor units.
         least_gain: of a round, as a share of what the fit leaves.
         rounds: at most.
     """
 
+    machine: Machine
     most: int
     least_gain: float
     rounds: int = 60
@@ -137,7 +139,6 @@ def shaped(
     operator: DoseOperator,
     doses: Sequence[SegmentDoses],
     wanted: tuple[Single, Single],
-    machine: Machine,
     limits: Shaping,
     progress: Callable[[float], None],
 ) -> tuple[list[Field], Array]:
@@ -162,7 +163,7 @@ def shaped(
         found = []
         for owner, (each, dose) in enumerate(zip(fields, doses, strict=True)):
             gain = each.on_lattice(worth[each.elements], closed)
-            shape = best_shape(gain, each.elements_on, machine)
+            shape = best_shape(gain, each.elements_on, limits.machine)
             if shape is not None:
                 found.append((owner, shape, dose.dose(shape)))
         if not found:
@@ -170,7 +171,7 @@ def shaped(
         pool.add(found)
         pool.fit()
         progress((round_ + 1) / limits.rounds)
-    pool.fit(machine.min_segment_mu)
+    pool.fit(limits.machine.min_segment_mu)
     order = np.argsort(pool.owners, kind="stable")
     done = [
         replace(

@@ -58,11 +58,15 @@ class Metadata(TypedDict, total=False):
     """How the dose came about. Everything may be missing; a missing part is left out.
 
     `seconds` is the time of each step by name, or the whole; `prescription_gy` is target → Gy;
-    `generated` an ISO date; `protocol` the protocol's title; `version` that of this software.
+    `generated` an ISO date; `protocol` the protocol's title; `version` that of this software;
+    `kicker` and `notice` what stands above the title and in the warning of a report on something
+    else than a predicted dose.
     """
 
     model: str
     title: str
+    kicker: str
+    notice: str
     protocol: str
     weights_sha256: str
     card: ModelCard

@@ -51,6 +51,10 @@ _SEVERITIES = {
     "warning": ("▲", "Warning"),
     "info": ("●", "Note"),
 }
+_NOTICE = (
+    "This dose was predicted by a neural network. No dose engine has computed it and nobody has "
+    "checked it: do not use it to treat, or to decide on a treatment."
+)
 _LAYER_WORDS: dict[Layer, str] = {
     "prediction": "predicted dose",
     "reference": "dose of the plan",
@@ -111,6 +115,8 @@ def _render(report: ReportInput) -> str:
     return environment.get_template(_TEMPLATE).render(
         report=report,
         title=clean(report.case.name),
+        kicker=clean(metadata.get("kicker") or _kicker(report)),
+        notice=clean(metadata.get("notice") or _NOTICE),
         facts=[clean(fact) for fact in facts if fact],
         version=clean(metadata.get("version") or ""),
         generated=when(metadata.get("generated")),
@@ -132,6 +138,10 @@ def _render(report: ReportInput) -> str:
         model=model_rows(report),
         run=run_rows(report),
     )
+
+
+def _kicker(report: ReportInput) -> str:
+    return "Predicted dose" + (" against the plan" if report.reference is not None else "")
 
 
 @dataclass(frozen=True)

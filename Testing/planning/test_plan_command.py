@@ -61,6 +61,12 @@ def test_the_record_holds_gamma_limits_and_goals(planned: Path) -> None:
     assert record["structures"]["PTV"]["endpoints"]["D95_gy"]["prediction"] is not None
 
 
+def test_the_report_warns_of_the_plan(planned: Path) -> None:
+    page = (planned / "report.html").read_text()
+    assert "do not deliver it" in page and "dose.nii.gz" in page
+    assert "No dose engine has computed it" not in page
+
+
 def test_plan_and_dose_belong_together(planned: Path) -> None:
     plan, dose = (pydicom.dcmread(planned / name) for name in ("rtplan.dcm", "rtdose.dcm"))
     (of_dose,) = dose.ReferencedRTPlanSequence
