@@ -173,8 +173,10 @@ SMALL = {
     "half_resolution": {"filters": 4, "head_filters": 3},
     "dilated_unet2d": {"widths": [2, 2, 2, 2]},
     "mednext": {"filters": 2, "blocks": 1},
+    "multipass_unet3d": {"filters": 2},
     "two_stage": {"stage1_filters": 2, "stage2_filters": 2},
 }
+DOSES = sorted(ARCHITECTURES.keys() - {"multipass_unet3d"})  # it finds organs: test_segmentation.py
 
 
 def small(architecture: str, derived: int = 0, **more: object) -> DoseNetwork:
@@ -184,7 +186,7 @@ def small(architecture: str, derived: int = 0, **more: object) -> DoseNetwork:
 
 
 @pytest.mark.parametrize("derived", [0, 3])
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", DOSES)
 def test_gradients_reach_every_parameter(architecture: str, derived: int) -> None:
     network = small(architecture, derived)
     assert network.input_channels == 14 + derived
@@ -202,7 +204,7 @@ def test_gradients_reach_every_parameter(architecture: str, derived: int) -> Non
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", DOSES)
 def test_every_input_channel_is_seen(architecture: str) -> None:
     network = small(architecture, derived=2)
     x = torch.rand(1, 16, 32, 32, 32, requires_grad=True)
@@ -211,7 +213,7 @@ def test_every_input_channel_is_seen(architecture: str) -> None:
     assert x.grad.abs().sum(dim=(0, 2, 3, 4)).gt(0).all()
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", DOSES)
 def test_the_layout_in_memory_does_not_change_the_dose(architecture: str) -> None:
     network = small(architecture).eval()
     volumes = over_volumes(network)
