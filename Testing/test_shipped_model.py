@@ -47,6 +47,22 @@ def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
     assert error == pytest.approx(1.54, abs=0.05)  # docs/images/pelvis_slices.png
 
 
+def test_other_beams_give_another_dose_without_the_bands_of_the_models_own(
+    run: Run, tmp_path: Path
+) -> None:
+    doses = {}
+    for beams, has_bands in (("nine-field", True), ("0,90,180,270", False)):
+        call = ["predict", OPENKBP_SAMPLE, "--model", "openkbp-beams", "--beams", beams]
+        code, result, _ = run(*call, "--output", tmp_path / beams[:4])
+        assert code == 0
+        record = json.loads(Path(result["cases"][0]["prediction"]).read_text())
+        assert (record["bands"] is not None) == has_bands
+        found = {check["id"] for check in record["checks"]}
+        assert ({"beams-unlike-model", "bands-missing"} <= found) != has_bands
+        doses[beams] = result["cases"][0]["scores"]["dose_score_gy"]
+    assert doses["nine-field"] < 3 < 5 < doses["0,90,180,270"]  # the plan has nine fields
+
+
 @pytest.mark.parametrize("path", SHIPPED_CASES, ids=lambda path: path.stem)
 def test_the_precision_that_is_chosen_by_itself_keeps_the_dose(
     path: Path, automatic_precision: str

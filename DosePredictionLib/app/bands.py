@@ -31,6 +31,8 @@ __all__ = [
 BANDS_MISSING = "bands-missing"
 """Id of the finding that says why a model's calibration gave no bands."""
 
+_PLANNED_OTHERWISE = {"beams-unlike-model", "technique-unlike-model"}  # findings of checks
+
 _Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")]
 
 
@@ -115,6 +117,9 @@ def prediction_bands(
     other = calibration.other_prescription(prediction.prescription.target_gy)
     if other is not None:
         return None, (_no_bands(f"{other}.", "Calibrate plans of this prescription."),)
+    if _PLANNED_OTHERWISE & {finding.id for finding in prediction.findings}:
+        reason = "the calibration's plans were made as those that the model learned from."
+        return None, (_no_bands(reason, "Calibrate plans that were made like this one."),)
     return calibration.bands(evaluation), ()
 
 
