@@ -22,19 +22,19 @@ from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.evaluate import evaluate
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.networks import build_network
+from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.tasks.registry import task_class
 from DosePredictionLib.volume import Volume
 
 from .checkpoints import load_checkpoint
-from .config import model_prescription_gy, stored_config
+from .config import TrainingConfig, model_prescription_gy, stored_config
 from .data import TrainingCase
 from .distributed import gathered, is_first, this_share
 from .loop import network_arguments
 from .validation import bound_case, labelled, network_dose_gy, scored_dose_gy
 
-__all__ = ["Candidate", "of_model", "of_run", "record_of", "records_of"]
+__all__ = ["Candidate", "averaged_network", "of_model", "of_run", "record_of", "records_of"]
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,32 @@ def of_model(model: DoseModel, device: str, precision: str) -> Candidate:
     return Candidate(model.protocol, encoding, levels_gy, predict)
 
 
+def averaged_network(
+    run: Path, checkpoint: str, device: torch.device | str = "cpu"
+) -> tuple[TrainingConfig, DoseNetwork]:
+    """A run's recipe, and its network with the averaged weights of a checkpoint, in eval mode.
+
+    Raises:
+        DosePredictionError: there is no such checkpoint.
+    """
+    config = stored_config(run)
+    if not (run / checkpoint).is_file():
+        raise DosePredictionError(f"{run} holds no checkpoint {checkpoint}.")
+    arguments = network_arguments(config, StructureProtocol.load(config.protocol))
+    network = build_network(config.network.architecture, arguments)
+    network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
+    network.to(device, memory_format=network.memory_format).eval()  # type: ignore[call-overload]
+    return config, network
+
+
 def of_run(run: Path, checkpoint: str, device: torch.device) -> Candidate:
     """The averaged weights of a run's checkpoint.
 
     Raises:
         DosePredictionError: there is no such checkpoint.
     """
-    config = stored_config(run)
+    config, network = averaged_network(run, checkpoint, device)
     protocol = StructureProtocol.load(config.protocol)
-    if not (run / checkpoint).is_file():
-        raise DosePredictionError(f"{run} holds no checkpoint {checkpoint}.")
-    network = build_network(config.network.architecture, network_arguments(config, protocol))
-    network.load_state_dict(load_checkpoint(run / checkpoint, torch.device("cpu"))["average"])
-    network.to(device, memory_format=network.memory_format).eval()  # type: ignore[call-overload]
     task = task_class(config.task, f"The run {run}")(protocol, config.encoding)
     levels_gy = model_prescription_gy(config, protocol)
     return Candidate(

@@ -29,8 +29,8 @@ from DosePredictionLib.tasks.beam_dose import earlier_doses
 from DosePredictionLib.tasks.dose_regression import final_dose
 
 from .cache import named_paths, open_cache, write_earlier
-from .checkpoints import load_checkpoint
-from .config import TrainingConfig, stored_config
+from .config import TrainingConfig
+from .evaluation import averaged_network
 from .loop import network_arguments
 from .splits import patients_of_run
 
@@ -60,13 +60,7 @@ def coarse_run(folder: Path, checkpoint: str = "last.pt") -> CoarseRun:
     Raises:
         DosePredictionError: it is incomplete, or does not say whom it has seen.
     """
-    config = stored_config(folder)
-    protocol = StructureProtocol.load(config.protocol)
-    if not (folder / checkpoint).is_file():
-        raise DosePredictionError(f"{folder} holds no checkpoint {checkpoint}.")
-    network = build_network(config.network.architecture, network_arguments(config, protocol))
-    network.load_state_dict(load_checkpoint(folder / checkpoint, torch.device("cpu"))["average"])
-    network.to(memory_format=network.memory_format).eval()  # type: ignore[call-overload]
+    config, network = averaged_network(folder, checkpoint)
     return CoarseRun(folder, config, network, patients_of_run(folder))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from .. import __version__
 from ..case import Case, Prescription
 from ..checks.plan_dose import require_possible_dose, scored_structures
 from ..errors import CaseError
-from ..files import file_set
+from ..files import file_set, json_text
 from ..findings import Finding
 from ..io import read_case
 from ..io.doses import read_dose
@@ -227,8 +226,7 @@ def plan_case(request: PlanRequest, progress: Progress = lambda share, stage: No
         _write_report(aside / _REPORT, bound, dose, plan, evaluation, metadata)
         seconds["total"] = time.perf_counter() - started
         record["seconds"] = {key: round(value, 2) for key, value in seconds.items()}
-        text = json.dumps(json_ready(record), indent=2, ensure_ascii=False, allow_nan=False)
-        (aside / PLAN_RECORD).write_text(text + "\n", encoding="utf-8")
+        (aside / PLAN_RECORD).write_text(json_text(json_ready(record)), encoding="utf-8")
     return PlannedCase(folder, json_ready(record), rows, tuple(findings))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..case import Case
 from ..checks.registry import check_case
 from ..errors import CaseError, ModelError
-from ..files import check_file_name, file_set
+from ..files import check_file_name, file_set, json_text
 from ..findings import Finding, each_once, worst_first
 from ..io import read_case
 from ..io.nifti import write_case_folder
@@ -256,8 +255,7 @@ def _write(
                 f"{folder} holds {', '.join(foreign)}, which no earlier call wrote: choose another "
                 "--output."
             )
-        text = json.dumps(json_ready(record), indent=2, ensure_ascii=False, allow_nan=False)
-        (aside / _RECORD).write_text(text + "\n", encoding="utf-8")
+        (aside / _RECORD).write_text(json_text(json_ready(record)), encoding="utf-8")
     return SegmentedCase(folder, record)
 
 
