@@ -20,6 +20,7 @@ from ..io.doses import read_dose
 from ..planning.aperture import complexity
 from ..planning.check import check_plan
 from ..planning.machine import Machine
+from ..planning.monte_carlo import MonteCarloSettings, monte_carlo_dose, require_ompmc
 from ..planning.planner import DeliverablePlan, Planner, PlanningSettings, equally_spaced
 from ..planning.wishes import parse_wish, wanted_dose
 from ..schema import to_json
@@ -77,6 +78,7 @@ class PlanRequest:
         wishes: goals that the plan is asked to meet, as "Rectum V40Gy <= 30 %".
         wish_weight: by how much the voxels count that they concern.
         settings: of the planner.
+        monte_carlo: simulate the plan's dose, too; None: do not.
     """
 
     case: Path
@@ -93,6 +95,7 @@ class PlanRequest:
     wishes: tuple[str, ...] = ()
     wish_weight: float = 10.0
     settings: PlanningSettings = field(default_factory=PlanningSettings)
+    monte_carlo: MonteCarloSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -144,10 +147,21 @@ class PlannedCase:
             f"{wish['wanted']:.1f} {wish['unit']}, plan {wish['plan']:.1f} {wish['unit']}"
             for wish in record["wishes"]
         ]
+        if record["monte_carlo"]:
+            lines.append(_simulated_in_words(record["monte_carlo"]))
         broken = [row for row in self.rows if not row.passed]
         lines.append(f"  limits   {len(broken)} of {len(self.rows)} are broken")
         lines += rows_as_text(broken)
         return "\n".join([*lines, f"  {STATEMENT}"])
+
+
+def _simulated_in_words(record: Mapping[str, Any]) -> str:
+    rates = ", ".join(f"{value:.1f} % at {key}" for key, value in record["gamma"].items())
+    return (
+        f"  Monte Carlo of {record['histories']} histories, noise {record['noise_percent']:.1f} % "
+        f"(monitor unit {record['unit_noise_percent']:.1f} %): gamma of the plan's dose {rates}, "
+        f"mean difference {record['mean_difference_gy']:+.2f} Gy"
+    )
 
 
 def gantry_angles(case: Case, text: str | None) -> list[float]:
@@ -183,6 +197,8 @@ def plan_case(request: PlanRequest, progress: Progress = lambda share, stage: No
     started = time.perf_counter()
     machine = Machine.load(request.machine)
     wishes = [parse_wish(text) for text in request.wishes]
+    if request.monte_carlo is not None:
+        require_ompmc()
     require_writable(request.output)
     bound, prescription = _bound(request)
     planner = Planner(
@@ -214,6 +230,7 @@ def plan_case(request: PlanRequest, progress: Progress = lambda share, stage: No
         "checks": [row.as_json() for row in rows],
         "violations": sum(not row.passed for row in rows),
         "findings": [finding.as_json() for finding in findings],
+        "monte_carlo": _simulated(planner, plan, request.monte_carlo, progress),
     }
     folder = request.output / bound.case.name
     with file_set(folder) as aside:
@@ -340,6 +357,36 @@ def _rates(reference: Volume, evaluated: Volume) -> dict[str, float | None]:
 
     found = gamma_pass_rates(reference, evaluated, list(_CRITERIA))
     return {criterion: found[criterion]["pass_rate_percent"] for criterion in _CRITERIA}
+
+
+def _simulated(
+    planner: Planner,
+    plan: DeliverablePlan,
+    settings: MonteCarloSettings | None,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """What Monte Carlo says of a plan, the simulated dose being the reference."""
+    if settings is None:
+        return None
+    started = time.perf_counter()
+    found = monte_carlo_dose(
+        plan.beams,
+        planner.anatomy(settings.grid_mm),
+        planner.model,
+        planner.machine,
+        settings,
+        lambda share: progress(share, "Monte Carlo"),
+    )
+    of_all = found.dose.array * float(planner.fractions)
+    dose = planner.on_case_grid(found.dose.with_array(of_all.astype("float32")))
+    return {
+        **to_json(settings),
+        "noise_percent": found.noise_percent,
+        "unit_noise_percent": 100 * found.unit_noise,
+        "gamma": _rates(dose, plan.dose),
+        "mean_difference_gy": float((plan.dose.array - dose.array)[dose.array > 0].mean()),
+        "seconds": time.perf_counter() - started,
+    }
 
 
 def _write_dicom(

@@ -10,6 +10,7 @@ from ..app.choices import MappingChoice, PrescriptionChoice, chosen_goals
 from ..app.options import GOALS_OPTION, MAPPING_OPTIONS
 from ..app.output import Output
 from ..app.plan import PlanRequest, plan_case
+from ..planning.monte_carlo import MonteCarloSettings
 from ..planning.planner import PlanningSettings
 from .options import add_json_option, add_options
 from .progress import Bars
@@ -67,6 +68,18 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="at most, about (default %(default)s)",
     )
+    parser.add_argument(
+        "--monte-carlo",
+        action="store_true",
+        help="hold the plan's dose against one simulated by ompMC (GPL-3, installed separately)",
+    )
+    parser.add_argument(
+        "--histories",
+        type=int,
+        default=MonteCarloSettings().histories,
+        metavar="N",
+        help="of --monte-carlo (default %(default)s)",
+    )
     add_options(parser, GOALS_OPTION)
     add_options(parser, MAPPING_OPTIONS)
     add_json_option(parser)
@@ -90,6 +103,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
         wishes=tuple(call.goal),
         wish_weight=call.goal_weight,
         settings=PlanningSettings(dose_grid_mm=call.dose_grid, segments=call.segments),
+        monte_carlo=MonteCarloSettings(call.histories) if call.monte_carlo else None,
     )
     bars = Bars()
     try:

@@ -207,9 +207,9 @@ class Planner:
         given = shaped_fluence(fields, mu, machine, known.operator.elements)
         return DeliverablePlan(
             beams,
-            self._on_case_grid(dose.with_array(dose.array * np.float32(self.fractions))),
-            self._on_case_grid(self._by_influence(known, given)),
-            self._on_case_grid(self._by_influence(known, fluence)),
+            self.on_case_grid(dose.with_array(dose.array * np.float32(self.fractions))),
+            self.on_case_grid(self._by_influence(known, given)),
+            self.on_case_grid(self._by_influence(known, fluence)),
         )
 
     def _by_influence(self, known: _Known, fluence: Single) -> Volume:
@@ -306,9 +306,14 @@ class Planner:
     @cached_property
     def _fine_anatomy(self) -> Anatomy:
         """Where the final dose is calculated."""
-        return self._anatomy_on(engine.dose_grid(self._ct.grid, self.settings.recompute_grid_mm))
+        return self.anatomy(self.settings.recompute_grid_mm)
 
-    def _on_case_grid(self, dose: Volume) -> Volume:
+    def anatomy(self, spacing_mm: float) -> Anatomy:
+        """The patient on an isotropic grid of another spacing."""
+        return self._anatomy_on(engine.dose_grid(self._ct.grid, spacing_mm))
+
+    def on_case_grid(self, dose: Volume) -> Volume:
+        """A dose as it lies on the case's grid: none outside the body."""
         body = self._external.resampled_to(self._case_grid).majority()
         fine = dose.resampled_to(self._case_grid, "linear")
         return fine.with_array(np.where(body, fine.array, np.float32(0)).clip(0))

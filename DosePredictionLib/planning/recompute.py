@@ -19,7 +19,7 @@ from .kernels import FieldLattice, KernelModel
 from .machine import Machine
 from .seen import SeenVoxels
 
-__all__ = ["fluence_mu", "passed_share", "plan_dose"]
+__all__ = ["fluence_mu", "passed_share", "plan_dose", "require_modelled"]
 
 Array = NDArray[np.float64]
 Progress = Callable[[float], None]
@@ -47,7 +47,7 @@ def plan_dose(
     scale = np.float32(model.gy_per_mu(machine.calibration))
     total = np.zeros(int(np.prod(anatomy.grid.shape)), dtype=np.float32)
     for index, beam in enumerate(beams):
-        _require_modelled(beam)
+        require_modelled(beam)
         assert beam.isocenter_mm is not None
         seen = SeenVoxels.of(float(beam.gantry_degrees[0]), beam.isocenter_mm, anatomy, model)
         seen, lattice = seen.turned(float(beam.collimator_degrees[0])), seen.lattice()
@@ -57,7 +57,12 @@ def plan_dose(
     return Volume(total.reshape(anatomy.grid.shape), anatomy.grid)
 
 
-def _require_modelled(beam: TreatmentBeam) -> None:
+def require_modelled(beam: TreatmentBeam) -> None:
+    """Refuse a beam that the dose models are not made for.
+
+    Raises:
+        CaseError: it turns, has no monitor units or isocenter, or leaves along Y.
+    """
     fault = ""
     if not beam.meterset:
         fault = "has no monitor units"
