@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from ..beams.density import relative_electron_density
-from ..beams.mimic import mimic
 from ..beams.tracing import Anatomy
 from ..delivery import TreatmentBeam
 from ..errors import CaseError, DosePredictionError
@@ -34,6 +33,7 @@ from .fields import Field, fields_of, shaped_fluence, treatment_beams
 from .influence import FarScatter, Influence, only_rows
 from .kernels import KernelModel
 from .machine import Machine
+from .nearness import nearest_fluence, tolerance_weights
 from .recompute import plan_dose
 from .seen import SeenVoxels
 from .sequence import require_reach
@@ -182,21 +182,20 @@ class Planner:
             DosePredictionError: memory does not suffice for the influence matrix.
         """
         settings, machine = self.settings, self.machine
-        goal = wanted.resampled_to(self._grid, "linear").array.ravel()
-        if not goal.max(initial=0) > 0:
+        whole = wanted.resampled_to(self._grid, "linear").array
+        if not whole.max(initial=0) > 0:
             raise CaseError("The wanted dose is zero everywhere: there is nothing to plan for.")
         known = self._known_once(progress)
-        count = known.weights
-        if weights is not None:
-            by_voxel = weights.resampled_to(self._grid, "linear", outside=1.0).array.ravel()
-            count = count * by_voxel[known.rows]
+        goal = whole.ravel()[known.rows]
+        count, asked = self._counted(known, whole, weights)
         progress(0.45, "fluence")
-        fluence = mimic(known.operator, goal[known.rows], settings.iterations, count).fluence
+        found, count = nearest_fluence(known.operator, goal, count, asked, settings.iterations)
+        fluence = found.fluence
         fields, mu = shaped(
             known.fields,
             known.operator,
             self._segment_doses(known),
-            (goal[known.rows], count),
+            (goal, count),
             Shaping(machine, settings.segments, settings.least_gain),
             _part(progress, 0.55, 0.35, "segments"),
         )
@@ -211,6 +210,19 @@ class Planner:
             self.on_case_grid(self._by_influence(known, given)),
             self.on_case_grid(self._by_influence(known, fluence)),
         )
+
+    def _counted(
+        self, known: _Known, wanted: Single, weights: Volume | None
+    ) -> tuple[Single, NDArray[np.bool_]]:
+        """By how much each voxel that counts does, and those that a person asked for."""
+        target = self._anatomy.targets["target"]
+        near = tolerance_weights(wanted, self.settings.dose_grid_mm, target).ravel()[known.rows]
+        if weights is None:
+            return known.weights * near, np.zeros(near.size, dtype=bool)
+        by_voxel = weights.resampled_to(self._grid, "linear", outside=1.0).array.ravel()
+        asked = by_voxel[known.rows] > 1
+        factor = np.where(asked, by_voxel[known.rows], near * by_voxel[known.rows])
+        return known.weights * factor.astype(np.float32), asked
 
     def _by_influence(self, known: _Known, fluence: Single) -> Volume:
         """Dose of a fluence at every voxel."""

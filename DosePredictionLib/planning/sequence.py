@@ -163,7 +163,7 @@ def require_reach(elements: Elements, machine: Machine) -> None:
     """Refuse elements that the leaves cannot shape.
 
     Raises:
-        CaseError: they do not follow the machine's leaves, or lie beyond their reach.
+        CaseError: they do not follow the machine's leaves, or lie beyond their reach or the jaws'.
     """
     borders, rows, columns = machine.borders_mm, elements.y_edges_mm, elements.x_edges_mm
     if rows[0] < borders[0] - 1e-6 or rows[-1] > borders[-1] + 1e-6:
@@ -177,6 +177,13 @@ def require_reach(elements: Elements, machine: Machine) -> None:
             f"The target reaches from {columns[0]:.0f} to {columns[-1]:.0f} mm along the leaves of "
             f"{machine.id}, which reach {reach:.0f} mm on either side."
         )
+    ends = (("X", columns, machine.jaw_x_mm[0]), ("Y", rows, machine.jaw_y_mm[0]))
+    for axis, edges, retract_mm in ends:
+        if max(-edges[0], edges[-1]) > retract_mm + 1e-6:
+            raise CaseError(
+                f"The target reaches from {edges[0]:.0f} to {edges[-1]:.0f} mm along {axis}; the "
+                f"{axis} jaws of {machine.id} go back to {retract_mm:.0f} mm."
+            )
     inside = borders[(borders > rows[0] + 1e-6) & (borders < rows[-1] - 1e-6)]
     missing = [row for row in rows[1:-1] if not np.any(np.abs(inside - row) < 1e-6)]
     if missing:

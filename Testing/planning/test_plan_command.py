@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from support import write_case_folder, write_nifti
+from support import DICOM_SAMPLE, write_case_folder, write_nifti
 from test_planner import falling_dose, small_case
 
 from DosePredictionLib.app import plan as plan_module
@@ -121,6 +121,30 @@ def test_doses_that_are_none_are_refused(
         "plan", inputs[0], *PELVIS, "--prediction", dose, "--output", tmp_path / "out"
     )
     assert code == 2 and str(dose) in result["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("FrameOfReferenceUID", "1.2.3.4", "frame of reference"),
+        ("DoseGridScaling", None, "DoseGridScaling"),
+    ],
+)
+def test_a_dose_of_another_frame_or_without_scale_is_refused(
+    run: Run, tmp_path: Path, keyword: str, value: str | None, words: str
+) -> None:
+    dataset = pydicom.dcmread(DICOM_SAMPLE / "RD.dcm")
+    if value is None:
+        delattr(dataset, keyword)
+    else:
+        setattr(dataset, keyword, value)
+    dose = tmp_path / "dose.dcm"
+    dataset.save_as(dose)
+    out = tmp_path / "out"
+    code, result, _ = run("plan", DICOM_SAMPLE, *PELVIS, "--prediction", dose, "--output", out)
+    message = result["error"]["message"]
+    assert code == 2 and words in message and "\n" not in message
+    assert not out.exists() or not list(out.iterdir())
 
 
 def test_an_interrupt_leaves_nothing_half_written(

@@ -14,7 +14,9 @@ from plans import MACHINE
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.planning.check import check_plan
 from DosePredictionLib.planning.fields import fields_of, shaped_fluence, treatment_beams
+from DosePredictionLib.planning.kernels import FieldLattice
 from DosePredictionLib.planning.machine import Machine
+from DosePredictionLib.planning.recompute import fluence_mu
 from DosePredictionLib.planning.sequence import Elements, best_shape, require_reach
 from DosePredictionLib.planning.units import fit_units
 
@@ -103,6 +105,14 @@ def test_what_the_leaves_cannot_reach_is_refused(shape: tuple, step_mm: float, w
         require_reach(elements(*shape, step_mm), MACHINE)
 
 
+@pytest.mark.parametrize(("field", "axis"), [("jaw_x_mm", "X"), ("jaw_y_mm", "Y")])
+def test_what_the_jaws_cover_is_refused(field: str, axis: str) -> None:
+    machine = replace(MACHINE, **{field: (60.0, 20.0)})
+    require_reach(elements(10, 10), machine)
+    with pytest.raises(CaseError, match=f"the {axis} jaws of generic-120 go back to 60 mm"):
+        require_reach(elements(14, 14), machine)
+
+
 @pytest.mark.parametrize("machine", [MACHINE, STANDING], ids=["jaws follow", "jaws stand"])
 @settings(max_examples=60, deadline=None)
 @given(st.lists(GAINS, min_size=1, max_size=4), st.integers(0, 1000))
@@ -124,6 +134,37 @@ def test_beams_of_any_shapes_break_no_limit(
     assert sum(beam.meterset or 0 for beam in beams) == pytest.approx(mu.sum())
     broken = [row for row in check_plan(beams, machine) if not row.passed]
     assert broken == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(GAINS, min_size=1, max_size=3), st.integers(0, 1000))
+def test_the_written_leaves_give_the_fluence_that_was_sought_to_the_step(
+    gains: list[np.ndarray], seed: int
+) -> None:
+    """What the control points let through, element by element, is what the optimizer reckoned."""
+    on = elements(12, 14)
+    every = np.full((len(gains), 12, 14), -1.0)
+    for page, gain in zip(every, gains, strict=True):
+        page[: gain.shape[0], : min(14, gain.shape[1])] = gain[:, :14]
+    shapes = tuple(s for s in (best_shape(page, on, MACHINE) for page in every) if s is not None)
+    assume(shapes)
+    rows, columns = np.indices(on.shape).reshape(2, -1)
+    x, y = (low + 10.0 * at for low, at in zip(on.first_mm, (columns, rows), strict=True))
+    (field,) = fields_of([np.stack([x, y], axis=1)], [40.0], 10.0)
+    shaped = replace(field, shapes=shapes)
+    mu = np.random.default_rng(seed).uniform(1, 9, len(shapes))
+    sought = shaped_fluence([shaped], mu, MACHINE, rows.size)
+    (beam,) = treatment_beams([shaped], mu, MACHINE, (0.0, 0.0, 0.0))
+    lattice = FieldLattice(150, 150)
+    written = fluence_mu(beam, lattice, MACHINE.transmission)
+    for place in range(rows.size):
+        around = written[np.ix_(*(_millimeters(150 + center) for center in (y[place], x[place])))]
+        assert around.mean() == pytest.approx(sought[place], abs=1e-3 * mu.sum())
+
+
+def _millimeters(center: float) -> np.ndarray:
+    """Elements of a millimeter that lie wholly within 4 mm of a place."""
+    return np.arange(round(center) - 4, round(center) + 5)
 
 
 def test_closed_leaves_pass_their_transmission_open_ones_everything_and_jaws_nothing() -> None:
