@@ -45,7 +45,13 @@ _PHANTOM_MM = (300.0, 200.0, 200.0)
 _HALVED_WITHIN_MM = 20.0  # of the target's edge
 _FARTHEST_GY = 12.0
 _TARGET_MARGIN = 1.03  # of the prescription
-_CORE_WEIGHT = 8.0
+_CORE_SHARE = 0.5  # of its limit
+_CORE_WEIGHT = 10.0
+_NEAR_WEIGHT, _FAR_WEIGHT = 0.3, 0.1
+# Five millimeters lie between target and core: elements are as narrow as the leaves.
+_SETTINGS = PlanningSettings(
+    bixel_mm=5.0, dose_grid_mm=4.0, lateral_cutoff_mm=30.0, target_weight=10.0
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +75,7 @@ def main() -> None:
     begun = time.process_time()
     machine = Machine.load("generic-120")
     bound = bind(phantom.case, StructureProtocol.load("pelvis"))
-    planner = Planner(
-        bound, machine, equally_spaced(_BEAMS), _FRACTIONS, PlanningSettings(target_weight=10.0)
-    )
+    planner = Planner(bound, machine, equally_spaced(_BEAMS), _FRACTIONS, _SETTINGS)
     ct = phantom.case.ct
     wanted = ct.with_array(wanted_dose(phantom, call.core))
     plan = planner.planned(wanted, weights=ct.with_array(_weights(phantom)))
@@ -126,14 +130,15 @@ def wanted_dose(phantom: CShape, core_gy: float) -> NDArray[np.float32]:
     apart = ndimage.distance_transform_edt(~phantom.target, sampling=_SPACING_MM)
     fall = np.exp(-apart * np.log(2) / _HALVED_WITHIN_MM)
     dose = _FARTHEST_GY + (_TARGET_MARGIN * _PRESCRIBED_GY - _FARTHEST_GY) * fall
-    dose = np.where(phantom.core, np.minimum(dose, 0.7 * core_gy), dose)
+    dose = np.where(phantom.core, np.minimum(dose, _CORE_SHARE * core_gy), dose)
     return np.where(phantom.case.structures["Body"].array, dose, 0).astype(np.float32)
 
 
 def _weights(phantom: CShape) -> NDArray[np.float32]:
     """The core counts most, what lies far from the target least."""
     apart = ndimage.distance_transform_edt(~phantom.target, sampling=_SPACING_MM)
-    weights = np.where(apart < _OUTER_MM, 1.0, 0.3)
+    weights = np.where(apart < _OUTER_MM, _NEAR_WEIGHT, _FAR_WEIGHT)
+    weights = np.where(phantom.target, 1.0, weights)
     return np.where(phantom.core, _CORE_WEIGHT, weights).astype(np.float32)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sys
 
+__all__ = ["main"]
+
 _MEDIUM = "H2O700ICRU"
 _RUNS = 10
 
