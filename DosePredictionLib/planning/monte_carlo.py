@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,8 +192,8 @@ def _source_of(beams: Sequence[TreatmentBeam], machine: Machine) -> _Source:
         gantry = float(beam.gantry_degrees[0])
         arrangement = BeamArrangement((Beam(gantry % 360.0),), beam.isocenter_mm, machine.sad_mm)
         frame = beam_frame(arrangement, gantry, beam.isocenter_mm)
-        reach = (np.nanmax(np.abs(jaws)) for jaws in (beam.jaws_x_mm, beam.jaws_y_mm))
-        lattice = FieldLattice.covering(*(float(each) for each in reach), _ELEMENT_MM)
+        reach_x, reach_y = (np.nanmax(np.abs(jaws)) for jaws in (beam.jaws_x_mm, beam.jaws_y_mm))
+        lattice = FieldLattice.covering(float(reach_x), float(reach_y), _ELEMENT_MM)
         fluence = fluence_mu(beam, lattice, machine.transmission)
         rows, columns = np.nonzero(fluence)
         turn = np.radians(float(beam.collimator_degrees[0]))
@@ -233,15 +233,15 @@ def _simulated(
     }
     with tempfile.TemporaryDirectory() as folder:
         job, done = Path(folder) / "job.npz", Path(folder) / "dose.npz"
-        np.savez(
-            job,
-            density=np.asarray(density, dtype=float),
-            histories=settings.histories,
-            seed=settings.seed,
-            width_cm=width_cm,
+        content: dict[str, Any] = {
+            "density": np.asarray(density, dtype=float),
+            "histories": settings.histories,
+            "seed": settings.seed,
+            "width_cm": width_cm,
             **borders,
             **source.__dict__,
-        )
+        }
+        np.savez(job, **content)
         _run(job, done, progress)
         with np.load(done) as found:
             return found["dose"], found["noise"]
