@@ -68,6 +68,14 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="at most, about (default %(default)s)",
     )
+    _add_monte_carlo(parser)
+    add_options(parser, GOALS_OPTION)
+    add_options(parser, MAPPING_OPTIONS)
+    add_json_option(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_monte_carlo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--monte-carlo",
         action="store_true",
@@ -80,10 +88,6 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="of --monte-carlo (default %(default)s)",
     )
-    add_options(parser, GOALS_OPTION)
-    add_options(parser, MAPPING_OPTIONS)
-    add_json_option(parser)
-    parser.set_defaults(run=run)
 
 
 def run(call: argparse.Namespace, output: Output) -> int:

@@ -18,6 +18,7 @@ from DosePredictionLib.cli import main
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io.dicom.files import open_dicom
 from DosePredictionLib.io.dicom.plan import read_plan
+from DosePredictionLib.planning import monte_carlo
 from DosePredictionLib.volume import Volume
 
 pytest.importorskip("pyRadPlan")
@@ -174,6 +175,17 @@ def ready_plan() -> Any:
     dose = falling_dose(small_case().case.grid)
     beam = replace(sound_beam(), isocenter_mm=(0.0, 0.0, 0.0))
     return DeliverablePlan((beam,), dose, dose, dose)
+
+
+def test_without_ompmc_nothing_is_planned_first(
+    run: Run, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monte_carlo.importlib.util, "find_spec", lambda name: None)
+    case, dose = inputs
+    options = [*PELVIS, "--prediction", dose, "--monte-carlo", "--output", tmp_path / "out"]
+    code, result, _ = run("plan", case, *options)
+    assert code == 2 and "pip install ompmc" in result["error"]["message"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_the_planner_one_line_says_how_to_install_it(
