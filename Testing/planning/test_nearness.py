@@ -43,4 +43,4 @@ def test_one_voxel_out_of_reach_does_not_spoil_the_others(
     kept = np.full(10, firm)
     found, weights = nearest_fluence(one_element(10), wanted, np.ones(10, np.float32), kept, 60)
     assert least <= found.dose[0] <= most
-    assert (weights == 1).all() if firm else weights[-1] < 0.1 < weights[0]
+    assert (weights == 1).all() if firm else weights[-1] < 0.3 < weights[0]
