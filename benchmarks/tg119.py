@@ -45,7 +45,7 @@ _PHANTOM_MM = (300.0, 200.0, 200.0)
 _HALVED_WITHIN_MM = 20.0  # of the target's edge
 _FARTHEST_GY = 12.0
 _TARGET_MARGIN = 1.03  # of the prescription
-_CORE_SHARE = 0.5  # of its limit
+_CORE_SHARE = 0.4  # of its limit
 _CORE_WEIGHT = 10.0
 _NEAR_WEIGHT, _FAR_WEIGHT = 0.3, 0.1
 # Five millimeters lie between target and core: elements are as narrow as the leaves.
