@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from DosePredictionLib.case import Case
 from DosePredictionLib.checks.plan_dose import learning_finding
 from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.encoding.channels.registry import ModelChannels
@@ -51,7 +52,8 @@ class TrainingCase:
         mask_bits: uint32 `(z, y, x)`: bit i for the protocol's i-th input, the binary mask that
             losses and scores see; then one for each further channel that is kept as bits.
         float32, float16: the channels that are kept so, `(channel, z, y, x)`.
-        dose_gy: float32 `(z, y, x)`, the plan's; zero where structures are learned.
+        dose_gy: float32 `(z, y, x)`, the plan's; zero where structures are learned and the case has
+            none that is beyond doubt.
         region: where the dose is scored: the case's dose mask, else the body.
         body: the external contour.
         spacing_mm: (x, y, z).
@@ -86,7 +88,7 @@ class TrainingCase:
         """
         case = read_case(path)
         if settings.structures == "learned":
-            bound = _with_organs(bind(replace(case, plan_dose=None), protocol), path)
+            bound = _with_organs(_without_doubtful_dose(case, protocol), path)
         else:
             bound = _with_dose(bind(case, protocol, required=protocol.required), path)
         encoded = encode(bound, settings)
@@ -297,6 +299,14 @@ def _with_dose(bound: BoundCase, path: Path) -> BoundCase:
     if doubt is not None:
         raise CaseError(f"{path} has no dose to learn from: {doubt.message} {doubt.remedy}")
     return bound
+
+
+def _without_doubtful_dose(case: Case, protocol: StructureProtocol) -> BoundCase:
+    """The case, with its plan dose only if that can be learned from."""
+    bound = bind(case, protocol)
+    if case.plan_dose is None or learning_finding(bound) is None:
+        return bound
+    return bind(replace(case, plan_dose=None), protocol)
 
 
 def _with_organs(bound: BoundCase, path: Path) -> BoundCase:

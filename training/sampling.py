@@ -48,8 +48,8 @@ class Batch:
         input: the network's.
         labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
             `strips` (boolean) as they lie after augmentation; `earlier`, if the cases have it.
-            Where structures are learned, `structures` and `contoured`: which of them the case has
-            at all, `(batch, channel, 1, 1, 1)`.
+            Where structures are learned, `structures`, `dose` and `contoured`: which of them the
+            case has at all, `(batch, channel, 1, 1, 1)`.
         spacing_mm: `(batch, 3)`, x, y, z.
         names: of the cases.
     """
@@ -131,7 +131,7 @@ class Samples(Dataset[Sample]):
             x, dose, region = x[self.channels.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
             earlier = earlier.flip(-1)
         if config.encoding.structures == "learned":
-            return self._contours(x, case, flip)
+            return self._contours(x, dose, case, flip)
         labels = self._labels(x, dose, region)
         if len(earlier):
             labels["earlier"] = earlier
@@ -146,12 +146,13 @@ class Samples(Dataset[Sample]):
             "strips": majority(x[self.channels.indices("strips")]),
         }
 
-    def _contours(self, x: Tensor, case: TrainingCase, flip: bool) -> Sample:
+    def _contours(self, x: Tensor, dose: Tensor, case: TrainingCase, flip: bool) -> Sample:
         """A crop whose structures are learned: the network's input is the CT alone."""
         contoured = case.contoured[list(self.protocol.mirrored)] if flip else case.contoured
         labels = {
             "structures": majority(x[self.channels.indices("structures")]),
             "contoured": torch.from_numpy(contoured).reshape(-1, 1, 1, 1),
+            "dose": dose,
         }
         return Sample(x[self.channels.indices("ct")], labels, case.spacing_mm, case.name)
 
