@@ -14,6 +14,7 @@ from ..evaluation.contours import compare_contours
 from ..evaluation.dvh import dvhs
 from ..findings import Finding, each_once
 from ..io import case_name, read_case
+from ..io.totalsegmentator import in_pelvic_terms
 from ..mask import Mask
 from ..structures.bound import BoundCase, BoundStructure, bind, empty_structures
 from ..structures.mapping import fitting_protocol
@@ -83,6 +84,8 @@ def evaluate_contours(request: ContoursRequest) -> ContourEvaluation:
     protocol = _protocol(case, request)
     bound = bind(case, protocol, request.mapping.of(protocol))
     masks, findings = _contours(request.prediction, case)
+    masks, derived = in_pelvic_terms(masks)
+    findings += derived
     other = Case(case_name(request.prediction), case.ct, masks)
     own, others = _organs(bound), _organs_of(other, bound.protocol)
     both = [name for name in own if name in others]
