@@ -28,14 +28,17 @@ def femur(grid: Grid, side: int = 1, head: bool = True) -> np.ndarray:
     for share in np.linspace(0, 1, 7):
         place = center + share * np.array([side * 45.0, 0, -38.0])
         mask |= ellipsoid(grid, tuple(place), (15, 15, 15))
-    outside = center + (side * 50, 0, -20)
+    outside = center + np.array([side * 50, 0, -20])
     mask |= ellipsoid(grid, tuple(outside), (16, 18, 24))
-    shaft = center + (side * 50, 0, -90)
+    shaft = center + np.array([side * 50, 0, -90])
     return mask | ellipsoid(grid, tuple(shaft), (14, 14, 70))
 
 
 def masks(spacing: tuple = (3.0, 3.0, 3.0), **more: np.ndarray) -> dict[str, Mask]:
-    return {**_masks(spacing), **{n: Mask(m, _masks(spacing)["sacrum"].grid) for n, m in more.items()}}
+    return {
+        **_masks(spacing),
+        **{n: Mask(m, _masks(spacing)["sacrum"].grid) for n, m in more.items()},
+    }
 
 
 @lru_cache

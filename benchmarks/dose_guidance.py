@@ -25,10 +25,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ def main() -> None:
         for arm in ARMS:
             work = partial(_judged, call, (arm, seed), training, unseen)
             records[arm].append(_once(call.output / f"{arm}-{seed}" / "judged.json", work))
-    plans = {arm: _replanned(call, arm, model) for arm in ARMS} if call.replan else {}
+    plans = {arm: _replanned(call, arm) for arm in ARMS} if call.replan else {}
     text = table(records, plans, bool(equal["equal"]), f"{call.steps} steps")
     (call.output / "table.md").write_text(text, encoding="utf-8")
     sys.stdout.write(text)
@@ -158,7 +157,7 @@ def _trainer(call: argparse.Namespace, config: TrainingConfig, run: Path) -> Any
 
 
 def _published_equals_plain(call: argparse.Namespace, training: list[TrainingCase]) -> Record:
-    """Whether the last steps of a training with the published term are those without, bit by bit."""
+    """Whether the last steps of a training with the published term are those without it."""
     import torch
 
     from training.sampling import training_batches
@@ -210,7 +209,7 @@ def _keep(call: argparse.Namespace, trainer: Any, run: Path, name: str) -> None:
         DoseModel.create(folder, manifest, trainer.average.state_dict())
 
 
-def _replanned(call: argparse.Namespace, arm: str, model: DoseModel) -> list[Record]:
+def _replanned(call: argparse.Namespace, arm: str) -> list[Record]:
     """Plans that are optimized on the contours of an arm's first seed."""
     from .guidance_judge import replanned
 

@@ -59,7 +59,9 @@ class Judge:
             own, ours = truth == number, found == number
             if not own.any():
                 continue
-            read = float(case.dose_gy[ours].mean() - case.dose_gy[own].mean()) if ours.any() else None
+            read = (
+                float(case.dose_gy[ours].mean() - case.dose_gy[own].mean()) if ours.any() else None
+            )
             organs[case.channels.protocol.inputs[index].name] = {
                 "dice": dice_of_masks(ours, own),
                 "reading_gy": None if read is None else abs(read),
@@ -93,7 +95,7 @@ def replanned(model: Path, path: Path) -> dict[str, Any]:
     found = {o.structure: o.volume for o in prediction.outputs if o.structure is not None}
     names = prediction.mapping.assigned
     taken = {names[channel]: volume for channel, volume in found.items() if names.get(channel)}
-    again = replace(case, structures={**case.structures, **taken})  # type: ignore[dict-item]
+    again = replace(case, structures={**case.structures, **taken})
     dose = Planner(again, PlanSettings()).optimized().dose
     assert case.plan_dose is not None
     organs = {}

@@ -101,9 +101,9 @@ def table(
     helps = "helps" if verdict(means) else "does not help"
     lines += [
         "",
-        f"By what was declared before (reading at least 10 % lower than A and C, Dice at most 0.005 "
+        "By what was declared before (reading at least 10 % lower than A and C, Dice at most 0.005 "
         f"lower), guidance {helps}.",
-        f"D: {'equals A bit for bit' if equal else 'DIFFERS FROM A'} after five deterministic steps.",
+        f"D {'equals A bit for bit' if equal else 'DIFFERS FROM A'} after five steps.",
         "",
     ]
     return "\n".join(lines)
@@ -131,13 +131,16 @@ def _comparisons(patients: Mapping[str, Mapping[str, Mapping[str, float]]]) -> l
     found = []
     for figure, arms in patients.items():
         for first, second in _PAIRS:
-            records = [
+            one, other = (
                 [{"case": case, figure: value} for case, value in arms[arm].items()]
                 for arm in (first, second)
-            ]
-            found.append((figure, first, second, compare_models(*records, figure)))
+            )
+            found.append((figure, first, second, compare_models(one, other, figure)))
     adjusted = holm([each["p_value"] for *_, each in found])
-    lines = ["| figure | difference | mean | 95 % interval | p (Wilcoxon, Holm) |", "|---|---|---|---|---|"]
+    lines = [
+        "| figure | difference | mean | 95 % interval | p (Wilcoxon, Holm) |",
+        "|---|---|---|---|---|",
+    ]
     for (figure, first, second, each), p in zip(found, adjusted, strict=True):
         low, high = each["ci95"]
         shown = "-" if p is None else f"{p:.3f}"

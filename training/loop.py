@@ -120,8 +120,8 @@ class Trainer:
 
         Raises:
             FloatingPointError: the loss is not finite; the message names the batch's cases.
-            DosePredictionError: a checkpoint could not be written, or cases lack plans that the task
-                needs.
+            DosePredictionError: a checkpoint could not be written, or cases lack plans that the
+                task needs.
         """
         if self.task.needs_plans:
             _require_plans(training)

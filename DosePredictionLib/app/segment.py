@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "SegmentRequest", "SegmentedCase", "segment_cases"]
 
-Format = Literal["nifti", "seg", "rtstruct"]
-FORMATS: tuple[Format, ...] = ("nifti", "seg", "rtstruct")
-"""A case folder, a segmentation of 3D Slicer, or contours on the slices of a DICOM CT."""
+Format = Literal["nifti", "seg", "rtstruct", "dicom-seg"]
+FORMATS: tuple[Format, ...] = ("nifti", "seg", "rtstruct", "dicom-seg")
+"""A case folder, a segmentation of 3D Slicer, or contours or masks on the slices of a DICOM CT."""
+
+_OF_SLICES = {"rtstruct": "an RTSTRUCT", "dicom-seg": "a DICOM SEG"}
 
 _RECORD = "segmentation.json"
 _STATEMENT = (
@@ -101,6 +103,10 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
     """
     watch = watch or Watch()
     require_writable(request.output)
+    if request.format == "dicom-seg":
+        from ..io.dicom.seg_writing import require_seg_writer
+
+        require_seg_writer()
     model = _model(request.model)
     from ..inference.predictor import Predictor
 
@@ -160,10 +166,10 @@ def _require_place(path: Path, case: Case, request: SegmentRequest) -> None:
         raise CaseError(
             f"{folder} is the case itself, whose files are not touched: choose another --output."
         )
-    if request.format == "rtstruct" and case.origin is None:
+    if request.format in _OF_SLICES and case.origin is None:
         raise CaseError(
-            f"{case.name} does not come from DICOM: an RTSTRUCT refers to the CT's slices. Write "
-            "--format nifti or seg instead."
+            f"{case.name} does not come from DICOM: {_OF_SLICES[request.format]} refers to the "
+            "CT's slices. Write --format nifti or seg instead."
         )
 
 
@@ -241,7 +247,8 @@ def _write(
         },
     }
     with file_set(folder, earlier) as aside:
-        findings = [*contoured.findings, *_write_contours(aside, prediction, case, request.format)]
+        written = _write_contours(aside, prediction, contoured, request.format)
+        findings = [*contoured.findings, *written]
         total = round(time.perf_counter() - started, 3)
         record |= {
             "checks": [finding.as_json() for finding in findings],
@@ -260,9 +267,10 @@ def _write(
 
 
 def _write_contours(
-    folder: Path, prediction: Prediction, case: Case, kind: Format
+    folder: Path, prediction: Prediction, contoured: _Contoured, kind: Format
 ) -> list[Finding]:
     """The contours in the format that was asked for."""
+    case = contoured.case
     protocol = prediction.model.protocol
     colors = {channel.name: channel.color for channel in protocol.channels}
     if kind == "nifti":
@@ -281,6 +289,11 @@ def _write_contours(
     equipment = replace(Equipment.of_model(prediction.model.manifest), contribution=_CONTRIBUTION)
     shown = {name: _rgb(color) for name, color in colors.items()}
     path = folder / "organs.dcm"
+    if kind == "dicom-seg":
+        from ..io.dicom.seg_writing import write_dicom_seg
+
+        write_dicom_seg(path, case, contoured.found, equipment, shown)
+        return []
     return write_rtstruct(path, case.structures, case, equipment, "Organs", shown)
 
 

@@ -260,9 +260,7 @@ class DoseGuidance:
         return (soft.chances * slope).sum(), cost
 
     @torch.no_grad()
-    def _published(
-        self, soft: Soft, batch: Seen
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def _published(self, soft: Soft, batch: Seen) -> tuple[Tensor, dict[str, Tensor]]:
         """The dose term as published: of thresholded contours, outside the graph; a constant."""
         hard = soft._replace(chances=(soft.chances > 0.5).float())
         cost = self.effects(hard, batch)

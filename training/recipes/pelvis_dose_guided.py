@@ -21,6 +21,7 @@ recipe = replace(
     learning_rate=1e-3,
     steps=300,
     validate_every=100,
+    ema=0.98,
     freeze_norm_after=0.0,  # one crop has no statistics worth learning
     task_options={"kind": "guided", "dose_model": "pelvis-occupancy", "weight": 1.0},
 )
