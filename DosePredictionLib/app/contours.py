@@ -241,13 +241,16 @@ def _draw(
                 draw_change(change, aside / f"{name.replace('/', '_')}.png")
 
 
-def _in_words(structure: Mapping[str, Any]) -> str:
-    """What a contour's change does to the dose; empty if that is less than `_LEAST_GY`."""
-    parts, largest = [], 0.0
-    for key, label in (("dose", "read"), ("predicted", "predicted")):
+def _in_words(structure: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a contour's change does to the doses; nothing if that is less than `_LEAST_GY`."""
+    lines, largest = [], 0.0
+    for key, label in (("dose", "read on it"), ("predicted", "predicted for it")):
+        parts = []
         for endpoint in _ENDPOINTS:
             change = (structure[key] or {}).get(endpoint, {}).get("difference")
             if change is not None:
-                parts.append(f"{label} d{endpoint.removesuffix('_gy')} {change:+.2f} Gy")
+                parts.append(f"d{endpoint.removesuffix('_gy')} {change:+.2f} Gy")
                 largest = max(largest, abs(change))
-    return ", ".join(parts) if largest >= _LEAST_GY else ""
+        if parts:
+            lines.append(f"{label}: {', '.join(parts)}")
+    return tuple(lines) if largest >= _LEAST_GY else ()

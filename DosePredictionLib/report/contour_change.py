@@ -21,7 +21,7 @@ __all__ = ["ContourChange", "draw_change", "worst_slice"]
 _CT_WINDOW_HU = (-320.0, 340.0)
 _OWN, _OTHER = "#7fdbff", "#ffffff"
 _MARGIN_MM = 40.0
-_WIDTH_IN, _DPI = 4.2, 110
+_WIDTH_IN, _LINE_IN, _DPI = 4.2, 0.18, 110
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class ContourChange:
         ct: HU.
         dose: Gy, on the CT's grid: the plan's, or one that was predicted on the own contours.
         own, other: contours, likewise.
-        said: what the change does, in words.
+        said: what the change does, in words; each a line.
     """
 
     organ: str
@@ -41,7 +41,7 @@ class ContourChange:
     dose: Volume
     own: Mask
     other: Mask
-    said: str
+    said: tuple[str, ...]
 
 
 def worst_slice(change: ContourChange) -> int | None:
@@ -75,9 +75,10 @@ def draw_change(change: ContourChange, path: Path) -> None:
     rows, columns = _window(own | other, ct.grid.spacing)
     x, y = ct.grid.spacing[0], ct.grid.spacing[1]
     height, width = (rows.stop - rows.start) * y, (columns.stop - columns.start) * x
-    figure = Figure(figsize=(_WIDTH_IN, _WIDTH_IN * height / width + 0.55), dpi=_DPI)
+    head_in = _LINE_IN * (len(change.said) + 1) + 0.15
+    figure = Figure(figsize=(_WIDTH_IN, _WIDTH_IN * height / width + head_in), dpi=_DPI)
     figure.patch.set_facecolor(DARK_SURFACE)
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1 - 0.55 / figure.get_figheight()))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1 - head_in / figure.get_figheight()))
     axes.set_axis_off()
     extent = (0.0, width, height, 0.0)
     low, high = _CT_WINDOW_HU
@@ -88,8 +89,8 @@ def draw_change(change: ContourChange, path: Path) -> None:
     _outline(axes, other[cut], (x, y), _OTHER, "dashed")
     place = float(ct.grid.world_from_index(np.array([0.0, 0.0, float(index)]))[2])
     title = f"{clean(change.organ)}, z = {place:.0f} mm: own (solid), other (dashed)"
-    for line, text in enumerate((title, clean(change.said))):
-        at = 1 - (0.12 + 0.2 * line) / figure.get_figheight()
+    for line, text in enumerate((title, *map(clean, change.said))):
+        at = 1 - (0.1 + _LINE_IN * line) / figure.get_figheight()
         figure.text(0.02, at, text, color="white", fontsize=8, va="top")
     for text, where, align in (("R", 0.01, "left"), ("L", 0.99, "right")):
         axes.text(where, 0.5, text, color="white", ha=align, transform=axes.transAxes, fontsize=9)

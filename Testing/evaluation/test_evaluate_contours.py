@@ -221,7 +221,7 @@ def test_the_slice_is_that_where_the_dose_differs_most_from_the_organs_mean() ->
 
     def change(one: np.ndarray, two: np.ndarray) -> ContourChange:
         return ContourChange(
-            "Bladder", ct, Volume(dose, grid), Mask(one, grid), Mask(two, grid), ""
+            "Bladder", ct, Volume(dose, grid), Mask(one, grid), Mask(two, grid), ()
         )
 
     assert worst_slice(change(own, other)) == 6
