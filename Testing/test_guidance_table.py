@@ -25,10 +25,20 @@ def test_p_values_are_adjusted_step_by_step() -> None:
 
 
 def test_a_patients_figure_is_the_mean_over_its_organs_and_seeds() -> None:
-    found = of_patients([records(0.8, 1.0), records(0.9, 3.0)], "reading_gy")
-    assert found["case 0"] == pytest.approx(2.0) and found["case 1"] == pytest.approx(4.0)
-    assert of_patients([records(0.8, 1.0)], "guide_gy")["case 3"] == 0.5
-    assert not of_patients([records(0.8, 1.0)], "replanned_gy")
+    arms = {"A": [records(0.8, 1.0), records(0.9, 3.0)], "B": [records(0.7, 2.0)] * 2}
+    found = of_patients(arms, "reading_gy")
+    assert found["A"]["case 0"] == pytest.approx(2.0) == found["B"]["case 0"]
+    assert found["A"]["case 1"] == pytest.approx(4.0)
+    assert of_patients(arms, "guide_gy")["A"]["case 3"] == 0.5
+    assert not any(of_patients(arms, "replanned_gy").values())
+
+
+def test_an_organ_that_one_arm_did_not_find_counts_for_none() -> None:
+    arms = {"A": [records(0.9, 1.0, 2)], "B": [records(0.9, 1.0, 2)]}
+    arms["A"][0][0]["organs"]["Bladder"]["reading_gy"] = 100.0
+    assert of_patients(arms, "reading_gy")["A"]["case 0"] == pytest.approx(50.5)
+    arms["B"][0][0]["organs"]["Bladder"]["reading_gy"] = None
+    assert of_patients(arms, "reading_gy")["A"]["case 0"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +57,7 @@ def test_guidance_helps_only_as_declared_before(
     arms = zip(ARMS, ((0.900, 1.00), guided, weighted), strict=True)
     means = {arm: {"dice": dice, "reading_gy": reading} for arm, (dice, reading) in arms}
     assert verdict(means) == helps
+    assert verdict({arm: {"dice": 0.9} for arm in ARMS}) is None
 
 
 def test_the_table_states_every_figure_that_there_is_and_the_verdict() -> None:
@@ -54,7 +65,7 @@ def test_the_table_states_every_figure_that_there_is_and_the_verdict() -> None:
     text = table(arms, {}, equal=True, trained="300 steps")
     assert "8 unseen patients, 1 seeds, 300 steps" in text and "D equals A bit for bit" in text
     assert FIGURES["guide_gy"] in text and FIGURES["replanned_gy"] not in text
-    assert "guidance helps." in text
+    assert "guidance helps." in text and "| organs not found | 4 | 4 | 4 |" in text
     row = next(line for line in text.splitlines() if "reading, Gy | B − A" in line)
     assert "-0.9000" in row  # a fifth of the mean of 1 … 8
     plans = {arm: records(0.9, 1.0, 6) for arm in ARMS}

@@ -27,14 +27,34 @@ _LEAST_GAIN, _MOST_DICE = 0.10, 0.005
 Record = Mapping[str, Any]
 
 
-def of_patients(seeds: Sequence[Sequence[Record]], figure: str) -> dict[str, float]:
-    """A figure of each patient, its mean over organs and seeds; None counts as not there."""
-    values: dict[str, list[float]] = {}
-    for records in seeds:
-        for record in records:
-            found = [each.get(figure) for each in record["organs"].values()]
-            values.setdefault(record["case"], []).extend(v for v in found if v is not None)
-    return {case: float(np.mean(each)) for case, each in values.items() if each}
+def of_patients(
+    arms: Mapping[str, Sequence[Sequence[Record]]], figure: str
+) -> dict[str, dict[str, float]]:
+    """A figure of each patient by arm: its mean over organs and seeds.
+
+    Organs of a patient that lack it in any arm or seed, for nothing was found, are left out of all:
+    an arm must not gain by finding less.
+
+    Args:
+        arms: arm → seed → patient.
+    """
+    known: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for arm, seeds in arms.items():
+        found: dict[tuple[str, str], list[float]] = {}
+        for record in (record for records in seeds for record in records):
+            for organ, each in record["organs"].items():
+                values = found.setdefault((record["case"], organ), [])
+                if each.get(figure) is not None:
+                    values.append(each[figure])
+        known[arm] = {key: each for key, each in found.items() if len(each) == len(seeds)}
+    shared = set.intersection(*(set(each) for each in known.values())) if known else set()
+    result: dict[str, dict[str, float]] = {}
+    for arm, each in known.items():
+        patients: dict[str, list[float]] = {}
+        for case, organ in sorted(shared):
+            patients.setdefault(case, []).extend(each[case, organ])
+        result[arm] = {case: float(np.mean(values)) for case, values in patients.items()}
+    return result
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -48,13 +68,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict(means: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether guidance helps, as declared before.
+def verdict(means: Mapping[str, Mapping[str, float]]) -> bool | None:
+    """Whether guidance helps, as declared before; None: no organ was found by all.
 
     Args:
         means: arm → figure → its mean over patients.
     """
     guided = means["B"]
+    if "reading_gy" not in guided:
+        return None
     return all(
         guided["reading_gy"] <= (1 - _LEAST_GAIN) * means[arm]["reading_gy"]
         and guided["dice"] >= means[arm]["dice"] - _MOST_DICE
@@ -76,15 +98,12 @@ def table(
         equal: whether the published term changed no bit.
         trained: how long, in words.
     """
+    once = {arm: [each] for arm, each in plans.items()}
     patients = {
-        figure: {
-            arm: of_patients([plans[arm]] if figure == "replanned_gy" else records[arm], figure)
-            for arm in ARMS
-            if figure != "replanned_gy" or plans
-        }
+        figure: of_patients(once if figure == "replanned_gy" else records, figure)
         for figure in FIGURES
     }
-    there = {figure: each for figure, each in patients.items() if each and all(each.values())}
+    there = {figure: each for figure, each in patients.items() if each and each["A"]}
     means = {
         arm: {figure: float(np.mean(list(each[arm].values()))) for figure, each in there.items()}
         for arm in ARMS
@@ -97,8 +116,10 @@ def table(
         decimals = 4 if figure == "dice" else 3
         cells = (f"{means[arm][figure]:.{decimals}f}" for arm in ARMS)
         lines.append(f"| {FIGURES[figure]} | {' | '.join(cells)} |")
+    lines.append(f"| organs not found | {' | '.join(str(_not_found(records[a])) for a in ARMS)} |")
     lines += ["", *_organ_lines(records), "", *_comparisons(there)]
-    helps = "helps" if verdict(means) else "does not help"
+    words = {True: "helps", False: "does not help", None: "cannot be judged"}
+    helps = words[verdict(means)]
     lines += [
         "",
         "By what was declared before (reading at least 10 % lower than A and C, Dice at most 0.005 "
@@ -107,6 +128,12 @@ def table(
         "",
     ]
     return "\n".join(lines)
+
+
+def _not_found(seeds: Sequence[Sequence[Record]]) -> int:
+    """Organs of patients, over all seeds, of which no voxel was found."""
+    every = (each for records in seeds for record in records for each in record["organs"].values())
+    return sum("reading_gy" in each and each["reading_gy"] is None for each in every)
 
 
 def _organ_lines(records: Mapping[str, Sequence[Sequence[Record]]]) -> list[str]:

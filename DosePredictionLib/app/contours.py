@@ -127,8 +127,8 @@ def evaluate_contours(request: ContoursRequest) -> ContourEvaluation:
         }
     if request.pictures is not None:
         shown = case.plan_dose or (doses.own if doses is not None else None)
-        masks = {name: (own[name].mask, others[name].mask) for name in both}
-        _draw(request.pictures, case, shown, masks, structures)
+        pairs = {name: (own[name].mask, others[name].mask) for name in both}
+        _draw(request.pictures, case, shown, pairs, structures)
     return ContourEvaluation(
         case.name,
         None if bound.protocol is None else bound.protocol.id,
