@@ -213,8 +213,15 @@ def _contoured(prediction: Prediction, fill_missing: bool) -> _Contoured:
     chosen: dict[str, str | None] = {n: s for n, s in mapping.items() if s in structures}
     chosen |= {name: name for name in added if name not in kept}
     judged = propose_binding(replace(case, findings=()), protocol, chosen, required=())
-    findings += [each for each in prediction.findings if each.id not in _OF_THE_CALL]
-    findings += check_case(judged, prediction.model.manifest.expectations)
+    checked = check_case(judged, prediction.model.manifest.expectations)
+    # What was said of the case as it came is said anew of what is written.
+    again = {(each.id, each.structure) for each in checked}
+    findings += [
+        each
+        for each in prediction.findings
+        if each.id not in _OF_THE_CALL and (each.id, each.structure) not in again
+    ]
+    findings += checked
     return _Contoured(case, frozenset(added) - set(kept), tuple(worst_first(each_once(findings))))
 
 
