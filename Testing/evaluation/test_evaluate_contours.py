@@ -180,10 +180,7 @@ def test_the_dose_is_predicted_for_both_contours_and_read_in_the_own_organ(
             assert stated["reference"] == pytest.approx(dvh(first, own).endpoint(key), rel=1e-5)
             assert stated["contour"] == pytest.approx(dvh(second, own).endpoint(key), rel=1e-5)
     changes = [s["predicted"]["Dmean_gy"]["difference"] for s in result["structures"].values()]
-    assert any(changes)
-    code, result, _ = run(*both, folder)
-    same = [s["predicted"]["Dmean_gy"]["difference"] for s in result["structures"].values()]
-    assert code == 0 and not any(same)
+    assert all(changes)
 
 
 def test_pictures_are_of_organs_whose_contour_moves_the_dose(
