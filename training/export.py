@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import DosePredictionLib
+from DosePredictionLib.beams.arrangement import BeamArrangement, parse_beams
 from DosePredictionLib.encoding.beams import beam_inputs
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.files import write_json
@@ -71,6 +72,7 @@ class Described:
         licence: of the weights.
         prescription_gy: target channel → Gy; empty: the levels of the protocol's targets.
         fractions, technique: of the plans that were learned.
+        beams: of those plans, as `--beams` takes them; none: the recipe's own.
         patients: everyone whose plan shaped the weights; the trainer writes it.
     """
 
@@ -79,6 +81,7 @@ class Described:
     prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] | None = None
     fractions: Fractions | None = None
     technique: Name | None = None
+    beams: Annotated[tuple[Name, ...], Length(0, 100)] = ()
     patients: Annotated[tuple[Name, ...], Length(0, 1_000_000)] | None = None
 
 
@@ -158,8 +161,12 @@ def _expectations(
         prescription_gy=model_prescription_gy(config, protocol) or described.prescription_gy or {},
         fractions=described.fractions,
         technique=described.technique,
-        beams=() if inputs is None else (inputs.arrangement,),
+        beams=() if inputs is None else _beams(described) or (inputs.arrangement,),
     )
+
+
+def _beams(described: Described) -> tuple[BeamArrangement, ...]:
+    return tuple(parse_beams(text, f"{DATA_FILE}.beams") for text in described.beams)
 
 
 def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

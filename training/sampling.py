@@ -21,10 +21,12 @@ from DosePredictionLib.structures.protocol import StructureProtocol
 from .augmentation import (
     Crop,
     draw_dropped,
+    draw_edges,
     draw_spatial,
     varied_crop,
     vary_contrast,
     vary_ct,
+    vary_masks,
 )
 from .config import TrainingConfig, model_prescription_gy
 from .data import TrainingCase, cut
@@ -118,6 +120,8 @@ class Samples(Dataset[Sample]):
         motion = draw_spatial(policy, rng)
         dropped = draw_dropped(policy, self.protocol, rng)
         crop = self._crop(case, start)
+        if policy.drop_wishes and rng.random() < policy.drop_wishes:
+            crop = replace(crop, wishes={})
         for index in self.channels.indices("ct"):
             air = self.channels.channels[index].padding
             varied = torch.from_numpy(noise.astype(np.float32))
@@ -133,9 +137,22 @@ class Samples(Dataset[Sample]):
         if config.encoding.structures == "learned":
             return self._contours(x, case, flip)
         labels = self._labels(x, dose, region)
+        if policy.mask_edges and rng.random() < policy.mask_edges:
+            x = self._with_other_edges(x, rng)
         if len(earlier):
             labels["earlier"] = earlier
         return Sample(x, labels, case.spacing_mm, case.name)
+
+    def _with_other_edges(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+        """An input whose organs end a little elsewhere, and whose targets are softer or harder."""
+        inputs = self.protocol.inputs
+        level, steepness, blur = draw_edges(len(inputs), rng)
+        level[[i for i, each in enumerate(inputs) if each.role == "target"]] = 0.5
+        for index, own in enumerate(range(*self.channels.structures.indices(len(x)))):
+            if inputs[index].role != "external":
+                part = slice(index, index + 1)
+                x[own] = vary_masks(x[own : own + 1], level[part], steepness[part], blur)[0]
+        return x
 
     def _labels(self, x: Tensor, dose: Tensor, region: Tensor) -> dict[str, Tensor]:
         """What is learned from a crop whose input is `x`, each `(channel, z, y, x)`."""
@@ -165,7 +182,7 @@ class Samples(Dataset[Sample]):
         )
         dose, region, body = (torch.from_numpy(each)[None] for each in arrays)
         x = torch.from_numpy(case.stored_block(start, size))
-        crop = Crop(x, dose, region, body, case.spacing_mm)
+        crop = Crop(x, dose, region, body, case.spacing_mm, wishes=case.wishes)
         if case.earlier is None:
             return crop
         stages = [cut(stage, start, size).astype(np.float32) for stage in case.earlier]
