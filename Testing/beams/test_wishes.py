@@ -211,7 +211,9 @@ def test_a_model_without_the_input_refuses_the_option(
 
 def test_a_cache_keeps_wishes_and_training_drops_them(tmp_path: Path) -> None:
     case = pelvis(wishes=(RECTUM,))
-    case = replace(case, plan_dose=case.ct.with_array(np.full(case.ct.array.shape, 30.0, "f4")))
+    target, body = (case.structures[name].majority() for name in ("PTV", "Body"))
+    dose = np.where(target, 46.0, np.where(body, 15.0, 0.0)).astype(np.float32)
+    case = replace(case, plan_dose=case.ct.with_array(dose))
     from DosePredictionLib.io.nifti import write_case_folder as write
 
     write(tmp_path / "cases" / "patient", case)

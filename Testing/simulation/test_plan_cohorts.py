@@ -10,6 +10,7 @@ import pytest
 
 from DosePredictionLib.io import read_case
 from training.__main__ import main
+from training.simulation import plans
 from training.simulation.plans import plan_split_of, read_plan_records, simulate_plans
 from training.simulation.settings import TECHNIQUES, FastPlanSettings, PlanCohortSettings
 from training.simulation.techniques import (
@@ -112,8 +113,12 @@ def test_a_wrong_call_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_anatomy_is_planned_with_beams_and_wishes_once(tmp_path: Path) -> None:
+def test_an_anatomy_is_planned_with_beams_and_wishes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pyRadPlan")
+    # In this process, whose imports are done.
+    monkeypatch.setattr(plans, "side_by_side", lambda work, items, *_: enumerate(map(work, items)))
     settings = PlanCohortSettings(
         seed=3,
         techniques=("open", "5"),

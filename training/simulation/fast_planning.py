@@ -34,7 +34,8 @@ Single = NDArray[np.float32]
 
 _ALL_VOXELS_WITHIN_MM = 20.0
 _SPARSE_BEYOND_MM = 50.0
-_GOAL, _WISH, _HOTTEST = 40.0, 1500.0, 32_000.0  # priorities, of a mean over the structure's voxels
+# Priorities, of a mean over the voxels of a structure.
+_GOAL, _WISH, _HOTTEST = 40.0, 6000.0, 32_000.0
 _ASIDE = 0.97  # of a wished limit: a penalty stops short of it
 
 
@@ -137,9 +138,10 @@ class FastPlanner:
         for name, mask in self.masks.items():
             if name not in ("PTV", "Body") and (mask & ~target).any():
                 terms.append(_Term(self.among_rows(mask & ~target), ORGAN[1] * gy, ORGAN[0]))
-        asked = [(each, _GOAL, 1.0) for each in limits] + [(each, _WISH, _ASIDE) for each in wishes]
-        for limit, priority, aside in asked:
-            terms += self._limited(limit, priority, aside)
+        for goal in limits:
+            terms += self._limited(goal, _GOAL)
+        for wish in wishes:
+            terms += self._limited(wish, _WISH, _ASIDE)
         outside = body & ~target
         for inner, outer, part, priority in SHELLS:
             shell = outside & (self.distance_mm > inner) & (self.distance_mm <= outer)
@@ -147,19 +149,22 @@ class FastPlanner:
         terms.append(_Term(self.among_rows(outside), gy, _HOTTEST))
         return [term for term in terms if term.rows.size]
 
-    def _limited(self, limit: Limit, priority: float, aside: float) -> list[_Term]:
-        """A limit on the part of an organ outside the target; what is inside uses its share up."""
+    def _limited(self, limit: Limit, priority: float, aside: float = 1.0) -> list[_Term]:
+        """A limit on the part of an organ outside the target; what is inside uses its share up.
+
+        Args:
+            aside: part of the limit at which the penalty begins; 1 for goals, which are left out
+                where the target alone exceeds them.
+        """
         mask = self.masks.get(limit.structure)
         if mask is None or not (outside := mask & ~self.masks["PTV"]).any():
             return []
-        share = outside.sum() / mask.sum()
+        share = float(outside.sum() / mask.sum())
         allowed = (aside * limit.percent / 100 - (1 - share)) / share
-        if not 0 <= allowed < 1:
-            allowed = 0.0 if allowed < 0 and priority == _WISH else 1.0
-        if allowed >= 1:
+        if allowed >= 1 or (allowed < 0 and aside == 1):
             return []
         rows = self.among_rows(outside)
-        return [_Term(rows, aside * limit.dose_gy, priority, share=float(allowed))]
+        return [_Term(rows, aside * limit.dose_gy, priority, share=max(allowed, 0.0))]
 
 
 class Arranged:

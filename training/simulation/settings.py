@@ -72,7 +72,7 @@ class FastPlanSettings:
     bixel_mm: Annotated[float, Range(2, 20)] = 5.0
     dose_grid_mm: Annotated[float, Range(2, 20)] = 5.0
     iterations: Annotated[int, Range(1, 10_000)] = 50
-    further_iterations: Annotated[int, Range(1, 10_000)] = 20
+    further_iterations: Annotated[int, Range(1, 10_000)] = 30
     smoothing_mm: Annotated[float, Range(0, 200)] = 6.0
     goals: Name = "pelvis_nodal_45_50"
 

@@ -45,7 +45,7 @@ LEVELS: tuple[tuple[float, float], ...] = ((1.0, 1.0), (0.7, 0.9), (0.35, 0.6))
 
 _ASYMMETRIC, _WISHED = 1 / 3, 0.6
 _OPEN_MARGIN_MM = 7.0
-_LEAST_PERCENT = 4.0  # of an organ, outside the target: less is nothing to spare
+_LEAST_PERCENT = 3.0  # of an organ, outside the target: less is nothing to spare
 
 _LIMITS: Mapping[str, PlanLimits] = {
     "open": PlanLimits(near_maximum=1.25, conformity=0.15, hottest_outside=1.25),
@@ -112,10 +112,10 @@ def draw_wishes(level: int, case: Case, dose: Volume, rng: np.random.Generator) 
     drawn = rng.random((len(WISHED_GY), 2))
     if low >= 1:
         return ()
-    target, wishes = case.structures["PTV"].majority(), []
+    target, candidates = case.structures["PTV"].majority(), []
     for (organ, dose_gy), (chance, place) in zip(WISHED_GY.items(), drawn, strict=True):
         mask = case.structures.get(organ)
-        if mask is None or chance > _WISHED:
+        if mask is None:
             continue
         whole = mask.majority()
         inside = 100.0 * float(np.count_nonzero(whole & target)) / max(np.count_nonzero(whole), 1)
@@ -123,5 +123,8 @@ def draw_wishes(level: int, case: Case, dose: Volume, rng: np.random.Generator) 
         if reached - inside < _LEAST_PERCENT:
             continue
         share = low + (high - low) * float(place)
-        wishes.append(Wish(organ, dose_gy, round(inside + share * (reached - inside), 1)))
-    return tuple(wishes)
+        limit = round(inside + share * (reached - inside), 1)
+        candidates.append((float(chance), Wish(organ, dose_gy, limit)))
+    # One at least, where there is anything to spare.
+    most = max(_WISHED, min((chance for chance, _ in candidates), default=0.0))
+    return tuple(wish for chance, wish in candidates if chance <= most)
