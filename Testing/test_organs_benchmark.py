@@ -11,6 +11,7 @@ from benchmarks import organs as benchmark
 from DosePredictionLib.case import Case
 from DosePredictionLib.io.nifti import write_case_folder
 from DosePredictionLib.mask import Mask
+from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.structures.bound import bind
 
 
@@ -31,7 +32,7 @@ def test_the_table_has_a_row_an_organ(
 ) -> None:
     model = organ_model(tmp_path / "model")
     write_case_folder(tmp_path / "cases" / "a", organs_case())
-    call = ["organs", str(tmp_path / "cases"), "--model", str(model.folder)]
+    call = ["organs", str(tmp_path / "cases"), "--model", str(model.folder), "--card", "one case"]
     monkeypatch.setattr("sys.argv", call)
     benchmark.main()
     printed = capsys.readouterr().out
@@ -39,3 +40,5 @@ def test_the_table_has_a_row_an_organ(
     for name in ORGANS:
         assert float(rows[name][1]) > 0.8, printed  # of the organs that show on the CT
     assert "0 paired organs" in printed
+    card = DoseModel.load(model.folder).manifest.validation
+    assert card["cases"] == "one case" and set(card["organs"]) == set(ORGANS)
