@@ -27,7 +27,7 @@ from .several import Several, work_on_cases
 if TYPE_CHECKING:
     from ..models.dose_model import DoseModel
 
-__all__ = ["FORMATS", "SegmentRequest", "SegmentedCase", "segment_cases"]
+__all__ = ["FORMATS", "SegmentRequest", "SegmentedCase", "model_of_organs", "segment_cases"]
 
 Format = Literal["nifti", "seg", "rtstruct"]
 FORMATS: tuple[Format, ...] = ("nifti", "seg", "rtstruct")
@@ -101,7 +101,7 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
     """
     watch = watch or Watch()
     require_writable(request.output)
-    model = _model(request.model)
+    model = model_of_organs(request.model)
     from ..inference.predictor import Predictor
 
     predictor = Predictor(model, request.device, request.precision)
@@ -122,7 +122,7 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
     return work_on_cases(request.cases, one, watch.failed)
 
 
-def _model(name: str | None) -> DoseModel:
+def model_of_organs(name: str | None) -> DoseModel:
     """The model of organs that was named, or the one that is installed.
 
     Raises:
