@@ -45,6 +45,7 @@ from ..processes import is_alive
 from ..schema import from_json, read_json, to_json
 from ..structures.mapping import StructureMapping
 from ..volume import Grid, Volume, slabs
+from ..wishes import Wish
 from .measured import write_measures
 
 __all__ = [
@@ -88,6 +89,7 @@ class _CaseRecord:
     prescription: Prescription | None
     findings: tuple[Finding, ...]
     beams: BeamArrangement | None = None
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,7 @@ class CaseWriter:
         prescription: Prescription | None = None,
         findings: tuple[Finding, ...] = (),
         beams: BeamArrangement | None = None,
+        wishes: tuple[Wish, ...] = (),
     ) -> Path:
         """Make the case whole; the folder.
 
@@ -222,6 +225,7 @@ class CaseWriter:
             prescription=prescription,
             findings=findings,
             beams=beams,
+            wishes=wishes,
         )
         _write_record(self._arrays.folder / _CASE, record)
         return self._arrays.folder
@@ -240,7 +244,7 @@ def write_case(folder: Path, case: Case) -> Path:
         writer.dose_mask(case.dose_mask)
     for angle, mask in (case.strips or {}).items():
         writer.strip(angle, mask)
-    return writer.finish(case.prescription, case.findings, case.beams)
+    return writer.finish(case.prescription, case.findings, case.beams, case.wishes)
 
 
 def read_exchanged_case(folder: Path, only: Collection[str] | None = None) -> Case:
@@ -281,6 +285,7 @@ class CaseReader:
             strips={int(a): arrays.read(array) for a, array in record.strips.items()} or None,
             findings=record.findings,
             beams=record.beams,
+            wishes=record.wishes,
         )
         return self._last
 

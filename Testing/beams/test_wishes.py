@@ -27,6 +27,8 @@ from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Volume
 from DosePredictionLib.wishes import Wish
+from DosePredictionLib.worker.exchange import read_exchanged_case
+from DosePredictionLib.worker.exchange import write_case as write_exchanged
 from training.__main__ import load_recipe
 from training.augmentation import draw_edges, vary_masks
 from training.cache import open_cache, prepare
@@ -140,6 +142,7 @@ def test_a_case_folder_keeps_its_wishes(tmp_path: Path) -> None:
     case = read_case(tmp_path / "patient")
     assert case.wishes == (RECTUM, HEAD)
     assert case.beams is not None and not case.beams.modulated
+    assert read_exchanged_case(write_exchanged(tmp_path / "exchanged", case)).wishes == case.wishes
     described = json.loads((tmp_path / "patient" / "case.json").read_text())
     described["wishes"][0]["percent"] = 250
     (tmp_path / "patient" / "case.json").write_text(json.dumps(described))
