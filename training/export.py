@@ -72,8 +72,8 @@ class Described:
         licence: of the weights.
         prescription_gy: target channel → Gy; empty: the levels of the protocol's targets.
         fractions, technique: of the plans that were learned.
-        beams: of those plans, as `--beams` takes them; none: the recipe's own.
         patients: everyone whose plan shaped the weights; the trainer writes it.
+        beams: of the plans, as `--beams` takes them; none: the recipe's own.
     """
 
     training: dict[str, Any]
@@ -81,8 +81,8 @@ class Described:
     prescription_gy: Annotated[dict[Name, DoseGy], Length(0, 100)] | None = None
     fractions: Fractions | None = None
     technique: Name | None = None
-    beams: Annotated[tuple[Name, ...], Length(0, 100)] = ()
     patients: Annotated[tuple[Name, ...], Length(0, 1_000_000)] | None = None
+    beams: Annotated[tuple[Name, ...], Length(0, 100)] = ()
 
 
 def export_run(

@@ -59,6 +59,7 @@ _OTHER_SITE = 0.3
 _BESIDE_TARGET_MM = 30.0  # of the body that no cut takes away
 
 _Seconds = Annotated[float, Range(0, 1e7)]
+_Percent = Annotated[float, Range(0, 100)]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class PlanRecord:
     beams: FreeText
     level: Annotated[int, Range(0, 10)]
     wishes: Annotated[tuple[Wish, ...], Length(0, 100)]
-    reached_percent: dict[Name, float]
+    reached_percent: Annotated[dict[Name, _Percent], Length(0, 100)]
     quality: PlanQuality
     faults: Annotated[tuple[FreeText, ...], Length(0, 10)]
     cpu_seconds: _Seconds

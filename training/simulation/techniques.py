@@ -118,7 +118,7 @@ def draw_wishes(level: int, case: Case, dose: Volume, rng: np.random.Generator) 
         if mask is None:
             continue
         whole = mask.majority()
-        inside = 100.0 * float(np.count_nonzero(whole & target)) / max(np.count_nonzero(whole), 1)
+        inside = 100.0 * float((whole & target).sum()) / max(float(whole.sum()), 1.0)
         reached = dvh(dose, mask).volume_at_gy(dose_gy) or 0.0
         if reached - inside < _LEAST_PERCENT:
             continue
