@@ -14,6 +14,7 @@ from DosePredictionLib.volume import Grid
 from training.simulation.fast_planning import _Term
 from training.simulation.pencil_beams import PencilBeams, seen_fields
 
+VOLUMES = np.array([1.0, 1.0, 1.0, 1.0, 4.0], dtype=np.float32)
 RADII = np.arange(0.0, 180.5, 0.5)
 # A primary that stays where it is, and scatter that falls over 20 mm.
 MODEL = KernelModel(
@@ -99,6 +100,8 @@ def test_a_penalty_is_a_mean_square_and_its_gradient_is_that_of_differences() ->
         (_Term(rows, 25.0, 2.0, below=True), 2 / 5 * (15**2 + 5**2)),
         # Two of five may exceed the level: the two highest are left out.
         (_Term(rows, 25.0, 2.0, share=0.4), 2 / 5 * 5**2),
+        # The highest stands for half of the volume: no other fits into 60 %.
+        (_Term(rows, 25.0, 2.0, share=0.6, volumes=VOLUMES), 2 / 5 * (5**2 + 15**2)),
     ):
         gradient = np.zeros_like(dose)
         assert term.add_to(dose, gradient) == pytest.approx(value)

@@ -35,10 +35,11 @@ def test_of_ten_anatomies_five_train_and_three_test() -> None:
 
 def test_techniques_are_used_equally_often_and_never_twice_for_an_anatomy() -> None:
     drawn = [techniques_of(index, TECHNIQUES, 2) for index in range(60)]
-    assert all(len(set(each)) == 2 for each in drawn)
-    counts = Counter(each for pair in drawn for each in pair)
-    assert set(counts) == set(TECHNIQUES) and max(counts.values()) - min(counts.values()) <= 2
-    assert techniques_of(7, ("9",), 2) == ["9"]
+    assert all(len(set(each)) == 3 for each in drawn)
+    counts = Counter(each for three in drawn for each in three)
+    assert counts.pop("open") == 60 and set(counts) == set(TECHNIQUES) - {"open"}
+    assert set(counts.values()) == {24}
+    assert techniques_of(7, ("9",), 2) == ["9"] and techniques_of(7, ("open",), 2) == ["open"]
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -67,7 +68,7 @@ def test_wishes_lie_between_what_the_target_takes_and_what_was_given(anatomy) ->
     for wish in wishes:
         organ = case.structures[wish.structure].majority()
         inside = 100 * np.count_nonzero(organ & target) / np.count_nonzero(organ)
-        low, high = (inside + share * (100 - inside) for share in (0.35, 0.6))
+        low, high = (inside + share * (100 - inside) for share in (0.5, 0.72))
         assert low - 0.1 <= wish.percent <= high + 0.1
         assert wish.dose_gy == WISHED_GY[wish.structure]
     nothing = dose.with_array(np.zeros_like(dose.array))
@@ -127,7 +128,7 @@ def test_an_anatomy_is_planned_with_beams_and_wishes_once(
         plan=FastPlanSettings(bixel_mm=10.0, dose_grid_mm=8.0, iterations=15, further_iterations=8),
     )
     (record,) = simulate_plans(tmp_path, settings, [0], 1)
-    assert [plan.technique for plan in record.plans] == ["open", "5", "5"]
+    assert [plan.technique for plan in record.plans] == ["5", "5", "open"]
     for plan in record.plans:
         assert plan.quality.coverage == pytest.approx(1.0, abs=0.01)
         folder = tmp_path / record.split / plan.name

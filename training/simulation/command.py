@@ -88,7 +88,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         type=field_of(PlanCohortSettings, "arrangements"),
         default=PlanCohortSettings(seed=0).arrangements,
         metavar="N",
-        help="of beams, of each anatomy that is planned in several ways",
+        help="of modulated fields, of each anatomy that is planned in several ways",
     )
     parser.add_argument(
         "--bixel", type=field_of(PlanSettings, "bixel_mm"), default=plan.bixel_mm, metavar="MM"
@@ -201,7 +201,7 @@ def _plans(arguments: argparse.Namespace) -> int:
     settings = PlanCohortSettings(
         arguments.seed,
         given,
-        min(arguments.arrangements, len(given)),
+        arguments.arrangements,
         arguments.goals or 1,
         (x, y, z),
         arguments.prescription,

@@ -35,8 +35,8 @@ Single = NDArray[np.float32]
 _ALL_VOXELS_WITHIN_MM = 20.0
 _SPARSE_BEYOND_MM = 50.0
 # Priorities, of a mean over the voxels of a structure.
-_GOAL, _WISH, _HOTTEST = 40.0, 6000.0, 32_000.0
-_ASIDE = 0.97  # of a wished limit: a penalty stops short of it
+_GOAL, _WISH, _HOTTEST = 40.0, 2000.0, 32_000.0
+_ASIDE = 0.98  # of a wished limit: a penalty stops short of it
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class _Term:
         level_gy: of the penalty.
         priority: its weight.
         below: whether what lies below the level is penalized.
-        share: of the voxels that may exceed the level: those with the highest doses are left out.
+        share: of the volume that may exceed the level: the voxels with the highest doses, which are
+            left out.
+        volumes: that each voxel stands for; None: all alike.
     """
 
     rows: NDArray[np.intp]
@@ -71,6 +73,7 @@ class _Term:
     priority: float
     below: bool = False
     share: float = 0.0
+    volumes: Single | None = None
 
     def add_to(self, dose: Single, gradient: Single) -> float:
         """The penalty's value; its gradient is added."""
@@ -78,8 +81,10 @@ class _Term:
         apart = own - np.float32(self.level_gy)
         apart = np.minimum(apart, 0) if self.below else np.maximum(apart, 0)
         if self.share:
-            kept = min(own.size - 1, int(self.share * own.size))
-            apart[own > np.partition(own, own.size - 1 - kept)[own.size - 1 - kept]] = 0
+            highest = np.argsort(own)[::-1]
+            volumes = np.ones(own.size) if self.volumes is None else self.volumes[highest]
+            within = np.cumsum(volumes) <= (self.share + 1e-6) * volumes.sum()
+            apart[highest[within]] = 0
         weight = self.priority / own.size
         gradient[self.rows] += np.float32(2 * weight) * apart  # rows of a term differ
         return weight * float(apart @ apart)
@@ -117,6 +122,12 @@ class FastPlanner:
         wanted |= (place % 4 == 0) & (self.distance_mm <= _SPARSE_BEYOND_MM)
         wanted |= np.all(np.indices(grid.shape) % 2 == 0, axis=0)
         self.rows = np.flatnonzero(wanted & body)
+        # Volumes of organs are shares of all voxels, not of those seen.
+        edges = (_ALL_VOXELS_WITHIN_MM, _SPARSE_BEYOND_MM)
+        zone = np.digitize(self.distance_mm.ravel(), edges, right=True)
+        seen = np.bincount(zone[self.rows], minlength=3)
+        per_row = np.bincount(zone[body.ravel()], minlength=3) / np.maximum(seen, 1)
+        self._volumes = per_row[zone[self.rows]].astype(np.float32)
 
     def arranged(self, arrangement: BeamArrangement) -> Arranged:
         """What one arrangement can do: the operator is computed here, once."""
@@ -164,7 +175,8 @@ class FastPlanner:
         if allowed >= 1 or (allowed < 0 and aside == 1):
             return []
         rows = self.among_rows(outside)
-        return [_Term(rows, aside * limit.dose_gy, priority, share=max(allowed, 0.0))]
+        share, level_gy = max(allowed, 0.0), aside * limit.dose_gy
+        return [_Term(rows, level_gy, priority, share=share, volumes=self._volumes[rows])]
 
 
 class Arranged:

@@ -122,8 +122,8 @@ class PlanCohortSettings:
 
     Args:
         seed: of everything in it.
-        techniques: over the cohort all equally often.
-        arrangements: of each anatomy.
+        techniques: those of modulated fields over the cohort equally often.
+        arrangements: of modulated fields, of each anatomy; open fields are one more.
         levels: of wishes, of each arrangement of modulated fields: 1 is without any.
         spacing_mm: of the anatomy (x, y, z); the distance of the slices is the scan's.
         prescription_gy: to 95 % of the PTV.

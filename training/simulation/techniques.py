@@ -40,7 +40,7 @@ WISHED_GY: Mapping[str, float] = {
 }
 """Organ → the dose whose volume is wished to be small, of plans of 45 Gy."""
 
-LEVELS: tuple[tuple[float, float], ...] = ((1.0, 1.0), (0.7, 0.9), (0.35, 0.6))
+LEVELS: tuple[tuple[float, float], ...] = ((1.0, 1.0), (0.75, 0.92), (0.5, 0.72))
 """Of each level of wishes, between which shares of the volume without wishes the limit lies."""
 
 _ASYMMETRIC, _WISHED = 1 / 3, 0.6
@@ -57,9 +57,18 @@ _WISHED_MORE = 0.03  # of the prescription, where organs are to be spared
 
 
 def techniques_of(index: int, given: Sequence[Technique], count: int) -> list[Technique]:
-    """The techniques of an anatomy: over the cohort all equally often, in all pairs."""
-    shift = 1 + (index // len(given)) % max(len(given) - 1, 1)
-    return [given[(index + each * shift) % len(given)] for each in range(min(count, len(given)))]
+    """The techniques of an anatomy: some of modulated fields, and open fields if they are given.
+
+    Over the cohort those of modulated fields are equally often, and in all pairs.
+
+    Args:
+        count: of those of modulated fields.
+    """
+    modulated = [technique for technique in given if technique != "open"]
+    count, kinds = min(count, len(modulated)), max(len(modulated), 1)
+    shift = 1 + (index // kinds) % max(kinds - 1, 1)
+    drawn = [modulated[(index + each * shift) % kinds] for each in range(count)]
+    return [*drawn, *(technique for technique in given if technique == "open")]
 
 
 def draw_arrangement(
