@@ -1,8 +1,8 @@
 """The pelvis by beams and wishes, first stage: a light network at half resolution.
 
-Train one on each half of the anatomies (--fold 1/2, --fold 2/2 of a cohort by
-`python -m training simulate --beams mixed --goals 3`). The grid is as coarse as the
-plans' dose grid, and a crop holds what a beam crosses; a step costs a core a third of a second.
+Train one on each half of the anatomies (--fold 1/2, --fold 2/2) of a cohort by
+`python -m training simulate --beams mixed --goals 3`. The grid is about as coarse as the plans'
+dose grid, so that a small crop holds most of a pelvis: steps are cheap (`benchmarks.architectures`).
 Beams turn along with a patient, so that all directions are learned.
 """
 
