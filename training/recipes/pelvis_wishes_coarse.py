@@ -2,7 +2,7 @@
 
 Train one on each half of the anatomies (--fold 1/2, --fold 2/2) of a cohort by
 `python -m training simulate --beams mixed --goals 3`. The grid is about as coarse as the plans'
-dose grid, so that a small crop holds most of a pelvis: steps are cheap (`benchmarks.architectures`).
+dose grid, so that a small crop holds most of a pelvis: steps are cheap (docs/simulation.md).
 Beams turn along with a patient, so that all directions are learned.
 """
 
