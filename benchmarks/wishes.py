@@ -2,8 +2,8 @@
 
     python -m benchmarks.wishes --cohort COHORT --model MODEL --split test
 
-Each plan with wishes stands beside that of the same anatomy and beams without any; the model predicts
-both from the same case. A line for each organ that is wished for: by how much the plan's V_d
+Each plan with wishes stands beside that of the same anatomy and beams without any; the model
+predicts both from the same case. A line for each organ that is wished for: by how much the plan's V_d
 changed, and the prediction's; then how often the sign is right, the median error of the size as a
 share of the plan's change, and what the target's D95 changed by that the plan's did not.
 """
@@ -99,8 +99,8 @@ def _summary(changes: list[Change]) -> str:
     sizes = [abs(c.predicted - c.planned) / max(abs(c.planned), 0.1) for c in changes]
     moved_gy = max(abs(change.target_gy) for change in changes)
     return (
-        f"Sign right in {right} of {len(changes)}; size off by {100 * np.median(sizes):.0f} % in the "
-        f"median; D95 of the target moves by {moved_gy:.2f} Gy more than the plan's at most.\n"
+        f"Sign right in {right} of {len(changes)}; size off by {100 * np.median(sizes):.0f} % in "
+        f"the median; D95 of the target moves by {moved_gy:.2f} Gy more than the plan's at most.\n"
     )
 
 
