@@ -3,9 +3,9 @@
     python -m benchmarks.wishes --cohort COHORT --model MODEL --split test
 
 Each plan with wishes stands beside that of the same anatomy and beams without any; the model
-predicts both from the same case. A line for each organ that is wished for: by how much the plan's V_d
-changed, and the prediction's; then how often the sign is right, the median error of the size as a
-share of the plan's change, and what the target's D95 changed by that the plan's did not.
+predicts both from the same case. A line for each organ that is wished for: by how much the plan's
+V_d changed, and the prediction's; then how often the sign is right, the median error of the size as
+a share of the plan's change, and what the target's D95 changed by that the plan's did not.
 """
 
 from __future__ import annotations
