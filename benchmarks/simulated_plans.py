@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def main() -> None:
     )
     _write("influence matrix", case, plan, plan, seconds)
     for words, reach_mm in (("fast, kernels cut", slow.lateral_cutoff_mm), ("fast", np.inf)):
-        made, seconds = _timed(lambda reach_mm=reach_mm: _fast(case, arguments.beams, reach_mm))
+        made, seconds = _timed(partial(_fast, case, arguments.beams, reach_mm))
         _write(words, case, made, plan, seconds)
 
 

@@ -276,7 +276,8 @@ class Arranged:
         if not covered_gy:
             raise DosePredictionError(f"The plan of {case.name} leaves its target cold.")
         scale = planner.prescription_gy / covered_gy
-        return Plan(dose.with_array(dose.array * np.float32(scale)), fluence * scale)
+        scaled = fluence.astype(np.float64) * scale
+        return Plan(dose.with_array(dose.array * np.float32(scale)), scaled)
 
     def _on(self, rows: NDArray[np.intp], fields: Sequence[SeenField]) -> PencilBeams:
         model = self._planner.model
