@@ -35,7 +35,7 @@ Single = NDArray[np.float32]
 _ALL_VOXELS_WITHIN_MM = 20.0
 _SPARSE_BEYOND_MM = 50.0
 # Priorities, of a mean over the voxels of a structure.
-_GOAL, _WISH, _HOTTEST = 40.0, 2000.0, 32_000.0
+_GOAL, _WISH, _HOTTEST = 40.0, 6000.0, 32_000.0
 _ASIDE = 0.98  # of a wished limit: a penalty stops short of it
 
 
