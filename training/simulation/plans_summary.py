@@ -57,7 +57,8 @@ def _draw_counts(axes: Axes, plans: Sequence[PlanRecord]) -> None:
         axes.bar(TECHNIQUES, heights, bottom=bottoms, color=color, label=label)
         before = {t: b + h for (t, b), h in zip(before.items(), heights, strict=True)}
     axes.set_title("plans by technique", fontsize=9, loc="left")
-    axes.legend(fontsize=7.5, frameon=False)
+    axes.set_ylim(0, 1.25 * max(max(before.values()), 1))
+    axes.legend(fontsize=7.5, frameon=False, loc="upper center", ncol=len(_COLORS))
     _plain(axes)
 
 
