@@ -32,6 +32,7 @@ _VALUES = {
     "isodoses": "showIsodoses",
     "surfaces": "showSurfaces",
     "marks": "leaveMarks",
+    "bands": "showBands",
     "live": "live",
     "legend": "showLegend",
     "goals": "goalTemplate",

@@ -59,6 +59,7 @@ class DosePredictionParameterNode:
     opacity, doseRange, unit, showIsodoses, showSurfaces, showLegend: how the dose is shown; the
         range is in `unit`.
     leaveMarks: whether a mark is left at each place that was jumped to.
+    showBands: whether the DVH chart shades the bands of the structures.
     live: whether strokes in a contour are predicted by themselves.
     goalTemplate: id of the goals that doses are held against.
     device, precision: as the worker takes them.
@@ -82,6 +83,7 @@ class DosePredictionParameterNode:
     showSurfaces: bool = False
     showLegend: bool = True
     leaveMarks: bool = False
+    showBands: bool = True
     live: bool = False
     goalTemplate: str = ""
     device: str = "auto"

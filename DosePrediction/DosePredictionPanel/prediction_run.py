@@ -94,7 +94,7 @@ def export_steps(
     """From the worker's folder into the scene; the scene changes in the last step only."""
     from DosePredictionLib.scene import Step, result_steps
     from DosePredictionLib.worker.exchange import read_prediction
-    from DosePredictionLib.worker.measured import read_measures
+    from DosePredictionLib.worker.measured import read_bands, read_measures
 
     source = prepared.source(only=prepared.names[:1])  # all have been measured; a case needs one
     prediction = read_prediction(output, source.case)
@@ -111,6 +111,7 @@ def export_steps(
         goals=inputs.goals,
         before=before,
         keeping=inputs.keeping,
+        bands=read_bands(output),
     )
     return (yield from steps)
 

@@ -152,6 +152,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertIs(panel.parameters.segmentation, nodes.segmentation)
             self.assertIs(panel.parameters.planDose, nodes.plan_dose)
             self._apply(panel)
+            self._check_bands(panel)
             patients.append((nodes, panel.parameters.resultDose, panel.parameters.goalTemplate))
             self.assertIn(_("goals met"), panel.ui.verdictLabel.text)
         self.assertEqual(len({dose.GetID() for _nodes, dose, _goals in patients}), 3)
@@ -163,6 +164,20 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertEqual(self._foreground(), dose.GetID())
         self._edit_live(panel, patients[-1][0])
         self._reopen(panel, panel.parameters.resultDose.GetName())
+
+    def _check_bands(self, panel: Any) -> None:
+        """Bands of a calibrated model are in the chart until they are switched off."""
+        result = self.logic.result(panel.parameters.resultDose)
+        assert result is not None
+        self.assertTrue(panel.ui.bandsLabel.text)
+        self.assertEqual(panel.ui.bandsCheckBox.enabled, result.bands.content is not None)
+        chart = result.nodes["chart"]
+        for role, series in result.nodes.items():
+            if role.startswith("series-band"):
+                self.assertTrue(chart.HasPlotSeriesNodeID(series.GetID()), role)
+                panel.ui.bandsCheckBox.click()
+                self.assertFalse(chart.HasPlotSeriesNodeID(series.GetID()), role)
+                panel.ui.bandsCheckBox.click()
 
     def _edit_live(self, panel: Any, nodes: Any) -> None:
         """A stroke is predicted by itself, beside the result that it began from."""

@@ -191,6 +191,7 @@ class ResultView:
         levels: own isodose levels as text; empty: the usual ones.
         hidden: structures that are not shown.
         arrived: run of the result that came last, to be brought into view.
+        bands: what is to be said of the DVHs' bands; has_bands: whether there are some.
     """
 
     run: str = ""
@@ -212,6 +213,8 @@ class ResultView:
     why_not: str = ""
     templates: Mapping[str, str] = field(default_factory=dict)
     goals: str = ""
+    bands: str = ""
+    has_bands: bool = False
 
 
 def result_view(state: PanelState) -> ResultView:
@@ -252,6 +255,8 @@ def result_view(state: PanelState) -> ResultView:
         why_not=why_not,
         templates=templates,
         goals=goals,
+        bands=result.bands,
+        has_bands=result.has_bands,
     )
 
 

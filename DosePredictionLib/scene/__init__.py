@@ -11,6 +11,7 @@ end.
 | `results.py` | a prediction → nodes, in one batch; updating and removing them |
 | `records.py`, `reopened.py` | what a saved scene keeps of a result; results that came with one |
 | `comparing.py` | two results of one CT against each other |
+| `bands.py` | the bands of the DVHs as series of the chart |
 | `places.py`, `probing.py` | worst voxels, marks; the dose under the mouse, the chart's cursor |
 | `structures_shown.py` | structures on and off in slices, 3D and DVH |
 | `display.py` | overlay, isodose lines, legend |

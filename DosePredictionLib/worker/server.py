@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
+from ..app.bands import Bands
 from ..app.choices import BeamsChoice
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
 from ..processes import is_alive
@@ -203,13 +204,14 @@ class Worker:
             seed=options.seed,
             force_model=options.force_model,
         )
-        measures = None
+        measures = bands = None
         if options.measure:
             clock = time.perf_counter()
             measures = self._measures(prediction, report, job)
+            bands = Bands.of(prediction, measures)
             lap("measure")
         report(1.0, "writing the dose")
-        write_prediction(Path(request.output), prediction, laps, measures)
+        write_prediction(Path(request.output), prediction, laps, measures, bands)
         return Result(request.id, request.output, warm)
 
     def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Evaluation:

@@ -36,6 +36,7 @@ from .results import (
     follow_case,
     follow_goals,
     show_result,
+    structures_shown,
 )
 from .state import (
     CHECKING,
@@ -278,7 +279,7 @@ def _followed(
 ) -> Outcome:
     after = state.choices
     assert after is not None
-    if changed - DISPLAY - {"result_dose", "marks", "live"}:
+    if changed - DISPLAY - {"result_dose", "marks", "bands", "live"}:
         state = acted(state)
     state = replace(state, emptied=state.emptied - changed)
     if changed & {"range_low", "range_high"} and "unit" not in changed:
@@ -293,6 +294,7 @@ def _followed(
         lambda s: choose_goals(s, after.goals) if "goals" in changed and by_hand else (s, ()),
         lambda s: _cool_down(s) if "keep_warm" in changed else (s, ()),
         lambda s: _clear_marks(s) if "marks" in changed else (s, ()),
+        lambda s: _show_bands(s) if "bands" in changed else (s, ()),
     ]
     return chain(state, *steps)
 
@@ -387,6 +389,13 @@ def _clear_marks(state: PanelState) -> Outcome:
     if result is None or not result.has_numbers or state.choices.marks:
         return state, ()
     return state, (ClearMarks(result.dose),)
+
+
+def _show_bands(state: PanelState) -> Outcome:
+    result = state.result
+    if result is None or not result.has_bands:
+        return state, ()
+    return state, (structures_shown(state, result),)
 
 
 def _cool_down(state: PanelState) -> Outcome:

@@ -367,10 +367,11 @@ class StopProbing(Effect):
 
 @dataclass(frozen=True)
 class ShowStructures(Effect):
-    """Show all structures of a result but some, in slices, 3D and DVH."""
+    """Show all structures of a result but some, in slices, 3D and DVH, with or without bands."""
 
     dose: str
     hidden: frozenset[str]
+    bands: bool = True
 
 
 @dataclass(frozen=True)

@@ -467,6 +467,7 @@ class RunFinished(Event):
         ranges: unit → first and last isodose level.
         verdict: on its goals.
         outputs: role and label of its further volumes.
+        bands, has_bands: as in `ResultState`.
     """
 
     token: int
@@ -478,6 +479,8 @@ class RunFinished(Event):
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
     outputs: tuple[tuple[str, str], ...] = ()
+    bands: str = ""
+    has_bands: bool = False
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class Choices:
     surfaces: bool = False
     legend: bool = True
     marks: bool = False
+    bands: bool = True
     live: bool = False
     goals: str = ""
     device: str = "auto"
@@ -288,6 +289,8 @@ class ResultState:
         verdict: on its goals.
         other: dose of the result that the tables compare it with.
         outputs: role and label of its further volumes.
+        bands: what is to be said of the bands of its DVHs, or why there are none.
+        has_bands: whether there are some.
     """
 
     run: str
@@ -307,6 +310,8 @@ class ResultState:
     verdict: Verdict = field(default_factory=Verdict)
     other: str = ""
     outputs: tuple[tuple[str, str], ...] = ()
+    bands: str = ""
+    has_bands: bool = False
 
     @property
     def has_numbers(self) -> bool:

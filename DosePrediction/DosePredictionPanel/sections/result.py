@@ -166,6 +166,9 @@ class ResultSection:
             widget = getattr(self.ui, name)
             widget.enabled = view.can_display
             widget.toolTip = view.why_not or self._tips[name]
+        self.ui.bandsCheckBox.enabled = view.has_bands
+        self.ui.bandsLabel.text = view.bands
+        self.ui.bandsLabel.visible = bool(view.bands)
 
     def _table(self, name: str) -> Any:
         return getattr(self.ui, f"{name}Table")
