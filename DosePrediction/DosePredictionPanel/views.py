@@ -111,7 +111,8 @@ def structures_view(state: PanelState) -> StructuresView:
     if matching.mapping is None or matching.protocol is None:
         return StructuresView(hint=_("Choose a CT, a segmentation and a model."))
     volumes_cc = state.prepared.volumes_cc if state.prepared is not None else {}
-    rows = structure_rows(matching.protocol, matching.mapping, volumes_cc, state.findings)
+    found = dict(matching.found)
+    rows = structure_rows(matching.protocol, matching.mapping, volumes_cc, state.findings, found)
     return StructuresView(tuple(rows), matching.names)
 
 

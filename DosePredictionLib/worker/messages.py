@@ -17,6 +17,7 @@ from ..errors import WorkerError
 from ..findings import Finding
 from ..prediction import OutputRole
 from ..schema import from_json, parse_json, to_json
+from ..tasks.registry import Gives
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -42,7 +43,7 @@ __all__ = [
     "encode_message",
 ]
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Predict:
             empty.
         prescription: overrules the case's own.
         beams: go before the case's own.
+        gives: what the model is for: a dose, or the segments of organs, with a named model.
     """
 
     id: str
@@ -95,6 +97,7 @@ class Predict:
     prescription: Prescription | None = None
     options: PredictOptions = PredictOptions()
     beams: BeamArrangement | None = None
+    gives: Gives = "dose"
 
 
 @dataclass(frozen=True)

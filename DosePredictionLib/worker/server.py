@@ -238,7 +238,7 @@ class Worker:
             model = default_model(case, request.mapping)
         else:
             model = DoseModel.load(request.model)
-            model.require("dose")
+            model.require(request.gives)
         options = request.options
         checksum = model.manifest.weights_sha256
         key = (str(model.folder), checksum, options.device, options.precision)

@@ -71,6 +71,7 @@ NEEDS_QT = {
     "sections.advanced",
     "sections.beams",
     "sections.checks",
+    "sections.contours",
     "sections.display",
     "sections.inputs",
     "sections.installation",

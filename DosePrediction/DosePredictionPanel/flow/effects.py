@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .facts import OrganOrder
 from .state import Display, ExportKind, Levels, PredictionOrder
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "AskForBeams",
     "AskForGoals",
     "AskForPath",
+    "CancelOrgans",
     "CancelPrediction",
     "CheckInputs",
     "CheckInstallation",
@@ -19,6 +21,7 @@ __all__ = [
     "CompareInputs",
     "DropParameters",
     "Effect",
+    "FindOrgans",
     "ForgetResult",
     "ForgetScene",
     "HideResult",
@@ -416,6 +419,24 @@ class ForgetResult(Effect):
 @dataclass(frozen=True)
 class ForgetScene(Effect):
     """The scene was closed: no node is left that a result could belong to."""
+
+
+# --- Organs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FindOrgans(Effect):
+    """`OrgansProgress`, then `OrgansAdded`, `CostsFound` or `OrgansFailed`."""
+
+    token: int
+    order: OrganOrder
+
+
+@dataclass(frozen=True)
+class CancelOrgans(Effect):
+    """Stop finding organs: `OrgansFailed`."""
+
+    token: int
 
 
 # --- Files --------------------------------------------------------------------------------------

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from ..freshness import RunSettings
-from .facts import Installation, ModelFacts, NodeFacts, TemplateFacts
+from .facts import (
+    Installation,
+    ModelFacts,
+    NodeFacts,
+    OrganModelFacts,
+    OrganRun,
+    TemplateFacts,
+)
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
@@ -159,6 +166,7 @@ class Matching:
         protocol, mapping: of the chosen model; None while they cannot be matched.
         problems: blocking findings, seen without reading voxels.
         order: corrections that can be applied, channel → segment.
+        found: segments that a model found, with its name.
     """
 
     names: tuple[str, ...] = ()
@@ -166,6 +174,7 @@ class Matching:
     mapping: StructureMapping | None = None
     problems: tuple[Finding, ...] = ()
     order: tuple[tuple[str, str | None], ...] = ()
+    found: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -358,10 +367,12 @@ class PanelState:
         leaving: ids of nodes that are being removed: what a selector takes meanwhile is nobody's
             choice.
         emptied: choices that a removal has emptied; they are not filled by themselves.
-        models, models_problem, templates: what is installed.
+        models, models_problem, organ_models, organ_sources, templates: what is installed.
         matching, reading, prepared, findings, input_error: of the inputs chosen now.
         edited_elsewhere: whether segments were edited while another module was open.
         run: the prediction under way.
+        organs: organs on their way.
+        costs: dose and segmentation whose contours were asked about, and what they cost.
         results: of all patients, the oldest first.
         shown: run of the result that is shown.
         showing: while it is being shown step by step.
@@ -386,6 +397,8 @@ class PanelState:
     emptied: frozenset[str] = frozenset()
     models: tuple[ModelFacts, ...] = ()
     models_problem: str = ""
+    organ_models: tuple[OrganModelFacts, ...] = ()
+    organ_sources: tuple[str, ...] = ()
     templates: tuple[TemplateFacts, ...] = ()
     installation: Installation = field(default_factory=Installation)
     matching: Matching = Matching()
@@ -395,6 +408,8 @@ class PanelState:
     input_error: str = ""
     edited_elsewhere: bool = False
     run: Run | None = None
+    organs: OrganRun | None = None
+    costs: tuple[str, str, Table] | None = None
     results: tuple[ResultState, ...] = ()
     shown: str = ""
     showing: Showing | None = None

@@ -20,6 +20,7 @@ SECTIONS = (
     "Inputs",
     "Beams",
     "Structures",
+    "Contours",
     "Checks",
     "Run",
     "Result",

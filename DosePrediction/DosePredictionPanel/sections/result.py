@@ -49,7 +49,13 @@ _NEED_NUMBERS = (
     "reportButton",
     "tablesButton",
 )
-_FOLDED = ("inputsSection", "beamsSection", "structuresSection", "checksSection")
+_FOLDED = (
+    "inputsSection",
+    "beamsSection",
+    "structuresSection",
+    "contoursSection",
+    "checksSection",
+)
 
 
 class ResultSection:
