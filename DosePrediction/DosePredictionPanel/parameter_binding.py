@@ -27,6 +27,7 @@ _VALUES = {
     "model": "modelName",
     "prescription_gy": "prescriptionGy",
     "beams": "beams",
+    "plan_beams": "planBeams",
     "shown": "shown",
     "opacity": "opacity",
     "isodoses": "showIsodoses",
@@ -76,6 +77,7 @@ class ParameterBinding(VTKObservationMixin):
         bound = {
             "modelName": ComboDataConnector(self._ui.modelSelector),
             "beams": ComboDataConnector(self._ui.beamsSelector),
+            "planBeams": ComboDataConnector(self._ui.planBeamsSelector),
             "shown": ComboDataConnector(self._ui.shownSelector),
             "goalTemplate": ComboDataConnector(self._ui.goalsSelector),
             "device": ComboDataConnector(self._ui.deviceSelector),

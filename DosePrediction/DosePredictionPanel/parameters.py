@@ -52,6 +52,7 @@ class DosePredictionParameterNode:
     prescriptionGy: highest prescribed dose; 0 for the model's own.
     beams: a name or gantry angles as `predict --beams` takes them; "plan" for those of the RTPLAN
         that came with the CT; empty for the model's own.
+    planBeams: of the plan that is asked about: how many, or empty for the prediction's own.
     corrections: channel → segment's name where the person overruled the matching; "" leaves the
         channel empty.
     shown: what lies over the CT: prediction, other, plan, difference, change, nothing, or the role
@@ -74,6 +75,7 @@ class DosePredictionParameterNode:
     modelName: str = ""
     prescriptionGy: Annotated[float, WithinRange(0, 100)] = 0.0
     beams: str = ""
+    planBeams: str = ""
     corrections: dict[str, str]
     shown: str = "prediction"
     opacity: Annotated[float, WithinRange(0, 1)] = 0.5

@@ -154,6 +154,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertIs(panel.parameters.planDose, nodes.plan_dose)
             self._apply(panel)
             self._check_bands(panel)
+            self._ask_for_a_plan(panel)
             patients.append((nodes, panel.parameters.resultDose, panel.parameters.goalTemplate))
             self.assertIn(_("goals met"), panel.ui.verdictLabel.text)
         self.assertEqual(len({dose.GetID() for _nodes, dose, _goals in patients}), 3)
@@ -190,6 +191,14 @@ class SelfTest(ScriptedLoadableModuleTest):
         panel.ui.costButton.click()
         self._wait(lambda: panel.store.state.organs is None, seconds=600)
         self.assertGreater(panel.ui.costsTable.rowCount, 0, panel.ui.noticeLabel.text)
+
+    def _ask_for_a_plan(self, panel: Any) -> None:
+        """Whether nine beams could give the dose that is shown."""
+        panel.parameters.planBeams = "9"
+        panel.ui.deliverableButton.click()
+        self.assertFalse(panel.ui.deliverableButton.enabled)
+        self._wait(lambda: panel.ui.deliverableButton.enabled)
+        self.assertIn("9 beams", panel.ui.deliverableLabel.text, panel.ui.noticeLabel.text)
 
     def _check_bands(self, panel: Any) -> None:
         """Bands of a calibrated model are in the chart until they are switched off."""

@@ -23,6 +23,7 @@ __all__ = [
     "PROTOCOL_VERSION",
     "Cancel",
     "Check",
+    "CheckDeliverability",
     "Checked",
     "Failure",
     "Job",
@@ -116,6 +117,21 @@ class Check:
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
     before: str | None = None
+    beams: BeamArrangement | None = None
+
+
+@dataclass(frozen=True)
+class CheckDeliverability:
+    """Request: whether any plan on some beams could give a dose; answered by `Checked`.
+
+    Args:
+        case, prediction: folders, as `Predict` had them.
+        beams: go before the prediction's own; None: those, else the protocol's.
+    """
+
+    id: str
+    case: str
+    prediction: str
     beams: BeamArrangement | None = None
 
 
@@ -243,13 +259,14 @@ class Pong:
     models: tuple[str, ...]
 
 
-Job = Predict | Check | WriteReport
+Job = Predict | Check | CheckDeliverability | WriteReport
 Request = Job | Cancel | Ping | Shutdown
 Reply = Ready | Progress | Result | Checked | Failure | Log | Pong
 
 _REQUESTS: Mapping[str, type[Any]] = {
     "predict": Predict,
     "check": Check,
+    "check_deliverability": CheckDeliverability,
     "write_report": WriteReport,
     "cancel": Cancel,
     "ping": Ping,

@@ -32,6 +32,7 @@ from .messages import (
     PROTOCOL_VERSION,
     Cancel,
     Check,
+    CheckDeliverability,
     Failure,
     Job,
     Log,
@@ -47,7 +48,7 @@ from .messages import (
     decode_request,
     encode_message,
 )
-from .side_jobs import check, write_report
+from .side_jobs import check, check_deliverability, write_report
 
 if TYPE_CHECKING:
     from ..case import Case
@@ -168,6 +169,8 @@ class Worker:
         if isinstance(request, Check):
             answer, self._measuring = check(request, self._cases)
             return answer
+        if isinstance(request, CheckDeliverability):
+            return check_deliverability(request)
         if isinstance(request, WriteReport):
             return write_report(request)
         return self._predict(request, job)

@@ -38,6 +38,7 @@ from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
 from DosePredictionPanel.flow import effects as do  # noqa: E402
 from DosePredictionPanel.flow import events as on  # noqa: E402
 from DosePredictionPanel.flow.beams import from_text  # noqa: E402
+from DosePredictionPanel.plan_view import plan_view  # noqa: E402
 from DosePredictionPanel.prediction_run import RunInputs  # noqa: E402
 from DosePredictionPanel.sample_data import (  # noqa: E402
     SAMPLE_SUFFIX,
@@ -75,6 +76,7 @@ NEEDS_QT = {
     "sections.display",
     "sections.inputs",
     "sections.installation",
+    "sections.plan",
     "sections.result",
     "sections.run",
     "sections.structures",
@@ -567,6 +569,30 @@ def test_bands_are_shown_switched_and_restored(
     again.store.dispatch(on.SceneLoaded())
     assert result_view(again.state).bands == view.bands
     assert result_view(again.state).tables["goals"] == view.tables["goals"]
+    again.watch.stop()
+
+
+def test_whether_a_plan_could_give_the_dose_is_answered_also_for_a_reopened_one(
+    bench: Bench, patient_a: tuple[Any, Any, Any], services: Services, tmp_path: Path
+) -> None:
+    bench.predict()
+    bench.store.dispatch(on.DeliverablePressed())
+    bench.until(lambda: bench.state.plan_check is None)
+    assert bench.notices[0].endswith("choose a number of beams.")
+    result = bench.state.result
+    assert result is not None
+    services.forget_scene()
+    bench.watch.stop()
+    again = Bench(services, tmp_path)
+    nodes = {"ct": patient_a[0], "segmentation": patient_a[1], "plan_dose": patient_a[2]}
+    ids = {name: node.GetID() for name, node in nodes.items()}
+    again.parameters.write({**ids, "result_dose": result.dose, "plan_beams": "9"})
+    again.store.dispatch(on.SceneLoaded())
+    again.until(lambda: again.is_at_rest)
+    again.store.dispatch(on.DeliverablePressed())
+    again.until(lambda: bool(plan_view(again.state).answer.count("Gy")))
+    answer = plan_view(again.state).answer
+    assert answer.startswith("A plan on 9 beams reproduces this dose to")
     again.watch.stop()
 
 

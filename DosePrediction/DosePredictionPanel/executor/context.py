@@ -175,6 +175,7 @@ class SceneExecutor:
             files,
             inputs,
             looking,
+            plan,
             results,
             runs,
         )

@@ -279,7 +279,7 @@ def _followed(
 ) -> Outcome:
     after = state.choices
     assert after is not None
-    if changed - DISPLAY - {"result_dose", "marks", "bands", "live"}:
+    if changed - DISPLAY - {"result_dose", "marks", "bands", "live", "plan_beams"}:
         state = acted(state)
     state = replace(state, emptied=state.emptied - changed)
     if changed & {"range_low", "range_high"} and "unit" not in changed:

@@ -17,6 +17,7 @@ from .events import (
     OrgansProgress,
 )
 from .facts import OrganModelFacts, OrganOrder, OrganRun
+from .reading import rest_worker
 from .registry import Outcome, chain, handles, next_token
 from .results import acted
 from .state import Notice, PanelState
@@ -153,7 +154,7 @@ def _added(state: PanelState, event: OrgansAdded) -> Outcome:
     state = replace(state, organs=None)
     before = run.order.segmentation
     if (choices.ct, choices.segmentation) != (run.order.ct, before):
-        return replace(state, message=notice), ()
+        return rest_worker(replace(state, message=notice))
     state = state.with_case(by_hand=state.case.by_hand | {"segmentation"})
     after = replace(choices, segmentation=event.segmentation)
     return chain(
@@ -168,9 +169,8 @@ def _costs_found(state: PanelState, event: CostsFound) -> Outcome:
     run = state.organs
     if run is None or run.token != event.token:
         return state, ()
-    return replace(
-        state, organs=None, costs=(run.order.dose, run.order.segmentation, event.table)
-    ), ()
+    costs = (run.order.dose, run.order.segmentation, event.table)
+    return rest_worker(replace(state, organs=None, costs=costs))
 
 
 @handles(OrgansFailed)
@@ -180,5 +180,6 @@ def _failed(state: PanelState, event: OrgansFailed) -> Outcome:
         return state, ()
     state = replace(state, organs=None)
     if event.cancelled:
-        return replace(state, message=Notice(_("Cancelled. The scene is as it was."))), ()
-    return replace(state, error=Notice(event.message, "error", event.details)), ()
+        notice = Notice(_("Cancelled. The scene is as it was."))
+        return rest_worker(replace(state, message=notice))
+    return rest_worker(replace(state, error=Notice(event.message, "error", event.details)))

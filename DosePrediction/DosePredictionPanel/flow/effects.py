@@ -15,6 +15,7 @@ __all__ = [
     "AskForPath",
     "CancelOrgans",
     "CancelPrediction",
+    "CheckDeliverability",
     "CheckInputs",
     "CheckInstallation",
     "ClearMarks",
@@ -437,6 +438,15 @@ class CancelOrgans(Effect):
     """Stop finding organs: `OrgansFailed`."""
 
     token: int
+
+
+@dataclass(frozen=True)
+class CheckDeliverability(Effect):
+    """`DeliverabilityChecked`; beams as JSON, empty for the prediction's or the protocol's."""
+
+    token: int
+    dose: str
+    beams: str
 
 
 # --- Files --------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ __all__ = [
     "CorrectionChosen",
     "CostPressed",
     "CostsFound",
+    "DeliverabilityChecked",
+    "DeliverablePressed",
     "DisplayFailed",
     "Displayed",
     "EffectFailed",
@@ -271,6 +273,11 @@ class CostPressed(Event):
 @dataclass(frozen=True)
 class OrgansCancelPressed(Event):
     """Finding organs is to stop."""
+
+
+@dataclass(frozen=True)
+class DeliverablePressed(Event):
+    """Whether any plan could give the shown dose is asked."""
 
 
 @dataclass(frozen=True)
@@ -563,6 +570,16 @@ class OrgansFailed(Event):
     message: str
     details: str = ""
     cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class DeliverabilityChecked(Event):
+    """How near a plan could come to a dose, and a finding's severity; or why that is not known."""
+
+    token: int
+    text: str
+    severity: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ __all__ = [
     "OrganModelFacts",
     "OrganOrder",
     "OrganRun",
+    "PlanCheck",
     "TemplateFacts",
 ]
 
@@ -124,6 +125,23 @@ class OrganRun:
     share: float = -1.0
     stage: str = ""
     is_cancelling: bool = False
+
+
+@dataclass(frozen=True)
+class PlanCheck:
+    """Whether a plan could give a dose.
+
+    Args:
+        run: of the result.
+        beams: choice of beams that it was asked of.
+        text, severity: the answer; empty while it is awaited.
+    """
+
+    token: int
+    run: str
+    beams: str
+    text: str = ""
+    severity: str = ""
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ def _let_go(state: PanelState) -> Outcome:
         run=None,
         organs=None,
         costs=None,
+        plan_check=None,
         showing=None,
         error=None,
         message=None,

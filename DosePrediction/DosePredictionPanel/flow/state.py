@@ -13,6 +13,7 @@ from .facts import (
     NodeFacts,
     OrganModelFacts,
     OrganRun,
+    PlanCheck,
     TemplateFacts,
 )
 
@@ -68,6 +69,7 @@ class Choices:
     model: str = ""
     prescription_gy: float = 0.0
     beams: str = ""
+    plan_beams: str = ""
     corrections: tuple[tuple[str, str], ...] = ()
     shown: str = "prediction"
     opacity: float = 0.5
@@ -372,6 +374,7 @@ class PanelState:
         edited_elsewhere: whether segments were edited while another module was open.
         run: the prediction under way.
         organs: organs on their way.
+        plan_check: whether a plan could give a dose, as asked last.
         costs: dose and segmentation whose contours were asked about, and what they cost.
         results: of all patients, the oldest first.
         shown: run of the result that is shown.
@@ -410,6 +413,7 @@ class PanelState:
     run: Run | None = None
     organs: OrganRun | None = None
     costs: tuple[str, str, Table] | None = None
+    plan_check: PlanCheck | None = None
     results: tuple[ResultState, ...] = ()
     shown: str = ""
     showing: Showing | None = None

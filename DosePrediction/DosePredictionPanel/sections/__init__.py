@@ -24,6 +24,7 @@ SECTIONS = (
     "Checks",
     "Run",
     "Result",
+    "Plan",
     "Display",
     "Advanced",
     "Installation",
