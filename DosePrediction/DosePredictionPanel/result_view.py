@@ -44,12 +44,15 @@ def result_summary(result: SceneResult) -> str:
 
 def bands_note(result: SceneResult) -> str:
     """On whom the bands of the DVHs are calibrated, or why there are none."""
+    from DosePredictionLib.report.wording import clean
+
     bands = result.bands
     if bands.content is None:
-        return bands.missing or _("No bands: the model is not calibrated.")
+        return bands.missing or _("No bands: the model was not calibrated.")
     calibration = bands.content["calibration"]
-    text = _("90 % and 50 % bands, calibrated on {count} patients.")
-    return text.format(count=calibration["patients"])
+    text = _("90 % and 50 % bands, calibrated on {count} patients{cohort}.")
+    cohort = clean(calibration["cohort"])
+    return text.format(count=calibration["patients"], cohort=f" ({cohort})" if cohort else "")
 
 
 def result_tables(result: SceneResult, other: SceneResult | None = None) -> dict[str, Table]:
