@@ -20,7 +20,7 @@ from .reading import SegmentInfo
 from .runs import Draft
 from .tables import set_table
 
-__all__ = ["BAND_OPACITY", "BAND_ROLES", "band_drafts", "banded"]
+__all__ = ["BAND_OPACITY", "BAND_ROLES", "band_drafts"]
 
 BAND_ROLES = {percent: f"series-band-{percent}" for percent in LEVELS}
 """Level in percent → role of its series, before the structure's key."""
@@ -33,17 +33,6 @@ _STEP_PERCENT = 0.5  # of the volume between two strokes: they touch in a chart 
 _TABLE = "bands"
 
 
-def banded(bands: Mapping[str, Any] | None, external: str | None) -> list[str]:
-    """Keys of the structures whose bands a chart shows.
-
-    Args:
-        bands: as `prediction_bands` gives them.
-        external: is left out as in the chart.
-    """
-    known = {} if bands is None else bands["structures"]
-    return [key for key in known if key != external]
-
-
 def band_drafts(
     name: str,
     bands: Mapping[str, Any] | None,
@@ -53,16 +42,19 @@ def band_drafts(
     """A table of all bands, and a series for each level of each structure; none without bands.
 
     Args:
+        bands: as `prediction_bands` gives them.
         segments: by the structure's key.
+        external: is left out as in the chart.
     """
-    keys = [key for key in banded(bands, external) if key in segments]
-    if bands is None or not keys:
+    known = {} if bands is None else bands["structures"]
+    keys = [key for key in known if key in segments and key != external]
+    if not keys:
         return []
     low, high = VOLUMES_PERCENT[0], VOLUMES_PERCENT[-1]
     volumes = np.arange(low, high + _STEP_PERCENT / 2, _STEP_PERCENT)
     columns: dict[str, NDArray] = {"Volume": np.repeat(volumes, 2)}
     for key in keys:
-        curve = bands["structures"][key]["curve"]
+        curve = known[key]["curve"]
         for percent in LEVELS:
             columns[_column(key, percent)] = _to_and_fro(curve, percent, volumes)
 
