@@ -28,8 +28,8 @@ from DosePredictionLib.volume import Volume  # noqa: E402
 @pytest.fixture
 def patient(bench: Bench, models: Path) -> Iterator[tuple[Any, Any]]:  # noqa: F811
     """A target and half a bladder are contoured; a model of organs is installed."""
-    if not (models / "organs-by-hu").is_dir():
-        organ_model(models)
+    if not (models / "A-organs").is_dir():
+        organ_model(models, "A-organs", default=True)  # goes before the shipped one
     bench.store.dispatch(on.Entered())
     case = organs_case((40, 32, 28))
     half = case.structures["Bladder"].binary().copy()
