@@ -18,9 +18,10 @@ from ..mask import Mask
 from ..structures.bound import BoundCase, BoundStructure, bind, empty_structures
 from ..structures.mapping import fitting_protocol
 from ..structures.protocol import StructureProtocol
+from ..volume import Volume
 from .choices import MappingChoice
 
-__all__ = ["ContourEvaluation", "ContoursRequest", "evaluate_contours"]
+__all__ = ["ContourEvaluation", "ContoursRequest", "dose_on_both", "evaluate_contours"]
 
 _ENDPOINTS = ("Dmean_gy", "D2cc_gy")
 
@@ -96,7 +97,9 @@ def evaluate_contours(request: ContoursRequest) -> ContourEvaluation:
     structures = {}
     for name in both:
         agreement = compare_contours(others[name].mask, own[name].mask)
-        dose = _dose_of(case, own[name].mask, others[name].mask)
+        dose = None
+        if case.plan_dose is not None:
+            dose = dose_on_both(case.plan_dose, own[name].mask, others[name].mask)
         structures[name] = {**asdict(agreement), "dose": dose}
     return ContourEvaluation(
         case.name,
@@ -163,11 +166,14 @@ def _organs_of(case: Case, protocol: StructureProtocol | None) -> dict[str, Boun
     return _organs(bind(case, protocol, required=()))
 
 
-def _dose_of(case: Case, own: Mask, other: Mask) -> dict[str, Any] | None:
-    """What the plan's dose says on both contours, Gy; None without a plan dose."""
-    if case.plan_dose is None:
-        return None
-    read = dvhs(case.plan_dose, {"reference": own, "contour": other})
+def dose_on_both(dose_gy: Volume, own: Mask, other: Mask) -> dict[str, Any]:
+    """What a dose says on two contours: endpoint → `reference`, `contour` and `difference`, Gy.
+
+    Args:
+        own: the `reference`.
+        other: the `contour`; the difference is what it says more. None where one is empty.
+    """
+    read = dvhs(dose_gy, {"reference": own, "contour": other})
     found: dict[str, Any] = {}
     for key in _ENDPOINTS:
         values = {name: each.endpoint(key) for name, each in read.items()}

@@ -140,8 +140,8 @@ def model_of_organs(name: str | None) -> DoseModel:
     chosen = [each for each in models if each.manifest.default] or models
     if not chosen:
         raise ModelError(
-            "No model that finds organs is installed, and none is shipped yet: train one "
-            "(docs/segmentation.md) and name its folder by --model."
+            "No model that finds organs is installed: install the extension again, which ships "
+            "one, or train one (docs/segmentation.md) and name its folder by --model."
         )
     if len(chosen) > 1:
         names = ", ".join(each.manifest.name for each in chosen)

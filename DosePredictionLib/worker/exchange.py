@@ -32,6 +32,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..app.bands import Bands
 from ..beams.arrangement import BeamArrangement
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError, WorkerError
@@ -46,7 +47,7 @@ from ..schema import from_json, read_json, to_json
 from ..structures.mapping import StructureMapping
 from ..volume import Grid, Volume, slabs
 from ..wishes import Wish
-from .measured import write_measures
+from .measured import write_bands, write_measures
 
 __all__ = [
     "SCRATCH_PREFIX",
@@ -295,16 +296,19 @@ def write_prediction(
     prediction: Prediction,
     seconds: Mapping[str, float] | None = None,
     measures: Evaluation | None = None,
+    bands: Bands | None = None,
 ) -> None:
     """Write a prediction, without its case, to a folder that appears whole or not at all.
 
     Args:
         seconds: time of further steps, beside the prediction's own.
         measures: its numbers, for `measured.read_measures`.
+        bands: of its DVHs, for `measured.read_bands`.
     """
     with whole_folder(folder) as aside:
         if measures is not None:
             write_measures(aside, measures)
+            write_bands(aside, bands or Bands())
         arrays = _ArrayWriter(aside, prediction.grid)
         strips = prediction.strips or {}
         record = _PredictionRecord(
