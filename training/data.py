@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class TrainingCase:
         channels: what the channels are.
         earlier: doses of the stages before the last, over the dose scale, float16 `(stage, z, y,
             x)`; None: none were computed.
+        wishes: channel of an organ → share of it that may get the dose that the model limits.
     """
 
     name: str
@@ -74,6 +75,7 @@ class TrainingCase:
     prescription_gy: float | None
     channels: ModelChannels
     earlier: NDArray[np.float16] | None = None
+    wishes: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -120,6 +122,7 @@ class TrainingCase:
             spacing_mm=(x, y, z),
             prescription_gy=None if bound.prescription is None else bound.prescription.highest_gy,
             channels=channels,
+            wishes=encoded.wishes,
         )
 
     @property
@@ -159,7 +162,7 @@ class TrainingCase:
         """The network's input `(channel, z, y, x)`."""
         x = self.stored_block((0, 0, 0), self.body.shape)
         remade = self.channels.stored_as("recomputed")
-        self.channels.remake(remade, x, np.asarray(self.body), self.spacing_mm)
+        self.channels.remake(remade, x, np.asarray(self.body), self.spacing_mm, self.wishes)
         return x
 
     def stored_block(self, start: Sequence[int], size: Sequence[int]) -> NDArray[np.float32]:

@@ -285,7 +285,7 @@ class Trainer:
         """The batch where the network is, its labels beside it."""
         layout = volume_format(self.network)
         return LabelledBatch(
-            batch.input.to(self.device, memory_format=layout, non_blocking=True),
+            batch.input.to(self.device, memory_format=layout, non_blocking=True).float(),
             {
                 name: label.to(self.device, non_blocking=True)
                 for name, label in batch.labels.items()

@@ -24,7 +24,7 @@ from ..volume import Volume
 from .choices import MappingChoice
 from .contour_doses import DoseChoice, predicted_doses
 
-__all__ = ["ContourEvaluation", "ContoursRequest", "evaluate_contours"]
+__all__ = ["ContourEvaluation", "ContoursRequest", "dose_on_both", "evaluate_contours"]
 
 _ENDPOINTS = ("Dmean_gy", "D2cc_gy")
 _LEAST_GY = 0.1  # that a picture is worth
@@ -193,6 +193,16 @@ def _organs_of(case: Case, protocol: StructureProtocol | None) -> dict[str, Boun
     if protocol is None:
         return _organs(BoundCase(case, None, None, None, ()))
     return _organs(bind(case, protocol, required=()))
+
+
+def dose_on_both(dose_gy: Volume, own: Mask, other: Mask) -> dict[str, Any]:
+    """What a dose says on two contours: endpoint → `reference`, `contour` and `difference`, Gy.
+
+    Args:
+        own: the `reference`.
+        other: the `contour`; the difference is what it says more. None where one is empty.
+    """
+    return _change((dose_gy, own), (dose_gy, other)) or {}
 
 
 def _change(

@@ -27,7 +27,7 @@ from .several import Several, work_on_cases
 if TYPE_CHECKING:
     from ..models.dose_model import DoseModel
 
-__all__ = ["FORMATS", "SegmentRequest", "SegmentedCase", "segment_cases"]
+__all__ = ["FORMATS", "SegmentRequest", "SegmentedCase", "model_of_organs", "segment_cases"]
 
 Format = Literal["nifti", "seg", "rtstruct", "dicom-seg"]
 FORMATS: tuple[Format, ...] = ("nifti", "seg", "rtstruct", "dicom-seg")
@@ -107,7 +107,7 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
         from ..io.dicom.seg_writing import require_seg_writer
 
         require_seg_writer()
-    model = _model(request.model)
+    model = model_of_organs(request.model)
     from ..inference.predictor import Predictor
 
     predictor = Predictor(model, request.device, request.precision)
@@ -128,7 +128,7 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
     return work_on_cases(request.cases, one, watch.failed)
 
 
-def _model(name: str | None) -> DoseModel:
+def model_of_organs(name: str | None) -> DoseModel:
     """The model of organs that was named, or the one that is installed.
 
     Raises:
@@ -146,8 +146,8 @@ def _model(name: str | None) -> DoseModel:
     chosen = [each for each in models if each.manifest.default] or models
     if not chosen:
         raise ModelError(
-            "No model that finds organs is installed, and none is shipped yet: train one "
-            "(docs/segmentation.md) and name its folder by --model."
+            "No model that finds organs is installed: install the extension again, which ships "
+            "one, or train one (docs/segmentation.md) and name its folder by --model."
         )
     if len(chosen) > 1:
         names = ", ".join(each.manifest.name for each in chosen)
