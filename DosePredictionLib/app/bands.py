@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BANDS_MISSING",
+    "Bands",
     "PredictedBy",
     "PredictedFor",
     "PredictionRecord",
@@ -69,6 +71,25 @@ class PredictionRecord:
     prescription: PredictedFor
 
 
+@dataclass(frozen=True)
+class Bands:
+    """The bands of a prediction, as they travel with it.
+
+    Args:
+        content: as `prediction.json` has them; None without any.
+        missing: why there are none although the model is calibrated.
+    """
+
+    content: dict[str, Any] | None = None
+    missing: str = ""
+
+    @classmethod
+    def of(cls, prediction: Prediction, evaluation: Evaluation) -> Bands:
+        """By the calibration in the model's folder."""
+        content, findings = prediction_bands(prediction, evaluation)
+        return cls(content, " ".join(finding.message for finding in findings))
+
+
 def read_record(path: Path) -> PredictionRecord:
     """How a predicted dose came about.
 
@@ -87,7 +108,9 @@ def model_calibration(model: ModelFolder, named: Path | None = None) -> Calibrat
     path = named or model.folder / CALIBRATION_FILE
     if named is None and not path.is_file():
         return None
-    calibration = read_calibration(path)
+    calibration = (
+        _as_read(path, path.stat().st_mtime_ns) if named is None else read_calibration(path)
+    )
     manifest = model.manifest
     what = f"the model {manifest.name}"
     calibration.require_weights(weights_of(manifest), manifest.protocol, what)
@@ -121,6 +144,12 @@ def prediction_bands(
         reason = "the calibration's plans were made as those that the model learned from."
         return None, (_no_bands(reason, "Calibrate plans that were made like this one."),)
     return calibration.bands(evaluation), ()
+
+
+@lru_cache(maxsize=4)
+def _as_read(path: Path, _modified_ns: int) -> Calibration:
+    """A file that has not changed is not read again: a worker needs it for each prediction."""
+    return read_calibration(path)
 
 
 def _no_bands(reason: str, remedy: str) -> Finding:

@@ -43,6 +43,21 @@ class Metric:
         """Whether the value depends on the dose outside the structure."""
         return self.kind in ("CI", "RTOG_CI", "R50")
 
+    @property
+    def endpoint(self) -> str:
+        """The key of the DVH endpoint that is the same in Gy, % or cc; empty where none is."""
+        if self.of_prescription or self.unit == "%Rx":
+            return ""
+        if self.kind in ("mean", "min", "max"):
+            return f"D{self.kind}_gy"
+        if self.kind == "dose_percent":
+            return f"D{self.amount:g}_gy"
+        if self.kind == "dose_cc":
+            return f"D{self.amount:g}cc_gy"
+        if self.kind == "volume":
+            return f"V{self.amount:g}Gy_{'cc' if self.unit == 'cc' else 'percent'}"
+        return ""
+
     def __str__(self) -> str:
         amount = "" if self.amount is None else f"{self.amount:g}"
         if self.kind in ("mean", "min", "max"):
