@@ -1,11 +1,11 @@
-"""Bands of a prediction from its model's calibration, and by which model a dose was predicted."""
+"""The calibration that holds for a prediction, and by which model a dose was predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from ..errors import ModelError
 from ..evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration, weights_of
@@ -14,7 +14,6 @@ from ..ranges import DoseGy
 from ..schema import Length, Name, Pattern, from_json, read_json, validated
 
 if TYPE_CHECKING:
-    from ..evaluation.result import Evaluation
     from ..models.manifest import ModelFolder
     from ..prediction import Prediction
 
@@ -24,7 +23,7 @@ __all__ = [
     "PredictedFor",
     "PredictionRecord",
     "model_calibration",
-    "prediction_bands",
+    "prediction_calibration",
     "read_record",
 ]
 
@@ -32,6 +31,7 @@ BANDS_MISSING = "bands-missing"
 """Id of the finding that says why a model's calibration gave no bands."""
 
 _PLANNED_OTHERWISE = {"beams-unlike-model", "technique-unlike-model"}  # findings of checks
+_OTHERWISE = "the calibration's plans were made as those that the model learned from"
 
 _Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")]
 
@@ -62,11 +62,34 @@ class PredictedFor:
 
 @dataclass(frozen=True)
 @validated
+class NoticedThen:
+    """A finding of the prediction, by its id."""
+
+    id: Name
+
+
+@dataclass(frozen=True)
+@validated
 class PredictionRecord:
     """What `prediction.json` says of how the dose came about."""
 
     model: PredictedBy
     prescription: PredictedFor
+    checks: Annotated[tuple[NoticedThen, ...], Length(0, 10_000)] = ()
+
+    def require_calibrated(self, calibration: Calibration, what: str) -> None:
+        """Refuse a calibration that does not hold for the dose.
+
+        Raises:
+            ModelError: it is of other weights, protocol or prescription, or the case's beams or
+                technique are not those of the calibration's plans.
+        """
+        calibration.require_weights(self.model.weights, self.model.protocol, what)
+        other = calibration.other_prescription(self.prescription.target_gy)
+        if other is None and _PLANNED_OTHERWISE & {check.id for check in self.checks}:
+            other = _OTHERWISE
+        if other is not None:
+            raise ModelError(f"{what}: {other}.")
 
 
 def read_record(path: Path) -> PredictionRecord:
@@ -94,10 +117,10 @@ def model_calibration(model: ModelFolder, named: Path | None = None) -> Calibrat
     return calibration
 
 
-def prediction_bands(
-    prediction: Prediction, evaluation: Evaluation, named: Path | None = None
-) -> tuple[dict[str, Any] | None, tuple[Finding, ...]]:
-    """The bands of a prediction, or None, and why there are none although there is a calibration.
+def prediction_calibration(
+    prediction: Prediction, named: Path | None = None
+) -> tuple[Calibration | None, tuple[Finding, ...]]:
+    """The calibration that holds for a prediction, or None, and why the model's own does not.
 
     Args:
         named: a calibration that goes before the model's own.
@@ -118,10 +141,15 @@ def prediction_bands(
     if other is not None:
         return None, (_no_bands(f"{other}.", "Calibrate plans of this prescription."),)
     if _PLANNED_OTHERWISE & {finding.id for finding in prediction.findings}:
-        reason = "the calibration's plans were made as those that the model learned from."
-        return None, (_no_bands(reason, "Calibrate plans that were made like this one."),)
-    return calibration.bands(evaluation), ()
+        remedy = "Calibrate plans that were made like this one."
+        return None, (_no_bands(f"{_OTHERWISE}.", remedy),)
+    return calibration, ()
 
 
 def _no_bands(reason: str, remedy: str) -> Finding:
-    return Finding(BANDS_MISSING, "warning", f"The DVHs have no bands: {reason}", remedy)
+    return Finding(
+        BANDS_MISSING,
+        "warning",
+        f"The DVHs have no bands, the goals no probabilities: {reason}",
+        remedy,
+    )
