@@ -86,8 +86,22 @@ def prediction_summary(
         "goal_set": evaluation.goal_set,
         "goals": with_probabilities(evaluation.goal_records, structures),
         "bands": None if known is None else known.bands(evaluation),
+        "familiarity": _familiarity(prediction),
         "review": None if structures is None else plan_review(evaluation, structures),
     }
+
+
+def _familiarity(prediction: Prediction) -> dict[str, Any] | None:
+    """How like the model's patients the case is; None: the model does not say whom it knows."""
+    from ..checks.distribution import usable_distribution
+    from ..checks.unlike_training import familiarity
+    from ..checks.view import CaseView
+
+    known, _ = usable_distribution(prediction.model)
+    if known is None:
+        return None
+    expected = prediction.model.manifest.expectations
+    return familiarity(CaseView(prediction.bound, expected, distribution=known))
 
 
 def _beams(prediction: Prediction) -> BeamArrangement | None:

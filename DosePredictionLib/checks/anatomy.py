@@ -12,13 +12,17 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from .model_delivery import technique_differs
 from .thresholds import METAL_HU
 from .view import CaseView, Region, shared_voxels
 
-__all__ = ["BODY", "MEASURES", "TARGETS", "anatomy"]
+__all__ = ["BODY", "MEASURES", "PLAN", "PRESENT", "TARGETS", "anatomy"]
 
-TARGETS, BODY = "targets", "body"
-"""Parts that are no channels: all targets together, and the patient."""
+TARGETS, BODY, PLAN = "targets", "body", "plan"
+"""Parts that are no channels: all targets together, the patient, and what is prescribed."""
+
+PRESENT = "present"
+"""The measure that is 1 for an organ that is there, and 0 for one that is not."""
 
 MEASURES = {
     "volume": "cc",
@@ -29,7 +33,12 @@ MEASURES = {
     "hu_low": "HU",
     "hu_middle": "HU",
     "hu_high": "HU",
+    "width": "mm",
+    "depth": "mm",
+    "apart": "mm",
+    "cut": "%",
     "in_target": "%",
+    "in_organ": "%",
     "area": "cm²",
     "flatness": "",
     "above": "mm",
@@ -42,8 +51,11 @@ MEASURES = {
     "metal": "cc",
     "spacing": "mm",
     "prescription": "%",
+    "technique": "",
+    PRESENT: "",
 }
-"""Measure → unit. Volumes, areas, spacings and metal are logarithms of it, base e."""
+"""Measure → unit. Of sizes, distances of pairs, shares with others and metal it is the logarithm.
+"""
 
 _HU = (-1000.0, 2000.0)
 _SOFT_HU, _FAT_HU, _BONE_HU, _AIR_HU = (0.0, 120.0), (-200.0, -30.0), 250.0, -400.0
@@ -75,9 +87,17 @@ def anatomy(view: CaseView) -> dict[str, float]:
         low, high = region.z_range_mm
         found[f"{part}.length"] = high - low
         shared = sum(int(shared_voxels(region, target)[0].sum()) for target in view.targets)
-        found[f"{part}.in_target"] = 100.0 * min(1.0, shared / region.voxels)
+        found[f"{part}.in_target"] = math.log1p(100.0 * min(1.0, shared / region.voxels))
+        for measure, axis, spacing in (("width", 2, 0), ("depth", 1, 1)):
+            edge_mm = region.mask.shape[axis] * view.case.grid.spacing[spacing]
+            found[f"{part}.{measure}"] = math.log(edge_mm)
+        others = [other for other in view.organs if other is not region]
+        overlaps = [int(shared_voxels(region, other)[0].sum()) for other in others]
+        found[f"{part}.in_organ"] = math.log1p(100.0 * max(overlaps, default=0) / region.voxels)
         found |= _hu(part, view.case.ct.array[region.box][region.mask])
-    return found | _body(view) | _prescription(view)
+    for channel in view.protocol.organs:
+        found[f"{channel.name}.{PRESENT}"] = float(channel.name in view.regions)
+    return found | _apart(view) | _body(view) | _plan(view)
 
 
 def _targets(view: CaseView) -> dict[str, float]:
@@ -92,7 +112,15 @@ def _targets(view: CaseView) -> dict[str, float]:
     place = dict(zip(("left", "back", "up"), whole.center_mm, strict=True))
     numbers = {"volume": math.log(whole.cc), "length": high - low, **place}
     found = {f"{TARGETS}.{measure}": value for measure, value in numbers.items()}
+    found[f"{TARGETS}.cut"] = _cut(view)
     return found | _hu(TARGETS, view.case.ct.array[whole.box][whole.mask])
+
+
+def _cut(view: CaseView) -> float:
+    """The targets' area in the body's first or last slice, percent of their largest."""
+    areas = np.logical_or.reduce([view.coarse_mask(r) for r in view.targets]).sum(axis=(1, 2))
+    reached = np.flatnonzero(view.body.any(axis=(1, 2)))
+    return 100.0 * float(max(areas[reached[0]], areas[reached[-1]]) / max(areas.max(), 1))
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
@@ -104,6 +132,18 @@ def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
 def _hu(part: str, values: NDArray) -> dict[str, float]:
     levels = np.percentile(np.clip(values, *_HU), _PERCENTILES)
     return {f"{part}.{m}": float(v) for m, v in zip(_HU_MEASURES, levels, strict=True)}
+
+
+def _apart(view: CaseView) -> dict[str, float]:
+    """How far the two organs of a pair lie apart, by the name of the one to the left."""
+    found = {}
+    inputs = view.protocol.inputs
+    for index, partner in enumerate(view.protocol.mirrored):
+        left, right = (view.regions.get(inputs[i].name) for i in (index, partner))
+        if inputs[index].side == "left" and left is not None and right is not None:
+            apart_mm = math.dist(left.center_mm, right.center_mm)
+            found[f"{inputs[index].name}.apart"] = math.log(max(apart_mm, 1.0))
+    return found
 
 
 def _target_planes(view: CaseView) -> slice:
@@ -169,9 +209,13 @@ def _noise(values: NDArray, body: NDArray[np.bool_]) -> float:
     return float(1.4826 * np.median(np.abs(chosen)) / math.sqrt(1.5)) if chosen.size else 0.0
 
 
-def _prescription(view: CaseView) -> dict[str, float]:
-    """The highest dose over the one that the model was made for, percent."""
-    levels, made_for = view.bound.prescriptions_gy, view.expected.prescription_gy
-    if not levels or not made_for:
-        return {}
-    return {f"{TARGETS}.prescription": 100 * max(levels.values()) / max(made_for.values())}
+def _plan(view: CaseView) -> dict[str, float]:
+    """The highest dose over the one that the model was made for, and whether techniques differ."""
+    found = {}
+    levels, expected = view.bound.prescriptions_gy, view.expected
+    if levels and expected.prescription_gy:
+        highest_gy = max(expected.prescription_gy.values())
+        found[f"{PLAN}.prescription"] = 100 * max(levels.values()) / highest_gy
+    if expected.technique:
+        found[f"{PLAN}.technique"] = float(technique_differs(view))
+    return found
