@@ -203,7 +203,7 @@ def _half(upper: bool) -> Change:
 
 
 def _other_site(share: float) -> Change:
-    """Organs carry the names of organs that lie elsewhere: those are drawn at random, that share."""
+    """A share of the organs, drawn at random, exchange their names."""
 
     def change(case: Case, random: np.random.Generator) -> Case:
         names = _organs(case)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DosePredictionError
 from .anatomy import PRESENT
-from .distribution import SCHEMA_VERSION, WINSORISED, Distribution, Measured
+from .distribution import SCHEMA_VERSION, WINSORISED, Apart, Distribution, Measured
 
 __all__ = ["FEWEST", "Identity", "fit_distribution"]
 
@@ -78,31 +78,32 @@ def fit_distribution(patients: Sequence[Mapping[str, float]], identity: Identity
     folds = np.random.default_rng(0).permutation(len(patients)) % FOLDS
     parts = [_fitted(table[folds != fold], names, identity) for fold in range(FOLDS)]
     apart = [parts[fold].raw(numbers) for fold, numbers in zip(folds, patients, strict=True)]
-    measures = []
-    for index, each in enumerate(whole.measures):
-        mine = [(a, int(np.flatnonzero(a.known == index)[0])) for a in apart if index in a.known]
-        if each.measure != PRESENT:  # the rarest are what counts
-            seen = {
-                "alone": [a.alone[place] for a, place in mine],
-                "by_rest": [a.by_rest[place] for a, place in mine],
-            }
-            regular = {k: max(_regular(v), _LOWEST[k]) for k, v in seen.items()}
-            each = replace(each, **{k: round(v, 4) for k, v in regular.items()})
-        measures.append(each)
+    measures = [_comparable(each, index, apart) for index, each in enumerate(whole.measures)]
     directions = {
         name: round(max(_regular([a.directions[name][0] for a in apart]), 1.0), 4)
         for name in whole.directions
     }
     changes = {"measures": tuple(measures), "directions": directions}
+    parts = [
+        replace(part, measures=_normalised(part, measures), directions=directions) for part in parts
+    ]
     scores = [
-        replace(parts[fold], measures=_normalised(parts[fold], measures), directions=directions)
-        .deviations(numbers)[0]
-        .score
+        parts[fold].deviations(numbers)[0].score
         for fold, numbers in zip(folds, patients, strict=True)
     ]
     rank = min(math.ceil((len(scores) + 1) * SHARE_PERCENT / 100), len(scores))
     threshold = round(float(np.sort(scores)[rank - 1]), 4)
     return replace(whole, threshold=threshold, **changes)
+
+
+def _comparable(each: Measured, index: int, apart: Sequence[Apart]) -> Measured:
+    """The number with how far regular patients deviate in it."""
+    mine = [(a, int(np.flatnonzero(a.known == index)[0])) for a in apart if index in a.known]
+    by_rest = max(_regular([a.by_rest[place] for a, place in mine]), _LOWEST["by_rest"])
+    alone = max(_regular([a.alone[place] for a, place in mine]), _LOWEST["alone"])
+    if each.measure == PRESENT:  # a missing organ deviates by how rare that is
+        alone = 1.0
+    return replace(each, alone=round(alone, 4), by_rest=round(by_rest, 4))
 
 
 def _normalised(part: Distribution, measures: Sequence[Measured]) -> tuple[Measured, ...]:

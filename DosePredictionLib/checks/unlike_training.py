@@ -24,6 +24,7 @@ _REMEDY = (
 _WHERE = {"left": ("left", "right"), "back": ("back", "front"), "up": ("up", "down")}
 _SIZES = {"volume": ("larger", "smaller"), "area": ("larger", "smaller")}
 _EDGES = {"width": ("wider", "narrower"), "depth": ("deeper", "flatter")}
+_PAIRS = {"apart": ("farther from its partner", "nearer to its partner")}
 _HU_PARTS = {"hu_low": "darkest tenth", "hu_middle": "median", "hu_high": "brightest tenth"}
 _BODY = {
     "soft_tissue": ("soft tissue", "HU"),
@@ -37,7 +38,7 @@ _BODY = {
 
 
 def check_unlike_training(view: CaseView) -> list[Finding]:
-    """One finding for a case whose score exceeds the threshold: which parts look foreign, and how."""
+    """One finding for a case whose score exceeds the threshold: which parts look foreign, how."""
     known = view.distribution
     if known is None:
         return []
@@ -105,8 +106,9 @@ def _words(found: Deviation, protocol: StructureProtocol) -> str:
         return _of_plan(found)
     if measure == PRESENT:
         return f"{part} is contoured" if value else f"{part} is missing"
-    if measure in _SIZES or measure in _EDGES:
-        words = (_SIZES | _EDGES)[measure][away < 0]
+    words_of = _SIZES | _EDGES | _PAIRS
+    if measure in words_of:
+        words = words_of[measure][away < 0]
         return f"{part} is {math.exp(abs(away)):.1f} times {words} {_than(found)}"
     if measure in _WHERE:
         return f"{part} lies {abs(away):.0f} mm further {_WHERE[measure][away < 0]} {_than(found)}"
@@ -119,7 +121,10 @@ def _words(found: Deviation, protocol: StructureProtocol) -> str:
         )
     if measure in ("in_target", "in_organ"):
         what = "the targets" if measure == "in_target" else "another organ"
-        return f"{part} shares {value:.0f} % with {what}, {abs(away):.0f} % off what is usual"
+        usual = max(math.expm1(_reference(found)), 0.0)
+        return f"{part} shares {math.expm1(value):.0f} % with {what}, usual are {usual:.0f} %"
+    if measure == "cut":
+        return "the targets reach the end of the CT"
     return _of_body(found)
 
 
