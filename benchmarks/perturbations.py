@@ -254,7 +254,7 @@ KINDS: tuple[Perturbation, ...] = (
     Perturbation("organ shifted", "10 mm", _organ_shifted(10), False),
     Perturbation("organ shifted", "15 mm", _organ_shifted(15)),
     Perturbation("organ shifted", "25 mm", _organ_shifted(25), False),
-    Perturbation("organ drawn larger", "5 mm", _organ_grown(5), False),
+    Perturbation("organ drawn larger", "6 mm", _organ_grown(6), False),
     Perturbation("organ drawn larger", "10 mm", _organ_grown(10), False),
     Perturbation("HU added", "+50", _hu_added(50), False),
     Perturbation("HU added", "+150", _hu_added(150)),

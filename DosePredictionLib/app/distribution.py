@@ -90,7 +90,8 @@ def patients_of(
 ) -> tuple[dict[str, Mapping[str, float]], tuple[CaseFailure, ...]]:
     """The numbers of each case by its name, and why others have none."""
     work = partial(_numbers, protocol=protocol, expected=expected)
-    done = list(parallel_map(work, cases, usable_cores() if workers is None else workers))
+    cores = usable_cores() if workers is None else workers
+    done = [each for _, each in parallel_map(work, cases, cores)]
     failed = tuple(result for _, result in done if isinstance(result, CaseFailure))
     found = {name: each for name, each in done if not isinstance(each, CaseFailure)}
     return dict(sorted(found.items())), failed

@@ -219,8 +219,9 @@ class Distribution:
         """
         apart = self.raw(numbers)
         found = []
-        for index, value, alone, by_rest, expected in zip(*apart[:5], strict=True):
-            each = self.measures[int(index)]
+        columns = (column.tolist() for column in apart[:5])
+        for index, value, alone, by_rest, expected in zip(*columns, strict=True):
+            each = self.measures[index]
             alone, by_rest = _ALONE_WEIGHT * alone / each.alone, by_rest / each.by_rest
             score, foreseen = max(alone, by_rest), expected if by_rest > alone else None
             found.append(
@@ -228,7 +229,7 @@ class Distribution:
             )
         for name, (score, amount) in apart.directions.items():
             score /= self.directions[name]
-            amount = math.exp(np.clip(amount, -5, 5)) if name == "size" else amount
+            amount = math.exp(min(max(amount, -5.0), 5.0)) if name == "size" else amount
             found.append(Deviation(EVERYTHING, name, score, amount, 0.0, 0.0))
         return sorted(found, key=lambda deviation: -deviation.score)
 
@@ -245,8 +246,8 @@ class Distribution:
         directions = {}
         for name, direction in self._directions(measures, unit).items():
             strength, along = float(direction @ direction), float(direction @ bounded)
-            score = abs(along) / math.sqrt(strength) if strength > 0 else 0.0
-            directions[name] = score, along / strength if strength > 0 else 0.0
+            if strength > 0:
+                directions[name] = abs(along) / math.sqrt(strength), along / strength
         by_rest, expected = np.abs(pulled) / np.sqrt(pull), values - pulled / pull * unit
         return Apart(np.array(known), values, np.abs(bounded), by_rest, expected, directions)
 

@@ -32,6 +32,11 @@ _FEWEST_OF_ONE = 20
 _FLOORS = {
     "prescription": 2.0,
     "technique": 0.1,
+    **dict.fromkeys(("volume", "area"), 0.05),
+    **dict.fromkeys(("width", "depth", "apart", "flatness"), 0.03),
+    **dict.fromkeys(("left", "back", "up", "length", "above", "below"), 2.0),
+    **dict.fromkeys(("hu_low", "hu_middle", "hu_high", "soft_tissue"), 5.0),
+    **dict.fromkeys(("noise", "fat", "bone"), 1.0),
     "metal": 0.7,
     "in_target": 0.7,
     "in_organ": 0.7,
@@ -79,10 +84,10 @@ def fit_distribution(patients: Sequence[Mapping[str, float]], identity: Identity
     parts = [_fitted(table[folds != fold], names, identity) for fold in range(FOLDS)]
     apart = [parts[fold].raw(numbers) for fold, numbers in zip(folds, patients, strict=True)]
     measures = [_comparable(each, index, apart) for index, each in enumerate(whole.measures)]
-    directions = {
-        name: round(max(_regular([a.directions[name][0] for a in apart]), 1.0), 4)
-        for name in whole.directions
-    }
+    directions = {}
+    for name in whole.directions:
+        moved = [a.directions[name][0] for a in apart if name in a.directions]
+        directions[name] = round(max(_regular(moved), 1.0), 4) if moved else 1.0
     changes = {"measures": tuple(measures), "directions": directions}
     parts = [
         replace(part, measures=_normalised(part, measures), directions=directions) for part in parts
