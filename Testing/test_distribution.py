@@ -67,7 +67,7 @@ def patients(count: int = 60, seed: int = 0) -> list[dict[str, float]]:
         has = index % 3 != 0
         values = {
             "Rectum.volume": 4 + 0.3 * size + 0.03 * noise[0],
-            "Rectum.width": 3.5 + 0.1 * size + 0.01 * noise[1],
+            "Rectum.length": 90 + 15 * size + 1.5 * noise[1],
             "Rectum.hu_middle": 20 + 10 * noise[2],
         }
         every.append({"Rectum.present": float(has), "body.noise": 12.0 + random.normal()})
@@ -143,8 +143,8 @@ def test_regular_patients_are_seldom_called_foreign(known: Distribution) -> None
         ({"Rectum.volume": 6.0}, "Rectum.volume"),
         ({"Rectum.hu_middle": 170.0}, "Rectum.hu_middle"),
         ({"body.noise": 90.0}, "body.noise"),
-        # Either number is usual, not both together: large, and narrow.
-        ({"Rectum.volume": 4.5, "Rectum.width": 3.35}, "Rectum"),
+        # Either number is usual, not both together: large, and short.
+        ({"Rectum.volume": 4.5, "Rectum.length": 67.0}, "Rectum"),
     ],
 )
 def test_what_is_foreign_is_found(
@@ -153,7 +153,7 @@ def test_what_is_foreign_is_found(
     regular = {
         "Rectum.present": 1.0,
         "Rectum.volume": 4.0,
-        "Rectum.width": 3.5,
+        "Rectum.length": 90.0,
         "Rectum.hu_middle": 20.0,
         "body.noise": 12.0,
     }

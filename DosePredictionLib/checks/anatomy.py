@@ -33,8 +33,6 @@ MEASURES = {
     "hu_low": "HU",
     "hu_middle": "HU",
     "hu_high": "HU",
-    "width": "mm",
-    "depth": "mm",
     "apart": "mm",
     "cut": "%",
     "in_target": "%",
@@ -88,9 +86,6 @@ def anatomy(view: CaseView) -> dict[str, float]:
         found[f"{part}.length"] = high - low
         shared = sum(int(shared_voxels(region, target)[0].sum()) for target in view.targets)
         found[f"{part}.in_target"] = math.log1p(100.0 * min(1.0, shared / region.voxels))
-        for measure, axis, spacing in (("width", 2, 0), ("depth", 1, 1)):
-            edge_mm = region.mask.shape[axis] * view.case.grid.spacing[spacing]
-            found[f"{part}.{measure}"] = math.log(edge_mm)
         others = [other for other in view.organs if other is not region]
         overlaps = [int(shared_voxels(region, other)[0].sum()) for other in others]
         found[f"{part}.in_organ"] = math.log1p(100.0 * max(overlaps, default=0) / region.voxels)

@@ -37,7 +37,7 @@ from ..schema import (
     read_json,
     validated,
 )
-from .anatomy import MEASURES, TARGETS
+from .anatomy import MEASURES, PRESENT, TARGETS
 
 __all__ = [
     "DISTRIBUTION_FILE",
@@ -59,16 +59,17 @@ DISTRIBUTION_FILE = "distribution.json"
 
 SCHEMA_VERSION, SCHEMA_MINOR = 1, 0
 
-WINSORISED = 4.0
-"""Robust standard deviations beyond which a patient's number counts no further for correlations."""
-
 EVERYTHING = "everything"
 """The part of the deviations `size` and `hu`."""
 
+WINSORISED = 4.0
+"""Robust standard deviations beyond which a patient's number counts no further for correlations."""
+
 _FARTHEST = 50.0
 _SMALLEST_SPREAD = 0.3
-_ALONE_WEIGHT = 0.9
-_SIZES = {"volume": 3.0, "area": 2.0, "width": 1.0, "depth": 1.0, "apart": 1.0, "spacing": 1.0}
+_WEIGHTS = {"number": 0.9, PRESENT: 1.5, EVERYTHING: 1.3}
+"""What deviations count; chosen on the perturbed OpenKBP validation patients."""
+_SIZES = {"volume": 3.0, "area": 2.0, "apart": 1.0, "spacing": 1.0}
 _HU_MEASURES = frozenset({"hu_low", "hu_middle", "hu_high", "soft_tissue"})
 
 _Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")]
@@ -222,13 +223,17 @@ class Distribution:
         columns = (column.tolist() for column in apart[:5])
         for index, value, alone, by_rest, expected in zip(*columns, strict=True):
             each = self.measures[index]
-            alone, by_rest = _ALONE_WEIGHT * alone / each.alone, by_rest / each.by_rest
+            weight = _WEIGHTS.get(each.measure, _WEIGHTS["number"])
+            alone, by_rest = (
+                weight * alone / each.alone,
+                _WEIGHTS["number"] * by_rest / each.by_rest,
+            )
             score, foreseen = max(alone, by_rest), expected if by_rest > alone else None
             found.append(
                 Deviation(each.part, each.measure, score, value, each.low, each.high, foreseen)
             )
         for name, (score, amount) in apart.directions.items():
-            score /= self.directions[name]
+            score *= _WEIGHTS[EVERYTHING] / self.directions[name]
             amount = math.exp(min(max(amount, -5.0), 5.0)) if name == "size" else amount
             found.append(Deviation(EVERYTHING, name, score, amount, 0.0, 0.0))
         return sorted(found, key=lambda deviation: -deviation.score)

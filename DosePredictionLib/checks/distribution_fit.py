@@ -33,7 +33,7 @@ _FLOORS = {
     "prescription": 2.0,
     "technique": 0.1,
     **dict.fromkeys(("volume", "area"), 0.05),
-    **dict.fromkeys(("width", "depth", "apart", "flatness"), 0.03),
+    **dict.fromkeys(("apart", "flatness"), 0.03),
     **dict.fromkeys(("left", "back", "up", "length", "above", "below"), 2.0),
     **dict.fromkeys(("hu_low", "hu_middle", "hu_high", "soft_tissue"), 5.0),
     **dict.fromkeys(("noise", "fat", "bone"), 1.0),

@@ -23,7 +23,6 @@ _REMEDY = (
 )
 _WHERE = {"left": ("left", "right"), "back": ("back", "front"), "up": ("up", "down")}
 _SIZES = {"volume": ("larger", "smaller"), "area": ("larger", "smaller")}
-_EDGES = {"width": ("wider", "narrower"), "depth": ("deeper", "flatter")}
 _PAIRS = {"apart": ("farther from its partner", "nearer to its partner")}
 _HU_PARTS = {"hu_low": "darkest tenth", "hu_middle": "median", "hu_high": "brightest tenth"}
 _BODY = {
@@ -106,7 +105,7 @@ def _words(found: Deviation, protocol: StructureProtocol) -> str:
         return _of_plan(found)
     if measure == PRESENT:
         return f"{part} is contoured" if value else f"{part} is missing"
-    words_of = _SIZES | _EDGES | _PAIRS
+    words_of = _SIZES | _PAIRS
     if measure in words_of:
         words = words_of[measure][away < 0]
         return f"{part} is {math.exp(abs(away)):.1f} times {words} {_than(found)}"
