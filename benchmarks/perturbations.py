@@ -160,7 +160,7 @@ def _metal(cc: float) -> Change:
         held = np.argwhere(body & np.logical_or.reduce([t.array.astype(bool) for t in targets]))
         center = held[random.integers(len(held))]
         radius = (3 * cc * 1000 / (4 * np.pi)) ** (1 / 3)
-        place = np.indices(body.shape, sparse=True)
+        place: tuple[NDArray, ...] = np.indices(body.shape, sparse=True)
         away = [(each - c) * s for each, c, s in zip(place, center, spacing, strict=True)]
         angle = np.arctan2(away[1], away[2])
         reach = np.hypot(away[1], away[2])
@@ -230,7 +230,9 @@ def _prescribed(factor: float) -> Change:
 def _technique(name: str) -> Change:
     def change(case: Case, random: np.random.Generator) -> Case | None:
         known = case.prescription
-        return known and replace(case, prescription=replace(known, technique=name))
+        if known is None:
+            return None
+        return replace(case, prescription=replace(known, technique=name))
 
     return change
 

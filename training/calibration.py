@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"instead of {CALIBRATION_FILE} in the model's folder",
     )
-    options = GOALS_OPTION["--goals"] | {
+    options = {
+        **GOALS_OPTION["--goals"],
         "help": "goals whose probabilities are wanted: a shipped set, a JSON file, or none "
-        "(default: the shipped set for the cases)"
+        "(default: the shipped set for the cases)",
     }
     parser.add_argument("--goals", **options)
     parser.add_argument("--description", default="", help="what the patients are, in words")

@@ -88,7 +88,6 @@ def fit_distribution(patients: Sequence[Mapping[str, float]], identity: Identity
     for name in whole.directions:
         moved = [a.directions[name][0] for a in apart if name in a.directions]
         directions[name] = round(max(_regular(moved), 1.0), 4) if moved else 1.0
-    changes = {"measures": tuple(measures), "directions": directions}
     parts = [
         replace(part, measures=_normalised(part, measures), directions=directions) for part in parts
     ]
@@ -98,7 +97,7 @@ def fit_distribution(patients: Sequence[Mapping[str, float]], identity: Identity
     ]
     rank = min(math.ceil((len(scores) + 1) * SHARE_PERCENT / 100), len(scores))
     threshold = round(float(np.sort(scores)[rank - 1]), 4)
-    return replace(whole, threshold=threshold, **changes)
+    return replace(whole, threshold=threshold, measures=tuple(measures), directions=directions)
 
 
 def _comparable(each: Measured, index: int, apart: Sequence[Apart]) -> Measured:
