@@ -153,8 +153,8 @@ def _target_planes(view: CaseView) -> slice:
 
 def _middle(view: CaseView) -> tuple[float, float]:
     """The middle of the body's box in the target's slices, LPS mm (x, y)."""
-    shadow: NDArray[np.bool_] = view.body[_target_planes(view)].any(axis=0)
-    shadow = shadow if shadow.any() else view.body.any(axis=0)
+    shadow = np.asarray(view.body[_target_planes(view)].any(axis=0))
+    shadow = shadow if shadow.any() else np.asarray(view.body.any(axis=0))
     grid = view.coarse_ct.grid
     rows, columns = (np.flatnonzero(shadow.any(axis=axis)) for axis in (1, 0))
     return (
@@ -173,7 +173,7 @@ def _body(view: CaseView) -> dict[str, float]:
         view.coarse_ct.array[planes] if held is not body else view.coarse_ct.array, *_HU
     )
     inside = values[held].astype(np.float32)
-    shadow: NDArray[np.bool_] = held.any(axis=0)
+    shadow = np.asarray(held.any(axis=0))
     rows, columns = (np.flatnonzero(shadow.any(axis=axis)) for axis in (1, 0))
     pixel_cm2 = grid.spacing[0] * grid.spacing[1] / 100
     soft = inside[(inside > _SOFT_HU[0]) & (inside < _SOFT_HU[1])]
