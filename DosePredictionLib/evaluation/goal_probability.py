@@ -26,6 +26,9 @@ LEVEL_PERCENT = 90
 NEAREST = 10
 """How many calibration patients with the nearest predictions are counted, too."""
 
+NO_CALIBRATION, NOT_EVALUABLE = "no calibration", "not evaluable"
+"""Reasons that are said elsewhere already."""
+
 _TOLERANCE = 1e-9
 
 
@@ -42,9 +45,9 @@ def with_probabilities(
     for goal in goals:
         found, reason = None, None
         if structures is None:
-            reason = "no calibration"
+            reason = NO_CALIBRATION
         elif goal["value"] is None:
-            reason = "not evaluable"
+            reason = NOT_EVALUABLE
         else:
             found = goal_probability(goal, structures.get(goal["bound_to"]))
             if found is None:
@@ -89,7 +92,7 @@ def goal_probability(
 
 
 def probability_words(goal: Mapping[str, Any]) -> str:
-    """As in `32 % (24–41), met by 8 of 10 such plans`; why there is none; empty if nobody asked.
+    """As in `32 % (24–41), met by 8 of 10 such plans`, or why there is none; may be empty.
 
     Args:
         goal: of `with_probabilities`.
@@ -97,7 +100,8 @@ def probability_words(goal: Mapping[str, Any]) -> str:
     found = goal.get("probability")
     if found is None:
         reason = goal.get("probability_missing")
-        return "" if reason in (None, "no calibration") else f"no probability: {reason}"
+        silent = (None, NO_CALIBRATION, NOT_EVALUABLE)
+        return "" if reason in silent else f"no probability: {reason}"
     text = (
         f"{_whole(found['percent'])} % "
         f"({_whole(found['low_percent'])}–{_whole(found['high_percent'])})"
