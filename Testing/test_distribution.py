@@ -257,6 +257,9 @@ def test_a_foreign_case_is_said_with_its_part(described: Path) -> None:
     added = replace(regular, ct=regular.ct.with_array(regular.ct.array + 300))
     record = familiarity(CaseView(bind(added, PELVIS), expected, distribution=known))
     assert record is not None and record["score"] > record["threshold"]
+    every = known.deviations(numbers(added))
+    (hu,) = [each for each in every if each.part == "everything" and each.measure == "hu"]
+    assert hu.value == pytest.approx(300, abs=30) and hu.score > known.threshold
 
 
 def test_the_record_of_a_prediction_says_how_familiar_it_is(

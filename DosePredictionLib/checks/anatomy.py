@@ -183,7 +183,6 @@ def _body(view: CaseView) -> dict[str, float]:
         "flatness": math.log(np.ptp(columns) + 1) - math.log(np.ptp(rows) + 1),
         "above": float(np.clip(reached[-1] - planes.stop + 1, -20, 40) * grid.spacing[2]),
         "below": float(np.clip(planes.start - reached[0], -20, 40) * grid.spacing[2]),
-        "soft_tissue": float(np.median(soft)) if soft.size else _HU[0],
         "fat": 100.0 * float(((inside > _FAT_HU[0]) & (inside < _FAT_HU[1])).mean()),
         "bone": 100.0 * float((inside > _BONE_HU).mean()),
         "air": 100.0 * float((inside < _AIR_HU).mean()),
@@ -191,6 +190,8 @@ def _body(view: CaseView) -> dict[str, float]:
         "metal": math.log1p(metal_cc),
         "spacing": math.log(math.sqrt(view.case.grid.spacing[0] * view.case.grid.spacing[1])),
     }
+    if soft.size:
+        numbers["soft_tissue"] = float(np.median(soft))
     return {f"{BODY}.{measure}": value for measure, value in numbers.items()}
 
 

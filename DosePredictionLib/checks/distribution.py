@@ -252,7 +252,8 @@ class Distribution:
         for name, direction in self._directions(measures, unit).items():
             strength, along = float(direction @ direction), float(direction @ bounded)
             if strength > 0:
-                directions[name] = abs(along) / math.sqrt(strength), along / strength
+                amount = float(direction @ away) / strength
+                directions[name] = abs(along) / math.sqrt(strength), amount
         by_rest, expected = np.abs(pulled) / np.sqrt(pull), values - pulled / pull * unit
         return Apart(np.array(known), values, np.abs(bounded), by_rest, expected, directions)
 

@@ -21,7 +21,7 @@ _REMEDY = (
     "Check contours, names, CT and plan there. If they are right, do not rely on the dose: the "
     "model's figures and bands are of patients like its own."
 )
-_WHERE = {"left": ("left", "right"), "back": ("back", "front"), "up": ("up", "down")}
+_WHERE = {"left": ("left", "right"), "back": ("backward", "forward"), "up": ("up", "down")}
 _SIZES = {"volume": ("larger", "smaller"), "area": ("larger", "smaller")}
 _PAIRS = {"apart": ("farther from its partner", "nearer to its partner")}
 _HU_PARTS = {"hu_low": "darkest tenth", "hu_middle": "median", "hu_high": "brightest tenth"}
@@ -108,11 +108,15 @@ def _words(found: Deviation, protocol: StructureProtocol) -> str:
     words_of = _SIZES | _PAIRS
     if measure in words_of:
         words = words_of[measure][away < 0]
-        return f"{part} is {math.exp(abs(away)):.1f} times {words} {_than(found)}"
+        verb = "are" if found.part == TARGETS else "is"
+        return f"{part} {verb} {math.exp(abs(away)):.1f} times {words} {_than(found)}"
     if measure in _WHERE:
-        return f"{part} lies {abs(away):.0f} mm further {_WHERE[measure][away < 0]} {_than(found)}"
+        verb = "lie" if found.part == TARGETS else "lies"
+        way = _WHERE[measure][away < 0]
+        return f"{part} {verb} {abs(away):.0f} mm further {way} {_than(found)}"
     if measure == "length":
-        return f"{part} spans {abs(away):.0f} mm {'more' if away > 0 else 'less'} {_than(found)}"
+        verb = "span" if found.part == TARGETS else "spans"
+        return f"{part} {verb} {abs(away):.0f} mm {'more' if away > 0 else 'less'} {_than(found)}"
     if measure in _HU_PARTS:
         side = "higher" if away > 0 else "lower"
         return (
