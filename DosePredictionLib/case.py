@@ -15,6 +15,7 @@ from .kept import kept
 from .mask import Mask
 from .origin import DicomOrigin
 from .volume import Grid, Volume
+from .wishes import Wish
 
 __all__ = ["DOSE_MASK", "Case", "Prescription"]
 
@@ -104,6 +105,7 @@ class Case:
         findings: what was noticed while the case was read.
         origin: what a result in DICOM must name, when the case came from there.
         beams: how the beams of its plan stand, where that is known.
+        wishes: what is asked of the plan's organs.
 
     Raises:
         GeometryError: a volume lies on another grid than the CT. Readers resample; this does not.
@@ -120,6 +122,7 @@ class Case:
     findings: tuple[Finding, ...] = field(default=())
     origin: DicomOrigin | None = None
     beams: BeamArrangement | None = None
+    wishes: tuple[Wish, ...] = ()
 
     def __post_init__(self) -> None:
         self._take_dose_mask()

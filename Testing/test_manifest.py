@@ -31,7 +31,13 @@ from training.__main__ import load_recipe
 from training.__main__ import main as train
 
 PELVIS = StructureProtocol.load("pelvis")
-SHIPPED = {"openkbp-beams", "openkbp-dcnn", "openkbp-two-stage", "pelvis-simulated"}
+SHIPPED = {
+    "openkbp-beams",
+    "openkbp-dcnn",
+    "openkbp-two-stage",
+    "pelvis-organs-simulated",
+    "pelvis-simulated",
+}
 
 
 @pytest.fixture

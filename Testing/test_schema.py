@@ -24,6 +24,7 @@ from DosePredictionLib.encoding.beams import BeamInputs
 from DosePredictionLib.encoding.derived import DerivedInputs
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.encoding.strips import StripSettings
+from DosePredictionLib.encoding.wishes import WishInputs
 from DosePredictionLib.errors import CaseError, DosePredictionError, ModelError
 from DosePredictionLib.evaluation.calibration import (
     Calibration,
@@ -59,6 +60,7 @@ from DosePredictionLib.schema import (
     validated,
 )
 from DosePredictionLib.structures.protocol import Channel, StructureProtocol
+from DosePredictionLib.wishes import Wish
 from training.__main__ import load_recipe, main
 from training.clinical import CohortNames
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
@@ -67,7 +69,7 @@ from training.overrides import overridden
 from training.simulation.cohort import Record
 from training.simulation.planning import PlanQuality
 from training.simulation.population import draw_patient
-from training.simulation.settings import CohortSettings, PlanSettings
+from training.simulation.settings import CohortSettings, PlanCohortSettings, PlanSettings
 
 XYZ = (3.0, 3.0, 3.0)
 TWO_STAGE = Architecture("two_stage", {"structure_channels": 9, "stage1_filters": 2})
@@ -76,6 +78,7 @@ ENCODING = EncodingSettings(
     strips=StripSettings(margin_mm=5.0),
     derived=DerivedInputs("targets"),
 )
+WISH = Wish("Rectum", 40.0, 25.0)
 BEAMS = BeamArrangement(
     (Beam(181.0, 179.0, aperture=Aperture(("PTV",))),), isocenter_mm=(1.0, 2.0, 3.0)
 )
@@ -167,13 +170,15 @@ KINDS: dict[str, Any] = {
     "protocol": PROTOCOL,
     "goals": GOALS,
     "scorecard": CARD,
-    "case.json": _CaseDescription({"PTV": 45.0}, 25, "IMRT", "a case", BEAMS),
+    "case.json": _CaseDescription({"PTV": 45.0}, 25, "IMRT", "a case", BEAMS, (WISH,)),
     "config.json": RECIPE,
     "cohort.json": CohortSettings(45),
+    "cohort.json of many plans": PlanCohortSettings(45),
     "record": RECORD,
     "names.json": CohortNames("pelvis", {"Blase": "Bladder"}, {"Blase": 3}, {"Blase": "synonym"}),
-    "data.json": Described({}, "MIT", {"PTV": 45.0}, 25, "VMAT", ("pt_1",)),
+    "data.json": Described({}, "MIT", {"PTV": 45.0}, 25, "VMAT", ("pt_1",), ("0,90",)),
     "encoding.further.beam": BeamInputs(BEAMS, RayModel()),
+    "encoding.further.wish": WishInputs({"Rectum": 40.0}),
     "calibration.json": CALIBRATION,
     "distribution.json": DISTRIBUTION,
     "prediction.json": PredictionRecord(

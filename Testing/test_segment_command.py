@@ -16,6 +16,7 @@ import pytest
 from organs import ORGANS, organ_model, organs_case
 from support import ct_of, write_case_folder, write_nifti
 
+from DosePredictionLib.app.segment import model_of_organs
 from DosePredictionLib.case import Case
 from DosePredictionLib.cli import main
 from DosePredictionLib.inference.predictor import default_model
@@ -160,13 +161,16 @@ def test_models_of_organs_are_the_default_of_segment_alone(
     run: Run, patient: Path, contoured: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = ("segment", patient, "--output", tmp_path / "out", *FAST)
+    assert model_of_organs(None).manifest.name == "pelvis-organs-simulated"
+    doses = [each for each in DoseModel.installed() if each.manifest.task != "segmentation"]
+    found: list[DoseModel] = []
+    monkeypatch.setattr(DoseModel, "installed", staticmethod(lambda: [*found, *doses]))
     code, result, _ = run(*call)
     assert code == 2 and "train one (docs/segmentation.md)" in message(result)
-    monkeypatch.setenv("DOSE_PREDICTION_MODELS", str(tmp_path / "models"))
-    organ_model(tmp_path / "models", "a-first", default=True)
+    found.append(organ_model(tmp_path / "models", "a-first", default=True))
     assert default_model(contoured).manifest.name == "pelvis-simulated"
     assert run(*call)[1]["cases"][0]["model"] == "a-first"
-    organ_model(tmp_path / "models", "a-second", default=True)
+    found.append(organ_model(tmp_path / "models", "a-second", default=True))
     code, result, _ = run(*call)
     assert code == 2 and "a-first, a-second" in message(result)
 

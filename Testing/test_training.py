@@ -107,6 +107,21 @@ def test_batches_depend_on_the_step_alone(cases: list[TrainingCase]) -> None:
     assert torch.equal(fourth.dose, resumed.dose)
 
 
+def test_training_in_16_bits_is_handed_the_same_crops_in_half_the_bytes(
+    cases: list[TrainingCase], tmp_path: Path
+) -> None:
+    plain = next(training_batches(cases, TINY, PELVIS))
+    halved = next(training_batches(cases, replace(TINY, precision="bf16"), PELVIS))
+    assert plain.input.dtype == torch.float32 and halved.input.dtype == torch.float16
+    torch.testing.assert_close(halved.input.float(), plain.input, rtol=1e-3, atol=1e-4)
+    assert torch.equal(halved.dose, plain.dose)
+    losses = [
+        Trainer(TINY, PELVIS, tmp_path / name).train_step(batch)
+        for name, batch in (("plain", plain), ("halved", halved))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
 def test_every_case_is_seen_once_an_epoch(cases: list[TrainingCase]) -> None:
     batches = training_batches(cases, replace(TINY, batch_size=3), PELVIS)
     for _ in range(3):

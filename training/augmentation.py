@@ -7,8 +7,8 @@ sample's own generator, (seed, epoch, case), never from a worker's state.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -25,11 +25,13 @@ __all__ = [
     "Crop",
     "Spatial",
     "draw_dropped",
+    "draw_edges",
     "draw_spatial",
     "moved_in_plane",
     "varied_crop",
     "vary_contrast",
     "vary_ct",
+    "vary_masks",
 ]
 
 
@@ -44,6 +46,7 @@ class Crop:
         body: bool.
         spacing_mm: (x, y, z).
         earlier: doses of earlier stages over the dose scale; no channels: there are none.
+        wishes: see `DosePredictionLib.encoding.channels.base.Source`.
     """
 
     input: Tensor
@@ -52,6 +55,7 @@ class Crop:
     body: Tensor
     spacing_mm: tuple[float, float, float]
     earlier: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 1))
+    wishes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def varied_crop(
     if motion is not None or any(inputs[index].role == "target" for index in dropped):
         remade |= {i for i, each in enumerate(channels.channels) if each.motion == "remade"}
     x, body = crop.input.numpy(), crop.body[0].numpy()
-    channels.remake(sorted(remade), x, body, crop.spacing_mm)
+    channels.remake(sorted(remade), x, body, crop.spacing_mm, crop.wishes)
     return crop
 
 
@@ -151,7 +155,41 @@ def _moved(crop: Crop, channels: ModelChannels, motion: Spatial) -> Crop:
     region = moved(crop.region, "nearest")
     body = majority(moved(crop.body.float(), "nearest"))
     earlier = moved(crop.earlier, "bilinear") if len(crop.earlier) else crop.earlier
-    return Crop(x, moved(crop.dose, "bilinear"), region, body, crop.spacing_mm, earlier)
+    dose = moved(crop.dose, "bilinear")
+    return replace(crop, input=x, dose=dose, region=region, body=body, earlier=earlier)
+
+
+def draw_edges(count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, float]:
+    """Levels and steepnesses of `vary_masks` for some masks, and the blur's deviation in voxels."""
+    level, steepness, blur = rng.random(count), rng.random(count), rng.random()
+    return (
+        torch.from_numpy(0.35 + 0.3 * level).float(),
+        torch.from_numpy(1.5 * (5.0 / 1.5) ** steepness).float(),
+        0.4 + 0.8 * blur,
+    )
+
+
+def vary_masks(masks: Tensor, level: Tensor, steepness: Tensor, blur: float) -> Tensor:
+    """Masks with other edges: softer or harder, the structure a little smaller or larger.
+
+    A blurred mask m becomes ½ + s (m − t), clipped to 0…1. The level t moves the edge (½ leaves
+    it), the steepness s, at least 1.5, says how hard it is; far inside or outside nothing changes.
+
+    Args:
+        masks: `(structure, z, y, x)`, 0…1.
+        level, steepness: `(structure,)`; the level within 0.35…0.65.
+        blur: standard deviation, in voxels.
+    """
+    places = torch.arange(-2.0, 3.0)
+    kernel = torch.exp(-0.5 * (places / blur) ** 2)
+    kernel = (kernel / kernel.sum()).to(masks)
+    smooth = masks[:, None]
+    for axis in range(3):
+        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+        shape[2 + axis], padding[axis] = 5, 2
+        smooth = functional.conv3d(smooth, kernel.reshape(shape), padding=padding)
+    t, s = (each[:, None, None, None].to(masks) for each in (level, steepness))
+    return (0.5 + s * (smooth[:, 0] - t)).clamp(0, 1)
 
 
 def vary_ct(ct: Tensor, shift: float, noise: Tensor, air: float = 0.0) -> Tensor:

@@ -1,7 +1,7 @@
 """Prepared cases on disk, memory-mapped when training reads them.
 
     cache.json                what made it: version, protocol, encoding; and the refused cases
-    cases/<name>/case.json    name, spacing and prescription
+    cases/<name>/case.json    name, spacing, prescription and wishes
     cases/<name>/*.npy        the arrays of a `TrainingCase`
     earlier/<name>.npy        its doses of earlier stages, once they are computed
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.files import require_regular_file, whole_file, whole_folder, write_json
 from DosePredictionLib.io import case_name
 from DosePredictionLib.ranges import DoseGy, SpacingXyzMm
-from DosePredictionLib.schema import Name, from_json, read_json, to_json, validated
+from DosePredictionLib.schema import Length, Name, Share, from_json, read_json, to_json, validated
 from DosePredictionLib.structures.protocol import StructureProtocol
 
 from .attempts import attempts
@@ -170,6 +170,7 @@ def _prepare_case(
             "name": case.name,
             "spacing_mm": case.spacing_mm,
             "prescription_gy": case.prescription_gy,
+            "wishes": dict(case.wishes),
         }
         write_json(aside / "case.json", about)
 
@@ -182,6 +183,7 @@ class _About:
     name: Name
     spacing_mm: SpacingXyzMm
     prescription_gy: DoseGy | None
+    wishes: Annotated[dict[Name, Share], Length(0, 100)] = field(default_factory=dict)
 
 
 def _open_case(folder: Path, channels: ModelChannels, earlier: Path) -> TrainingCase:
@@ -205,6 +207,7 @@ def _open_case(folder: Path, channels: ModelChannels, earlier: Path) -> Training
         name=about.name,
         spacing_mm=about.spacing_mm,
         prescription_gy=about.prescription_gy,
+        wishes=about.wishes,
         channels=channels,
         earlier=stages,
         **arrays,

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from DosePredictionLib.encoding.channels.registry import ModelChannels, model_channels
+from DosePredictionLib.encoding.channels.wish import WishChannel
 from DosePredictionLib.encoding.encoder import EncodingSettings
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.files import whole_file
@@ -181,7 +182,8 @@ def _require_packable(channels: ModelChannels) -> None:
     lost = [
         channel.name
         for channel in channels.channels
-        if channel.group != "ct" and channel.storage != "bits" and not channel.from_masks
+        if isinstance(channel, WishChannel)
+        or (channel.group != "ct" and channel.storage != "bits" and not channel.from_masks)
     ]
     if lost:
         raise DosePredictionError(

@@ -88,6 +88,9 @@ class AugmentationConfig:
         scale: largest relative change of size, in plane.
         shift_mm: largest shift along x and y.
         drop_structures: channel → probability that a crop lacks it, as cases without that contour.
+        drop_wishes: probability that a crop goes without its case's wishes: nothing is stated then.
+        mask_edges: probability that masks have other edges than the contours' (`vary_masks`), so
+            that soft masks and hard ones mean the same; needs masks of the kind `occupancy`.
     """
 
     flip_probability: Share = 0.5
@@ -99,6 +102,8 @@ class AugmentationConfig:
     scale: Annotated[float, Range(0, 1, below=True)] = 0.1
     shift_mm: Annotated[float, Range(0, 500)] = 10.0
     drop_structures: dict[Name, Share] = field(default_factory=dict)
+    drop_wishes: Share = 0.0
+    mask_edges: Share = 0.0
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from DosePredictionLib.case import Case
 from DosePredictionLib.checks.plan_dose import learning_finding
 from DosePredictionLib.checks.registry import check_case
 from DosePredictionLib.encoding.channels.registry import ModelChannels
@@ -51,7 +52,8 @@ class TrainingCase:
         mask_bits: uint32 `(z, y, x)`: bit i for the protocol's i-th input, the binary mask that
             losses and scores see; then one for each further channel that is kept as bits.
         float32, float16: the channels that are kept so, `(channel, z, y, x)`.
-        dose_gy: float32 `(z, y, x)`, the plan's; zero where structures are learned.
+        dose_gy: float32 `(z, y, x)`, the plan's; zero where structures are learned and the case has
+            none that is beyond doubt.
         region: where the dose is scored: the case's dose mask, else the body.
         body: the external contour.
         spacing_mm: (x, y, z).
@@ -59,6 +61,7 @@ class TrainingCase:
         channels: what the channels are.
         earlier: doses of the stages before the last, over the dose scale, float16 `(stage, z, y,
             x)`; None: none were computed.
+        wishes: channel of an organ → share of it that may get the dose that the model limits.
     """
 
     name: str
@@ -72,6 +75,7 @@ class TrainingCase:
     prescription_gy: float | None
     channels: ModelChannels
     earlier: NDArray[np.float16] | None = None
+    wishes: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -86,7 +90,7 @@ class TrainingCase:
         """
         case = read_case(path)
         if settings.structures == "learned":
-            bound = _with_organs(bind(replace(case, plan_dose=None), protocol), path)
+            bound = _with_organs(_without_doubtful_dose(case, protocol), path)
         else:
             bound = _with_dose(bind(case, protocol, required=protocol.required), path)
         encoded = encode(bound, settings)
@@ -118,6 +122,7 @@ class TrainingCase:
             spacing_mm=(x, y, z),
             prescription_gy=None if bound.prescription is None else bound.prescription.highest_gy,
             channels=channels,
+            wishes=encoded.wishes,
         )
 
     @property
@@ -157,7 +162,7 @@ class TrainingCase:
         """The network's input `(channel, z, y, x)`."""
         x = self.stored_block((0, 0, 0), self.body.shape)
         remade = self.channels.stored_as("recomputed")
-        self.channels.remake(remade, x, np.asarray(self.body), self.spacing_mm)
+        self.channels.remake(remade, x, np.asarray(self.body), self.spacing_mm, self.wishes)
         return x
 
     def stored_block(self, start: Sequence[int], size: Sequence[int]) -> NDArray[np.float32]:
@@ -297,6 +302,14 @@ def _with_dose(bound: BoundCase, path: Path) -> BoundCase:
     if doubt is not None:
         raise CaseError(f"{path} has no dose to learn from: {doubt.message} {doubt.remedy}")
     return bound
+
+
+def _without_doubtful_dose(case: Case, protocol: StructureProtocol) -> BoundCase:
+    """The case, with its plan dose only if that can be learned from."""
+    bound = bind(case, protocol)
+    if case.plan_dose is None or learning_finding(bound) is None:
+        return bound
+    return bind(replace(case, plan_dose=None), protocol)
 
 
 def _with_organs(bound: BoundCase, path: Path) -> BoundCase:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import DosePredictionLib
+from DosePredictionLib.beams.arrangement import BeamArrangement, parse_beams
 from DosePredictionLib.encoding.beams import beam_inputs
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.files import write_json
@@ -72,6 +73,7 @@ class Described:
         prescription_gy: target channel → Gy; empty: the levels of the protocol's targets.
         fractions, technique: of the plans that were learned.
         patients: everyone whose plan shaped the weights; the trainer writes it.
+        beams: of the plans, as `--beams` takes them; none: the recipe's own.
     """
 
     training: dict[str, Any]
@@ -80,6 +82,7 @@ class Described:
     fractions: Fractions | None = None
     technique: Name | None = None
     patients: Annotated[tuple[Name, ...], Length(0, 1_000_000)] | None = None
+    beams: Annotated[tuple[Name, ...], Length(0, 100)] = ()
 
 
 def export_run(
@@ -158,8 +161,12 @@ def _expectations(
         prescription_gy=model_prescription_gy(config, protocol) or described.prescription_gy or {},
         fractions=described.fractions,
         technique=described.technique,
-        beams=() if inputs is None else (inputs.arrangement,),
+        beams=() if inputs is None else _beams(described) or (inputs.arrangement,),
     )
+
+
+def _beams(described: Described) -> tuple[BeamArrangement, ...]:
+    return tuple(parse_beams(text, f"{DATA_FILE}.beams") for text in described.beams)
 
 
 def half_precision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -120,8 +120,11 @@ class Trainer:
 
         Raises:
             FloatingPointError: the loss is not finite; the message names the batch's cases.
-            DosePredictionError: a checkpoint could not be written.
+            DosePredictionError: a checkpoint could not be written, or cases lack plans that the
+                task needs.
         """
+        if self.task.needs_plans:
+            _require_plans(training)
         deadline = time.monotonic() + time_limit_s
         if self.step == 0 and is_first():
             self.log.cut_back(0)  # of a run that was killed before its first checkpoint
@@ -282,7 +285,7 @@ class Trainer:
         """The batch where the network is, its labels beside it."""
         layout = volume_format(self.network)
         return LabelledBatch(
-            batch.input.to(self.device, memory_format=layout, non_blocking=True),
+            batch.input.to(self.device, memory_format=layout, non_blocking=True).float(),
             {
                 name: label.to(self.device, non_blocking=True)
                 for name, label in batch.labels.items()
@@ -381,6 +384,26 @@ def _require_possible(config: TrainingConfig, device: torch.device) -> None:
         )
     if config.precision == "fp16" and device.type == "cpu":
         raise DosePredictionError("Precision fp16 needs a GPU; on a CPU use fp32 or bf16.")
+
+
+def _require_plans(cases: Sequence[TrainingCase]) -> None:
+    """Refuse contours without the plans that are to guide their learning.
+
+    Raises:
+        DosePredictionError: names the cases.
+    """
+    lacking = []
+    for case in cases:
+        targets = [c.role == "target" for c in case.channels.protocol.inputs]
+        if not case.dose_gy.any() or not case.contoured[targets].any():
+            lacking.append(case.name)
+    if lacking:
+        raise DosePredictionError(
+            f"The dose guides this recipe, and {', '.join(lacking[:5])}"
+            f"{f' and {len(lacking) - 5} others' if len(lacking) > 5 else ''} "
+            f"{'has' if len(lacking) == 1 else 'have'} no plan dose or no target: train on cases "
+            "with plans (python -m training simulate)."
+        )
 
 
 def _write_config(path: Path, config: TrainingConfig) -> None:

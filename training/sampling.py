@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +22,12 @@ from DosePredictionLib.structures.protocol import StructureProtocol
 from .augmentation import (
     Crop,
     draw_dropped,
+    draw_edges,
     draw_spatial,
     varied_crop,
     vary_contrast,
     vary_ct,
+    vary_masks,
 )
 from .config import TrainingConfig, model_prescription_gy
 from .data import TrainingCase, cut
@@ -45,11 +48,11 @@ class Batch:
     """Tensors `(batch, channel, z, y, x)`: what the network sees, apart from what it learns.
 
     Args:
-        input: the network's.
+        input: the network's; float16 where training computes in 16 bits.
         labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
             `strips` (boolean) as they lie after augmentation; `earlier`, if the cases have it.
-            Where structures are learned, `structures` and `contoured`: which of them the case has
-            at all, `(batch, channel, 1, 1, 1)`.
+            Where structures are learned, `structures`, `dose` and `contoured`: which of them the
+            case has at all, `(batch, channel, 1, 1, 1)`.
         spacing_mm: `(batch, 3)`, x, y, z.
         names: of the cases.
     """
@@ -118,6 +121,8 @@ class Samples(Dataset[Sample]):
         motion = draw_spatial(policy, rng)
         dropped = draw_dropped(policy, self.protocol, rng)
         crop = self._crop(case, start)
+        if policy.drop_wishes and rng.random() < policy.drop_wishes:
+            crop = replace(crop, wishes={})
         for index in self.channels.indices("ct"):
             air = self.channels.channels[index].padding
             varied = torch.from_numpy(noise.astype(np.float32))
@@ -131,11 +136,24 @@ class Samples(Dataset[Sample]):
             x, dose, region = x[self.channels.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
             earlier = earlier.flip(-1)
         if config.encoding.structures == "learned":
-            return self._contours(x, case, flip)
+            return self._contours(x, dose, case, flip)
         labels = self._labels(x, dose, region)
+        if policy.mask_edges and rng.random() < policy.mask_edges:
+            x = self._with_other_edges(x, rng)
         if len(earlier):
             labels["earlier"] = earlier
         return Sample(x, labels, case.spacing_mm, case.name)
+
+    def _with_other_edges(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+        """An input whose organs end a little elsewhere, and whose targets are softer or harder."""
+        inputs = self.protocol.inputs
+        level, steepness, blur = draw_edges(len(inputs), rng)
+        level[[i for i, each in enumerate(inputs) if each.role == "target"]] = 0.5
+        for index, own in enumerate(range(*self.channels.structures.indices(len(x)))):
+            if inputs[index].role != "external":
+                part = slice(index, index + 1)
+                x[own] = vary_masks(x[own : own + 1], level[part], steepness[part], blur)[0]
+        return x
 
     def _labels(self, x: Tensor, dose: Tensor, region: Tensor) -> dict[str, Tensor]:
         """What is learned from a crop whose input is `x`, each `(channel, z, y, x)`."""
@@ -146,12 +164,13 @@ class Samples(Dataset[Sample]):
             "strips": majority(x[self.channels.indices("strips")]),
         }
 
-    def _contours(self, x: Tensor, case: TrainingCase, flip: bool) -> Sample:
+    def _contours(self, x: Tensor, dose: Tensor, case: TrainingCase, flip: bool) -> Sample:
         """A crop whose structures are learned: the network's input is the CT alone."""
         contoured = case.contoured[list(self.protocol.mirrored)] if flip else case.contoured
         labels = {
             "structures": majority(x[self.channels.indices("structures")]),
             "contoured": torch.from_numpy(contoured).reshape(-1, 1, 1, 1),
+            "dose": dose,
         }
         return Sample(x[self.channels.indices("ct")], labels, case.spacing_mm, case.name)
 
@@ -165,7 +184,7 @@ class Samples(Dataset[Sample]):
         )
         dose, region, body = (torch.from_numpy(each)[None] for each in arrays)
         x = torch.from_numpy(case.stored_block(start, size))
-        crop = Crop(x, dose, region, body, case.spacing_mm)
+        crop = Crop(x, dose, region, body, case.spacing_mm, wishes=case.wishes)
         if case.earlier is None:
             return crop
         stages = [cut(stage, start, size).astype(np.float32) for stage in case.earlier]
@@ -198,7 +217,8 @@ def training_batches(
         Samples(cases, config, protocol),
         batch_sampler=numbers,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=_collated,
+        # Training in 16 bits sees no more of its input: half the bytes to hand over and to pin.
+        collate_fn=functools.partial(_collated, halved=config.precision != "fp32"),
         worker_init_fn=_outlive_parent_quietly,
         pin_memory=torch.cuda.is_available(),  # a GPU copies from there without waiting
         # A generator of its own: the loader then leaves the global random state alone.
@@ -207,9 +227,9 @@ def training_batches(
     return iter(loader)
 
 
-def _collated(samples: Sequence[Sample]) -> Batch:
+def _collated(samples: Sequence[Sample], halved: bool) -> Batch:
     return Batch(
-        torch.stack([each.input for each in samples]),
+        torch.stack([each.input.half() if halved else each.input for each in samples]),
         {name: torch.stack([s.labels[name] for s in samples]) for name in samples[0].labels},
         torch.tensor([each.spacing_mm for each in samples]),
         tuple(each.name for each in samples),

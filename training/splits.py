@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ __all__ = [
     "record_patients",
     "require_apart_from_held_out",
 ]
+
+_PLAN_OF_ANATOMY = re.compile(r"(plan_\d+_\d+)_[^_]+_\d+")
 
 DATA_FILE = "data.json"
 PATIENTS = "patients"
@@ -80,17 +83,26 @@ def chosen(names: Iterable[str], protocol: str, which: HeldOut | None) -> list[s
 
 
 def names_in_fold(names: Sequence[str], fold: Fold, seed: int) -> set[str]:
-    """Who belongs to a part: each name to one, drawn by the seed from all of them.
+    """Who belongs to a part: each patient to one, drawn by the seed from all of them.
+
+    All plans of a simulated anatomy are of one patient.
 
     Raises:
-        DosePredictionError: there are fewer names than parts.
+        DosePredictionError: there are fewer patients than parts.
     """
     part, parts = fold
-    if len(names) < parts:
-        raise DosePredictionError(f"{len(names)} cases cannot be divided into {parts} parts.")
-    order = np.random.default_rng(seed).permutation(len(names))
-    ordered = sorted(names)
-    return {ordered[index] for index in order[part::parts]}
+    patients = sorted({_patient(name) for name in names})
+    if len(patients) < parts:
+        raise DosePredictionError(f"{len(patients)} cases cannot be divided into {parts} parts.")
+    order = np.random.default_rng(seed).permutation(len(patients))
+    chosen_patients = {patients[index] for index in order[part::parts]}
+    return {name for name in names if _patient(name) in chosen_patients}
+
+
+def _patient(name: str) -> str:
+    """A case's patient: its name, but for what `training.simulation.plans` says of the plan."""
+    found = _PLAN_OF_ANATOMY.fullmatch(name)
+    return found[1] if found else name
 
 
 def record_patients(run: Path, names: Collection[str]) -> None:

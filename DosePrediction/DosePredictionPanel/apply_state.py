@@ -22,6 +22,7 @@ class Situation:
         running: whether a prediction runs.
         cancelling: whether it has been asked to stop.
         outdated: whether the inputs have changed since the result shown.
+        finding_organs: whether organs are being found.
     """
 
     has_ct: bool = False
@@ -34,6 +35,7 @@ class Situation:
     running: bool = False
     cancelling: bool = False
     outdated: bool = False
+    finding_organs: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def _why_not(situation: Situation) -> str:
         return _("{missing} is missing: see the section Installation.").format(
             missing=situation.missing
         )
+    if situation.finding_organs:
+        return _("Organs are being found: wait, or cancel in the section Contours.")
     if situation.reading:
         return _("The inputs are being read and checked.")
     if situation.blocking:

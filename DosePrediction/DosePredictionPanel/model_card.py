@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .flow.facts import OrganModelFacts
 from .flow.state import ModelFacts
 from .i18n import _
 
@@ -21,16 +22,23 @@ __all__ = [
     "installed_models",
     "model_card",
     "model_facts",
+    "organ_model_facts",
     "prescription_text",
 ]
 
 
 @dataclass(frozen=True)
 class InstalledModels:
-    """Manifests by name, defaults first, and what hindered reading; empty when nothing did."""
+    """Manifests by name, defaults first, and what hindered reading; empty when nothing did.
+
+    Args:
+        manifests: of models of doses.
+        organs: of models that find organs.
+    """
 
     manifests: Mapping[str, ModelManifest]
     problem: str = ""
+    organs: Mapping[str, ModelManifest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,13 @@ def installed_models() -> InstalledModels:
     except DosePredictionError as error:
         return InstalledModels({}, str(error))
     every = [model.manifest for model in models]
-    manifests = [each for each in every if task_entry(each.task).gives == "dose"]
-    ordered = sorted(manifests, key=lambda manifest: (not manifest.default, manifest.title))
+    ordered = sorted(every, key=lambda manifest: (not manifest.default, manifest.title))
     problem = " ".join(finding.message for finding in skipped)
-    return InstalledModels({manifest.name: manifest for manifest in ordered}, problem)
+    doses, organs = (
+        {each.name: each for each in ordered if task_entry(each.task).gives == gives}
+        for gives in ("dose", "segment")
+    )
+    return InstalledModels(doses, problem, organs)
 
 
 def model_card(manifest: ModelManifest) -> Card:
@@ -92,6 +103,11 @@ def model_facts(manifest: ModelManifest) -> ModelFacts:
         card_details=card.details,
         beams=_beams(manifest),
     )
+
+
+def organ_model_facts(manifest: ModelManifest) -> OrganModelFacts:
+    """What the panel decides by of a model that finds organs."""
+    return OrganModelFacts(manifest.name, manifest.title, manifest.protocol, manifest.default)
 
 
 def _beams(manifest: ModelManifest) -> str:

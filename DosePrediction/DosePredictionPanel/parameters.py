@@ -52,6 +52,7 @@ class DosePredictionParameterNode:
     prescriptionGy: highest prescribed dose; 0 for the model's own.
     beams: a name or gantry angles as `predict --beams` takes them; "plan" for those of the RTPLAN
         that came with the CT; empty for the model's own.
+    planBeams: of the plan that is asked about: how many, or empty for the prediction's own.
     corrections: channel → segment's name where the person overruled the matching; "" leaves the
         channel empty.
     shown: what lies over the CT: prediction, other, plan, difference, change, nothing, or the role
@@ -59,6 +60,7 @@ class DosePredictionParameterNode:
     opacity, doseRange, unit, showIsodoses, showSurfaces, showLegend: how the dose is shown; the
         range is in `unit`.
     leaveMarks: whether a mark is left at each place that was jumped to.
+    showBands: whether the DVH chart shades the bands of the structures.
     live: whether strokes in a contour are predicted by themselves.
     goalTemplate: id of the goals that doses are held against.
     device, precision: as the worker takes them.
@@ -73,6 +75,7 @@ class DosePredictionParameterNode:
     modelName: str = ""
     prescriptionGy: Annotated[float, WithinRange(0, 100)] = 0.0
     beams: str = ""
+    planBeams: str = ""
     corrections: dict[str, str]
     shown: str = "prediction"
     opacity: Annotated[float, WithinRange(0, 1)] = 0.5
@@ -82,6 +85,7 @@ class DosePredictionParameterNode:
     showSurfaces: bool = False
     showLegend: bool = True
     leaveMarks: bool = False
+    showBands: bool = True
     live: bool = False
     goalTemplate: str = ""
     device: str = "auto"

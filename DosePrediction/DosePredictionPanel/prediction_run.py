@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import slicer
 from slicer.util import VTKObservationMixin
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from .services import Worker
 
-__all__ = ["Callbacks", "PredictionRun", "RunInputs", "export_steps", "predict_request"]
+__all__ = [
+    "PREDICTION",
+    "Callbacks",
+    "Job",
+    "PredictionRun",
+    "RunInputs",
+    "export_steps",
+    "predict_request",
+]
 
 _READ, _PREDICTED = 0.08, 0.95  # shares of the bar, about those of the time
 
@@ -68,7 +76,7 @@ class Callbacks:
     and details to copy."""
 
     progress: Callable[[float, str], None]
-    finished: Callable[[PreparedInputs, Path, SceneResult], None]
+    finished: Callable[[PreparedInputs, Path, Any], None]
     error: Callable[[Exception, str], None]
 
 
@@ -94,7 +102,7 @@ def export_steps(
     """From the worker's folder into the scene; the scene changes in the last step only."""
     from DosePredictionLib.scene import Step, result_steps
     from DosePredictionLib.worker.exchange import read_prediction
-    from DosePredictionLib.worker.measured import read_measures
+    from DosePredictionLib.worker.measured import read_bands, read_measures
 
     source = prepared.source(only=prepared.names[:1])  # all have been measured; a case needs one
     prediction = read_prediction(output, source.case)
@@ -111,8 +119,24 @@ def export_steps(
         goals=inputs.goals,
         before=before,
         keeping=inputs.keeping,
+        bands=read_bands(output),
     )
     return (yield from steps)
+
+
+class Job(NamedTuple):
+    """What the worker is asked for, and how its answer enters the scene.
+
+    Args:
+        request: inputs, as they were read, and the worker's folder → the message.
+        steps: the same → steps of which only the last one changes the scene.
+    """
+
+    request: Callable[[RunInputs, PreparedInputs, Path], Any]
+    steps: Callable[[RunInputs, PreparedInputs, Path], Generator[Step, None, Any]]
+
+
+PREDICTION = Job(predict_request, export_steps)
 
 
 class PredictionRun(VTKObservationMixin):
@@ -125,13 +149,14 @@ class PredictionRun(VTKObservationMixin):
         scratch: Scratch,
         clock: Clock,
         callbacks: Callbacks,
+        job: Job = PREDICTION,
     ) -> None:
         VTKObservationMixin.__init__(self)
         self.inputs = inputs
         self.is_running = True
         self.is_cancelling = False
         self._worker, self._scratch, self._callbacks = worker, scratch, callbacks
-        self._clock = clock
+        self._clock, self._job = clock, job
         self._first_turn = clock.timer(self._guarded_predict)
         self._prepared = inputs.prepared
         self._output: Path | None = None
@@ -180,7 +205,7 @@ class PredictionRun(VTKObservationMixin):
         assert self._prepared is not None
         self._output = self._scratch.new("prediction")
         self._callbacks.progress(_READ, _("starting the worker"))
-        request = predict_request(self.inputs, self._prepared, self._output)
+        request = self._job.request(self.inputs, self._prepared, self._output)
         self._worker.send(request, self._replied)
 
     def _replied(self, reply: Reply) -> None:
@@ -198,10 +223,10 @@ class PredictionRun(VTKObservationMixin):
         else:
             assert self._prepared is not None
             assert self._output is not None
-            steps = export_steps(self.inputs, self._prepared, self._output)
+            steps = self._job.steps(self.inputs, self._prepared, self._output)
             self._run(steps, _PREDICTED, 1.0, self._exported)
 
-    def _exported(self, result: SceneResult) -> None:
+    def _exported(self, result: Any) -> None:
         prepared, output = self._prepared, self._output
         assert prepared is not None
         assert output is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from DosePredictionLib.tables import csv_text
@@ -36,6 +37,9 @@ STATUS_COLORS = {
     "not_met": "#e2574f",
     "blocking": "#e2574f",
 }
+
+Bands = Mapping[str, Mapping[str, Any]]
+"""Structure → its bands, as `prediction.json` has them."""
 
 _MISSED = ("not_met", "variation")
 
@@ -83,11 +87,13 @@ def goals_table(
     predicted: Sequence[Mapping[str, Any]],
     planned: Sequence[Mapping[str, Any]] | None = None,
     other: Sequence[Mapping[str, Any]] | None = None,
+    bands: Bands = MappingProxyType({}),
 ) -> Table:
     """Goals of the prediction beside those of another result, with Δ, and of the plan.
 
     Args:
         predicted, planned, other: as `evaluate_goals` returns them, of one template.
+        bands: of the prediction; with some there is a column of the 90 % bands.
     """
     first = _("A") if other is not None else _("Predicted")
     columns = {first: predicted, _("B"): other, _("Plan"): planned}
@@ -97,10 +103,12 @@ def goals_table(
         cells = _goal_cells(goals[0], goals)
         if other is not None:
             cells = (*cells[:4], _delta(goals[0], goals[1]), *cells[4:])
-        rows.append(cells)
+        rows.append((*cells, _goal_band(goals[0], bands)) if bands else cells)
     titles = list(shown)
     if other is not None:
         titles.insert(2, "Δ")
+    if bands:
+        titles.append(_("90 %"))
     places = tuple(_place(goal) for goal in predicted)
     return Table((_("Structure"), _("Goal"), *titles), tuple(rows), places)
 
@@ -157,11 +165,13 @@ def dvh_table(
     planned: Mapping[str, Dvh] | None = None,
     other: Mapping[str, Dvh] | None = None,
     names: Mapping[str, str] | None = None,
+    bands: Bands = MappingProxyType({}),
 ) -> Table:
     """DVH metrics by structure: a row for the prediction, below it those of B and of the plan.
 
     Args:
         names: key → what the person calls it.
+        bands: of the prediction; its values say them when they are hovered over.
     """
     from DosePredictionLib.report.wording import endpoint_label
 
@@ -173,7 +183,8 @@ def dvh_table(
         label = (names or {}).get(name, name)
         for which, curves in doses:
             if curves is not None and name in curves:
-                rows.append(_metric_cells(label, which, curves[name]))
+                mine = bands.get(name, {}) if curves is predicted else {}
+                rows.append(_metric_cells(label, which, curves[name], mine))
                 places.append((name, ""))
                 label = ""
     return Table(headers, tuple(rows), tuple(places))
@@ -249,13 +260,44 @@ def _judged(goal: Mapping[str, Any]) -> Cell:
     return Cell(f"{symbol} {value}", tip, str(goal["status"]))
 
 
-def _metric_cells(name: str, dose: str, curve: Dvh) -> tuple[Cell, ...]:
+def _metric_cells(name: str, dose: str, curve: Dvh, bands: Mapping[str, Any]) -> tuple[Cell, ...]:
     from DosePredictionLib.report.wording import number
 
     values = curve.endpoints(_METRICS)
     notes = "\n".join(finding.message for finding in curve.findings)
-    numbers = (Cell(number(values[key])) for key in _METRICS)
+    known = bands.get("endpoints", {})
+    numbers = (Cell(number(values[key]), _band_tip(known.get(key), "Gy")) for key in _METRICS)
     return (Cell(name, notes), Cell(dose), Cell(number(curve.volume_cc)), *numbers)
+
+
+def _goal_band(goal: Mapping[str, Any], bands: Bands) -> Cell:
+    """Where the plan's value is to be expected, in the goal's unit; empty where not calibrated."""
+    endpoint = goal.get("endpoint")
+    if endpoint is None or goal["value"] is None:
+        return Cell("")
+    known = bands.get(str(goal["bound_to"] or ""), {}).get("endpoints", {})
+    band = known.get(endpoint["key"])
+    if band is None:
+        return Cell("")
+    in_unit = {
+        level: {end: value / endpoint["factor"] for end, value in ends.items()}
+        for level, ends in band.items()
+    }
+    return Cell(_from_low_to_high(in_unit["90"]), _band_tip(in_unit, str(goal["unit"])))
+
+
+def _band_tip(band: Mapping[str, Any] | None, unit: str) -> str:
+    if band is None:
+        return ""
+    text = _("A plan like those of the calibration: {wide} {unit} (90 %), {narrow} {unit} (50 %)")
+    wide, narrow = (_from_low_to_high(band[level]) for level in ("90", "50"))
+    return text.format(wide=wide, narrow=narrow, unit=unit)
+
+
+def _from_low_to_high(ends: Mapping[str, float]) -> str:
+    from DosePredictionLib.report.wording import number
+
+    return _("{low} – {high}").format(low=number(ends["low"]), high=number(ends["high"]))
 
 
 def _difference(new: float | None, old: float | None) -> float | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from DosePredictionLib.evaluation.result import GoalResults
     from DosePredictionLib.scene import SceneResult
 
-__all__ = ["further_outputs", "result_summary", "result_tables", "template_facts"]
+__all__ = ["bands_note", "further_outputs", "result_summary", "result_tables", "template_facts"]
 
 
 def template_facts() -> tuple[TemplateFacts, ...]:
@@ -42,6 +42,19 @@ def result_summary(result: SceneResult) -> str:
     return f"{text} {against.format(error=error)}"
 
 
+def bands_note(result: SceneResult) -> str:
+    """On whom the bands of the DVHs are calibrated, or why there are none."""
+    from DosePredictionLib.report.wording import clean
+
+    bands = result.bands
+    if bands.content is None:
+        return bands.missing or _("No bands: the model was not calibrated.")
+    calibration = bands.content["calibration"]
+    text = _("90 % and 50 % bands, calibrated on {count} patients{cohort}.")
+    cohort = clean(calibration["cohort"])
+    return text.format(count=calibration["patients"], cohort=f" ({cohort})" if cohort else "")
+
+
 def result_tables(result: SceneResult, other: SceneResult | None = None) -> dict[str, Table]:
     """Tables by tab; those without content have no rows.
 
@@ -50,14 +63,16 @@ def result_tables(result: SceneResult, other: SceneResult | None = None) -> dict
     """
     names = {key: info.name for key, info in result.segments.items()}
     empty = Table((), ())
+    bands = (result.bands.content or {}).get("structures", {})
     ours, theirs = result.measures, None if other is None else other.measures
     goals = empty
     if ours.goals:
-        goals = goals_table(ours.goals, ours.planned_goals, _other_goals(result, other))
+        others = _other_goals(result, other)
+        goals = goals_table(ours.goals, ours.planned_goals, others, bands)
     curves = None if theirs is None else theirs.predicted
     return {
         "goals": goals,
-        "dvh": dvh_table(ours.predicted, ours.planned, curves, names),
+        "dvh": dvh_table(ours.predicted, ours.planned, curves, names, bands),
         "scores": scores_table(ours.scores),
         "change": empty if curves is None else change_table(curves, ours.predicted, names),
     }

@@ -32,6 +32,7 @@ class SelfTest(ScriptedLoadableModuleTest):
             "test_predict_again_and_remove",
             "test_cancel_leaves_the_scene",
             "test_panel",
+            "test_contours",
             "test_three_patients",
         ):
             self.setUp()
@@ -152,6 +153,8 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertIs(panel.parameters.segmentation, nodes.segmentation)
             self.assertIs(panel.parameters.planDose, nodes.plan_dose)
             self._apply(panel)
+            self._check_bands(panel)
+            self._ask_for_a_plan(panel)
             patients.append((nodes, panel.parameters.resultDose, panel.parameters.goalTemplate))
             self.assertIn(_("goals met"), panel.ui.verdictLabel.text)
         self.assertEqual(len({dose.GetID() for _nodes, dose, _goals in patients}), 3)
@@ -163,6 +166,53 @@ class SelfTest(ScriptedLoadableModuleTest):
             self.assertEqual(self._foreground(), dose.GetID())
         self._edit_live(panel, patients[-1][0])
         self._reopen(panel, panel.parameters.resultDose.GetName())
+
+    def test_contours(self) -> None:
+        """An organ taken away is missing; with a model of organs it is found and predicted on."""
+        panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
+        ct, segmentation, _plan = self.logic.loadSample("DosePredictionSimulatedPelvis")
+        panel.enter()
+        self._wait(partial(self._is_chosen, panel, ct))
+        self._wait(lambda: panel.ui.applyButton.enabled)
+        content = segmentation.GetSegmentation()
+        content.RemoveSegment(content.GetSegmentIdBySegmentName("Bladder"))
+        self._wait(lambda: _("Bladder") in panel.ui.contoursLabel.text)
+        self.assertTrue(panel.ui.contoursLabel.visible or panel.ui.contoursSection.collapsed)
+        if not panel.store.state.organ_models:
+            self.assertFalse(panel.ui.fillButton.enabled)
+            return
+        names = set(content.GetSegmentIDs())
+        self._wait(lambda: panel.ui.fillButton.enabled)
+        panel.ui.fillButton.click()
+        self._wait(lambda: panel.store.state.organs is None, seconds=600)
+        self.assertIsNot(panel.parameters.segmentation, segmentation, panel.ui.noticeLabel.text)
+        self.assertEqual(set(content.GetSegmentIDs()), names)
+        self._apply(panel)
+        panel.ui.costButton.click()
+        self._wait(lambda: panel.store.state.organs is None, seconds=600)
+        self.assertGreater(panel.ui.costsTable.rowCount, 0, panel.ui.noticeLabel.text)
+
+    def _ask_for_a_plan(self, panel: Any) -> None:
+        """Whether nine beams could give the dose that is shown."""
+        panel.parameters.planBeams = "9"
+        panel.ui.deliverableButton.click()
+        self.assertFalse(panel.ui.deliverableButton.enabled)
+        self._wait(lambda: panel.ui.deliverableButton.enabled)
+        self.assertIn("9 beams", panel.ui.deliverableLabel.text, panel.ui.noticeLabel.text)
+
+    def _check_bands(self, panel: Any) -> None:
+        """Bands of a calibrated model are in the chart until they are switched off."""
+        result = self.logic.result(panel.parameters.resultDose)
+        assert result is not None
+        self.assertTrue(panel.ui.bandsLabel.text)
+        self.assertEqual(panel.ui.bandsCheckBox.enabled, result.bands.content is not None)
+        chart = result.nodes["chart"]
+        for role, series in result.nodes.items():
+            if role.startswith("series-band"):
+                self.assertTrue(chart.HasPlotSeriesNodeID(series.GetID()), role)
+                panel.ui.bandsCheckBox.click()
+                self.assertFalse(chart.HasPlotSeriesNodeID(series.GetID()), role)
+                panel.ui.bandsCheckBox.click()
 
     def _edit_live(self, panel: Any, nodes: Any) -> None:
         """A stroke is predicted by itself, beside the result that it began from."""

@@ -13,6 +13,8 @@ from .prepared import PreparedInputs, Scratch, prepare_steps
 from .steps import StepRunner
 
 if TYPE_CHECKING:
+    from DosePredictionLib.beams.arrangement import BeamArrangement
+    from DosePredictionLib.findings import Finding
     from DosePredictionLib.prediction import Prediction
     from DosePredictionLib.scene import SceneResult, Step
 
@@ -264,34 +266,68 @@ class Services:
         """
         from DosePredictionLib.worker.messages import Failure, WriteReport
 
+        def replied(reply: Any) -> None:
+            done(reply.message if isinstance(reply, Failure) else "")
+
+        def send(case: str, prediction: str, result: SceneResult) -> None:
+            id = f"report-{path.name}-{next(self._numbers)}"
+            goals = tuple(result.measures.goal_records)
+            self.worker.send(WriteReport(id, case, prediction, str(path), goals), replied)
+
+        self._with_files(dose, send, done)
+
+    def check_deliverability(
+        self, dose: Any, beams: BeamArrangement | None, done: Callable[[Finding | None, str], None]
+    ) -> None:
+        """Ask the worker how near a plan could come to a dose.
+
+        Args:
+            beams: None: the prediction's own, else the protocol's.
+            done: called with the finding, or with what went wrong.
+        """
+        from DosePredictionLib.worker.messages import CheckDeliverability, Failure
+
+        def replied(reply: Any) -> None:
+            if isinstance(reply, Failure):
+                done(None, reply.message)
+            else:
+                done(reply.findings[0], "")
+
+        def send(case: str, prediction: str, _result: SceneResult) -> None:
+            id = f"deliverability-{next(self._numbers)}"
+            self.worker.send(CheckDeliverability(id, case, prediction, beams), replied)
+
+        self._with_files(dose, send, lambda error: done(None, error))
+
+    def _with_files(
+        self,
+        dose: Any,
+        send: Callable[[str, str, SceneResult], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Call with the folders of a dose's case and prediction.
+
+        Those of a result that came with the scene are written first, a step a turn.
+        """
         kept = self.kept(dose)
         if kept is None:
-            done(_("{name} came with the scene. Predict again.").format(name=dose.GetName()))
+            failed(_("{name} came with the scene. Predict again.").format(name=dose.GetName()))
             return
         if kept.prepared is None or kept.output is None:
 
             def written(_nothing: None) -> None:
-                self.write_report(dose, path, done)
+                self._with_files(dose, send, failed)
+
+            def stopped(error: Exception) -> None:
+                failed(str(error))
 
             steps = self.file_steps(dose)
-            failed = lambda error: done(str(error))  # noqa: E731
-            StepRunner(steps, self.clock, lambda _step: None, written, failed).start()
+            StepRunner(steps, self.clock, lambda _step: None, written, stopped).start()
             return
-        request = WriteReport(
-            f"report-{path.name}-{next(self._numbers)}",
-            str(kept.prepared.folder),
-            str(kept.output),
-            str(path),
-            tuple(kept.result.measures.goal_records),
-        )
-
-        def replied(reply: Any) -> None:
-            done(reply.message if isinstance(reply, Failure) else "")
-
         try:
-            self.worker.send(request, replied)
+            send(str(kept.prepared.folder), str(kept.output), kept.result)
         except (OSError, ValueError) as error:
-            done(str(error))
+            failed(str(error))
 
     def forget_scene(self) -> None:
         """The scene was closed: no node is left to belong to."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .finding_rows import finding_text
@@ -47,6 +48,7 @@ def structure_rows(
     mapping: StructureMapping,
     volumes_cc: Mapping[str, float],
     findings: Sequence[Finding] = (),
+    found: Mapping[str, str] = MappingProxyType({}),
 ) -> list[StructureRow]:
     """Rows in the protocol's order.
 
@@ -54,10 +56,25 @@ def structure_rows(
         mapping: as proposed, with its findings.
         volumes_cc: structure → cm³, of those that are known.
         findings: of the preflight; those on a structure color its row.
+        found: segment that a model found → the model's name.
     """
     channels = {channel.name: channel for channel in protocol.channels}
     noticed = [*mapping.findings, *findings]
-    return [_row(channels[match.channel], match, volumes_cc, noticed) for match in mapping.matches]
+    return [
+        _with_source(_row(channels[match.channel], match, volumes_cc, noticed), found)
+        for match in mapping.matches
+    ]
+
+
+def _with_source(row: StructureRow, found: Mapping[str, str]) -> StructureRow:
+    """A contour that a network found is a proposal, whatever else is said of it."""
+    model = found.get(row.structure or "")
+    if model is None:
+        return row
+    tip = _("{name} was found by {model}: a proposal that somebody must check.")
+    lines = f"{tip.format(name=row.structure, model=model)}\n{row.tool_tip}"
+    status = row.status if row.status == "blocking" else "warning"
+    return replace(row, status=status, status_text=_("predicted – check"), tool_tip=lines)
 
 
 def structures_title(rows: Sequence[StructureRow]) -> str:

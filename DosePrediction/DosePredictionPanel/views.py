@@ -111,7 +111,8 @@ def structures_view(state: PanelState) -> StructuresView:
     if matching.mapping is None or matching.protocol is None:
         return StructuresView(hint=_("Choose a CT, a segmentation and a model."))
     volumes_cc = state.prepared.volumes_cc if state.prepared is not None else {}
-    rows = structure_rows(matching.protocol, matching.mapping, volumes_cc, state.findings)
+    found = dict(matching.found)
+    rows = structure_rows(matching.protocol, matching.mapping, volumes_cc, state.findings, found)
     return StructuresView(tuple(rows), matching.names)
 
 
@@ -191,6 +192,7 @@ class ResultView:
         levels: own isodose levels as text; empty: the usual ones.
         hidden: structures that are not shown.
         arrived: run of the result that came last, to be brought into view.
+        bands: what is to be said of the DVHs' bands; has_bands: whether there are some.
     """
 
     run: str = ""
@@ -212,6 +214,8 @@ class ResultView:
     why_not: str = ""
     templates: Mapping[str, str] = field(default_factory=dict)
     goals: str = ""
+    bands: str = ""
+    has_bands: bool = False
 
 
 def result_view(state: PanelState) -> ResultView:
@@ -252,6 +256,8 @@ def result_view(state: PanelState) -> ResultView:
         why_not=why_not,
         templates=templates,
         goals=goals,
+        bands=result.bands,
+        has_bands=result.has_bands,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import ModelError
 from ..evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration, weights_of
@@ -14,11 +15,13 @@ from ..ranges import DoseGy
 from ..schema import Length, Name, Pattern, from_json, read_json, validated
 
 if TYPE_CHECKING:
+    from ..evaluation.result import Evaluation
     from ..models.manifest import ModelFolder
     from ..prediction import Prediction
 
 __all__ = [
     "BANDS_MISSING",
+    "Bands",
     "PredictedBy",
     "PredictedFor",
     "PredictionRecord",
@@ -92,6 +95,26 @@ class PredictionRecord:
             raise ModelError(f"{what}: {other}.")
 
 
+@dataclass(frozen=True)
+class Bands:
+    """The bands of a prediction, as they travel with it.
+
+    Args:
+        content: as `prediction.json` has them; None without any.
+        missing: why there are none although the model is calibrated.
+    """
+
+    content: dict[str, Any] | None = None
+    missing: str = ""
+
+    @classmethod
+    def of(cls, prediction: Prediction, evaluation: Evaluation) -> Bands:
+        """By the calibration in the model's folder."""
+        calibration, findings = prediction_calibration(prediction)
+        content = None if calibration is None else calibration.bands(evaluation)
+        return cls(content, " ".join(finding.message for finding in findings))
+
+
 def read_record(path: Path) -> PredictionRecord:
     """How a predicted dose came about.
 
@@ -110,7 +133,9 @@ def model_calibration(model: ModelFolder, named: Path | None = None) -> Calibrat
     path = named or model.folder / CALIBRATION_FILE
     if named is None and not path.is_file():
         return None
-    calibration = read_calibration(path)
+    calibration = (
+        _as_read(path, path.stat().st_mtime_ns) if named is None else read_calibration(path)
+    )
     manifest = model.manifest
     what = f"the model {manifest.name}"
     calibration.require_weights(weights_of(manifest), manifest.protocol, what)
@@ -144,6 +169,12 @@ def prediction_calibration(
         remedy = "Calibrate plans that were made like this one."
         return None, (_no_bands(f"{_OTHERWISE}.", remedy),)
     return calibration, ()
+
+
+@lru_cache(maxsize=4)
+def _as_read(path: Path, _modified_ns: int) -> Calibration:
+    """A file that has not changed is not read again: a worker needs it for each prediction."""
+    return read_calibration(path)
 
 
 def _no_bands(reason: str, remedy: str) -> Finding:

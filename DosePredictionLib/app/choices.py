@@ -13,11 +13,12 @@ from ..errors import CaseError, DosePredictionError, MappingError
 from ..schema import read_json
 from ..structures.mapping_files import parse_map_option, read_mapping
 from ..structures.protocol import StructureProtocol
+from ..wishes import Wish
 
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
 
-__all__ = ["BeamsChoice", "MappingChoice", "PrescriptionChoice", "chosen_goals"]
+__all__ = ["BeamsChoice", "MappingChoice", "PrescriptionChoice", "WishesChoice", "chosen_goals"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,41 @@ class BeamsChoice:
         if stated in SENSE:
             beams = replace(beams, patient_position=stated)  # type: ignore[arg-type]
         return replace(case, beams=beams)
+
+
+@dataclass(frozen=True)
+class WishesChoice:
+    """What is wished of the organs before the case's own wishes; empty: nothing."""
+
+    wishes: tuple[Wish, ...] = ()
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> WishesChoice:
+        """From texts such as "Rectum V40Gy <= 25 %".
+
+        Raises:
+            DosePredictionError: one cannot be read, or is no upper limit of a V_d in percent.
+        """
+        if not texts:
+            return cls()
+        from ..planning.wishes import parse_wish
+
+        wishes = []
+        for text in texts:
+            goal = parse_wish(text)
+            metric, dose_gy = goal.metric, float(goal.metric.amount or 0.0)
+            limits = metric.kind == "volume" and metric.unit == "%" and not metric.of_prescription
+            if not limits or goal.comparison not in ("<", "<=") or not dose_gy or goal.limit > 100:
+                raise DosePredictionError(
+                    "A model takes upper limits of a volume in percent, as in 'Rectum V40Gy <= "
+                    f"25 %'; got --goal {text!r}."
+                )
+            wishes.append(Wish(goal.structure, dose_gy, goal.limit))
+        return cls(tuple(wishes))
+
+    def of(self, case: Case) -> Case:
+        """The case with the chosen wishes in the place of its own."""
+        return replace(case, wishes=self.wishes) if self.wishes else case
 
 
 def chosen_goals(name: str) -> GoalSet | Literal["default"] | None:

@@ -8,7 +8,13 @@ from typing import Any
 
 from ..beams.arrangement import ARRANGEMENTS
 from ..io.volumes import FORMATS
-from .choices import BeamsChoice, MappingChoice, PrescriptionChoice, chosen_goals
+from .choices import (
+    BeamsChoice,
+    MappingChoice,
+    PrescriptionChoice,
+    WishesChoice,
+    chosen_goals,
+)
 from .outputs import OutputRequest
 from .predict import PredictRequest
 
@@ -67,6 +73,13 @@ PREDICTION_OPTIONS: Options = {
         "help": "gantry angles in degrees, as 0,40,80 (181-179 is an arc), or "
         f"{', '.join(ARRANGEMENTS)} (default: the case's own, else the model's)",
     },
+    "--goal": {
+        "action": "append",
+        "default": [],
+        "metavar": "GOAL",
+        "help": "wish for an organ, as 'Rectum V40Gy <= 25 %%' (repeatable; default: the case's "
+        "own, else none)",
+    },
     **GOALS_OPTION,
     "--spread": {
         "action": "store_true",
@@ -110,6 +123,7 @@ def prediction_request(cases: Sequence[Path], values: Mapping[str, Any]) -> Pred
         mapping=MappingChoice.parse(values["map"], values["mapping"]),
         prescription=PrescriptionChoice.parse(values["prescription"], values["fractions"]),
         beams=BeamsChoice.parse(values.get("beams")),
+        wishes=WishesChoice.parse(values.get("goal") or ()),
         recompute_strips=values["recompute_strips"],
         force_model=values["force_model"],
         deliverable=bool(values.get("deliverable")),

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..case import Case
+from ..encoding.beams import beam_inputs
+from ..encoding.wishes import wish_inputs
 from ..errors import ModelError
 from ..findings import Finding
 from ..io import read_case
 from .bands import model_calibration
-from .choices import BeamsChoice, MappingChoice, PrescriptionChoice
+from .choices import BeamsChoice, MappingChoice, PrescriptionChoice, WishesChoice
 from .outputs import OutputRequest, PredictedCase, require_writable, write_outputs
 from .several import CaseFailure, Several, work_on_cases
 
@@ -37,6 +39,7 @@ class PredictRequest:
         mapping: structures for channels.
         prescription: goes before the cases' own.
         beams: go before the cases' own.
+        wishes: likewise.
         recompute_strips: ignore strip masks that came with a case.
         force_model: a model of another body site is a warning, not a refusal.
         deliverable: hold the dose against what the beams can give; a finding says how it ended.
@@ -50,6 +53,7 @@ class PredictRequest:
     mapping: MappingChoice = field(default_factory=MappingChoice)
     prescription: PrescriptionChoice = field(default_factory=PrescriptionChoice)
     beams: BeamsChoice = field(default_factory=BeamsChoice)
+    wishes: WishesChoice = field(default_factory=WishesChoice)
     recompute_strips: bool = False
     force_model: bool = False
     deliverable: bool = False
@@ -82,7 +86,7 @@ def predict_cases(request: PredictRequest, watch: Watch | None = None) -> Severa
 
     def one(path: Path) -> PredictedCase:
         started = time.perf_counter()
-        case = request.beams.of(read_case(path))
+        case = request.wishes.of(request.beams.of(read_case(path)))
         read_seconds = time.perf_counter() - started
         predictor = predictors.of(case)
         prediction = predictor.predict(
@@ -137,5 +141,26 @@ class _Predictors:
             request = self._request
             if request.output.calibration is not None:  # refused before work starts
                 model_calibration(model, request.output.calibration)
+            _require_inputs(model, request)
             self._made[model.folder] = Predictor(model, request.device, request.precision)
         return self._made[model.folder]
+
+
+def _require_inputs(model: DoseModel, request: PredictRequest) -> None:
+    """Refuse beams and goals that were chosen for a model without such inputs.
+
+    Raises:
+        ModelError: names the option.
+    """
+    encoding, name = model.manifest.encoding, model.manifest.name
+    chosen = request.beams.arrangement is not None and not request.deliverable
+    if chosen and beam_inputs(encoding) is None:
+        raise ModelError(
+            f"{name} does not take beams: its dose would stay the same. Leave out --beams, or "
+            "choose a model that knows beams (see its card: models)."
+        )
+    if request.wishes.wishes and wish_inputs(encoding) is None:
+        raise ModelError(
+            f"{name} does not take goals: its dose would stay the same. Leave out --goal, or "
+            "choose a model that knows goals (see its card: models)."
+        )

@@ -27,11 +27,13 @@ from .several import Several, work_on_cases
 if TYPE_CHECKING:
     from ..models.dose_model import DoseModel
 
-__all__ = ["FORMATS", "SegmentRequest", "SegmentedCase", "segment_cases"]
+__all__ = ["FORMATS", "SegmentRequest", "SegmentedCase", "model_of_organs", "segment_cases"]
 
-Format = Literal["nifti", "seg", "rtstruct"]
-FORMATS: tuple[Format, ...] = ("nifti", "seg", "rtstruct")
-"""A case folder, a segmentation of 3D Slicer, or contours on the slices of a DICOM CT."""
+Format = Literal["nifti", "seg", "rtstruct", "dicom-seg"]
+FORMATS: tuple[Format, ...] = ("nifti", "seg", "rtstruct", "dicom-seg")
+"""A case folder, a segmentation of 3D Slicer, or contours or masks on the slices of a DICOM CT."""
+
+_OF_SLICES = {"rtstruct": "an RTSTRUCT", "dicom-seg": "a DICOM SEG"}
 
 _RECORD = "segmentation.json"
 _STATEMENT = (
@@ -101,7 +103,11 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
     """
     watch = watch or Watch()
     require_writable(request.output)
-    model = _model(request.model)
+    if request.format == "dicom-seg":
+        from ..io.dicom.seg_writing import require_seg_writer
+
+        require_seg_writer()
+    model = model_of_organs(request.model)
     from ..inference.predictor import Predictor
 
     predictor = Predictor(model, request.device, request.precision)
@@ -122,7 +128,7 @@ def segment_cases(request: SegmentRequest, watch: Watch | None = None) -> Severa
     return work_on_cases(request.cases, one, watch.failed)
 
 
-def _model(name: str | None) -> DoseModel:
+def model_of_organs(name: str | None) -> DoseModel:
     """The model of organs that was named, or the one that is installed.
 
     Raises:
@@ -140,8 +146,8 @@ def _model(name: str | None) -> DoseModel:
     chosen = [each for each in models if each.manifest.default] or models
     if not chosen:
         raise ModelError(
-            "No model that finds organs is installed, and none is shipped yet: train one "
-            "(docs/segmentation.md) and name its folder by --model."
+            "No model that finds organs is installed: install the extension again, which ships "
+            "one, or train one (docs/segmentation.md) and name its folder by --model."
         )
     if len(chosen) > 1:
         names = ", ".join(each.manifest.name for each in chosen)
@@ -160,10 +166,10 @@ def _require_place(path: Path, case: Case, request: SegmentRequest) -> None:
         raise CaseError(
             f"{folder} is the case itself, whose files are not touched: choose another --output."
         )
-    if request.format == "rtstruct" and case.origin is None:
+    if request.format in _OF_SLICES and case.origin is None:
         raise CaseError(
-            f"{case.name} does not come from DICOM: an RTSTRUCT refers to the CT's slices. Write "
-            "--format nifti or seg instead."
+            f"{case.name} does not come from DICOM: {_OF_SLICES[request.format]} refers to the "
+            "CT's slices. Write --format nifti or seg instead."
         )
 
 
@@ -207,8 +213,15 @@ def _contoured(prediction: Prediction, fill_missing: bool) -> _Contoured:
     chosen: dict[str, str | None] = {n: s for n, s in mapping.items() if s in structures}
     chosen |= {name: name for name in added if name not in kept}
     judged = propose_binding(replace(case, findings=()), protocol, chosen, required=())
-    findings += [each for each in prediction.findings if each.id not in _OF_THE_CALL]
-    findings += check_case(judged, prediction.model.manifest.expectations)
+    checked = check_case(judged, prediction.model.manifest.expectations)
+    # What was said of the case as it came is said anew of what is written.
+    again = {(each.id, each.structure) for each in checked}
+    findings += [
+        each
+        for each in prediction.findings
+        if each.id not in _OF_THE_CALL and (each.id, each.structure) not in again
+    ]
+    findings += checked
     return _Contoured(case, frozenset(added) - set(kept), tuple(worst_first(each_once(findings))))
 
 
@@ -241,7 +254,8 @@ def _write(
         },
     }
     with file_set(folder, earlier) as aside:
-        findings = [*contoured.findings, *_write_contours(aside, prediction, case, request.format)]
+        written = _write_contours(aside, prediction, contoured, request.format)
+        findings = [*contoured.findings, *written]
         total = round(time.perf_counter() - started, 3)
         record |= {
             "checks": [finding.as_json() for finding in findings],
@@ -260,9 +274,10 @@ def _write(
 
 
 def _write_contours(
-    folder: Path, prediction: Prediction, case: Case, kind: Format
+    folder: Path, prediction: Prediction, contoured: _Contoured, kind: Format
 ) -> list[Finding]:
     """The contours in the format that was asked for."""
+    case = contoured.case
     protocol = prediction.model.protocol
     colors = {channel.name: channel.color for channel in protocol.channels}
     if kind == "nifti":
@@ -281,6 +296,11 @@ def _write_contours(
     equipment = replace(Equipment.of_model(prediction.model.manifest), contribution=_CONTRIBUTION)
     shown = {name: _rgb(color) for name, color in colors.items()}
     path = folder / "organs.dcm"
+    if kind == "dicom-seg":
+        from ..io.dicom.seg_writing import write_dicom_seg
+
+        write_dicom_seg(path, case, contoured.found, equipment, shown)
+        return []
     return write_rtstruct(path, case.structures, case, equipment, "Organs", shown)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .. import __version__
 from ..encoding.beams import beam_inputs
+from ..encoding.wishes import wish_inputs
 from ..findings import Finding
 from ..schema import to_json
 from ..structures.bound import BoundCase
@@ -78,6 +79,7 @@ def prediction_summary(
         "fallbacks": list(prediction.fallbacks),
         "prescription": to_json(prediction.prescription),
         "beams": to_json(_beams(prediction)),
+        "wishes": to_json(case.wishes if wish_inputs(model.manifest.encoding) else ()),
         "mapping": prediction.mapping.as_json(),
         "checks": [finding.as_json() for finding in (*prediction.findings, *noticed)],
         "units": "Gy",

@@ -139,6 +139,8 @@ class BeamArrangement:
         sad_mm: from the source to the isocenter.
         patient_position: how the patient lies.
         arc_step_degrees: angle between the fields that stand for an arc.
+        modulated: whether the fluence within an aperture varies; not where fields are open and
+            have weights alone, as in a box.
 
     Raises:
         FieldError: no beam is on, two beams are the same, or the angles look like radians.
@@ -149,6 +151,7 @@ class BeamArrangement:
     sad_mm: Annotated[float, Range(300, 5000)] = 1000.0
     patient_position: PatientPosition = "HFS"
     arc_step_degrees: Annotated[float, Range(1, 45)] = 10.0
+    modulated: bool = True
 
     def __post_init__(self) -> None:
         if not any(beam.on for beam in self.beams):
@@ -168,9 +171,17 @@ class BeamArrangement:
             )
 
     @classmethod
-    def of_angles(cls, gantry_degrees: Sequence[float]) -> BeamArrangement:
-        """Standing beams, each open for all targets."""
-        return cls(tuple(Beam(float(angle)) for angle in gantry_degrees))
+    def of_angles(
+        cls, gantry_degrees: Sequence[float], open_margin_mm: float | None = None
+    ) -> BeamArrangement:
+        """Standing beams, each open for all targets.
+
+        Args:
+            open_margin_mm: of fields that have weights alone; None: the fields are modulated.
+        """
+        aperture = Aperture() if open_margin_mm is None else Aperture(margin_mm=open_margin_mm)
+        beams = tuple(Beam(float(angle), aperture=aperture) for angle in gantry_degrees)
+        return cls(beams, modulated=open_margin_mm is None)
 
     @property
     def fields(self) -> list[Field]:
@@ -213,7 +224,7 @@ class BeamArrangement:
             for beam in self.beams
             if beam.on
         ]
-        return ", ".join(words)
+        return ("" if self.modulated else "open fields at ") + ", ".join(words)
 
 
 def parse_beams(text: str, where: str = "--beams") -> BeamArrangement:
@@ -281,6 +292,7 @@ ARRANGEMENTS: Mapping[str, BeamArrangement] = {
     "seven-field": BeamArrangement.of_angles([0, 51, 103, 154, 206, 257, 309]),
     "five-field": BeamArrangement.of_angles(range(0, 360, 72)),
     "four-field": BeamArrangement.of_angles([0, 90, 180, 270]),
+    "four-field-open": BeamArrangement.of_angles([0, 90, 180, 270], open_margin_mm=7.0),
     "arc": _full_arc(1),
 }
 """What `--beams` and files may name. `nine-field` is that of the OpenKBP plans (doi

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from .operator import DoseOperator
 from .ray_model import RayModel
 from .tracing import TracedField
 
@@ -27,6 +28,7 @@ class RayDose:
         fields: traced through one patient.
         model: that they were traced with.
         shape: of the patient's grid, (z, y, x).
+        modulated: whether the fluence of a field varies; else each has a weight alone.
 
     Attributes:
         voxels: flat indices of the voxels that any field reaches, rising.
@@ -36,9 +38,13 @@ class RayDose:
     """
 
     def __init__(
-        self, fields: Sequence[TracedField], model: RayModel, shape: tuple[int, int, int]
+        self,
+        fields: Sequence[TracedField],
+        model: RayModel,
+        shape: tuple[int, int, int],
+        modulated: bool = True,
     ) -> None:
-        self.fields, self.shape = tuple(fields), shape
+        self.fields, self.shape, self.modulated = tuple(fields), shape, modulated
         self.blurs = [model.blurs(field.lattice) for field in fields]
         counts = [int(np.count_nonzero(field.open)) for field in fields]
         ends = np.cumsum([0, *counts])
@@ -56,6 +62,11 @@ class RayDose:
     def elements(self) -> int:
         """Number of fluence elements."""
         return self.elements_of[-1].stop if self.elements_of else 0
+
+    @property
+    def deliverable(self) -> DoseOperator:
+        """From what a plan may choose to dose: the fluence, or the weights of open fields."""
+        return self if self.modulated else _FieldWeights(self)
 
     def open_fluence(self, targets: Collection[str]) -> Array:
         """1 for elements that see one of the targets, else 0."""
@@ -93,6 +104,28 @@ class RayDose:
         result = np.zeros(int(np.prod(self.shape)), dtype=np.float32)
         result[self.voxels] = dose
         return result.reshape(self.shape)
+
+
+class _FieldWeights:
+    """Weights of open fields → dose. See `DoseOperator`."""
+
+    def __init__(self, rays: RayDose) -> None:
+        self._rays = rays
+
+    @property
+    def elements(self) -> int:
+        """Number of fields."""
+        return len(self._rays.fields)
+
+    def dose(self, weights: Array) -> Array:
+        """See `DoseOperator`."""
+        counts = [part.stop - part.start for part in self._rays.elements_of]
+        return self._rays.dose(np.repeat(weights, counts))
+
+    def adjoint(self, dose: Array) -> Array:
+        """See `DoseOperator`."""
+        fluence = self._rays.adjoint(dose)
+        return np.array([fluence[part].sum() for part in self._rays.elements_of], dtype=np.float32)
 
 
 def _side_by_side(

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
         "--format",
         default="nifti",
         choices=FORMATS,
-        help="a case folder, a segmentation of 3D Slicer, or an RTSTRUCT of a DICOM CT",
+        help="a case folder, a segmentation of 3D Slicer, or an RTSTRUCT or SEG of a DICOM CT",
     )
     parser.set_defaults(run=run)
 

@@ -35,10 +35,13 @@ class BeamInputs:
     Args:
         arrangement: of cases that state none.
         ray_model: from fluence to dose.
+        open_fields: whether the model tells fields that are open and weighted from modulated ones;
+            the dose that beams can give is then one of weights alone.
     """
 
     arrangement: BeamArrangement = ARRANGEMENTS["nine-field"]
     ray_model: RayModel = field(default_factory=RayModel)
+    open_fields: bool = False
 
 
 def beam_inputs(settings: EncodingSettings) -> BeamInputs | None:
@@ -89,7 +92,8 @@ def _traced(source: Source) -> RayDose:
     anatomy = _anatomy(source)
     on_grid.findings.extend(_findings(arrangement, anatomy, on_grid))
     fields = trace(arrangement, anatomy, inputs.ray_model)
-    return RayDose(fields, inputs.ray_model, anatomy.grid.shape)
+    modulated = arrangement.modulated or not inputs.open_fields
+    return RayDose(fields, inputs.ray_model, anatomy.grid.shape, modulated)
 
 
 def _anatomy(source: Source) -> Anatomy:

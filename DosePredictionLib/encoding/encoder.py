@@ -6,7 +6,8 @@ prediction use the same functions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from .channels.mask import structure_masks
 from .channels.registry import ModelChannels, model_channels
 from .model_grid import grid_findings, is_block_of, model_grid
 from .settings import EncodingSettings, GridSettings
+from .wishes import stated_wishes
 
 __all__ = [
     "EncodedCase",
@@ -51,6 +53,7 @@ class EncodedCase:
         channels: what the channels of the input are.
         beams: from the fluence of the case's beams to dose on the model's grid; None: the model
             knows no beams.
+        wishes: channel of an organ → share of it that may get the dose that the model limits.
     """
 
     input: NDArray[np.float32]
@@ -60,6 +63,7 @@ class EncodedCase:
     findings: tuple[Finding, ...]
     channels: ModelChannels
     beams: RayDose | None = None
+    wishes: Mapping[str, float] = field(default_factory=dict)
 
 
 def encode(
@@ -76,8 +80,8 @@ def encode(
         recompute_strips: ignore strip masks that came with the case.
 
     Raises:
-        CaseError: the case is bound to no protocol, or no target voxel is left to centre the grid
-            on.
+        CaseError: the case is bound to no protocol, no target voxel is left to centre the grid on,
+            or a wish cannot be taken.
         DosePredictionError: the settings name a kind of channel that there is not.
     """
     protocol = protocol_of(bound)
@@ -88,12 +92,13 @@ def encode(
     # Where a channel is the external contour, body and channel are one and the same.
     body = bound.external.resampled_to(grid).binary()
     masks = structure_masks(bound, protocol, grid, settings)
-    source = Source(protocol, settings, grid.spacing, masks, body, on_grid)
+    wishes = stated_wishes(bound, settings)
+    source = Source(protocol, settings, grid.spacing, masks, body, on_grid, wishes)
     x = np.empty((len(channels), *grid.shape), dtype=np.float32)
     channels.compute(range(len(channels)), source, x)
     beams = ray_dose(source) if beam_inputs(settings) is not None else None
     findings = tuple(on_grid.findings)
-    return EncodedCase(x, body, grid, bound.external, findings, channels, beams)
+    return EncodedCase(x, body, grid, bound.external, findings, channels, beams, wishes)
 
 
 def decode(dose_gy: NDArray[np.float32], encoded: EncodedCase, case: Case) -> Volume:

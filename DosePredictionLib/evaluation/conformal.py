@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ..errors import DosePredictionError
 
@@ -88,6 +87,8 @@ def coverage_range(calibrated: int, tested: int, percent: int) -> tuple[float, f
     """
     _require_enough(calibrated, percent)
     rank = _rank(calibrated, percent)
+    from scipy import stats  # takes a second, and a window that draws bands needs none of it
+
     low, high = stats.betabinom(tested, rank, calibrated + 1 - rank).ppf([0.05, 0.95])
     return 100.0 * float(low) / tested, 100.0 * float(high) / tested
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..case import Case
@@ -57,7 +58,17 @@ def read_case(path: str | Path, ct_alone: bool = False) -> Case:
         ) from exception
     if not case.structures and not ct_alone:
         raise NoStructuresError(f"{case.name} has no structures: at least a target is needed.")
-    return case
+    return _in_pelvic_terms(case)
+
+
+def _in_pelvic_terms(case: Case) -> Case:
+    """See `totalsegmentator`."""
+    from .totalsegmentator import in_pelvic_terms, is_totalsegmentator
+
+    if not is_totalsegmentator(case.structures):
+        return case
+    structures, findings = in_pelvic_terms(case.structures)
+    return replace(case, structures=structures, findings=(*case.findings, *findings))
 
 
 def _read(path: Path, ct_alone: bool) -> Case:

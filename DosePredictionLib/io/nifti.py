@@ -4,7 +4,8 @@
 published suffix `_256_64`, as NIfTI, NRRD or MetaImage; a label map or a segmentation of 3D Slicer
 (`.seg.nrrd`) is several structures. `case.json` may hold
 `{"prescription": {"PTV": 45.0}, "fractions": 25, "technique": "IMRT", "beams": "nine-field"}`;
-beams are a name, gantry angles as in "0,90,180", or an object with the fields of `BeamArrangement`.
+beams are a name, gantry angles as in "0,90,180", or an object with the fields of `BeamArrangement`;
+`"wishes": [{"structure": "Rectum", "dose_gy": 40, "percent": 25}]` says what was asked of organs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..processes import usable_cores
 from ..ranges import DoseGy, Fractions
 from ..schema import FreeText, Length, Name, from_json, read_json, to_json, validated
 from ..volume import Grid
+from ..wishes import Wish
 from .dose_grid import dose_gaps, dose_on_grid
 from .labels import LABEL_SUFFIXES
 from .stored import StoredImage
@@ -73,6 +75,7 @@ class _CaseDescription:
     technique: Name | None = None
     description: FreeText | None = None
     beams: FreeText | BeamArrangement | None = None
+    wishes: Annotated[tuple[Wish, ...], Length(0, 100)] = ()
 
 
 def is_case_folder(path: Path) -> bool:
@@ -122,7 +125,7 @@ def read_case_folder(folder: Path) -> Case:
         dose, resampled = dose_on_grid(stored, ct.grid, {}, label)
         noticed += resampled
         noticed += dose_gaps(stored.grid, ct.grid, structures, label)
-    prescription, beams = _described(folder)
+    prescription, beams, wishes = _described(folder)
     return Case(
         name=folder.resolve().name,
         ct=ct,
@@ -132,18 +135,23 @@ def read_case_folder(folder: Path) -> Case:
         strips=strips or None,
         findings=(*findings, *_once(noticed)),
         beams=beams,
+        wishes=wishes,
     )
 
 
-def write_case_folder(folder: Path, case: Case) -> None:
+def write_case_folder(folder: Path, case: Case, only_plan: bool = False) -> None:
     """Write a case so that `read_case_folder` gives it back: a structure's name is a file's name.
 
     Findings, dose mask, strips and DICOM origin are not written.
+
+    Args:
+        only_plan: CT and structures are there already.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_volume(folder / "ct.nii.gz", case.ct)
-    for name, mask in case.structures.items():
-        write_volume(folder / f"{name}.nii.gz", mask)
+    if not only_plan:
+        write_volume(folder / "ct.nii.gz", case.ct)
+        for name, mask in case.structures.items():
+            write_volume(folder / f"{name}.nii.gz", mask)
     if case.plan_dose is not None:
         write_volume(folder / "dose_plan.nii.gz", case.plan_dose)
     content: dict[str, Any] = {}
@@ -155,6 +163,8 @@ def write_case_folder(folder: Path, case: Case) -> None:
         }
     if case.beams is not None:
         content["beams"] = to_json(case.beams)
+    if case.wishes:
+        content["wishes"] = to_json(case.wishes)
     if content:
         text = json.dumps(content, indent=2, ensure_ascii=False)
         (folder / "case.json").write_text(text + "\n", encoding="utf-8")
@@ -316,15 +326,18 @@ def _once(findings: list[Finding]) -> list[Finding]:
     return [*kept, *(finding for finding in findings if finding.id not in per_file)]
 
 
-def _described(folder: Path) -> tuple[Prescription | None, BeamArrangement | None]:
+def _described(
+    folder: Path,
+) -> tuple[Prescription | None, BeamArrangement | None, tuple[Wish, ...]]:
     """What `case.json` says."""
     path = folder / "case.json"
     if not path.is_file():
-        return None, None
+        return None, None, ()
     content = from_json(_CaseDescription, read_json(path, CaseError), str(path), CaseError)
     beams = content.beams
     if isinstance(beams, str):
         beams = parse_beams(beams, f"{path}.beams")
     if not content.prescription:
-        return None, beams
-    return Prescription(content.prescription, content.fractions, content.technique), beams
+        return None, beams, content.wishes
+    given = Prescription(content.prescription, content.fractions, content.technique)
+    return given, beams, content.wishes

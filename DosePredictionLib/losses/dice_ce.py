@@ -12,7 +12,11 @@ _SMOOTH = 1e-5
 
 
 def dice_ce(
-    logits: Tensor, labels: Tensor, known: Tensor | None = None, balance: float = 0.0
+    logits: Tensor,
+    labels: Tensor,
+    known: Tensor | None = None,
+    balance: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """L = CE + 1 − mean over organs c of (2 Σ pₖ yₖ + ε) / (Σ pₖ + Σ yₖ + ε), k over the batch.
 
@@ -28,6 +32,7 @@ def dice_ce(
         known: `(batch, 1 + organs)`, whether the patient has the organ's contour; None: all.
         balance: a voxel of a class that has the share s of the batch weighs s^−balance in the cross
             entropy: 0 as any other, 1 so that all classes weigh the same.
+        weights: of each voxel, `(batch, z, y, x)`, in all sums; None: 1.
     """
     chances = functional.log_softmax(logits.float(), dim=1)
     if known is not None and not bool(known.all()):
@@ -37,12 +42,20 @@ def dice_ce(
         chances = torch.cat((background, chances[:, 1:]), dim=1)
     share = torch.bincount(labels.flatten(), minlength=logits.shape[1]) / labels.numel()
     scarce = share.clamp(min=1 / labels.numel()) ** -balance
-    entropy = functional.nll_loss(chances, labels, scarce.to(chances.dtype))
+    scarce = scarce.to(chances.dtype)
+    if weights is None:
+        entropy = functional.nll_loss(chances, labels, scarce)
+    else:
+        each = functional.nll_loss(chances, labels, scarce, reduction="none")
+        entropy = (each * weights).sum() / (scarce[labels] * weights).sum()
     truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(chances.dtype)
     weight = torch.ones_like(chances[:, :, 0, 0, 0]) if known is None else known.to(chances.dtype)
     p = chances.exp() * weight[:, :, None, None, None]
     axes = (0, 2, 3, 4)
-    overlap, total = (p * truth).sum(axes)[1:], (p.sum(axes) + truth.sum(axes))[1:]
+    counted = truth if weights is None else truth * weights[:, None]
+    overlap = (p * counted).sum(axes)[1:]
+    believed = p if weights is None else p * weights[:, None]
+    total = (believed.sum(axes) + counted.sum(axes))[1:]
     present = truth.sum(axes)[1:] > 0
     dice = (2 * overlap + _SMOOTH) / (total + _SMOOTH)
     if not bool(present.any()):

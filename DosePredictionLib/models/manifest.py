@@ -52,9 +52,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 3
+SCHEMA_MINOR = 4
 """0: as first published. 1: `schema_minor` and `task`. 2: `expectations.beams`.
-3: `encoding.structures`."""
+3: `encoding.structures`. 4: `encoding.further.wish`, `encoding.further.beam.open_fields`."""
 
 MANIFEST_FILE = "model.json"
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."

@@ -11,6 +11,8 @@ end.
 | `results.py` | a prediction → nodes, in one batch; updating and removing them |
 | `records.py`, `reopened.py` | what a saved scene keeps of a result; results that came with one |
 | `comparing.py` | two results of one CT against each other |
+| `bands.py` | the bands of the DVHs as series of the chart |
+| `found_contours.py` | organs that a model found, beside the user's; what a contour costs |
 | `places.py`, `probing.py` | worst voxels, marks; the dose under the mouse, the chart's cursor |
 | `structures_shown.py` | structures on and off in slices, 3D and DVH |
 | `display.py` | overlay, isodose lines, legend |
@@ -40,6 +42,7 @@ from .display import (
 )
 from .evaluation import evaluate_nodes
 from .export import write_dose, write_result_report, write_tables
+from .found_contours import ContourCost, cost_steps, found_by, found_steps
 from .places import Place, clear_marks, mark_place, target_center, worst_place
 from .probing import Probed, move_cursor, prepare_cursor, probe
 from .reading import (
@@ -77,6 +80,7 @@ Measures = Evaluation
 __all__ = [
     "DEFAULT_LEVELS",
     "LATEST",
+    "ContourCost",
     "DisplaySettings",
     "Evaluation",
     "Fingerprint",
@@ -98,6 +102,7 @@ __all__ = [
     "clear_marks",
     "compare_steps",
     "compared_run",
+    "cost_steps",
     "default_range",
     "dicom_origin",
     "display_steps",
@@ -105,6 +110,8 @@ __all__ = [
     "evaluate_nodes",
     "fingerprint",
     "finish",
+    "found_by",
+    "found_steps",
     "highlight_structure",
     "input_findings",
     "inputs_of",

@@ -40,6 +40,7 @@ __all__ = ["main"]
 
 _SUMMARY = "summary.json"
 _REPORT_EVERY = 0.1  # of the work, so that a log stays readable
+_OF_THE_PROGRAM = ("--beams", "--goal")  # the worker takes a case's own
 
 
 def main(arguments: Sequence[str], interpreter: Path | None = None) -> int:
@@ -92,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="slicer_batch.py", add_help=False, allow_abbrev=False)
     parser.add_argument("--cases", type=Path, required=True, help="a case, or a folder of cases")
     for name, settings in {**PREDICTION_OPTIONS, **MAPPING_OPTIONS}.items():
-        parser.add_argument(name, **settings)
+        if name not in _OF_THE_PROGRAM:
+            parser.add_argument(name, **settings)
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for each prediction")
     parser.set_defaults(report=True, figures=False, published_names=False)
     return parser

@@ -13,9 +13,10 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
+from ..errors import CaseError
 from ..mask import majority
 from ..volume import Grid, slabs
-from .geometry import LPS_FROM_RAS, array_of_image, vtk_matrix
+from .geometry import LPS_FROM_RAS, array_of_image, index_to_ras, vtk_matrix
 from .runs import Draft
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "labelmap_of",
     "segmentation_draft",
     "volume_drafts",
+    "voxels_at",
 ]
 
 _FOLLOWS_DOSE = "DosePrediction.FollowsDose"
@@ -62,6 +64,19 @@ def empty_image(shape: tuple[int, ...]) -> Any:
     image.SetDimensions(*shape[::-1])
     image.AllocateScalars(vtk.VTK_FLOAT, 1)
     return image
+
+
+def voxels_at(dose: Any, placement: Placement) -> NDArray:
+    """The voxels `(z, y, x)` of an earlier dose that lies at the same place.
+
+    Raises:
+        CaseError: it has gone, or lies elsewhere.
+    """
+    if dose.GetScene() is None or dose.GetImageData() is None:
+        raise CaseError("The earlier result has been removed: there is nothing to compare with.")
+    if not np.allclose(index_to_ras(dose), placement.index_to_ras, atol=1e-4):
+        raise CaseError("The earlier result lies on another CT grid: the two cannot be compared.")
+    return array_of_image(dose.GetImageData())
 
 
 def filled_in_slabs(image: Any, array: NDArray, minus: NDArray | None = None) -> Iterator[None]:

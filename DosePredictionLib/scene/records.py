@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..app.bands import Bands
 from ..case import Prescription
 from ..errors import CaseError
 from ..evaluation.curve import VolumeCurve
@@ -53,6 +54,7 @@ class ResultRecord:
         is_hardened: as `SceneCase.is_hardened`.
         options: what else the result rests on, in words of the panel.
         goals: the template that it was held against: an id or a path.
+        bands: of the DVHs.
     """
 
     version: int
@@ -74,6 +76,7 @@ class ResultRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
     goals: str = ""
+    bands: Bands = field(default_factory=Bands)
 
     @classmethod
     def of(

@@ -12,6 +12,7 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
+from ..app.bands import Bands
 from ..errors import CaseError
 from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 from ..evaluation.goals import GoalSet
@@ -20,9 +21,10 @@ from ..prediction import Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
+from .bands import band_drafts
 from .changes import Fingerprint
 from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_table
-from .geometry import array_of_image, index_to_ras
+from .geometry import index_to_ras
 from .hierarchy import place_in_study, remove_folder, study_above
 from .images import (
     Appearance,
@@ -32,6 +34,7 @@ from .images import (
     labelmap_of,
     segmentation_draft,
     volume_drafts,
+    voxels_at,
 )
 from .reading import SceneCase, SegmentInfo
 from .records import ROLE_OF_RECORD, ResultRecord, record_draft, write_record
@@ -100,8 +103,8 @@ class SceneResult:
             `difference`, `gamma`, `change`, `strips`, `segments`, `metrics`, `goals`, `scores`,
             `change-metrics`, `change-goals`, `chart`; `<output's role>:<key>` for each further
             output but segments, blanks as hyphens; for each structure `dvh:<key>`,
-            `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`; `record`, displays and color
-            tables.
+            `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`, `series-band-90:<key>`,
+            `series-band-50:<key>`; `bands`, `record`, displays and color tables.
         name: of the case.
         protocol, mapping: of the model and the run.
         segments: by the structure's key (its channel's name, or the segment's own).
@@ -140,6 +143,11 @@ class SceneResult:
         return self.nodes["dose"]
 
     @property
+    def bands(self) -> Bands:
+        """Of the DVHs."""
+        return self.record.bands
+
+    @property
     def prescription_gy(self) -> float:
         """Dose of the highest target level, Gy."""
         return max(self.measures.prescriptions_gy.values())
@@ -154,6 +162,7 @@ def result_steps(
     before: SceneResult | None = None,
     gamma: Volume | None = None,
     keeping: Keeping | None = None,
+    bands: Bands | None = None,
 ) -> Steps[SceneResult]:
     """Measure a prediction and put it into the scene; the generator returns a `SceneResult`.
 
@@ -170,6 +179,7 @@ def result_steps(
             `change-goals` (new − old).
         gamma: gamma index of the prediction against the plan.
         keeping: beside which other results, and under which name.
+        bands: of its DVHs, if they are known already.
 
     Nothing is drawn against a plan that the measures do not compare with.
 
@@ -189,10 +199,10 @@ def result_steps(
     if work.plan_volume is not None and has_plan:
         yield from work.add_difference("difference", dose_gy, work.plan_volume.array)
     if before is not None:
-        earlier = _voxels_before(before, work.placement)
+        earlier = voxels_at(before.dose, work.placement)
         yield from work.add_difference("change", dose_gy, earlier)
     yield from work.add_strips()
-    work.add_tables(measures, before)
+    work.add_tables(measures, bands or Bands.of(prediction, measures), before)
     yield work.step("Preparing the tables")
     result = work.enter(measures)
     yield work.step("Done")
@@ -369,14 +379,20 @@ class _Result:
     def add_tables(
         self,
         measures: Evaluation,
+        bands: Bands,
         before: SceneResult | None,
     ) -> None:
         """Prepare color tables, DVHs, goals and scores, in their place among what is ready."""
         segments = self._segments(measures)
         drafts = [*self._color_drafts(), *self._drafts]
-        drafts += curve_drafts(self._name, measures, segments, self._segmentation, self._plan)
+        record = replace(self._record(measures, segments), bands=bands)
+        # The chart draws in the order of its series: bands lie below the curves.
+        drafts += band_drafts(self._name, bands.content, segments, measures.external)
+        below = [draft.role for draft in drafts if draft.role.startswith("series-band")]
+        drafts += curve_drafts(
+            self._name, measures, segments, self._segmentation, self._plan, below
+        )
         drafts += self._segmentations
-        record = self._record(measures, segments)
         drafts.append(record_draft(self._name, record))
         if measures.goals is not None:
             drafts.append(goal_draft(self._name, measures.goals, measures.planned_goals))
@@ -482,17 +498,3 @@ class _Result:
 def _from_zero(array: NDArray, smallest: float) -> tuple[float, float]:
     """A window from 0 to the highest value, at least to `smallest`."""
     return 0.0, max(float(np.nanmax(array)), smallest)
-
-
-def _voxels_before(before: SceneResult, placement: Placement) -> NDArray:
-    """The earlier dose `(z, y, x)`.
-
-    Raises:
-        CaseError: it has gone, or lies elsewhere.
-    """
-    dose = before.dose
-    if dose.GetScene() is None or dose.GetImageData() is None:
-        raise CaseError("The earlier result has been removed: there is nothing to compare with.")
-    if not np.allclose(index_to_ras(dose), placement.index_to_ras, atol=1e-4):
-        raise CaseError("The earlier result lies on another CT grid: the two cannot be compared.")
-    return array_of_image(dose.GetImageData())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from .bands import BAND_OPACITY, BAND_ROLES
 from .results import SceneResult
 from .runs import inputs_of, result_nodes
 
@@ -12,14 +13,19 @@ __all__ = ["highlight_structure", "show_structures"]
 
 _DIMMED = 0.25
 _WIDER = 2
-_SERIES = {"series": 2, "series-plan": 2, "series-other": 3}  # role → width of its lines
+_CURVES = {"series": 2, "series-plan": 2, "series-other": 3}  # role → width of its lines
+_BANDS = tuple(BAND_ROLES.values())
+_FAINT, _CLEAR = 0.3, 2.5  # of a band's opacity, where one structure stands out
 
 
-def show_structures(result: SceneResult, hidden: Collection[str]) -> None:
+def show_structures(
+    result: SceneResult, hidden: Collection[str], *, with_bands: bool = True
+) -> None:
     """Show all structures but some, everywhere at once.
 
     Args:
         hidden: keys of the result.
+        with_bands: whether the chart has the bands of those that are shown.
     """
     _, segmentation = inputs_of(result.dose)
     nodes = result_nodes(result.run)
@@ -29,14 +35,15 @@ def show_structures(result: SceneResult, hidden: Collection[str]) -> None:
         is_shown = key not in hidden
         if display is not None and segmentation.GetSegmentation().GetSegment(info.id) is not None:
             display.SetSegmentVisibility(info.id, is_shown)
-        for role in _SERIES:
+        for role in (*_CURVES, *_BANDS):
             series = nodes.get(f"{role}:{key}")
             if chart is None or series is None:
                 continue
             is_in = chart.HasPlotSeriesNodeID(series.GetID())
-            if is_shown and not is_in:
+            is_wanted = is_shown and (with_bands or role in _CURVES)
+            if is_wanted and not is_in:
                 chart.AddAndObservePlotSeriesNodeID(series.GetID())
-            elif is_in and not is_shown:
+            elif is_in and not is_wanted:
                 chart.RemovePlotSeriesNodeID(series.GetID())
 
 
@@ -53,7 +60,12 @@ def highlight_structure(result: SceneResult, structure: str) -> None:
         if display is not None and segmentation.GetSegmentation().GetSegment(info.id) is not None:
             dimmed = bool(structure) and not is_out
             display.SetSegmentOpacity2DOutline(info.id, _DIMMED if dimmed else 1.0)
-        for role, width in _SERIES.items():
+        for role, width in _CURVES.items():
             series: Any = nodes.get(f"{role}:{key}")
             if series is not None:
                 series.SetLineWidth(width + (_WIDER if is_out else 0))
+        for role in _BANDS:
+            series = nodes.get(f"{role}:{key}")
+            if series is not None:
+                share = 1.0 if not structure else _CLEAR if is_out else _FAINT
+                series.SetOpacity(share * BAND_OPACITY)

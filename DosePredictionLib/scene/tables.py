@@ -28,7 +28,7 @@ __all__ = [
     "set_table",
 ]
 
-UNNAMED_SERIES = (" (plan)", " (B)", "dose here")
+UNNAMED_SERIES = (" (plan)", " (B)", " band)", "dose here")
 """How the names of series end that need none in a legend."""
 
 _PREFIX = "DoseVolumeHistogram."
@@ -67,18 +67,21 @@ def curve_drafts(
     segments: Mapping[str, SegmentInfo],
     segmentation: Any,
     plan: Any,
+    below: Sequence[str] = (),
 ) -> list[Draft]:
     """Metrics table, a table per curve, a series per curve, and the chart.
 
     Args:
         segments: by the structure's key.
         plan: the plan's dose node, if there is a plan.
+        below: roles of further series, which the chart draws first.
     """
     curves = [(key, "", curve) for key, curve in measures.predicted.items()]
     curves += [(key, "-plan", curve) for key, curve in (measures.planned or {}).items()]
     curves = [(key, which, c) for key, which, c in curves if c.curve is not None]
     shown = [key for key in measures.predicted if key != measures.external]
     plotted = [(key, which) for key, which, _ in curves if key in shown]
+    series = [*below, *(f"series{which}:{key}" for key, which in plotted)]
     highest_gy = max((c.max_gy or 0.0 for key, _, c in curves if key in shown), default=0.0)
 
     endpoints = {
@@ -103,11 +106,11 @@ def curve_drafts(
         drafts.append(replace(draft, name=f"{name}: {draft.name}"))
     drafts += [_series_draft(key, which, segments[key]) for key, which in plotted]
 
-    return [*drafts, _chart_draft(name, plotted, highest_gy)]
+    return [*drafts, _chart_draft(name, series, highest_gy)]
 
 
-def _chart_draft(name: str, plotted: Sequence[tuple[str, str]], highest_gy: float) -> Draft:
-    """The chart of the curves: structure and which dose, in their order."""
+def _chart_draft(name: str, roles: Sequence[str], highest_gy: float) -> Draft:
+    """The chart of series, in their order."""
 
     def fill_chart(node: Any, nodes: Mapping[str, Any]) -> None:
         node.SetTitle("Dose Volume Histogram")
@@ -122,8 +125,8 @@ def _chart_draft(name: str, plotted: Sequence[tuple[str, str]], highest_gy: floa
         node.SetYAxisRange(0, 105)
         node.RemoveAllPlotSeriesNodeIDs()
         node.RemoveNodeReferenceIDs(f"{_PREFIX}dvhPlotSeries")
-        for key, which in plotted:
-            series = nodes[f"series{which}:{key}"].GetID()
+        for role in roles:
+            series = nodes[role].GetID()
             node.AddAndObservePlotSeriesNodeID(series)
             node.AddNodeReferenceID(f"{_PREFIX}dvhPlotSeries", series)
 

@@ -99,7 +99,7 @@ def earlier_doses(
     Args:
         coarse: `(z, y, x)` on the grid of the beams.
     """
-    found = mimic(beams, beams.of_volume(coarse), iterations)
+    found = mimic(beams.deliverable, beams.of_volume(coarse), iterations)
     mimicked = coarse.copy()
     mimicked.ravel()[beams.voxels] = found.dose
     return np.stack([coarse, mimicked])

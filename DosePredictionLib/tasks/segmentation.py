@@ -31,6 +31,7 @@ from .task import (
 
 if TYPE_CHECKING:
     from ..losses import LossTerm, WeightedLoss
+    from .guidance import DoseGuidance
 
 __all__ = ["Segmentation", "class_map", "dice_of_masks"]
 
@@ -45,10 +46,12 @@ class Segmentation(Task):
     """A `MultiPassUNet3D` maps the CT to the probabilities of background and organs.
 
     The target stays the user's and the body is derived from the CT. Labels: `structures`, the
-    protocol's masks in its order, and `contoured`, which of them the patient has at all.
+    protocol's masks in its order, `contoured`, which of them the patient has at all, and `dose`,
+    the plan's, if the dose guides.
     """
 
     stages: ClassVar[Mapping[str, str]] = {"": "organs"}
+    _guidance: DoseGuidance | None = None
 
     @cached_property
     def organs(self) -> tuple[Channel, ...]:
@@ -126,8 +129,11 @@ class Segmentation(Task):
         )
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
-        """Take the terms on the last pass (`final`) and on the others (`coarse`)."""
-        super().begin_training(terms, options)
+        """Take the terms on the last pass (`final`) and on the others (`coarse`).
+
+        Options are `guidance.GuidanceSettings`; none: the dose does not guide.
+        """
+        super().begin_training(terms, {})
         wrong = [t.loss for t in terms if t.loss != _LOSS or t.start or set(t.options) - {_BALANCE}]
         if wrong:
             raise DosePredictionError(
@@ -136,6 +142,17 @@ class Segmentation(Task):
                 f"{', '.join(wrong)}."
             )
         self._terms = {term.stage: term for term in terms}
+        if options:
+            from .guidance import DoseGuidance
+
+            self._guidance = DoseGuidance(options, self.protocol, self.encoding)
+            if self._guidance.frozen is not None:
+                self.frozen["dose"] = self._guidance.frozen.network
+
+    @property
+    def needs_plans(self) -> bool:
+        """See `Task.needs_plans`: the dose guides."""
+        return self._guidance is not None
 
     def training_step(
         self, network: nn.Module, batch: LabelledBatch, progress: float
@@ -148,18 +165,32 @@ class Segmentation(Task):
         labels = class_map(batch.labels["structures"], self._inputs)
         contoured = batch.labels["contoured"][:, self._inputs, 0, 0, 0]
         known = torch.cat((torch.ones_like(contoured[:, :1]), contoured), dim=1)
+        guidance = self._guidance
         total, parts = logits[0].new_zeros(()), {}
         with torch.autocast(logits[0].device.type, enabled=False):
+            weights = None
+            if guidance is not None:
+                truth, dose = _organs(labels, known), batch.labels["dose"]
+                weights = guidance.weights(truth, dose, batch.spacing_mm, progress)
             for number, each in enumerate(logits, start=1):
                 is_last = number == len(logits)
                 term = self._terms.get("final" if is_last else "coarse")
                 if term is not None:
-                    part = dice_ce(each, labels, known, **term.options)
+                    given = weights if is_last else None
+                    part = dice_ce(each, labels, known, **term.options, weights=given)
                     total = total + term.weight * part
                     parts[_LOSS if is_last else f"pass_{number}_{_LOSS}"] = part.detach()
         order = sorted(parts, key=lambda name: name != _LOSS)
         parts = {name: parts[name] for name in order}
         parts["dice"] = _hard_dice(logits[-1], labels)
+        if guidance is not None:
+            from .guidance import Seen, Trained
+
+            soft = guidance.soft(logits[-1], truth, dose)
+            seen = Seen(batch.input[:, :1], batch.labels["structures"], batch.spacing_mm)
+            trained = Trained(list(network.parameters()), progress)
+            total, more = guidance.added(total, soft, seen, trained)
+            parts |= more
         return WeightedLoss(total, parts)
 
     def shown(self, parts: Mapping[str, Tensor]) -> str:
@@ -227,6 +258,13 @@ _IN_PIECES = frozenset({"Small_Intestine", "Marrow"})
 
 def _probabilities(logits: tuple[Tensor, ...]) -> Tensor:
     return logits[-1][0].float().softmax(0)
+
+
+def _organs(labels: Tensor, known: Tensor) -> Tensor:
+    """Masks of the organs `(batch, organ, z, y, x)` from classes, without those not contoured."""
+    classes = torch.arange(1, known.shape[1], device=labels.device)
+    masks = labels[:, None] == classes[None, :, None, None, None]
+    return (masks & known[:, 1:, None, None, None]).float()
 
 
 def _hard_dice(logits: Tensor, labels: Tensor) -> Tensor:

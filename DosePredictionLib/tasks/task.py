@@ -235,6 +235,11 @@ class Task(ABC):
                 f"{', '.join(sorted(options))}. Leave them out."
             )
 
+    @property
+    def needs_plans(self) -> bool:
+        """Whether contours are learned with the help of plan doses, which cases must then have."""
+        return False
+
     def headline(self, parts: Mapping[str, Tensor]) -> float:
         """What a progress bar shows of a step's loss, in `unit`: the first part of it."""
         return next(iter(parts.values())).item()

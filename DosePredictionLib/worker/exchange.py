@@ -32,6 +32,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..app.bands import Bands
 from ..beams.arrangement import BeamArrangement
 from ..case import Case, Prescription
 from ..errors import CaseError, GeometryError, WorkerError
@@ -45,7 +46,8 @@ from ..processes import is_alive
 from ..schema import from_json, read_json, to_json
 from ..structures.mapping import StructureMapping
 from ..volume import Grid, Volume, slabs
-from .measured import write_measures
+from ..wishes import Wish
+from .measured import write_bands, write_measures
 
 __all__ = [
     "SCRATCH_PREFIX",
@@ -88,6 +90,7 @@ class _CaseRecord:
     prescription: Prescription | None
     findings: tuple[Finding, ...]
     beams: BeamArrangement | None = None
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,7 @@ class CaseWriter:
         prescription: Prescription | None = None,
         findings: tuple[Finding, ...] = (),
         beams: BeamArrangement | None = None,
+        wishes: tuple[Wish, ...] = (),
     ) -> Path:
         """Make the case whole; the folder.
 
@@ -222,6 +226,7 @@ class CaseWriter:
             prescription=prescription,
             findings=findings,
             beams=beams,
+            wishes=wishes,
         )
         _write_record(self._arrays.folder / _CASE, record)
         return self._arrays.folder
@@ -240,7 +245,7 @@ def write_case(folder: Path, case: Case) -> Path:
         writer.dose_mask(case.dose_mask)
     for angle, mask in (case.strips or {}).items():
         writer.strip(angle, mask)
-    return writer.finish(case.prescription, case.findings, case.beams)
+    return writer.finish(case.prescription, case.findings, case.beams, case.wishes)
 
 
 def read_exchanged_case(folder: Path, only: Collection[str] | None = None) -> Case:
@@ -281,6 +286,7 @@ class CaseReader:
             strips={int(a): arrays.read(array) for a, array in record.strips.items()} or None,
             findings=record.findings,
             beams=record.beams,
+            wishes=record.wishes,
         )
         return self._last
 
@@ -290,16 +296,19 @@ def write_prediction(
     prediction: Prediction,
     seconds: Mapping[str, float] | None = None,
     measures: Evaluation | None = None,
+    bands: Bands | None = None,
 ) -> None:
     """Write a prediction, without its case, to a folder that appears whole or not at all.
 
     Args:
         seconds: time of further steps, beside the prediction's own.
         measures: its numbers, for `measured.read_measures`.
+        bands: of its DVHs, for `measured.read_bands`.
     """
     with whole_folder(folder) as aside:
         if measures is not None:
             write_measures(aside, measures)
+            write_bands(aside, bands or Bands())
         arrays = _ArrayWriter(aside, prediction.grid)
         strips = prediction.strips or {}
         record = _PredictionRecord(

@@ -1,4 +1,7 @@
-"""The numbers of a prediction between two processes: JSON, and the DVHs' curves beside it."""
+"""The numbers of a prediction between two processes: JSON, and the DVHs' curves beside it.
+
+The bands of the DVHs are a file of their own; without one there are none.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from ..app.bands import Bands
 from ..errors import WorkerError
 from ..evaluation.curve import VolumeCurve
 from ..evaluation.dvh import Dvh
 from ..evaluation.result import Evaluation
 from ..schema import from_json, read_json, to_json
 
-__all__ = ["each_dvh", "read_measures", "write_measures"]
+__all__ = ["each_dvh", "read_bands", "read_measures", "write_bands", "write_measures"]
 
-_NUMBERS, _CURVES = "measures.json", "curves.npz"
+_NUMBERS, _CURVES, _BANDS = "measures.json", "curves.npz", "bands.json"
 
 
 def write_measures(folder: Path, measures: Evaluation) -> None:
@@ -53,6 +57,21 @@ def read_measures(folder: Path) -> Evaluation:
             return replace(dvh, curve=curve)
 
         return each_dvh(numbers, with_curve)
+
+
+def write_bands(folder: Path, bands: Bands) -> None:
+    """Write the bands into the folder of their prediction."""
+    (folder / _BANDS).write_text(json.dumps(to_json(bands), ensure_ascii=True), encoding="ascii")
+
+
+def read_bands(folder: Path) -> Bands:
+    """The bands written by `write_bands`.
+
+    Raises:
+        WorkerError: there are none, or they are damaged.
+    """
+    bands: Bands = from_json(Bands, read_json(folder / _BANDS, WorkerError), error=WorkerError)
+    return bands
 
 
 def each_dvh(measures: Evaluation, change: Callable[[int, Dvh], Dvh]) -> Evaluation:

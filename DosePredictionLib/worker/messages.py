@@ -17,11 +17,13 @@ from ..errors import WorkerError
 from ..findings import Finding
 from ..prediction import OutputRole
 from ..schema import from_json, parse_json, to_json
+from ..tasks.registry import Gives
 
 __all__ = [
     "PROTOCOL_VERSION",
     "Cancel",
     "Check",
+    "CheckDeliverability",
     "Checked",
     "Failure",
     "Job",
@@ -42,7 +44,7 @@ __all__ = [
     "encode_message",
 ]
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Predict:
             empty.
         prescription: overrules the case's own.
         beams: go before the case's own.
+        gives: what the model is for: a dose, or the segments of organs, with a named model.
     """
 
     id: str
@@ -95,6 +98,7 @@ class Predict:
     prescription: Prescription | None = None
     options: PredictOptions = PredictOptions()
     beams: BeamArrangement | None = None
+    gives: Gives = "dose"
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,21 @@ class Check:
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
     before: str | None = None
+    beams: BeamArrangement | None = None
+
+
+@dataclass(frozen=True)
+class CheckDeliverability:
+    """Request: whether any plan on some beams could give a dose; answered by `Checked`.
+
+    Args:
+        case, prediction: folders, as `Predict` had them.
+        beams: go before the prediction's own; None: those, else the protocol's.
+    """
+
+    id: str
+    case: str
+    prediction: str
     beams: BeamArrangement | None = None
 
 
@@ -240,13 +259,14 @@ class Pong:
     models: tuple[str, ...]
 
 
-Job = Predict | Check | WriteReport
+Job = Predict | Check | CheckDeliverability | WriteReport
 Request = Job | Cancel | Ping | Shutdown
 Reply = Ready | Progress | Result | Checked | Failure | Log | Pong
 
 _REQUESTS: Mapping[str, type[Any]] = {
     "predict": Predict,
     "check": Check,
+    "check_deliverability": CheckDeliverability,
     "write_report": WriteReport,
     "cancel": Cancel,
     "ping": Ping,

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
+from ..app.bands import Bands
 from ..app.choices import BeamsChoice
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
 from ..processes import is_alive
@@ -31,6 +32,7 @@ from .messages import (
     PROTOCOL_VERSION,
     Cancel,
     Check,
+    CheckDeliverability,
     Failure,
     Job,
     Log,
@@ -46,7 +48,7 @@ from .messages import (
     decode_request,
     encode_message,
 )
-from .side_jobs import check, write_report
+from .side_jobs import check, check_deliverability, write_report
 
 if TYPE_CHECKING:
     from ..case import Case
@@ -167,6 +169,8 @@ class Worker:
         if isinstance(request, Check):
             answer, self._measuring = check(request, self._cases)
             return answer
+        if isinstance(request, CheckDeliverability):
+            return check_deliverability(request)
         if isinstance(request, WriteReport):
             return write_report(request)
         return self._predict(request, job)
@@ -203,13 +207,14 @@ class Worker:
             seed=options.seed,
             force_model=options.force_model,
         )
-        measures = None
+        measures = bands = None
         if options.measure:
             clock = time.perf_counter()
             measures = self._measures(prediction, report, job)
+            bands = Bands.of(prediction, measures)
             lap("measure")
         report(1.0, "writing the dose")
-        write_prediction(Path(request.output), prediction, laps, measures)
+        write_prediction(Path(request.output), prediction, laps, measures, bands)
         return Result(request.id, request.output, warm)
 
     def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Evaluation:
@@ -236,7 +241,7 @@ class Worker:
             model = default_model(case, request.mapping)
         else:
             model = DoseModel.load(request.model)
-            model.require("dose")
+            model.require(request.gives)
         options = request.options
         checksum = model.manifest.weights_sha256
         key = (str(model.folder), checksum, options.device, options.precision)

@@ -1,18 +1,19 @@
-"""What the worker does beside predicting, so that a window need not: preflight and reports.
+"""What the worker does beside predicting, so that a window need not: checks and reports.
 
-Neither needs torch.
+None of it needs torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 from ..app.choices import BeamsChoice
 from ..app.summary import prediction_summary, report_input
 from ..checks.distribution import usable_distribution
 from ..checks.registry import check_case
-from ..errors import ModelError
+from ..errors import CaseError, ModelError
 from ..evaluation.evaluate import plan_curve_steps
 from ..findings import each_once, worst_first
 from ..models.manifest import ModelFolder, installed_manifests, read_model_folder
@@ -21,9 +22,9 @@ from ..structures.eaten import eaten_findings
 from ..structures.protocol import StructureProtocol
 from ..tasks.registry import task_entry
 from .exchange import CaseReader, read_exchanged_case, read_prediction
-from .messages import Check, Checked, Result, WriteReport
+from .messages import Check, CheckDeliverability, Checked, Result, WriteReport
 
-__all__ = ["check", "write_report"]
+__all__ = ["check", "check_deliverability", "write_report"]
 
 
 def check(request: Check, cases: CaseReader) -> tuple[Checked, Generator[str, None, None]]:
@@ -57,6 +58,28 @@ def check(request: Check, cases: CaseReader) -> tuple[Checked, Generator[str, No
         found += eaten_findings(before.structures, case.structures, besides)
     findings = each_once(worst_first(found))
     return Checked(request.id, tuple(findings)), plan_curve_steps(bound)
+
+
+def check_deliverability(request: CheckDeliverability) -> Checked:
+    """One finding: how near a plan on these beams could come to a predicted dose.
+
+    Raises:
+        DosePredictionError: case or prediction cannot be read, no beams are known, or the CT is
+            oblique.
+    """
+    from ..evaluation.deliverability import ResidualLimits, deliverability
+
+    case = read_exchanged_case(Path(request.case))
+    prediction = read_prediction(Path(request.prediction), case)
+    case = BeamsChoice(request.beams).of(prediction.case)
+    protocol = prediction.model.protocol
+    if case.beams is None and ResidualLimits.of(protocol.id) is None:
+        raise CaseError(
+            f"No beams of {case.name} are known, nor of plans of {protocol.title}: choose a number "
+            "of beams."
+        )
+    found = deliverability(replace(prediction, case=case).bound, prediction.dose)
+    return Checked(request.id, (found.finding,))
 
 
 def write_report(request: WriteReport) -> Result:

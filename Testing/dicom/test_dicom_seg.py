@@ -1,8 +1,9 @@
-"""DICOM SEG in, written by highdicom."""
+"""DICOM SEG in and out, by highdicom."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from DosePredictionLib.errors import CaseError
+from DosePredictionLib.case import Case
+from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.io import read_case
+from DosePredictionLib.io.dicom.seg_writing import write_dicom_seg
+from DosePredictionLib.io.dicom.writing import Equipment
+from DosePredictionLib.mask import Mask
 
 
 @pytest.fixture
@@ -102,3 +107,73 @@ def test_a_segment_beside_the_ct_is_left_out(segmented: tuple[Path, np.ndarray])
     assert stated == {"Couch", "Table"}
     with pytest.raises(CaseError, match=r"far.dcm: Couch lies on .* does not overlap the CT"):
         read_case(far)
+
+
+# --- Out ------------------------------------------------------------------------------------------
+
+EQUIPMENT = Equipment("organs-by-hu", "1, weights 0123", "Organs contoured by a neural network")
+COLORS = {"Bladder": (255, 200, 0)}
+
+
+def contoured(patient: Path) -> Case:
+    """The small patient with overlapping masks, one of which covers voxels in part."""
+    case = read_case(patient)
+    bladder = np.zeros(case.grid.shape, dtype=bool)
+    bladder[2:6, 4:14, 5:15] = True
+    partial = np.zeros(case.grid.shape, dtype=np.float32)
+    partial[3:5, 10:18, 8:16], partial[3:5, 9, 8:16] = 1.0, 0.4
+    masks = {"Bladder": bladder, "Blase – außen": partial, "Empty": bladder & False}
+    return replace(case, structures={n: Mask(mask, case.grid) for n, mask in masks.items()})
+
+
+def test_what_is_written_is_read_back_on_the_cts_slices(patient: Path) -> None:
+    pytest.importorskip("highdicom.seg")
+    case = contoured(patient)
+    for file in patient.glob("r*.dcm"):
+        file.unlink()
+    write_dicom_seg(patient / "organs.dcm", case, {"Bladder"}, EQUIPMENT, COLORS)
+    back = read_case(patient)
+    assert set(back.structures) == {"Bladder", "Blase – außen"}
+    assert back.grid.matches(case.grid)
+    for name in back.structures:
+        own, ours = Mask.of(case.structures[name]), Mask.of(back.structures[name])
+        assert np.array_equal(ours.binary(), own.majority()), name
+    dataset = pydicom.dcmread(patient / "organs.dcm")
+    kinds = {s.SegmentLabel: s.SegmentAlgorithmType for s in dataset.SegmentSequence}
+    assert kinds == {"Bladder": "AUTOMATIC", "Blase – außen": "MANUAL"}
+    (found,) = [s for s in dataset.SegmentSequence if s.SegmentLabel == "Bladder"]
+    assert found.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == EQUIPMENT.name
+    assert found.SegmentedPropertyTypeCodeSequence[0].CodeValue == "89837001"
+    assert "NOT FOR CLINICAL USE" in dataset.SeriesDescription
+    ct = pydicom.dcmread(next(patient.glob("slice*")))
+    for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert dataset[keyword].value == ct[keyword].value
+    referred = dataset.ReferencedSeriesSequence[0]
+    assert referred.SeriesInstanceUID == ct.SeriesInstanceUID
+
+
+def test_nothing_is_written_of_no_voxels_or_no_slices(patient: Path, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom.seg")
+    case, path = contoured(patient), tmp_path / "organs.dcm"
+
+    def write(changed: Case) -> None:
+        write_dicom_seg(path, changed, (), EQUIPMENT, {})
+
+    with pytest.raises(CaseError, match="no voxel to write"):
+        write(replace(case, structures={"Empty": case.structures["Empty"]}))
+    with pytest.raises(CaseError, match="does not come from DICOM"):
+        write(replace(case, origin=None))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("reason", ["highdicom", "pydicom"])
+def test_what_is_missing_to_write_is_one_line(
+    patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    if reason == "highdicom":
+        monkeypatch.setitem(sys.modules, "highdicom.seg", None)
+    else:
+        monkeypatch.setattr(pydicom, "__version__", "2.4.4")
+    with pytest.raises(DosePredictionError, match=r"highdicom.* or write --format nifti") as caught:
+        write_dicom_seg(tmp_path / "organs.dcm", contoured(patient), (), EQUIPMENT, {})
+    assert "\n" not in str(caught.value)

@@ -9,12 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guides import dose_model
+from scipy import ndimage
 from support import centered_grid, pelvis_case, write_case_folder, write_nifti
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.cli import main
 from DosePredictionLib.evaluation.dvh import dvh
+from DosePredictionLib.inference.predictor import Predictor
+from DosePredictionLib.io import read_case
 from DosePredictionLib.io.seg_nrrd import write_segmentation
+from DosePredictionLib.mask import Mask
+from DosePredictionLib.report.contour_change import ContourChange, worst_slice
 from DosePredictionLib.volume import Volume
 
 Run = Callable[..., tuple[int, Any, str]]
@@ -133,3 +139,88 @@ def test_people_read_a_table(
     assert lines[1].split()[:3] == ["organ", "Dice", "HD95"]
     assert next(line for line in lines if "Rectum" in line).split()[2] == "5.0"
     assert any("only in the case: Small_Intestine" in line for line in lines)
+
+
+def test_the_volume_that_a_contour_gains_is_stated(
+    run: Run, folder: Path, planned: Case, tmp_path: Path
+) -> None:
+    bigger = tmp_path / "bigger"
+    bigger.mkdir()
+    grown = ndimage.binary_dilation(planned.structures["Bladder"].binary())
+    write_nifti(bigger / "Bladder.nii.gz", Volume(grown, planned.grid))
+    code, result, _ = run("evaluate-contours", "--case", folder, "--prediction", bigger)
+    bladder = result["structures"]["Bladder"]
+    gained = bladder["volume_cc"] - bladder["reference_cc"]
+    assert code == 0 and bladder["volume_difference_cc"] == pytest.approx(gained) and gained > 5
+
+
+def test_the_dose_is_predicted_for_both_contours_and_read_in_the_own_organ(
+    run: Run, folder: Path, planned: Case, tmp_path: Path
+) -> None:
+    moved = masks(tmp_path / "moved", planned, 2)
+    model = dose_model(tmp_path)
+    both = ("evaluate-contours", "--case", folder, "--model", model.folder)
+    both += ("--device", "cpu", "--precision", "fp32", "--prediction")
+    code, result, _ = run(*both, moved)
+    assert code == 0 and result["model"] == model.manifest.name
+    predictor = Predictor(model, "cpu", "fp32")
+    swapped = {
+        name: Volume(np.roll(planned.structures[name].binary(), 2, axis=1), planned.grid)
+        for name in NAMES
+    }
+    case = read_case(folder)
+    first = predictor.predict(case).dose
+    second = predictor.predict(
+        replace(case, structures={**case.structures, **swapped}, plan_dose=None)
+    ).dose
+    for name in NAMES:
+        own = case.structures[name]
+        for key in ("Dmean_gy", "D2cc_gy"):
+            stated = result["structures"][name]["predicted"][key]
+            assert stated["reference"] == pytest.approx(dvh(first, own).endpoint(key), rel=1e-5)
+            assert stated["contour"] == pytest.approx(dvh(second, own).endpoint(key), rel=1e-5)
+    changes = [s["predicted"]["Dmean_gy"]["difference"] for s in result["structures"].values()]
+    assert all(changes)
+
+
+def test_pictures_are_of_organs_whose_contour_moves_the_dose(
+    run: Run, folder: Path, planned: Case, tmp_path: Path
+) -> None:
+    moved = masks(tmp_path / "moved", planned, 1, ("Bladder", "Rectum", "SpinalCord"))
+    pictures = tmp_path / "pictures"
+    call = ("evaluate-contours", "--case", folder, "--prediction", moved, "--pictures", pictures)
+    code, result, _ = run(*call)
+    assert code == 0
+    moving = {
+        name
+        for name, each in result["structures"].items()
+        if max(abs(value["difference"]) for value in each["dose"].values()) >= 0.1
+    }
+    assert {path.stem for path in pictures.iterdir()} == moving >= {"Bladder", "Rectum"}
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in pictures.iterdir())
+    code, result, _ = run(*call)
+    assert code == 2 and "choose another folder" in result["error"]["message"]
+    bare = write_case_folder(tmp_path / "bare", replace(planned, plan_dose=None))
+    code, result, _ = run(*call[:2], bare, *call[3:-1], tmp_path / "other")
+    assert code == 2 and "no plan dose to draw" in result["error"]["message"]
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_slice_is_that_where_the_dose_differs_most_from_the_organs_mean() -> None:
+    grid = centered_grid((12, 12, 10), (2.0, 3.0, 4.0))
+    own = np.zeros(grid.shape, dtype=bool)
+    own[2:8, 4:8, 4:8] = True
+    other = own.copy()
+    other[3, 4:8, 8] = other[6, 4:8, 8] = True  # as much in two slices
+    dose = np.full(grid.shape, 20.0, dtype=np.float32)
+    dose[6, :, 8] = 45.0
+    ct = Volume(np.zeros(grid.shape, dtype=np.int16), grid)
+
+    def change(one: np.ndarray, two: np.ndarray) -> ContourChange:
+        return ContourChange(
+            "Bladder", ct, Volume(dose, grid), Mask(one, grid), Mask(two, grid), ()
+        )
+
+    assert worst_slice(change(own, other)) == 6
+    assert worst_slice(change(own, own)) is None
+    assert worst_slice(change(own & False, other)) is not None

@@ -103,6 +103,23 @@ def test_what_cannot_be_read_is_shown_at_its_place(text, position, expected):
     assert lines[2].index("^") - 2 == position
 
 
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("Dmean <= 20 Gy", "Dmean_gy"),
+        ("D95% >= 42.75 Gy", "D95_gy"),
+        ("D0.1cc < 50 Gy", "D0.1cc_gy"),
+        ("V40Gy <= 35 %", "V40Gy_percent"),
+        ("V20Gy <= 35 cc", "V20Gy_cc"),
+        ("V95%Rx >= 98 %", ""),
+        ("D95% >= 95 %Rx", ""),
+        ("CI >= 0.8", ""),
+    ],
+)
+def test_a_goal_in_absolute_units_measures_an_endpoint(text, endpoint):
+    assert parse_goal("PTV", text).metric.endpoint == endpoint
+
+
 def test_a_metric_alone_is_read():
     assert str(parse_metric("D2cc")) == "D2cc"
     with pytest.raises(GoalTextError, match="the end"):

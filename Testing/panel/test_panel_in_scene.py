@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 from beams.beam_phantoms import beam_model
+from calibrations import PATIENTS, calibrate
 from support import DICOM_SAMPLE, ROOT, pelvis_case
 
 from DosePredictionLib.beams.arrangement import parse_beams
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.encoding.strips import StripSettings
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.models.manifest import read_model_folder
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.worker.messages import PredictOptions
 
@@ -36,6 +38,7 @@ from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
 from DosePredictionPanel.flow import effects as do  # noqa: E402
 from DosePredictionPanel.flow import events as on  # noqa: E402
 from DosePredictionPanel.flow.beams import from_text  # noqa: E402
+from DosePredictionPanel.plan_view import plan_view  # noqa: E402
 from DosePredictionPanel.prediction_run import RunInputs  # noqa: E402
 from DosePredictionPanel.sample_data import (  # noqa: E402
     SAMPLE_SUFFIX,
@@ -69,9 +72,11 @@ NEEDS_QT = {
     "sections.advanced",
     "sections.beams",
     "sections.checks",
+    "sections.contours",
     "sections.display",
     "sections.inputs",
     "sections.installation",
+    "sections.plan",
     "sections.result",
     "sections.run",
     "sections.structures",
@@ -530,6 +535,65 @@ def test_places_structures_and_levels_reach_the_scene(
     bench.store.dispatch(on.LevelsTyped("50 %"))
     assert bench.ports_levels() == "50 %"
     assert bench.notices == []
+
+
+def test_bands_are_shown_switched_and_restored(
+    bench: Bench,
+    patient_a: tuple[Any, Any, Any],
+    services: Services,
+    models: Path,
+    tmp_path: Path,
+) -> None:
+    calibration = calibrate(read_model_folder(models / "random-pelvis"), "PTV", "Rectum")
+    try:
+        bench.predict()
+    finally:
+        calibration.unlink()
+    view = result_view(bench.state)
+    assert view.has_bands
+    assert view.bands == f"90 % and 50 % bands, calibrated on {PATIENTS} patients."
+    assert view.tables["goals"].headers[-1] == "90 %"
+    mean = next(row for row in view.tables["dvh"].rows if row[0].text == "Rectum")[3]
+    assert "(90 %)" in mean.tool_tip and "(50 %)" in mean.tool_tip
+    chart = result_nodes(view.run)["chart"]
+    band = result_nodes(view.run)["series-band-90:Rectum"].GetID()
+    assert chart.HasPlotSeriesNodeID(band)
+    bench.choose(bands=False)
+    assert not chart.HasPlotSeriesNodeID(band)
+    bench.choose(bands=True)
+    assert chart.HasPlotSeriesNodeID(band)
+    services.forget_scene()
+    bench.watch.stop()
+    again = Bench(services, tmp_path)
+    again.parameters.write({"ct": patient_a[0].GetID(), "result_dose": view.dose})
+    again.store.dispatch(on.SceneLoaded())
+    assert result_view(again.state).bands == view.bands
+    assert result_view(again.state).tables["goals"] == view.tables["goals"]
+    again.watch.stop()
+
+
+def test_whether_a_plan_could_give_the_dose_is_answered_also_for_a_reopened_one(
+    bench: Bench, patient_a: tuple[Any, Any, Any], services: Services, tmp_path: Path
+) -> None:
+    bench.predict()
+    bench.store.dispatch(on.DeliverablePressed())
+    bench.until(lambda: bench.state.plan_check is None)
+    assert bench.notices[0].endswith("choose a number of beams.")
+    result = bench.state.result
+    assert result is not None
+    services.forget_scene()
+    bench.watch.stop()
+    again = Bench(services, tmp_path)
+    nodes = {"ct": patient_a[0], "segmentation": patient_a[1], "plan_dose": patient_a[2]}
+    ids = {name: node.GetID() for name, node in nodes.items()}
+    again.parameters.write({**ids, "result_dose": result.dose, "plan_beams": "9"})
+    again.store.dispatch(on.SceneLoaded())
+    again.until(lambda: again.is_at_rest)
+    again.store.dispatch(on.DeliverablePressed())
+    again.until(lambda: bool(plan_view(again.state).answer.count("Gy")))
+    answer = plan_view(again.state).answer
+    assert answer.startswith("A plan on 9 beams reproduces this dose to")
+    again.watch.stop()
 
 
 def test_the_mouse_over_the_slices_is_told_what_lies_there(

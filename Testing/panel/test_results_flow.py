@@ -413,6 +413,21 @@ def test_structures_are_hidden_for_their_case_and_stay_so(two: Driver) -> None:
     )
 
 
+def test_bands_are_switched_and_nothing_else_is_done(two: Driver) -> None:
+    bands = replace(two.state.result, has_bands=True, bands="calibrated on 33 patients")  # type: ignore[type-var]
+    two.state = two.state.with_result(bands)
+    assert two.choose(bands=False) == [do.ShowStructures("dose2", frozenset(), bands=False)]
+    two.send(on.StructureToggled("Rectum", False))
+    shown = two.send(on.ResultChosen("doseA"))
+    assert do.ShowStructures("doseA", frozenset({"Rectum"}), bands=False) in shown
+    assert two.choose(bands=True) == []  # this result has none
+    view = result_view(two.state)
+    assert (view.has_bands, view.bands) == (False, "")
+    two.send(on.ResultChosen("dose2"))
+    view = result_view(two.state)
+    assert (view.has_bands, view.bands) == (True, "calibrated on 33 patients")
+
+
 def test_a_hidden_structure_comes_back(two: Driver) -> None:
     two.send(on.StructureToggled("Rectum", False))
     assert two.send(on.StructureToggled("Rectum", True)) == [

@@ -83,6 +83,8 @@ def test_a_model_that_has_gone_is_named(folder: Path) -> None:
 def test_messages_survive_the_wire(folder: Path) -> None:
     request = Check("c", str(folder), "openkbp-two-stage", {"PTV70": "PTV", "Larynx": None})
     assert decode_request(encode_message(request)) == request
+    organs = Predict("p", str(folder), "out", "organs-by-hu", gives="segment")
+    assert decode_request(encode_message(organs)) == organs
     report = WriteReport("r", str(folder), "prediction", "report.html")
     assert decode_request(encode_message(report)) == report
     checked, _ = check(request, CaseReader())

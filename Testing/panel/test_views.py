@@ -289,6 +289,34 @@ def test_goals_stand_beside_the_plans() -> None:
     assert verdict_of(None).count == 0
 
 
+def test_bands_stand_beside_the_goals_that_are_calibrated() -> None:
+    """A goal in percent of the prescription or of another volume has none."""
+    texts = ("D95% >= 42.75 Gy", "D95% >= 95 %Rx", "D90% >= 42 Gy", "V40Gy >= 95 %")
+    goals = evaluate_goals(
+        [parse_goal("PTV", text) for text in texts],
+        uniform_curves(45.0),
+        prescriptions_gy={"PTV": 45.0},
+    )
+    ends = {"90": {"low": 43.1, "high": 46.0}, "50": {"low": 44.5, "high": 45.4}}
+    bands = {"PTV": {"endpoints": {"D95_gy": ends, "V40Gy_percent": ends}}}
+    table = goals_table(goals, bands=bands)
+    assert table.headers[-1] == "90 %"
+    cells = [row[-1] for row in table.rows]
+    assert [cell.text for cell in cells] == ["43.1 – 46.0", "", "", "43.1 – 46.0"]
+    assert "43.1 – 46.0 Gy (90 %), 44.5 – 45.4 Gy (50 %)" in cells[0].tool_tip
+    assert "46.0 % (90 %)" in cells[3].tool_tip
+    planned, compared = (
+        goals_table(goals, goals, bands=bands),
+        goals_table(goals, None, goals, bands),
+    )
+    assert planned.headers[2:] == ("Predicted", "Plan", "90 %")
+    assert compared.headers[2:] == ("A", "B", "Δ", "90 %")
+    metrics = dvh_table(uniform_curves(45.0), uniform_curves(40.0), bands=bands)
+    d95 = metrics.headers.index("D95%")
+    assert "(50 %)" in metrics.rows[0][d95].tool_tip
+    assert metrics.rows[1][d95].tool_tip == ""  # the plan's
+
+
 def test_every_shipped_template_makes_a_table() -> None:
     for name in GoalSet.available():
         goals = GoalSet.load(name)

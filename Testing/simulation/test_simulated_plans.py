@@ -17,9 +17,9 @@ from DosePredictionLib.planning.engine import dose_grid
 from DosePredictionLib.volume import Volume
 from training.simulation.planning import (
     _only_rows,
-    _volume_goals,
     plan_quality,
     require_planner,
+    volume_goals,
 )
 from training.simulation.settings import PlanLimits
 
@@ -73,7 +73,7 @@ def test_limits_can_be_wider() -> None:
 
 
 def test_the_goals_of_the_organs_become_volume_limits() -> None:
-    goals = _volume_goals("pelvis_nodal_45_50", GY)
+    goals = volume_goals("pelvis_nodal_45_50", GY)
     assert goals
     for limits in goals.values():
         assert all(0 < dose_gy < 60 and 0 <= percent < 100 for dose_gy, percent in limits)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import OBLIQUE, pelvis_case
 
+from DosePredictionLib.app.bands import Bands
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.errors import CaseError, GeometryError, ModelError, WorkerError
 from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate
@@ -31,7 +32,7 @@ from DosePredictionLib.worker.exchange import (
     write_case,
     write_prediction,
 )
-from DosePredictionLib.worker.measured import read_measures
+from DosePredictionLib.worker.measured import read_bands, read_measures
 
 
 def full_case() -> Case:
@@ -237,6 +238,13 @@ def test_its_numbers_come_back_as_they_went(tmp_path: Path, pelvis_model: DoseMo
             assert curve.curve is not None and again is not None
             assert np.array_equal(again.dose_gy, curve.curve.dose_gy)
             assert np.array_equal(again.volume, curve.curve.volume)
+    assert read_bands(tmp_path / "with") == Bands()
+    known = Bands(None, "The model was calibrated for another prescription.")
+    write_prediction(tmp_path / "known", prediction, measures=measures, bands=known)
+    assert read_bands(tmp_path / "known") == known
+    (tmp_path / "known" / "bands.json").write_text('{"content": 3}')
+    with pytest.raises(WorkerError, match="content"):
+        read_bands(tmp_path / "known")
     (tmp_path / "with" / "measures.json").write_text("{}")
     with pytest.raises(WorkerError, match="lacks"):
         read_measures(tmp_path / "with")

@@ -25,13 +25,14 @@ recipe = TrainingConfig(
         structures="learned",
     ),
     prescription_gy={"PTV": 45.0},  # of no consequence; a model's card states one
-    crop=(64, 80, 96),
+    # Wide enough that a crop about one femoral head shows on which side of the body it lies.
+    crop=(48, 64, 80),
     crops="structures",
-    batch_size=4,
+    batch_size=2,
     network=NetworkConfig(architecture="multipass_unet3d", options={"filters": 16, "passes": 2}),
-    learning_rate=4e-3,
-    steps=1200,
-    validate_every=200,
+    learning_rate=3e-3,
+    steps=1800,
+    validate_every=300,
     # Both passes have the same weights: batch norm must learn statistics that fit both.
     freeze_norm_after=0.5,
     loss=(

@@ -7,10 +7,18 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.processes import usable_cores
 
 from ..arguments import COUNT, WORKERS, field_of, within
-from .settings import CohortSettings, EdgeMm, PlanSettings
+from .settings import (
+    MOST_LEVELS,
+    TECHNIQUES,
+    CohortSettings,
+    EdgeMm,
+    PlanCohortSettings,
+    PlanSettings,
+)
 
 __all__ = ["add_arguments", "run"]
 
@@ -59,7 +67,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     """How each patient is planned, and the check of it."""
     plan = PlanSettings()
-    parser.add_argument("--beams", type=field_of(PlanSettings, "beams"), default=plan.beams)
+    parser.add_argument(
+        "--beams",
+        type=_beams,
+        nargs="+",
+        default=[str(plan.beams)],
+        metavar="N|NAME",
+        help="one number: all plans with that many fields from 0°; several, or with --goals: every "
+        f"anatomy is planned in several ways, out of {', '.join(TECHNIQUES)} (mixed: all)",
+    )
+    parser.add_argument(
+        "--goals",
+        type=field_of(PlanCohortSettings, "levels"),
+        metavar="N",
+        help="plan each anatomy in several ways, with N levels of wishes for its organs "
+        f"(1: none; at most {MOST_LEVELS})",
+    )
+    parser.add_argument(
+        "--arrangements",
+        type=field_of(PlanCohortSettings, "arrangements"),
+        default=PlanCohortSettings(seed=0).arrangements,
+        metavar="N",
+        help="of modulated fields, of each anatomy that is planned in several ways",
+    )
     parser.add_argument(
         "--bixel", type=field_of(PlanSettings, "bixel_mm"), default=plan.bixel_mm, metavar="MM"
     )
@@ -90,12 +120,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the cohort, or compare its plans with such without a cut-off."""
     if arguments.anatomy_only:
         return _anatomies(arguments)
+    if arguments.goals or len(arguments.beams) > 1 or not arguments.beams[0].isdecimal():
+        return _plans(arguments)
     from .cohort import read_records, simulate
     from .cutoff import check_cutoff
     from .summary import write_summary
 
     plan = PlanSettings(
-        beams=arguments.beams,
+        beams=int(arguments.beams[0]),
         bixel_mm=arguments.bixel,
         dose_grid_mm=arguments.dose_grid,
         lateral_cutoff_mm=arguments.lateral_cutoff,
@@ -139,6 +171,61 @@ def _anatomies(arguments: argparse.Namespace) -> int:
         f"{seconds:.0f} s.\n"
     )
     return 0
+
+
+def _plans(arguments: argparse.Namespace) -> int:
+    """Make a cohort whose anatomies are planned in several ways."""
+    from .plans import read_plan_records, simulate_plans
+    from .plans_summary import write_plans_summary
+
+    plan = PlanSettings()
+    of_one = {
+        "--bixel": arguments.bixel != plan.bixel_mm,
+        "--dose-grid": arguments.dose_grid != plan.dose_grid_mm,
+        "--lateral-cutoff": arguments.lateral_cutoff != plan.lateral_cutoff_mm,
+        "--iterations": arguments.iterations != plan.iterations,
+        "--check-cutoff": arguments.check_cutoff is not None,
+    }
+    if any(of_one.values()):
+        names = ", ".join(name for name, given in of_one.items() if given)
+        raise DosePredictionError(
+            f"{names} is for plans with one number of --beams and no --goals: leave it out."
+        )
+    given = TECHNIQUES if "mixed" in arguments.beams else tuple(dict.fromkeys(arguments.beams))
+    unknown = [each for each in given if each not in TECHNIQUES]
+    if unknown:
+        raise DosePredictionError(
+            f"--beams {' '.join(unknown)}: plans in several ways have {', '.join(TECHNIQUES)}."
+        )
+    x, y, z = arguments.spacing
+    settings = PlanCohortSettings(
+        arguments.seed,
+        given,
+        arguments.arrangements,
+        arguments.goals or 1,
+        (x, y, z),
+        arguments.prescription,
+    )
+    first, step = arguments.index
+    indices = range(first, arguments.cases, step)
+    records = simulate_plans(arguments.output, settings, indices, arguments.workers)
+    plans = [plan for record in records for plan in record.plans]
+    left_out = sum(bool(plan.faults) for plan in plans)
+    seconds = sum(record.cpu_seconds for record in records) + sum(p.cpu_seconds for p in plans)
+    sys.stdout.write(
+        f"{arguments.output} holds {len(plans) - left_out} plans of {len(records)} anatomies of "
+        f"this share; {left_out} plans were left out. They took {seconds / 60:.1f} CPU minutes.\n"
+    )
+    figure = write_plans_summary(arguments.output, read_plan_records(arguments.output))
+    sys.stdout.write(f"Summary: {figure}\n")
+    return 0
+
+
+def _beams(text: str) -> str:
+    """A number of fields, or a technique."""
+    if text in ("mixed", *TECHNIQUES):
+        return text
+    return str(field_of(PlanSettings, "beams")(text))
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -34,9 +34,31 @@ from DosePredictionLib.volume import Volume
 
 from .settings import PlanLimits, PlanSettings
 
-__all__ = ["Plan", "PlanQuality", "Planner", "plan_quality", "require_planner"]
+__all__ = [
+    "ORGAN",
+    "SHELLS",
+    "TARGET",
+    "Plan",
+    "PlanQuality",
+    "Planner",
+    "plan_quality",
+    "require_planner",
+    "volume_goals",
+]
 
 _ALL_VOXELS_WITHIN_MM = 20.0
+
+TARGET = (10_000.0, 1.01, 1.02)
+"""Priority, and between which shares of the prescription the target is wanted."""
+ORGAN = (12.0, 0.3)
+"""Priority, and the share of the prescription above which dose in an organ counts."""
+SHELLS = (
+    (0.0, 10.0, 1.0, 300.0),
+    (10.0, 20.0, 0.8, 200.0),
+    (20.0, 40.0, 0.6, 200.0),
+    (40.0, np.inf, 0.4, 150.0),
+)
+"""Around the target, mm: within which, the share of the prescription, and the priority."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +224,7 @@ class Planner:
             # Without an objective: the dose is calculated wherever a structure is.
             voi("Body", self._masks["Body"], "EXTERNAL", []),
         ]
-        goals = _volume_goals(self._settings.goals, self._prescription_gy)
+        goals = volume_goals(self._settings.goals, self._prescription_gy)
         for name, mask in self._masks.items():
             outside = mask & ~target
             if name not in ("PTV", "Body") and outside.any():
@@ -239,8 +261,8 @@ def _target_objectives(prescription_gy: float) -> list[Any]:
     from pyRadPlan.optimization.objectives import SquaredOverdosing, SquaredUnderdosing
 
     return [
-        SquaredUnderdosing(priority=10_000, d_min=1.01 * prescription_gy),
-        SquaredOverdosing(priority=10_000, d_max=1.02 * prescription_gy),
+        SquaredUnderdosing(priority=TARGET[0], d_min=TARGET[1] * prescription_gy),
+        SquaredOverdosing(priority=TARGET[0], d_max=TARGET[2] * prescription_gy),
     ]
 
 
@@ -255,7 +277,8 @@ def _organ_objectives(
     """
     from pyRadPlan.optimization.objectives import MaxDVH, SquaredOverdosing
 
-    objectives: list[Any] = [SquaredOverdosing(priority=12, d_max=0.3 * prescription_gy)]
+    limit_gy = ORGAN[1] * prescription_gy
+    objectives: list[Any] = [SquaredOverdosing(priority=ORGAN[0], d_max=limit_gy)]
     for dose_gy, percent in goals:
         allowed = (percent - 100 * (1 - outside_share)) / outside_share
         if 0 < allowed < 100:
@@ -263,7 +286,7 @@ def _organ_objectives(
     return objectives
 
 
-def _volume_goals(name: str, prescription_gy: float) -> Mapping[str, list[tuple[float, float]]]:
+def volume_goals(name: str, prescription_gy: float) -> Mapping[str, list[tuple[float, float]]]:
     """Upper limits of V_d in percent by structure, from a shipped set of goals."""
     goals: dict[str, list[tuple[float, float]]] = {}
     for goal in GoalSet.load(name).goals:
@@ -283,11 +306,10 @@ def _rings(
     """Shells around the target in which the dose has to fall, and no hot spot anywhere."""
     from pyRadPlan.optimization.objectives import SquaredOverdosing
 
-    shells = ((0, 10, 1.0, 300), (10, 20, 0.8, 200), (20, 40, 0.6, 200), (40, np.inf, 0.4, 150))
-    for inner, outer, part, priority in shells:
+    for inner, outer, part, priority in SHELLS:
         shell = body & (distance_mm > inner) & (distance_mm <= outer)
         if shell.any():
             limit = SquaredOverdosing(priority=priority, d_max=part * prescription_gy)
-            yield f"Shell beyond {inner} mm", shell, [limit]
+            yield f"Shell beyond {inner:g} mm", shell, [limit]
     hottest = SquaredOverdosing(priority=32_000, d_max=prescription_gy)
     yield "Rest", body, [hottest]

@@ -44,13 +44,17 @@ from DosePredictionLib.schema import Range, Share, validated
 __all__ = ["Patient", "Site", "draw_patient"]
 
 Sex = Literal["female", "male"]
-Site = Literal["prostate", "prostate_bed", "rectum", "cervix", "endometrium"]
+Site = Literal[
+    "prostate", "prostate_bed", "rectum", "cervix", "endometrium", "prostate_only", "nodes"
+]
 
 _SITES: dict[Sex, tuple[Site, ...]] = {
     "male": ("prostate", "prostate_bed", "rectum"),
     "female": ("rectum", "cervix", "endometrium"),
 }
 
+
+# The last two sites are never drawn: cohorts of many plans set them (`plans`).
 
 _Hu = Annotated[float, Range(0, 3000)]
 

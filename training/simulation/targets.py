@@ -51,12 +51,15 @@ def planning_target(
     inside, bone = region["inside"], region["bone"]
     clinical = _clinical(patient, region, rng)
     clinical &= inside & ~bone & ~(region["muscle"] & ~region["vessels"])
-    if patient.site == "prostate":
+    if patient.site in ("prostate", "prostate_only"):
         clinical |= region["Prostate"]
     clinical = ndimage.binary_closing(clinical, iterations=2) & inside & ~bone
     # The nodes of both sides and the vault need not touch each other.
-    clinical = _parts(clinical, 0.1 if patient.site == "endometrium" else 1.0)
-    target = region.grown(clinical, float(rng.uniform(6, 9))) & inside
+    clinical = _parts(clinical, 0.1 if patient.site in ("endometrium", "nodes") else 1.0)
+    margin_mm = float(rng.uniform(6, 9))
+    if patient.site == "prostate_only":  # as of stereotactic plans
+        margin_mm -= 3.0
+    target = region.grown(clinical, margin_mm) & inside
     return np.stack([ndimage.binary_fill_holes(plane) for plane in target])
 
 
@@ -104,6 +107,10 @@ def _clinical(patient: Patient, region: _Region, rng: np.random.Generator) -> Ma
     if patient.site == "prostate":
         near = region.grown(region["Prostate"], 12)
         return region["Prostate"] | (region["SeminalVesicles"] & near)
+    if patient.site == "prostate_only":
+        return region["Prostate"]
+    if patient.site == "nodes":
+        return _nodal(region)
     if patient.site == "prostate_bed":
         return _between(region["Bladder"], region["Rectum"], region.height_mm, region.sampling)
     if patient.site == "rectum":
@@ -134,6 +141,14 @@ def _endometrial(region: _Region, vault: Mask) -> Mask:
     presacral = presacral & (height > 65) & ~_behind_the_sacrum(bone, rectum)
     clinical = vault | parametria | region.nodes | presacral
     return np.asarray(clinical & ~(rectum | region["Bladder"]))
+
+
+def _nodal(region: _Region) -> Mask:
+    """Iliac nodes of both sides, joined in front of the sacrum: a horseshoe about the bowel."""
+    rectum, bone, height = region["Rectum"], region["bone"], region.height_mm
+    presacral = region.grown(bone, 10) & region.grown(rectum, 26) & region.low_enough
+    presacral = presacral & (height > 50) & ~_behind_the_sacrum(bone, rectum)
+    return np.asarray((region.nodes | presacral) & ~(rectum | region["Bladder"]))
 
 
 def _between(bladder: Mask, rectum: Mask, height_mm: Floats, sampling: tuple[float, ...]) -> Mask:

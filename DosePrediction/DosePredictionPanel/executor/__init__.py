@@ -6,6 +6,8 @@
 | `basics.py` | timers, parameters, installation |
 | `inputs.py` | nodes, segments, reading and checking |
 | `runs.py` | predictions |
+| `plan.py` | whether a plan could give a dose |
+| `contours.py` | organs that are found, and what contours cost |
 | `results.py` | results on the slices, goals, removal |
 | `looking.py` | places, the mouse, structures, isodose levels |
 | `restoring.py` | results that came with a scene |

@@ -25,11 +25,11 @@ from ..flow.events import (
     TimerFired,
 )
 from ..i18n import _
-from ..model_card import installed_models, model_facts
+from ..model_card import installed_models, model_facts, organ_model_facts
 from ..result_view import template_facts
 from .context import Context, carries_out
 from .restoring import restored_states
-from .scene_facts import list_nodes
+from .scene_facts import list_nodes, organ_sources
 
 __all__: list[str] = []
 
@@ -69,7 +69,9 @@ def _write_choices(context: Context, effect: WriteChoices) -> None:
 def _list_models(context: Context, _effect: ListModels) -> None:
     installed = installed_models()
     models = tuple(map(model_facts, installed.manifests.values()))
-    context.dispatch(ModelsListed(models, template_facts(), installed.problem))
+    organs = tuple(map(organ_model_facts, installed.organs.values()))
+    listed = ModelsListed(models, template_facts(), installed.problem, organs, organ_sources())
+    context.dispatch(listed)
 
 
 @carries_out(StopWorker)

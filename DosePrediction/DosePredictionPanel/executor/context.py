@@ -121,6 +121,7 @@ class Context:
         reader, shower: work in steps.
         prepared: the inputs read last.
         run, run_token: the prediction.
+        organs: finding organs.
     """
 
     ports: Ports
@@ -132,6 +133,7 @@ class Context:
     prepared: PreparedInputs | None = None
     run: PredictionRun | None = None
     run_token: int = 0
+    organs: PredictionRun | None = None
 
     def start_timer(self, name: str, milliseconds: int, call: Callable[[], None]) -> None:
         """Call after a rest, in place of what this timer would have called."""
@@ -167,7 +169,16 @@ class SceneExecutor:
     """Carries out effects; what goes wrong becomes an event."""
 
     def __init__(self, context: Context) -> None:
-        from . import basics, files, inputs, looking, results, runs  # noqa: F401 - they register
+        from . import (  # noqa: F401 - they register
+            basics,
+            contours,
+            files,
+            inputs,
+            looking,
+            plan,
+            results,
+            runs,
+        )
 
         self.context = context
 

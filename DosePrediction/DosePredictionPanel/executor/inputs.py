@@ -73,6 +73,7 @@ def _match(context: Context, effect: Match) -> None:
     """Segments to channels, by name and by hand; reads no voxels."""
     from DosePredictionLib.errors import DosePredictionError
     from DosePredictionLib.findings import Finding
+    from DosePredictionLib.scene import found_by
     from DosePredictionLib.structures.mapping import propose_mapping
     from DosePredictionLib.structures.protocol import StructureProtocol
 
@@ -96,7 +97,8 @@ def _match(context: Context, effect: Match) -> None:
         except DosePredictionError as error:
             problems.append(Finding("mapping", "blocking", str(error)))
     order = tuple(chosen.items())
-    matching = Matching(tuple(names), protocol, mapping, tuple(problems), order)
+    found = tuple(found_by(node_of(effect.segmentation)).items()) if names else ()
+    matching = Matching(tuple(names), protocol, mapping, tuple(problems), order, found)
     context.dispatch(Matched(matching, corrections))
 
 

@@ -107,7 +107,7 @@ def _show_structures(context: Context, effect: ShowStructures) -> None:
 
     result = context.ports.services.result(node_of(effect.dose))
     if result is not None:
-        show_structures(result, effect.hidden)
+        show_structures(result, effect.hidden, with_bands=effect.bands)
         context.ports.dialogs.arrange_charts()
 
 

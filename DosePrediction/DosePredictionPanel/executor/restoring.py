@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..flow.derived import channels_of, options_of, settings_from
 from ..flow.state import Contents, ResultState
 from ..result_tables import verdict_of
-from ..result_view import further_outputs, result_summary, result_tables
+from ..result_view import bands_note, further_outputs, result_summary, result_tables
 from ..services import KeptResult
 from .context import Context
 from .scene_facts import contents_by_name
@@ -53,6 +53,8 @@ def _state_of(result: SceneResult) -> ResultState:
         contents=_used_contents(result, set(channels_of(options).values())),
         verdict=verdict_of(result.goals),
         outputs=further_outputs(result),
+        bands=bands_note(result),
+        has_bands=result.bands.content is not None,
     )
 
 

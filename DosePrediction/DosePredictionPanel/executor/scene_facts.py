@@ -12,12 +12,13 @@ from ..flow.state import NodeFacts
 if TYPE_CHECKING:
     from DosePredictionLib.scene import Fingerprint, SegmentInfo
 
-__all__ = ["BEAMS", "WATCHED", "contents_by_name", "facts_of", "list_nodes"]
+__all__ = ["BEAMS", "WATCHED", "contents_by_name", "facts_of", "list_nodes", "organ_sources"]
 
 WATCHED = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
 """Classes of the nodes that a selector may offer, and of those below them."""
 
 _LOWEST_DOSE_GY = -1.0  # what resampling may leave below 0
+_ORGAN_SOURCES = {"totalsegmentator": "TotalSegmentator"}  # attribute of `slicer.modules`
 BEAMS = "DosePrediction.Beams"
 """Attribute of a CT, as `scene.loading` writes it."""
 _RUN, _ROLE, _DOSE = "DosePrediction.Run", "DosePrediction.Role", "DicomRtImport.DoseVolume"
@@ -28,6 +29,12 @@ def list_nodes() -> tuple[NodeFacts, ...]:
     scene = slicer.mrmlScene
     nodes = (scene.GetNthNode(number) for number in range(scene.GetNumberOfNodes()))
     return tuple(facts_of(node) for node in nodes if any(map(node.IsA, WATCHED)))
+
+
+def organ_sources() -> tuple[str, ...]:
+    """Other extensions of this Slicer that find organs; they are named, never installed."""
+    modules = getattr(slicer, "modules", None)
+    return tuple(title for name, title in _ORGAN_SOURCES.items() if hasattr(modules, name))
 
 
 def contents_by_name(

@@ -76,6 +76,7 @@ def beams_name(choice: str) -> str:
         "seven-field": _("Seven fields"),
         "five-field": _("Five fields"),
         "four-field": _("Four fields"),
+        "four-field-open": _("Four open fields"),
         "arc": _("Full arc"),
     }
     return names.get(choice, choice)

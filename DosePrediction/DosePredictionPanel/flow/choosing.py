@@ -36,6 +36,7 @@ from .results import (
     follow_case,
     follow_goals,
     show_result,
+    structures_shown,
 )
 from .state import (
     CHECKING,
@@ -51,7 +52,7 @@ from .state import (
     changed_fields,
 )
 
-__all__ = ["fill_defaults", "follow_new_case"]
+__all__ = ["fill_defaults", "follow_new_case", "take_up"]
 
 _SELECTORS = ("ct", "segmentation", "plan_dose")
 _REMEMBERED = ("segmentation", "plan_dose", "model", "prescription_gy", "beams")
@@ -67,7 +68,7 @@ def _choices_changed(state: PanelState, event: ChoicesChanged) -> Outcome:
     if after != event.choices:
         back = changed_fields(event.choices, after)
         effects = (WriteChoices(tuple((name, getattr(after, name)) for name in sorted(back))),)
-    state, more = _take_up(state, after)
+    state, more = take_up(state, after)
     if refused:
         state = replace(state, error=Notice(refused, "error"))
     if event.choices.goals == GOALS_FROM_FILE:
@@ -91,7 +92,7 @@ def _result_chosen(state: PanelState, event: ResultChosen) -> Outcome:
         gy = float(values.get(_("prescription"), "0") or 0)
         beams = values.get(_("beams"), "")
         wanted = replace(wanted, model=model, prescription_gy=gy, beams=beams, goals=result.goals)
-    state, more = _take_up(state, wanted, by_hand=False)
+    state, more = take_up(state, wanted, by_hand=False)
     return state, effects + more
 
 
@@ -103,7 +104,7 @@ def _beams_typed(state: PanelState, event: BeamsTyped) -> Outcome:
         return replace(state, error=Notice(fault, "error")), ()
     if state.choices is None:
         return state, ()
-    return _take_up(state, replace(state.choices, beams=text), by_hand=False)
+    return take_up(state, replace(state.choices, beams=text), by_hand=False)
 
 
 @handles(PlanBeamsPressed)
@@ -121,7 +122,7 @@ def _plan_beams_read(state: PanelState, event: PlanBeamsRead) -> Outcome:
         return state, ()
     if state.choices.beams == PLAN:  # of another plan than before
         return schedule_reading(state)
-    return _take_up(state, replace(state.choices, beams=PLAN), by_hand=False)
+    return take_up(state, replace(state.choices, beams=PLAN), by_hand=False)
 
 
 @handles(ParametersTaken)
@@ -181,7 +182,7 @@ def follow_new_case(state: PanelState, new: Sequence[NodeFacts]) -> Outcome:
         return state, ()
     arrived = [node for node in new if node.fits("ct") and node.is_background]
     if arrived and state.run is None and arrived[-1].id != choices.ct:
-        return _take_up(state, replace(choices, ct=arrived[-1].id), by_hand=False)
+        return take_up(state, replace(choices, ct=arrived[-1].id), by_hand=False)
     return _fill(state)
 
 
@@ -191,7 +192,7 @@ def _fill(state: PanelState) -> Outcome:
     filled, effects = fill_defaults(state)
     if filled.choices is None or not effects:
         return state, ()
-    state, more = _take_up(state, filled.choices, by_hand=False)
+    state, more = take_up(state, filled.choices, by_hand=False)
     return state, effects + more
 
 
@@ -246,7 +247,7 @@ def _refusal(choice: str, name: str, is_predicted: bool) -> str:
     return f"{what.format(name=name)} {remedy}"
 
 
-def _take_up(state: PanelState, after: Choices, *, by_hand: bool = True) -> Outcome:
+def take_up(state: PanelState, after: Choices, *, by_hand: bool = True) -> Outcome:
     """Everything that follows from other choices.
 
     Args:
@@ -278,7 +279,7 @@ def _followed(
 ) -> Outcome:
     after = state.choices
     assert after is not None
-    if changed - DISPLAY - {"result_dose", "marks", "live"}:
+    if changed - DISPLAY - {"result_dose", "marks", "bands", "live", "plan_beams"}:
         state = acted(state)
     state = replace(state, emptied=state.emptied - changed)
     if changed & {"range_low", "range_high"} and "unit" not in changed:
@@ -293,6 +294,7 @@ def _followed(
         lambda s: choose_goals(s, after.goals) if "goals" in changed and by_hand else (s, ()),
         lambda s: _cool_down(s) if "keep_warm" in changed else (s, ()),
         lambda s: _clear_marks(s) if "marks" in changed else (s, ()),
+        lambda s: _show_bands(s) if "bands" in changed else (s, ()),
     ]
     return chain(state, *steps)
 
@@ -387,6 +389,13 @@ def _clear_marks(state: PanelState) -> Outcome:
     if result is None or not result.has_numbers or state.choices.marks:
         return state, ()
     return state, (ClearMarks(result.dose),)
+
+
+def _show_bands(state: PanelState) -> Outcome:
+    result = state.result
+    if result is None or not result.has_bands:
+        return state, ()
+    return state, (structures_shown(state, result),)
 
 
 def _cool_down(state: PanelState) -> Outcome:

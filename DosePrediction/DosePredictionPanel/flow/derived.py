@@ -48,6 +48,7 @@ def situation_of(state: PanelState) -> Situation:
         running=state.run is not None,
         cancelling=state.run is not None and state.run.is_cancelling,
         outdated=freshness_of(state).is_outdated,
+        finding_organs=state.organs is not None,
     )
 
 

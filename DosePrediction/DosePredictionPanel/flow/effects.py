@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .facts import OrganOrder
 from .state import Display, ExportKind, Levels, PredictionOrder
 
 __all__ = [
@@ -12,13 +13,16 @@ __all__ = [
     "AskForBeams",
     "AskForGoals",
     "AskForPath",
+    "CancelOrgans",
     "CancelPrediction",
+    "CheckDeliverability",
     "CheckInputs",
     "CheckInstallation",
     "ClearMarks",
     "CompareInputs",
     "DropParameters",
     "Effect",
+    "FindOrgans",
     "ForgetResult",
     "ForgetScene",
     "HideResult",
@@ -367,10 +371,11 @@ class StopProbing(Effect):
 
 @dataclass(frozen=True)
 class ShowStructures(Effect):
-    """Show all structures of a result but some, in slices, 3D and DVH."""
+    """Show all structures of a result but some, in slices, 3D and DVH, with or without bands."""
 
     dose: str
     hidden: frozenset[str]
+    bands: bool = True
 
 
 @dataclass(frozen=True)
@@ -415,6 +420,33 @@ class ForgetResult(Effect):
 @dataclass(frozen=True)
 class ForgetScene(Effect):
     """The scene was closed: no node is left that a result could belong to."""
+
+
+# --- Organs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FindOrgans(Effect):
+    """`OrgansProgress`, then `OrgansAdded`, `CostsFound` or `OrgansFailed`."""
+
+    token: int
+    order: OrganOrder
+
+
+@dataclass(frozen=True)
+class CancelOrgans(Effect):
+    """Stop finding organs: `OrgansFailed`."""
+
+    token: int
+
+
+@dataclass(frozen=True)
+class CheckDeliverability(Effect):
+    """`DeliverabilityChecked`; beams as JSON, empty for the prediction's or the protocol's."""
+
+    token: int
+    dose: str
+    beams: str
 
 
 # --- Files --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .facts import OrganModelFacts
 from .state import (
     Choices,
     Display,
@@ -34,6 +35,10 @@ __all__ = [
     "ChoicesChanged",
     "Compared",
     "CorrectionChosen",
+    "CostPressed",
+    "CostsFound",
+    "DeliverabilityChecked",
+    "DeliverablePressed",
     "DisplayFailed",
     "Displayed",
     "EffectFailed",
@@ -42,6 +47,7 @@ __all__ = [
     "Exited",
     "ExportEnded",
     "ExportPressed",
+    "FillPressed",
     "FindingClicked",
     "GoalsFileChosen",
     "InputsRead",
@@ -60,6 +66,10 @@ __all__ = [
     "NodeRemoved",
     "NodeRemoving",
     "NodesListed",
+    "OrgansAdded",
+    "OrgansCancelPressed",
+    "OrgansFailed",
+    "OrgansProgress",
     "OtherChosen",
     "PanelClosed",
     "ParametersTaken",
@@ -251,6 +261,26 @@ class PlanBeamsRead(Event):
 
 
 @dataclass(frozen=True)
+class FillPressed(Event):
+    """Organs that nobody contoured are to be found."""
+
+
+@dataclass(frozen=True)
+class CostPressed(Event):
+    """What the drawn contours cost in dose beside found ones is asked."""
+
+
+@dataclass(frozen=True)
+class OrgansCancelPressed(Event):
+    """Finding organs is to stop."""
+
+
+@dataclass(frozen=True)
+class DeliverablePressed(Event):
+    """Whether any plan could give the shown dose is asked."""
+
+
+@dataclass(frozen=True)
 class InstallPressed(Event):
     """What is missing is to be installed."""
 
@@ -354,11 +384,18 @@ class TimerFired(Event):
 
 @dataclass(frozen=True)
 class ModelsListed(Event):
-    """What is installed; `problem`: what hindered reading it."""
+    """What is installed; `problem`: what hindered reading it.
+
+    Args:
+        organ_models: those that find organs.
+        organ_sources: other extensions of this Slicer that find organs.
+    """
 
     models: tuple[ModelFacts, ...]
     templates: tuple[TemplateFacts, ...] = ()
     problem: str = ""
+    organ_models: tuple[OrganModelFacts, ...] = ()
+    organ_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -467,6 +504,7 @@ class RunFinished(Event):
         ranges: unit → first and last isodose level.
         verdict: on its goals.
         outputs: role and label of its further volumes.
+        bands, has_bands: as in `ResultState`.
     """
 
     token: int
@@ -478,6 +516,8 @@ class RunFinished(Event):
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     verdict: Verdict = field(default_factory=Verdict)
     outputs: tuple[tuple[str, str], ...] = ()
+    bands: str = ""
+    has_bands: bool = False
 
 
 @dataclass(frozen=True)
@@ -494,6 +534,52 @@ class RunFailed(Event):
     message: str
     details: str = ""
     cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class OrgansProgress(Event):
+    """How far finding organs is."""
+
+    token: int
+    share: float
+    stage: str
+
+
+@dataclass(frozen=True)
+class OrgansAdded(Event):
+    """A segmentation with the user's and the found organs is in the scene; `names`: the found."""
+
+    token: int
+    segmentation: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CostsFound(Event):
+    """What the drawn contours cost."""
+
+    token: int
+    table: Table
+
+
+@dataclass(frozen=True)
+class OrgansFailed(Event):
+    """Finding organs ended without any; as in `RunFailed`."""
+
+    token: int
+    message: str
+    details: str = ""
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class DeliverabilityChecked(Event):
+    """How near a plan could come to a dose, and a finding's severity; or why that is not known."""
+
+    token: int
+    text: str
+    severity: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Installation", "ModelFacts", "NodeFacts", "TemplateFacts"]
+__all__ = [
+    "Installation",
+    "ModelFacts",
+    "NodeFacts",
+    "OrganModelFacts",
+    "OrganOrder",
+    "OrganRun",
+    "PlanCheck",
+    "TemplateFacts",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,67 @@ class ModelFacts:
     card: str = ""
     card_details: str = ""
     beams: str = ""
+
+
+@dataclass(frozen=True)
+class OrganModelFacts:
+    """An installed model that finds the organs of a protocol."""
+
+    name: str
+    title: str
+    protocol: str
+    is_default: bool = False
+
+
+@dataclass(frozen=True)
+class OrganOrder:
+    """What to find organs for.
+
+    Args:
+        ct, segmentation: ids of the nodes.
+        model: that finds them.
+        channels: of the organs to be added; empty: what the drawn ones cost is asked.
+        mapping: channel → segment's name where the matching is overruled.
+        dose: that is read on drawn and found organs; empty: organs are to be added.
+        device, precision: as the worker takes them.
+    """
+
+    ct: str
+    segmentation: str
+    model: str
+    channels: tuple[str, ...] = ()
+    mapping: tuple[tuple[str, str | None], ...] = ()
+    dose: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class OrganRun:
+    """Organs on their way; a share below 0 is unknown."""
+
+    token: int
+    order: OrganOrder
+    share: float = -1.0
+    stage: str = ""
+    is_cancelling: bool = False
+
+
+@dataclass(frozen=True)
+class PlanCheck:
+    """Whether a plan could give a dose.
+
+    Args:
+        run: of the result.
+        beams: choice of beams that it was asked of.
+        text, severity: the answer; empty while it is awaited.
+    """
+
+    token: int
+    run: str
+    beams: str
+    text: str = ""
+    severity: str = ""
 
 
 @dataclass(frozen=True)

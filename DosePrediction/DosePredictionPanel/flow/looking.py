@@ -10,7 +10,6 @@ from .effects import (
     JumpToWorst,
     RememberLevels,
     ShowLayout,
-    ShowStructures,
 )
 from .events import (
     FindingClicked,
@@ -25,7 +24,7 @@ from .events import (
 )
 from .levels import parse_levels
 from .registry import Outcome, chain, handles
-from .results import acted, display_chosen
+from .results import acted, display_chosen, structures_shown
 from .state import CaseMemory, Notice, PanelState
 
 __all__: list[str] = []
@@ -59,7 +58,7 @@ def _structure_toggled(state: PanelState, event: StructureToggled) -> Outcome:
     other = {event.structure}
     hidden = memory.hidden - other if event.is_shown else memory.hidden | other
     state = replace(state, cases={**state.cases, result.ct: replace(memory, hidden=hidden)})
-    return state, (ShowStructures(result.dose, hidden),)
+    return state, (structures_shown(state, result),)
 
 
 @handles(StructureHovered)

@@ -46,6 +46,7 @@ __all__ = [
     "compare_edits",
     "look_at_segments",
     "match",
+    "rest_worker",
     "schedule_reading",
     "stop_reading",
     "watch_edits",
@@ -211,7 +212,7 @@ def _checked(state: PanelState, event: Checked) -> Outcome:
     if state.reading is None or state.reading.token != event.token:
         return state, ()  # of inputs that have changed since
     state = replace(state, reading=None, findings=event.findings, input_error="")
-    return _rest_worker(state)
+    return rest_worker(state)
 
 
 @handles(ReadFailed)
@@ -227,7 +228,7 @@ def _read_failed(state: PanelState, event: ReadFailed) -> Outcome:
         input_error=event.message,
         is_live_due=False,
     )
-    return _rest_worker(state)
+    return rest_worker(state)
 
 
 @handles(SegmentsEdited)
@@ -270,11 +271,14 @@ def _forget_inputs(state: PanelState) -> Outcome:
     """Nothing is chosen any more."""
     state, effects = stop_reading(state)
     state = replace(state, prepared=None, findings=(), input_error="")
-    state, more = _rest_worker(state)
+    state, more = rest_worker(state)
     return state, effects + more
 
 
-def _rest_worker(state: PanelState) -> Outcome:
+def rest_worker(state: PanelState) -> Outcome:
     """A worker that is not to be kept warm ends once nothing needs it."""
+    asked = state.plan_check
+    is_awaited = asked is not None and not asked.text
     is_kept = state.choices is None or state.choices.keep_warm
-    return state, () if is_kept or state.run is not None else (StopWorker(),)
+    is_needed = state.run is not None or state.organs is not None or is_awaited
+    return state, () if is_kept or is_needed else (StopWorker(),)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import choosing, looking, reading, results, running, scenes, setup  # noqa: F401 - they register
+from . import (  # noqa: F401 - they register
+    choosing,
+    contours,
+    looking,
+    plan,
+    reading,
+    results,
+    running,
+    scenes,
+    setup,
+)
 from .events import Event
 from .registry import HANDLERS, Outcome
 from .state import PanelState

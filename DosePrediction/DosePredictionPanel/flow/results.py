@@ -53,6 +53,7 @@ __all__ = [
     "forget_result",
     "judge_goals",
     "show_result",
+    "structures_shown",
     "sync_results",
 ]
 
@@ -109,14 +110,21 @@ def show_result(
         return state, (*effects, ShowCt(result.ct)) if center else tuple(effects)
     if result.other != other:
         effects.append(Tabulate(result.dose, result.goals, other))
-    hidden = state.cases.get(result.ct, CaseMemory()).hidden
-    if hidden:
-        effects.append(ShowStructures(result.dose, hidden))
+    structures = structures_shown(state, result)
+    if structures.hidden or not structures.bands:
+        effects.append(structures)
     state, token = next_token(state)
     display = state.display()
     state = replace(state, showing=Showing(token, result.run, display), tab=_tab(state, result))
     show = ShowResult(token, result.dose, display, layout, center)
     return state, (*effects, show, StartProbing(result.dose))
+
+
+def structures_shown(state: PanelState, result: ResultState) -> ShowStructures:
+    """Which structures of a result are shown, and whether with their bands."""
+    hidden = state.cases.get(result.ct, CaseMemory()).hidden
+    bands = state.choices is None or state.choices.bands
+    return ShowStructures(result.dose, hidden, bands)
 
 
 def _layer_changes(

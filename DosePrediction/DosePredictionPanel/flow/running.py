@@ -83,6 +83,8 @@ def _run_finished(state: PanelState, event: RunFinished) -> Outcome:
         verdict=event.verdict,
         other=order.before,
         outputs=event.outputs,
+        bands=event.bands,
+        has_bands=event.has_bands,
     )
     is_first = not any(each.has_numbers for each in state.results)
     is_new = not any(each.has_numbers for each in state.results_of_ct(order.ct))

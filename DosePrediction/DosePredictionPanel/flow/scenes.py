@@ -11,6 +11,7 @@ from .choosing import follow_new_case
 from .derived import findings_of, removed_sentence
 from .effects import (
     AbortPrediction,
+    CancelOrgans,
     CheckInstallation,
     DropParameters,
     Effect,
@@ -184,7 +185,7 @@ def _panel_closed(state: PanelState, _event: PanelClosed) -> Outcome:
 
 def _let_go(state: PanelState) -> Outcome:
     """Stop everything that works with the scene's nodes."""
-    run = state.run
+    run, organs = state.run, state.organs
     abort: tuple[Effect, ...] = () if run is None else (AbortPrediction(run.token),)
     state = replace(
         state,
@@ -195,6 +196,9 @@ def _let_go(state: PanelState) -> Outcome:
         input_error="",
         matching=Matching(),
         run=None,
+        organs=None,
+        costs=None,
+        plan_check=None,
         showing=None,
         error=None,
         message=None,
@@ -202,13 +206,15 @@ def _let_go(state: PanelState) -> Outcome:
         is_live_due=False,
     )
     timers = (StopTimer(REST_TIMER), StopTimer(EDIT_TIMER))
-    stops = (
+    stops: tuple[Effect, ...] = (
         StopReading(),
         StopShowing(),
         StopProbing(),
         ObserveSegmentation(""),
         DropParameters(),
     )
+    if organs is not None:
+        stops = (*stops, CancelOrgans(organs.token))
     return state, (*abort, *timers, *stops)
 
 

@@ -26,7 +26,12 @@ __all__: list[str] = []
 def _models_listed(state: PanelState, event: ModelsListed) -> Outcome:
     is_same = state.models == event.models
     state = replace(
-        state, models=event.models, templates=event.templates, models_problem=event.problem
+        state,
+        models=event.models,
+        templates=event.templates,
+        models_problem=event.problem,
+        organ_models=event.organ_models,
+        organ_sources=event.organ_sources,
     )
     if is_same or state.choices is None:
         return state, ()

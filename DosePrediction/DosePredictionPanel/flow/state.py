@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 from ..freshness import RunSettings
-from .facts import Installation, ModelFacts, NodeFacts, TemplateFacts
+from .facts import (
+    Installation,
+    ModelFacts,
+    NodeFacts,
+    OrganModelFacts,
+    OrganRun,
+    PlanCheck,
+    TemplateFacts,
+)
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
@@ -61,6 +69,7 @@ class Choices:
     model: str = ""
     prescription_gy: float = 0.0
     beams: str = ""
+    plan_beams: str = ""
     corrections: tuple[tuple[str, str], ...] = ()
     shown: str = "prediction"
     opacity: float = 0.5
@@ -71,6 +80,7 @@ class Choices:
     surfaces: bool = False
     legend: bool = True
     marks: bool = False
+    bands: bool = True
     live: bool = False
     goals: str = ""
     device: str = "auto"
@@ -158,6 +168,7 @@ class Matching:
         protocol, mapping: of the chosen model; None while they cannot be matched.
         problems: blocking findings, seen without reading voxels.
         order: corrections that can be applied, channel → segment.
+        found: segments that a model found, with its name.
     """
 
     names: tuple[str, ...] = ()
@@ -165,6 +176,7 @@ class Matching:
     mapping: StructureMapping | None = None
     problems: tuple[Finding, ...] = ()
     order: tuple[tuple[str, str | None], ...] = ()
+    found: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -288,6 +300,8 @@ class ResultState:
         verdict: on its goals.
         other: dose of the result that the tables compare it with.
         outputs: role and label of its further volumes.
+        bands: what is to be said of the bands of its DVHs, or why there are none.
+        has_bands: whether there are some.
     """
 
     run: str
@@ -307,6 +321,8 @@ class ResultState:
     verdict: Verdict = field(default_factory=Verdict)
     other: str = ""
     outputs: tuple[tuple[str, str], ...] = ()
+    bands: str = ""
+    has_bands: bool = False
 
     @property
     def has_numbers(self) -> bool:
@@ -353,10 +369,13 @@ class PanelState:
         leaving: ids of nodes that are being removed: what a selector takes meanwhile is nobody's
             choice.
         emptied: choices that a removal has emptied; they are not filled by themselves.
-        models, models_problem, templates: what is installed.
+        models, models_problem, organ_models, organ_sources, templates: what is installed.
         matching, reading, prepared, findings, input_error: of the inputs chosen now.
         edited_elsewhere: whether segments were edited while another module was open.
         run: the prediction under way.
+        organs: organs on their way.
+        plan_check: whether a plan could give a dose, as asked last.
+        costs: dose and segmentation whose contours were asked about, and what they cost.
         results: of all patients, the oldest first.
         shown: run of the result that is shown.
         showing: while it is being shown step by step.
@@ -381,6 +400,8 @@ class PanelState:
     emptied: frozenset[str] = frozenset()
     models: tuple[ModelFacts, ...] = ()
     models_problem: str = ""
+    organ_models: tuple[OrganModelFacts, ...] = ()
+    organ_sources: tuple[str, ...] = ()
     templates: tuple[TemplateFacts, ...] = ()
     installation: Installation = field(default_factory=Installation)
     matching: Matching = Matching()
@@ -390,6 +411,9 @@ class PanelState:
     input_error: str = ""
     edited_elsewhere: bool = False
     run: Run | None = None
+    organs: OrganRun | None = None
+    costs: tuple[str, str, Table] | None = None
+    plan_check: PlanCheck | None = None
     results: tuple[ResultState, ...] = ()
     shown: str = ""
     showing: Showing | None = None

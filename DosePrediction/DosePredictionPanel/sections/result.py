@@ -49,7 +49,13 @@ _NEED_NUMBERS = (
     "reportButton",
     "tablesButton",
 )
-_FOLDED = ("inputsSection", "beamsSection", "structuresSection", "checksSection")
+_FOLDED = (
+    "inputsSection",
+    "beamsSection",
+    "structuresSection",
+    "contoursSection",
+    "checksSection",
+)
 
 
 class ResultSection:
@@ -166,6 +172,9 @@ class ResultSection:
             widget = getattr(self.ui, name)
             widget.enabled = view.can_display
             widget.toolTip = view.why_not or self._tips[name]
+        self.ui.bandsCheckBox.enabled = view.has_bands
+        self.ui.bandsLabel.text = view.bands
+        self.ui.bandsLabel.visible = bool(view.bands)
 
     def _table(self, name: str) -> Any:
         return getattr(self.ui, f"{name}Table")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -61,6 +61,7 @@ class Source:
         masks: the protocol's inputs as the network sees them `(channel, z, y, x)`, float32.
         body: bool `(z, y, x)`.
         on_grid: None where the masks are all that was kept: crops and compact files.
+        wishes: channel of an organ → share of it that may get the dose that the model limits.
     """
 
     protocol: StructureProtocol
@@ -69,6 +70,7 @@ class Source:
     masks: NDArray[np.float32]
     body: NDArray[np.bool_]
     on_grid: CaseOnGrid | None = None
+    wishes: Mapping[str, float] = field(default_factory=dict)
     _shared: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,4 +1,7 @@
-"""For each target level the dose of all beams that are open for it: where dose can come from."""
+"""Where dose can come from: for each target level the dose of all beams that are open for it.
+
+A model that tells open fields from modulated ones sees a further channel.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ..settings import EncodingSettings
 from .base import Channel, Source
 from .mask import disjoint_order
 
-__all__ = ["OpenDoseChannel", "channels"]
+__all__ = ["OpenDoseChannel", "OpenFieldsChannel", "channels"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,22 @@ class OpenDoseChannel(Channel):
         return operator.as_volume(dose / np.float32(len(operator.fields)))
 
 
+class OpenFieldsChannel(Channel):
+    """1 in the body where fields are open and have weights alone, 0 where they are modulated."""
+
+    def computed(self, source: Source) -> NDArray:
+        """See `Channel.computed`."""
+        return source.body.astype(np.float32) * (not ray_dose(source).modulated)
+
+
 def channels(protocol: StructureProtocol, settings: EncodingSettings) -> Sequence[Channel]:
-    """One channel for every target, in the protocol's order."""
-    if beam_inputs(settings) is None:
+    """One channel for every target, in the protocol's order; one that tells open fields."""
+    own = beam_inputs(settings)
+    if own is None:
         return []
     inputs = protocol.inputs
     order = disjoint_order(protocol)
-    result = []
+    result: list[Channel] = []
     for index, channel in enumerate(inputs):
         if channel.role != "target":
             continue
@@ -67,4 +79,7 @@ def channels(protocol: StructureProtocol, settings: EncodingSettings) -> Sequenc
                 targets=tuple(inputs[each].name for each in above),
             )
         )
+    if own.open_fields:
+        name = "open fields"
+        result.append(OpenFieldsChannel(name, name, "derived", 0.0, "nearest", "bits"))
     return result

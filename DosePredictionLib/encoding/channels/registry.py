@@ -6,9 +6,10 @@ A new kind is one file beside the others and one line here. What it needs of set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from ...errors import DosePredictionError
 from ...structures.protocol import StructureProtocol
 from ..settings import EncodingSettings
-from . import beam, ct, distance, mask, region, strip, target_dose
+from . import beam, ct, distance, mask, region, strip, target_dose, wish
 from .base import Channel, Group, Source, Storage
 
 __all__ = ["CHANNEL_KINDS", "ChannelKind", "ModelChannels", "model_channels"]
@@ -32,6 +33,7 @@ CHANNEL_KINDS: dict[str, ChannelKind] = {
     "target_dose": target_dose.channels,
     "beam": beam.channels,
     "region": region.channels,
+    "wish": wish.channels,
 }
 """In the order of the input, within each group."""
 
@@ -103,13 +105,18 @@ class ModelChannels:
         x: NDArray[np.float32],
         body: NDArray[np.bool_],
         spacing_mm: tuple[float, float, float],
+        wishes: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Fill channels of an input from the masks that it holds.
+
+        Args:
+            wishes: see `Source`.
 
         Raises:
             DosePredictionError: a channel needs more than masks.
         """
-        source = Source(self.protocol, self.settings, spacing_mm, x[self.structures], body)
+        masks = x[self.structures]
+        source = Source(self.protocol, self.settings, spacing_mm, masks, body, wishes=wishes)
         self.compute(indices, source, x)
 
 

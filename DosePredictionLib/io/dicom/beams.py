@@ -19,6 +19,7 @@ __all__ = ["arrangement_of", "read_beams"]
 
 _STANDS_DEGREES = 1.0
 _APART_MM = 1.0
+_STANDS_MM = 0.5
 _REMEDY = "State the beams by --beams, or the model's own are taken."
 
 
@@ -28,7 +29,7 @@ def arrangement_of(
     """The arrangement of a plan; None, with a finding, where this model of beams cannot say it.
 
     Beams from one angle count once: a planning system splits wide fields. Apertures are not taken
-    from the plan: they are what the beam sees of the targets.
+    from the plan: they are what the beam sees of the targets. Where no leaf moves, fields are open.
 
     Args:
         patient_position: of the CT (DICOM PS3.3 C.7.3.1.1.2).
@@ -51,6 +52,7 @@ def arrangement_of(
             isocenter_mm=first.isocenter_mm,
             sad_mm=first.sad_mm or 1000.0,
             patient_position=patient_position,  # type: ignore[arg-type]
+            modulated=any(_is_modulated(beam) for beam in plan.beams),
         )
     except DosePredictionError as exception:
         message = f"The beams of {plan.file.path.name} are not used: {exception}"
@@ -100,6 +102,12 @@ def _beam(beam: PlanBeam) -> Beam:
     if abs(turned) <= _STANDS_DEGREES:
         return Beam(start)
     return Beam(start, float(angles[-1] % 360.0), clockwise=turned > 0)
+
+
+def _is_modulated(beam: PlanBeam) -> bool:
+    """Whether leaves move while a beam gives dose; a plan of none that do has open fields."""
+    moved = beam.leaves_mm[1:] - beam.leaves_mm[:-1] if beam.leaves_mm.size else np.zeros(1)
+    return beam.kind == "DYNAMIC" or bool(np.abs(moved).max(initial=0) > _STANDS_MM)
 
 
 def _direction(beam: Beam) -> tuple[float, float | None, bool]:

@@ -1,0 +1,67 @@
+"""Contours: organs that are missing, and what a contour costs in dose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..contours_view import ContoursView, contours_view
+from ..flow.events import CostPressed, Event, FillPressed, OrgansCancelPressed
+from ..flow.state import PanelState
+from ..i18n import _
+from ..table_widget import fit_height, show_table
+
+__all__ = ["ContoursSection"]
+
+
+class ContoursSection:
+    """Two buttons, the progress of what they started, and a table."""
+
+    def __init__(self, ui: Any, dispatch: Callable[[Event], None]) -> None:
+        self.ui, self._dispatch = ui, dispatch
+        self._shown: ContoursView | None = None
+        ui.fillButton.connect("clicked()", self._fill)
+        ui.costButton.connect("clicked()", self._cost)
+        ui.organsCancelButton.connect("clicked()", self._cancel)
+
+    def draw(self, state: PanelState) -> None:
+        """What is missing, what can be done, and how far it is."""
+        view, before = contours_view(state), self._shown
+        if view == before:
+            return
+        self._shown = view
+        ui = self.ui
+        ui.contoursSection.text = view.title
+        ui.contoursLabel.text = view.sentence
+        ui.contoursLabel.visible = bool(view.sentence)
+        ui.organSourcesLabel.text = view.sources
+        ui.organSourcesLabel.visible = bool(view.sources)
+        ui.fillButton.enabled, ui.fillButton.toolTip = view.can_fill, view.fill_tip
+        ui.costButton.enabled, ui.costButton.toolTip = view.can_cost, view.cost_tip
+        self._draw_progress(view)
+        if before is None or view.costs != before.costs:
+            ui.costsTable.visible = bool(view.costs.rows)
+            show_table(ui.costsTable, view.costs)
+            fit_height(ui.costsTable)
+
+    def _draw_progress(self, view: ContoursView) -> None:
+        ui = self.ui
+        is_running = view.share is not None
+        for widget in (ui.organsProgressBar, ui.organsStageLabel, ui.organsCancelButton):
+            widget.visible = is_running
+        if view.share is None:
+            return
+        ui.organsProgressBar.maximum = 1000 if view.share >= 0 else 0
+        ui.organsProgressBar.value = round(1000 * max(view.share, 0.0))
+        ui.organsStageLabel.text = view.stage
+        ui.organsCancelButton.enabled = not view.is_cancelling
+        ui.organsCancelButton.text = _("Cancelling…") if view.is_cancelling else _("Cancel")
+
+    def _fill(self) -> None:
+        self._dispatch(FillPressed())
+
+    def _cost(self) -> None:
+        self._dispatch(CostPressed())
+
+    def _cancel(self) -> None:
+        self._dispatch(OrgansCancelPressed())

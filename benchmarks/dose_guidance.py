@@ -1,0 +1,237 @@
+"""Does guidance by the dose make better contours? Four arms from one network, paired by patient.
+
+A: Dice and cross entropy. B: A and the dose (`pelvis_dose_guided`). C: A with voxels weighted by
+|D − mean of the organ|, without a dose model: the control that matters. D: A and the dose term as
+published, which has no gradient: five deterministic steps are held against A's, bit for bit, and
+the rest is A's.
+
+    python -m training simulate --cases 60 --seed 61 --output planned     # to train on
+    python -m training simulate --cases 40 --seed 62 --output unseen      # to judge on
+    python -m benchmarks.dose_guidance --model runs/pelvis-organs --guide runs/pelvis-occupancy \\
+        --other runs/pelvis-occupancy-2 --training planned --cohort unseen --output runs/guidance
+
+Arms are judged on the model's grid: Dice; the mean dose that the plan gives to the found organ in
+place of the true one (reading); the change of the mean dose in the true organ when a dose model
+predicts a plan for the found ones, by the guiding model and by one of another seed; and, for the
+first seed, plans that are optimized anew on the found contours. All are means over a patient's
+organs and over seeds. What is done already in the output folder is not done again.
+
+Declared before: guidance helps if reading falls by 10 % or more against A and against C, and Dice
+by no more than 0.005.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from DosePredictionLib.files import write_json
+from DosePredictionLib.schema import read_json
+
+from .guidance_table import ARMS, table
+
+if TYPE_CHECKING:
+    from DosePredictionLib.models.dose_model import DoseModel
+    from training.config import TrainingConfig
+    from training.data import TrainingCase
+
+Record = dict[str, Any]
+_EQUAL_STEPS = 5
+
+
+def main() -> None:
+    """Train the arms, judge them, and print the table of docs/segmentation.md."""
+    call = _call()
+    if call.model is None:
+        sys.stdout.write("Needs a model of organs, a dose model and two cohorts: see --help.\n")
+        return
+    from DosePredictionLib.models.dose_model import DoseModel
+
+    model = DoseModel.load(call.model)
+    training, unseen = (_cases(path, model) for path in (call.training, call.cohort))
+    training = training[: call.train_on]
+    unseen = unseen[: call.cases]
+    shared = {case.name for case in training} & {case.name for case in unseen}
+    if shared:
+        sys.exit(f"Cases are in --training and in --cohort: {', '.join(sorted(shared))}.")
+    call.output.mkdir(parents=True, exist_ok=True)
+    equal = _once(call.output / "D-equals-A.json", partial(_published_equals_plain, call, training))
+    records: dict[str, list[list[Record]]] = {arm: [] for arm in ARMS}
+    for seed in range(1, call.seeds + 1):
+        for arm in ARMS:
+            work = partial(_judged, call, (arm, seed), training, unseen)
+            records[arm].append(_once(call.output / f"{arm}-{seed}" / "judged.json", work))
+    plans = {arm: _replanned(call, arm) for arm in ARMS} if call.replan else {}
+    text = table(records, plans, bool(equal["equal"]), f"{call.steps} steps")
+    (call.output / "table.md").write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+
+
+def _call() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="of organs: where every arm begins")
+    parser.add_argument("--guide", type=Path, help="dose model of occupancies that guides")
+    parser.add_argument("--other", type=Path, help="another one, of another seed")
+    parser.add_argument("--training", type=Path, help="cohort with plans (simulate), or a cache")
+    parser.add_argument("--cohort", type=Path, help="likewise, of unseen patients")
+    parser.add_argument("--output", type=Path, default=Path("runs/dose-guidance"))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train-on", type=int, default=None, help="only the first N cases")
+    parser.add_argument("--cases", type=int, default=40, help="unseen patients")
+    parser.add_argument("--replan", type=int, default=8, help="patients that are planned again")
+    parser.add_argument("--crop", type=int, nargs=3, default=None, metavar="VOXELS")
+    parser.add_argument("--precision", default=None, help="fp32 or bf16 (default: the recipe's)")
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args()
+
+
+def _once(file: Path, work: Callable[[], Any]) -> Any:
+    """The content of a file, which is made if it is not there."""
+    if not file.is_file():
+        write_json(file, work())
+    return read_json(file)
+
+
+def _cases(path: Path, model: DoseModel) -> list[TrainingCase]:
+    """The cases of a cache, a compact file, a folder of cases, or all splits of a cohort."""
+    from training.__main__ import _cases as read
+
+    encoding = model.manifest.encoding
+    splits = [path / name for name in ("test", "training", "validation") if (path / name).is_dir()]
+    found = [case for each in splits or [path] for case in read(each, model.protocol, encoding)]
+    return sorted(found, key=lambda case: case.name)
+
+
+def _config(call: argparse.Namespace, kind: str | None, seed: int) -> TrainingConfig:
+    """The recipe of an arm, for the network of `--model`."""
+    from DosePredictionLib.networks.configs import NetworkConfig as Channels
+    from training.config import NetworkConfig
+    from training.recipes.pelvis_dose_guided import recipe
+
+    manifest = _manifest(call)
+    channels = {each.name for each in fields(Channels)}
+    arguments = manifest.architecture.arguments
+    options = {name: value for name, value in arguments.items() if name not in channels}
+    guide = "" if call.guide is None else str(call.guide)
+    return replace(
+        recipe,
+        encoding=manifest.encoding,
+        network=NetworkConfig(architecture=manifest.architecture.name, options=options),
+        crop=tuple(call.crop or recipe.crop),
+        precision=call.precision or recipe.precision,
+        steps=call.steps,
+        validate_every=call.steps + 1,
+        seed=seed,
+        task_options={} if kind is None else {"kind": kind, "dose_model": guide},
+    )
+
+
+def _manifest(call: argparse.Namespace) -> Any:
+    from DosePredictionLib.models.manifest import read_manifest
+
+    return read_manifest(call.model)
+
+
+def _trainer(call: argparse.Namespace, config: TrainingConfig, run: Path) -> Any:
+    """A trainer that goes on where its run stopped, or begins with the model's weights."""
+    from DosePredictionLib.structures.protocol import StructureProtocol
+    from training.continuing import weights_to_continue
+    from training.loop import Trainer
+
+    protocol = StructureProtocol.load(config.protocol)
+    trainer = Trainer(config, protocol, run, call.device)
+    if (run / "last.pt").is_file():
+        trainer.resume(run / "last.pt")
+    else:
+        trainer.start_from(weights_to_continue(call.model, config, protocol))
+    return trainer
+
+
+def _published_equals_plain(call: argparse.Namespace, training: list[TrainingCase]) -> Record:
+    """Whether the last steps of a training with the published term are those without it."""
+    import torch
+
+    from training.sampling import training_batches
+
+    ends = []
+    for kind in (None, "published"):
+        config = replace(_config(call, kind, 1), deterministic=True)
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = _trainer(call, config, Path(folder))
+            first = trainer.step = config.steps - _EQUAL_STEPS
+            for batch in training_batches(training, config, trainer.protocol, first):
+                trainer.train_step(batch)
+            ends.append(trainer.network.state_dict())
+    torch.use_deterministic_algorithms(False)
+    return {"equal": all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])}
+
+
+def _judged(
+    call: argparse.Namespace,
+    arm: tuple[str, int],
+    training: list[TrainingCase],
+    unseen: list[TrainingCase],
+) -> list[Record]:
+    """Train an arm, keep its model, and judge it on every unseen patient."""
+    import time
+
+    from .guidance_judge import Judge
+
+    name, seed = arm
+    run = call.output / f"{name}-{seed}"
+    trainer = _trainer(call, _config(call, ARMS[name], seed), run)
+    steps, started = call.steps - trainer.step, time.process_time()
+    trainer.train(training, [])
+    if steps:
+        seconds = (time.process_time() - started) / steps
+        sys.stdout.write(f"{name}, seed {seed}: {seconds:.1f} CPU s a step\n")
+    _keep(call, trainer, run, name)
+    judge = Judge(trainer, {"guide": call.guide, "other": call.other})
+    return [judge.record(case) for case in unseen]
+
+
+def _keep(call: argparse.Namespace, trainer: Any, run: Path, name: str) -> None:
+    """Write the arm's averaged weights as a model folder."""
+    from DosePredictionLib.models.dose_model import DoseModel
+
+    folder = run / "model"
+    if not folder.is_dir():
+        manifest = replace(_manifest(call), name=f"organs-{name.lower()}", default=False)
+        DoseModel.create(folder, manifest, trainer.average.state_dict())
+
+
+def _replanned(call: argparse.Namespace, arm: str) -> list[Record]:
+    """Plans that are optimized on the contours of an arm's first seed."""
+    from .guidance_judge import replanned
+
+    paths = _paths(call.cohort)[: call.replan]
+    folder = call.output / f"{arm}-1"
+    found = []
+    for path in paths:
+        work = partial(replanned, folder / "model", path)
+        found.append(_once(folder / "plans" / f"{path.name}.json", work))
+    return found
+
+
+def _paths(cohort: Path) -> list[Path]:
+    """The case folders of a cohort, of all splits."""
+    from training.data import case_paths
+
+    splits = [
+        cohort / name for name in ("test", "training", "validation") if (cohort / name).is_dir()
+    ]
+    found = [path for each in splits or [cohort] for path in case_paths(each)]
+    return sorted(found, key=lambda path: path.name)
+
+
+if __name__ == "__main__":
+    main()
