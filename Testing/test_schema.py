@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import pytest
 
-from DosePredictionLib.app.bands import PredictedBy, PredictedFor, PredictionRecord
+from DosePredictionLib.app.bands import NoticedThen, PredictedBy, PredictedFor, PredictionRecord
 from DosePredictionLib.beams.arrangement import Aperture, Beam, BeamArrangement
 from DosePredictionLib.beams.ray_model import RayModel
+from DosePredictionLib.checks.distribution import Distribution, Measured
 from DosePredictionLib.encoding.beams import BeamInputs
 from DosePredictionLib.encoding.derived import DerivedInputs
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
@@ -142,9 +143,26 @@ CALIBRATION = Calibration(
     prescription_gy={"PTV": 45.0},
     patients=tuple("abcdefghi"),
     structures={
-        "PTV": StructureCalibration({"D95_gy": (1.0,) * 9}, (0.5,) * 99, (2.0,) * 9),
+        "PTV": StructureCalibration(
+            {"D95_gy": (1.0,) * 9}, (0.5,) * 99, (2.0,) * 9, {"D95_gy": (45.0,) * 9}
+        ),
     },
     coverage=(LevelCoverage(90, 91.0, 92.0, (85.0, 95.0), 200),),
+)
+DISTRIBUTION = Distribution(
+    schema_version=1,
+    model="model",
+    weights_sha256=("0" * 64,),
+    protocol="pelvis",
+    patients=40,
+    measures=(
+        Measured("Rectum.volume", 4.0, 0.3, 3.0, 5.0),
+        Measured("body.noise", 12.0, 2.0, 8.0, 20.0),
+    ),
+    correlation=(0.1,),
+    threshold=5.0,
+    share_percent=95.0,
+    directions={"size": 1.0, "hu": 1.0},
 )
 KINDS: dict[str, Any] = {
     "machine": Machine.load("generic-120"),
@@ -162,8 +180,11 @@ KINDS: dict[str, Any] = {
     "encoding.further.beam": BeamInputs(BEAMS, RayModel()),
     "encoding.further.wish": WishInputs({"Rectum": 40.0}),
     "calibration.json": CALIBRATION,
+    "distribution.json": DISTRIBUTION,
     "prediction.json": PredictionRecord(
-        PredictedBy("model", "pelvis", "0" * 64, ("1" * 64,)), PredictedFor({"PTV": 45.0})
+        PredictedBy("model", "pelvis", "0" * 64, ("1" * 64,)),
+        PredictedFor({"PTV": 45.0}),
+        (NoticedThen("metal"),),
     ),
     "evaluation": Evaluated({}, (ScoredCase("pt_1", 3.0, 2.0),)),
     **{f"network {name}": entry.config(9) for name, entry in ARCHITECTURES.items()},

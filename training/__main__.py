@@ -26,6 +26,8 @@ from .clinical import add_arguments as add_clinical_arguments
 from .clinical import run as prepare_clinical
 from .config import TrainingConfig
 from .data import TrainingCase, require_one_prescription
+from .distribution import add_arguments as add_distribution
+from .distribution import run as run_distribution
 from .simulation.command import add_arguments as add_simulate
 from .simulation.command import run as run_simulate
 from .splits import (
@@ -110,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     add_calibrate(
         commands.add_parser(
             "calibrate", help="make a model's bands from plans that it has not seen"
+        )
+    )
+    add_distribution(
+        commands.add_parser(
+            "distribution", help="say what a model's patients were like, to notice others"
         )
     )
     card = commands.add_parser("card", help="write a cohort's figures into a model's card")
@@ -425,6 +432,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         "export": _export,
         "card": _card,
         "calibrate": run_calibrate,
+        "distribution": run_distribution,
         "simulate": run_simulate,
     }
     given = list(sys.argv[1:] if arguments_given is None else arguments_given)

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from DosePredictionLib.app.calibrate import CalibrateRequest, calibrate
+from DosePredictionLib.app.choices import chosen_goals
 from DosePredictionLib.app.codes import EXIT_SOME_FAILED
+from DosePredictionLib.app.options import GOALS_OPTION
 from DosePredictionLib.app.output import Output
 from DosePredictionLib.evaluation.calibration import CALIBRATION_FILE
 from DosePredictionLib.files import require_file_place, write_json
@@ -35,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"instead of {CALIBRATION_FILE} in the model's folder",
     )
+    options = {
+        **GOALS_OPTION["--goals"],
+        "help": "goals whose probabilities are wanted: a shipped set, a JSON file, or none "
+        "(default: the shipped set for the cases)",
+    }
+    parser.add_argument("--goals", **options)
     parser.add_argument("--description", default="", help="what the patients are, in words")
     parser.add_argument("--workers", type=within(WORKERS), default=None)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -58,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         seen or frozenset(),
         arguments.description,
         arguments.workers,
+        chosen_goals(arguments.goals),
     )
     done = calibrate(request)
     write_json(path, to_json(done.calibration))

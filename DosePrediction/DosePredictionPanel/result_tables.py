@@ -271,15 +271,19 @@ def _metric_cells(name: str, dose: str, curve: Dvh, bands: Mapping[str, Any]) ->
 
 
 def _goal_band(goal: Mapping[str, Any], bands: Bands) -> Cell:
-    """Where the plan's value is to be expected; empty where that is not calibrated."""
-    from DosePredictionLib.evaluation.goal_text import read_goal_text
-
-    known = bands.get(str(goal["bound_to"] or ""), {}).get("endpoints", {})
-    metric, _comparison, _limit = read_goal_text(str(goal["goal"]))
-    band = known.get(metric.endpoint)
-    if band is None or goal["value"] is None:
+    """Where the plan's value is to be expected, in the goal's unit; empty where not calibrated."""
+    endpoint = goal.get("endpoint")
+    if endpoint is None or goal["value"] is None:
         return Cell("")
-    return Cell(_from_low_to_high(band["90"]), _band_tip(band, metric.unit))
+    known = bands.get(str(goal["bound_to"] or ""), {}).get("endpoints", {})
+    band = known.get(endpoint["key"])
+    if band is None:
+        return Cell("")
+    in_unit = {
+        level: {end: value / endpoint["factor"] for end, value in ends.items()}
+        for level, ends in band.items()
+    }
+    return Cell(_from_low_to_high(in_unit["90"]), _band_tip(in_unit, str(goal["unit"])))
 
 
 def _band_tip(band: Mapping[str, Any] | None, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Bands of a prediction from its model's calibration, and by which model a dose was predicted."""
+"""The calibration that holds for a prediction, and by which model a dose was predicted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
     "PredictedFor",
     "PredictionRecord",
     "model_calibration",
-    "prediction_bands",
+    "prediction_calibration",
     "read_record",
 ]
 
@@ -34,6 +34,7 @@ BANDS_MISSING = "bands-missing"
 """Id of the finding that says why a model's calibration gave no bands."""
 
 _PLANNED_OTHERWISE = {"beams-unlike-model", "technique-unlike-model"}  # findings of checks
+_OTHERWISE = "the calibration's plans were made as those that the model learned from"
 
 _Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")]
 
@@ -64,11 +65,34 @@ class PredictedFor:
 
 @dataclass(frozen=True)
 @validated
+class NoticedThen:
+    """A finding of the prediction, by its id."""
+
+    id: Name
+
+
+@dataclass(frozen=True)
+@validated
 class PredictionRecord:
     """What `prediction.json` says of how the dose came about."""
 
     model: PredictedBy
     prescription: PredictedFor
+    checks: Annotated[tuple[NoticedThen, ...], Length(0, 10_000)] = ()
+
+    def require_calibrated(self, calibration: Calibration, what: str) -> None:
+        """Refuse a calibration that does not hold for the dose.
+
+        Raises:
+            ModelError: it is of other weights, protocol or prescription, or the case's beams or
+                technique are not those of the calibration's plans.
+        """
+        calibration.require_weights(self.model.weights, self.model.protocol, what)
+        other = calibration.other_prescription(self.prescription.target_gy)
+        if other is None and _PLANNED_OTHERWISE & {check.id for check in self.checks}:
+            other = _OTHERWISE
+        if other is not None:
+            raise ModelError(f"{what}: {other}.")
 
 
 @dataclass(frozen=True)
@@ -86,7 +110,8 @@ class Bands:
     @classmethod
     def of(cls, prediction: Prediction, evaluation: Evaluation) -> Bands:
         """By the calibration in the model's folder."""
-        content, findings = prediction_bands(prediction, evaluation)
+        calibration, findings = prediction_calibration(prediction)
+        content = None if calibration is None else calibration.bands(evaluation)
         return cls(content, " ".join(finding.message for finding in findings))
 
 
@@ -117,10 +142,10 @@ def model_calibration(model: ModelFolder, named: Path | None = None) -> Calibrat
     return calibration
 
 
-def prediction_bands(
-    prediction: Prediction, evaluation: Evaluation, named: Path | None = None
-) -> tuple[dict[str, Any] | None, tuple[Finding, ...]]:
-    """The bands of a prediction, or None, and why there are none although there is a calibration.
+def prediction_calibration(
+    prediction: Prediction, named: Path | None = None
+) -> tuple[Calibration | None, tuple[Finding, ...]]:
+    """The calibration that holds for a prediction, or None, and why the model's own does not.
 
     Args:
         named: a calibration that goes before the model's own.
@@ -141,9 +166,9 @@ def prediction_bands(
     if other is not None:
         return None, (_no_bands(f"{other}.", "Calibrate plans of this prescription."),)
     if _PLANNED_OTHERWISE & {finding.id for finding in prediction.findings}:
-        reason = "the calibration's plans were made as those that the model learned from."
-        return None, (_no_bands(reason, "Calibrate plans that were made like this one."),)
-    return calibration.bands(evaluation), ()
+        remedy = "Calibrate plans that were made like this one."
+        return None, (_no_bands(f"{_OTHERWISE}.", remedy),)
+    return calibration, ()
 
 
 @lru_cache(maxsize=4)
@@ -153,4 +178,9 @@ def _as_read(path: Path, _modified_ns: int) -> Calibration:
 
 
 def _no_bands(reason: str, remedy: str) -> Finding:
-    return Finding(BANDS_MISSING, "warning", f"The DVHs have no bands: {reason}", remedy)
+    return Finding(
+        BANDS_MISSING,
+        "warning",
+        f"The DVHs have no bands, the goals no probabilities: {reason}",
+        remedy,
+    )

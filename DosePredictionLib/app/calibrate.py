@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DosePredictionError, ModelError
 from ..evaluation.calibration import (
@@ -24,6 +24,7 @@ from .outputs import RECORD
 from .several import CaseFailure
 
 if TYPE_CHECKING:
+    from ..evaluation.goals import GoalSet
     from ..models.manifest import ModelFolder
 
 __all__ = ["CalibrateRequest", "Calibrated", "calibrate"]
@@ -43,6 +44,8 @@ class CalibrateRequest:
         seen: patients whose plans shaped the weights.
         cohort: what the patients are, in words.
         workers: processes; None: one a core.
+        goals: whose endpoints are calibrated beside those that results list; "default": the shipped
+            set for the cases.
     """
 
     model: ModelFolder
@@ -51,6 +54,7 @@ class CalibrateRequest:
     seen: frozenset[str] = frozenset()
     cohort: str = ""
     workers: int | None = None
+    goals: GoalSet | Literal["default"] | None = "default"
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
     pairs, _ = cohort_pairs(request.cases, request.predictions)
     prescription_gy = _prescription(request, {dose.name: dose / RECORD for _, dose in pairs})
     manifest = request.model.manifest
-    settings = EvaluationSettings(protocol=manifest.protocol, goals=None, curves=True)
+    settings = EvaluationSettings(protocol=manifest.protocol, goals=request.goals, curves=True)
     cohort = evaluate_cohort(
         CohortRequest(request.cases, request.predictions, None, settings, request.workers)
     )

@@ -16,13 +16,15 @@ from ..checks.plan_dose import (
     require_possible_dose,
     scored_structures,
 )
-from ..errors import CaseError, DosePredictionError, GeometryError, ModelError
+from ..errors import CaseError, DosePredictionError, GeometryError
 from ..evaluation.calibration import Calibration, curve_doses, read_calibration
 from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, summarize_cohort
 from ..evaluation.coverage import cohort_coverage
 from ..evaluation.deliverability import Deliverability, deliverability
 from ..evaluation.evaluate import Evaluation, EvaluationParts, evaluate
 from ..evaluation.gamma import MAX_GAMMA
+from ..evaluation.goal_probability import with_probabilities
+from ..evaluation.plan_review import plan_review
 from ..evaluation.scorecard import Scorecard
 from ..findings import DOSE_GAP, Finding, each_once
 from ..io import case_name, read_case
@@ -84,12 +86,20 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """One case and its dose; `reference` is another dose than the case's plan."""
+    """One case and its dose.
+
+    Args:
+        case: what `read_case` takes.
+        prediction: the dose.
+        reference: another dose than the case's plan.
+        calibration: of the model that predicted; its record lies beside the dose.
+    """
 
     case: Path
     prediction: Path
     reference: Path | None = None
     settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ class CohortRequest:
 class CaseEvaluation:
     """One case with its doses on one grid, their numbers, and what was noticed on the way.
 
-    `deliverability` is None where it was not asked for.
+    `deliverability` is None where it was not asked for, `calibration` where none was named.
     """
 
     bound: BoundCase
@@ -125,6 +135,7 @@ class CaseEvaluation:
     evaluation: Evaluation
     findings: tuple[Finding, ...]
     deliverability: Deliverability | None = None
+    calibration: Calibration | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The record of `evaluate`."""
@@ -135,6 +146,11 @@ class CaseEvaluation:
         }
         if self.deliverability is not None:
             record["deliverability"] = self.deliverability.as_json()
+        if self.calibration is not None:
+            known = self.calibration.structures
+            record["goals"] = with_probabilities(record["goals"], known)
+            record["bands"] = self.calibration.bands(self.evaluation)
+            record["review"] = plan_review(self.evaluation, known)
         return record
 
     def curves(self) -> dict[str, Any]:
@@ -193,10 +209,15 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
     """Read a case and a dose, and evaluate the dose against the plan's.
 
     Raises:
-        DosePredictionError: one cannot be read, there is no plan, a dose cannot be one, or it does
-            not cover what is scored.
+        DosePredictionError: one cannot be read, there is no plan, a dose cannot be one, it does
+            not cover what is scored, or the calibration is not of the model that predicted it or of
+            its prescription.
     """
     settings = request.settings
+    calibration = None if request.calibration is None else read_calibration(request.calibration)
+    if calibration is not None:
+        made = request.prediction.parent / RECORD
+        read_record(made).require_calibrated(calibration, str(made))
     bound = _bound(settings.beams.of(read_case(request.case)), settings)
     case = bound.case
     scored = scored_structures(bound)
@@ -228,7 +249,7 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
     if found is not None:
         findings.append(found.finding)
     every = tuple(each_once(findings))
-    return CaseEvaluation(bound, prediction, reference, evaluation, every, found)
+    return CaseEvaluation(bound, prediction, reference, evaluation, every, found, calibration)
 
 
 def evaluate_cohort(request: CohortRequest) -> CohortEvaluation:
@@ -241,7 +262,7 @@ def evaluate_cohort(request: CohortRequest) -> CohortEvaluation:
     calibration = None if request.calibration is None else read_calibration(request.calibration)
     if calibration is not None:
         for _, folder in cohort_pairs(request.cases, request.predictions)[0]:
-            _require_calibrated(calibration, folder / RECORD)
+            read_record(folder / RECORD).require_calibrated(calibration, str(folder / RECORD))
         request = replace(request, settings=replace(request.settings, curves=True))
     records, failed, unpaired = _evaluated(request, request.predictions)
     comparison: list[dict[str, Any]] = []
@@ -265,6 +286,7 @@ def write_evaluation_report(evaluated: CaseEvaluation, path: Path) -> None:
     from .summary import report_structures
 
     bound = evaluated.bound
+    record = evaluated.as_json()
     metadata = Metadata(findings=evaluated.findings, prescription_gy=bound.prescriptions_gy)
     if bound.protocol is not None:
         metadata["protocol"] = bound.protocol.title
@@ -274,7 +296,8 @@ def write_evaluation_report(evaluated: CaseEvaluation, path: Path) -> None:
         structures=report_structures(bound),
         reference=evaluated.reference,
         metadata=metadata,
-        evaluation=evaluated.as_json(),
+        evaluation=record,
+        bands=record.get("bands") or {},
     )
     write_report(report, path)
 
@@ -301,15 +324,6 @@ def _require_comparable(bound: BoundCase) -> None:
     if found is not None:
         kind = GeometryError if found.id == NOT_COMPARABLE else CaseError
         raise kind(f"{bound.case.name}: {found.message} {found.remedy}")
-
-
-def _require_calibrated(calibration: Calibration, record: Path) -> None:
-    """Refuse a dose of another model or prescription than the calibration's."""
-    made = read_record(record)
-    calibration.require_weights(made.model.weights, made.model.protocol, str(record))
-    other = calibration.other_prescription(made.prescription.target_gy)
-    if other is not None:
-        raise ModelError(f"{record}: {other}.")
 
 
 def _evaluated(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks.distribution import model_distribution
 from ..errors import ModelError
 from ..findings import Finding
 from ..resources import model_folders
@@ -126,19 +127,20 @@ def show_model(name: str) -> dict[str, Any]:
     from ..models.dose_model import DoseModel
 
     model = DoseModel.load(name)
-    calibration = model_calibration(model)
+    calibration, distribution = model_calibration(model), model_distribution(model)
     return {
         **to_json(model.manifest),
         "path": str(model.folder),
         "calibration": None if calibration is None else calibration.summary(),
+        "distribution": None if distribution is None else distribution.summary(),
     }
 
 
 def verify_model(name: str) -> dict[str, Any]:
-    """Check a model's weights against its checksum, and its calibration against the weights.
+    """Check a model's weights against its checksum; its calibration and distribution against them.
 
     Raises:
-        ModelError: they are not those of the manifest, or the calibration is of others.
+        ModelError: they are not those of the manifest, or one of the two is of others.
     """
     from ..models.dose_model import DoseModel
 
@@ -146,6 +148,7 @@ def verify_model(name: str) -> dict[str, Any]:
     for member in model.members:
         model.network(member)
     model_calibration(model)
+    model_distribution(model)
     manifest = model.manifest
     return {"name": manifest.name, "verified": True, "sha256": manifest.weights_sha256}
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DosePredictionError
+from ..evaluation.goal_probability import probability_words
+from ..evaluation.plan_review import review_line, review_summary
 from ..files import file_set, json_text
 from ..io.nifti import PUBLISHED_PREDICTION
 from ..io.outputs import output_record, write_further
@@ -123,6 +125,14 @@ class PredictedCase:
         lines += [f"  {each['message']}" for each in missing]
         if record["goals"]:
             lines.append(f"  goals       {goals_in_words(record['goals'])}")
+        lines += [
+            f"              {goal['structure']} {goal['goal']}: {words}"
+            for goal in record["goals"]
+            if (words := probability_words(goal))
+        ]
+        if self.summary["review"]:
+            lines.append(f"  {review_summary(self.summary['review'])}")
+            lines += [f"    {review_line(row)}" for row in self.summary["review"]["rows"]]
         lines += [f"  fallback: {text}" for text in record["fallbacks"]]
         return "\n".join([*lines, "  Research only; not for clinical use."])
 

@@ -15,7 +15,7 @@ from ..findings import Finding
 from ..schema import to_json
 from ..structures.bound import BoundCase
 from ..structures.protocol import Role
-from .bands import prediction_bands
+from .bands import prediction_calibration
 
 if TYPE_CHECKING:
     from ..beams.arrangement import BeamArrangement
@@ -53,11 +53,14 @@ def prediction_summary(
         ModelError: that calibration is of another model.
     """
     from ..evaluation.evaluate import EvaluationParts, evaluate
+    from ..evaluation.goal_probability import with_probabilities
+    from ..evaluation.plan_review import plan_review
 
     model, case = prediction.model, prediction.case
     if evaluation is None:
         evaluation = evaluate(prediction.bound, prediction.dose, EvaluationParts(goals=goals))
-    bands, noticed = prediction_bands(prediction, evaluation, calibration)
+    known, noticed = prediction_calibration(prediction, calibration)
+    structures = None if known is None else known.structures
     return {
         "case": case.name,
         "statement": STATEMENT,
@@ -83,9 +86,24 @@ def prediction_summary(
         "structures": evaluation.endpoints(),
         "evaluation": None if evaluation.scores is None else _against_plan(evaluation),
         "goal_set": evaluation.goal_set,
-        "goals": evaluation.goal_records,
-        "bands": bands,
+        "goals": with_probabilities(evaluation.goal_records, structures),
+        "bands": None if known is None else known.bands(evaluation),
+        "familiarity": _familiarity(prediction),
+        "review": None if structures is None else plan_review(evaluation, structures),
     }
+
+
+def _familiarity(prediction: Prediction) -> dict[str, Any] | None:
+    """How like the model's patients the case is; None: the model does not say whom it knows."""
+    from ..checks.distribution import usable_distribution
+    from ..checks.unlike_training import familiarity
+    from ..checks.view import CaseView
+
+    known, _ = usable_distribution(prediction.model)
+    if known is None:
+        return None
+    expected = prediction.model.manifest.expectations
+    return familiarity(CaseView(prediction.bound, expected, distribution=known))
 
 
 def _beams(prediction: Prediction) -> BeamArrangement | None:
@@ -163,6 +181,7 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
         evaluation={
             **(summary["evaluation"] or {"structures": _as_predicted(summary["structures"])}),
             "goals": summary["goals"],
+            "review": summary["review"],
         },
     )
 

@@ -19,6 +19,7 @@ from .anatomical_order import check_anatomical_order
 from .body_site import OTHER_SITE, check_body_site
 from .couch import check_couch
 from .ct_length import check_ct_length
+from .distribution import Distribution
 from .external_holes import check_external_holes
 from .femoral_heads import check_femoral_heads
 from .gaps import check_gaps
@@ -37,6 +38,7 @@ from .presence import check_presence
 from .prone import check_prone
 from .sides import check_sides
 from .target_dose import check_target_dose
+from .unlike_training import UNLIKE_TRAINING, check_unlike_training
 from .view import CaseView
 
 __all__ = ["CHECKS", "Check", "check_case", "check_prediction"]
@@ -107,12 +109,17 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(check_model_beams, {"beams-unlike-model": _WARNING, "beams-unknown-to-model": _INFO}),
     Check(check_plan_dose, {IMPOSSIBLE: _WARNING, UNLIKE: _WARNING, NOT_COMPARABLE: _WARNING}),
+    Check(check_unlike_training, {UNLIKE_TRAINING: _WARNING}, needs_hu=True),
     Check(check_target_dose, {"target-dose-implausible": _WARNING}, phase="after"),
 )
 """In the order in which they run."""
 
 
-def check_case(bound: BoundCase, expectations: ModelExpectations | None = None) -> list[Finding]:
+def check_case(
+    bound: BoundCase,
+    expectations: ModelExpectations | None = None,
+    distribution: Distribution | None = None,
+) -> list[Finding]:
     """Everything that may spoil a prediction of this case, worst first.
 
     What the binding and the case say already (a channel without structure) is not said again.
@@ -120,8 +127,9 @@ def check_case(bound: BoundCase, expectations: ModelExpectations | None = None) 
     Args:
         bound: a case bound to a protocol.
         expectations: what the model's card states; without it there is nothing to compare with.
+        distribution: what the model's patients were like, likewise.
     """
-    view = CaseView(bound, expectations or ModelExpectations())
+    view = CaseView(bound, expectations or ModelExpectations(), distribution=distribution)
     return _findings(view, "before")
 
 

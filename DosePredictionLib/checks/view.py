@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from .thresholds import (
     COARSE_MM,
     SHEET_MM,
 )
+
+if TYPE_CHECKING:
+    from .distribution import Distribution
 
 __all__ = [
     "CaseView",
@@ -93,11 +97,13 @@ class CaseView:
         bound: a case bound to a protocol.
         expected: what the model's card states.
         dose: the predicted dose, Gy, for checks after the prediction.
+        distribution: what the model's patients were like, where its folder says it.
     """
 
     bound: BoundCase
     expected: ModelExpectations = field(default_factory=ModelExpectations)
     dose: Volume | None = None
+    distribution: Distribution | None = None
 
     @property
     def case(self) -> Case:

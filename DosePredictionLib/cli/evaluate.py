@@ -23,6 +23,8 @@ from ..errors import DosePredictionError
 from ..evaluation.cohort import SCORE_LABELS, describe_cohort, write_csv
 from ..evaluation.coverage import describe_coverage
 from ..evaluation.gamma import MAX_GAMMA
+from ..evaluation.goal_probability import probability_words
+from ..evaluation.plan_review import review_line, review_summary
 from .options import add_json_option, add_options
 from .several import note_failure
 
@@ -67,7 +69,8 @@ def add_parser(commands: Any) -> None:
         "--calibration",
         type=Path,
         metavar="FILE",
-        help="of a cohort: measure the bands of the model's calibration.json",
+        help="the model's calibration.json: of a case, hold its plan against the bands; of a "
+        "cohort, measure what they hold",
     )
     parser.add_argument("--no-resample", action="store_true", help="refuse a dose on another grid")
     parser.add_argument("--protocol", help="id of the protocol (default: the one that fits)")
@@ -91,15 +94,17 @@ def run(call: argparse.Namespace, output: Output) -> int:
         deliverable=call.deliverable,
         beams=BeamsChoice.parse(call.beams),
     )
-    if all(one) and not any((*cohort, call.compare, call.calibration)):
-        subject = EvaluateRequest(call.case, call.prediction, call.reference, settings)
+    if all(one) and not any((*cohort, call.compare)):
+        doses = (call.prediction, call.reference)
+        subject = EvaluateRequest(call.case, *doses, settings, call.calibration)
         return _run_case(subject, call.csv, call.report, output)
     if all(cohort) and not any((*one, call.report, call.reference)):
         folders = (call.cohort, call.predictions, call.compare)
         request = CohortRequest(*folders, settings, call.workers, call.calibration)
         return _run_cohort(request, call.csv, output)
     raise DosePredictionError(
-        "evaluate takes --case CASE --prediction FILE [--reference FILE] [--report FILE], or "
+        "evaluate takes --case CASE --prediction FILE [--reference FILE] [--report FILE] "
+        "[--calibration FILE], or "
         "--cohort DIR --predictions DIR [--compare DIR] [--calibration FILE]."
     )
 
@@ -152,6 +157,8 @@ def _describe(record: dict[str, Any]) -> str:
     if record["goals"]:
         lines.append(f"  goals ({record['goal_set']}): {goals_in_words(record['goals'])}")
         lines += [_goal_line(goal) for goal in record["goals"] if goal["value"] is not None]
+    if record.get("review"):
+        lines += _review_lines(record["review"])
     if "scorecard" in record:
         lines += _scorecard_lines(record["scorecard"])
     return "\n".join(lines)
@@ -162,7 +169,12 @@ def _goal_line(goal: dict[str, Any]) -> str:
     beside = "" if plan is None else f"   plan {plan:.2f}"
     unit, status = goal["unit"], goals_in_words([goal])[2:]
     text = f"    {goal['structure']:<22}{goal['goal']:<20}{goal['value']:8.2f} {unit:<4}"
-    return f"{text}{status:<18}{beside}".rstrip()
+    return f"{text}{status:<18}{beside:<15}   {probability_words(goal)}".rstrip()
+
+
+def _review_lines(review: Mapping[str, Any]) -> list[str]:
+    """What of a plan lies outside its bands, a line each."""
+    return [f"  {review_summary(review)}", *(f"    {review_line(row)}" for row in review["rows"])]
 
 
 def _scorecard_lines(card: dict[str, Any]) -> list[str]:

@@ -5,13 +5,14 @@ checksums, to the protocol and to the prescription, and is refused with others. 
 version and a minor version, as `models.manifest` says.
 
 Records are those of `evaluate` with `curves`: `structures` holds each endpoint of prediction and
-plan, `curves` the dose at 1, 2, … 99 % of each structure's volume in both.
+plan, `curves` the dose at 1, 2, … 99 % of each structure's volume in both, `goals` further
+endpoints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,17 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..models.manifest import ModelManifest
 from ..ranges import DoseGy
-from ..schema import FreeText, Length, Name, Pattern, Range, from_json, read_json, validated
+from ..schema import (
+    FieldError,
+    FreeText,
+    Length,
+    Name,
+    Pattern,
+    Range,
+    from_json,
+    read_json,
+    validated,
+)
 from .conformal import (
     conformal_quantile,
     curve_scores,
@@ -44,6 +55,7 @@ __all__ = [
     "cohort_errors",
     "curve_doses",
     "curve_error",
+    "endpoint_pairs",
     "read_calibration",
     "weights_of",
 ]
@@ -54,7 +66,7 @@ Record = Mapping[str, Any]
 CALIBRATION_FILE = "calibration.json"
 """In a model's folder."""
 
-SCHEMA_VERSION, SCHEMA_MINOR = 1, 0
+SCHEMA_VERSION, SCHEMA_MINOR = 1, 1
 
 LEVELS = (90, 50)
 """Percents that bands hold."""
@@ -81,6 +93,8 @@ class StructureCalibration:
         endpoints: endpoint key → plan minus prediction of each patient, rising, in the key's unit.
         curve_scale_gy: what deviations of the curve are measured by at 1, 2, … 99 % of the volume.
         curve_scores: `conformal.curve_scores` of each patient, rising.
+        predictions: endpoint key → what was predicted for the patients, in the order of the
+            residuals; without those of a file of version 1.0.
     """
 
     endpoints: Annotated[
@@ -91,6 +105,16 @@ class StructureCalibration:
         Length(len(VOLUMES_PERCENT), len(VOLUMES_PERCENT)),
     ]
     curve_scores: Annotated[tuple[_Score, ...], Length(_FEWEST, _MOST)]
+    predictions: Annotated[
+        Mapping[Name, Annotated[tuple[_Residual, ...], Length(_FEWEST, _MOST)]], Length(0, 100)
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key, values in self.predictions.items():
+            if len(values) != len(self.endpoints.get(key, ())):
+                raise FieldError(
+                    "predictions", f"must have one of {key} for each residual; got {len(values)}."
+                )
 
     def endpoint(self, key: str, value: NDArray | float, percent: int) -> tuple[NDArray, NDArray]:
         """Where the plan's endpoint lies beside the prediction's, both ends in the value's shape.
@@ -244,12 +268,13 @@ class CohortErrors:
     Args:
         patients: their places in the cohort, `(n,)`.
         curves_gy: at 1, 2, … 99 % of the volume, `(n, 99)`.
-        endpoints: key → places of the patients who have it defined, and its errors.
+        endpoints: key → places of the patients who have it defined, its errors, and what was
+            predicted.
     """
 
     patients: NDArray
     curves_gy: Array
-    endpoints: Mapping[str, tuple[NDArray, Array]]
+    endpoints: Mapping[str, tuple[NDArray, Array, Array]]
 
     @property
     def count(self) -> int:
@@ -297,10 +322,15 @@ def calibrated_structures(
             few[name] = each.count
             continue
         scores, scale = curve_scores(each.curves_gy)
+        enough = {key: e for key, e in each.endpoints.items() if e[1].size >= _FEWEST}
         structures[name] = StructureCalibration(
-            {key: _rising(e) for key, (_, e) in each.endpoints.items() if e.size >= _FEWEST},
+            {key: _rising(residuals) for key, (_, residuals, _) in enough.items()},
             tuple(round(float(value), 4) for value in scale),
             _rising(scores),
+            {
+                key: tuple(round(float(v), 2) for v in values[np.argsort(residuals)])
+                for key, (_, residuals, values) in enough.items()
+            },
         )
     return structures, few
 
@@ -310,17 +340,17 @@ def cohort_errors(records: Sequence[Record]) -> dict[str, CohortErrors]:
     errors = {}
     for name in dict.fromkeys(name for record in records for name in record["curves"]):
         mine = [index for index, record in enumerate(records) if name in record["curves"]]
-        found: dict[str, list[tuple[int, float]]] = {}
+        found: dict[str, list[tuple[int, float, float]]] = {}
         for index in mine:
-            for key, pair in records[index]["structures"][name]["endpoints"].items():
+            for key, pair in endpoint_pairs(records[index], name).items():
                 if pair["prediction"] is not None and pair["reference"] is not None:
                     apart = pair["reference"] - pair["prediction"]
-                    found.setdefault(key, []).append((index, apart))
+                    found.setdefault(key, []).append((index, apart, pair["prediction"]))
         errors[name] = CohortErrors(
             np.array(mine),
             np.stack([curve_error(records[index]["curves"][name]) for index in mine]),
             {
-                key: (np.array([i for i, _ in e]), np.array([v for _, v in e]))
+                key: (np.array([each[0] for each in e]), *np.array(e, dtype=np.float64).T[1:])
                 for key, e in found.items()
             },
         )
@@ -336,6 +366,18 @@ def curve_error(curve: Mapping[str, Sequence[float]]) -> Array:
     """Plan minus prediction in Gy at 1, 2, … 99 % of the volume, `(99,)`."""
     error: Array = np.subtract(curve["reference_gy"], curve["prediction_gy"], dtype=np.float64)
     return error
+
+
+def endpoint_pairs(record: Record, name: str) -> dict[str, Mapping[str, float | None]]:
+    """Endpoint key → prediction's and plan's of one structure: those of results, then of goals."""
+    pairs = dict(record["structures"][name]["endpoints"])
+    for goal in record.get("goals", ()):
+        endpoint, plan = goal["endpoint"], goal.get("reference")
+        if goal["bound_to"] == name and endpoint and plan:
+            values = {"prediction": goal["value"], "reference": plan["value"]}
+            in_unit = {k: None if v is None else v * endpoint["factor"] for k, v in values.items()}
+            pairs.setdefault(endpoint["key"], in_unit)
+    return pairs
 
 
 def _rising(values: Sequence[float] | NDArray) -> tuple[float, ...]:

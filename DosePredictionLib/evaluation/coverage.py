@@ -16,6 +16,7 @@ from .calibration import (
     LevelCoverage,
     Record,
     StructureCalibration,
+    endpoint_pairs,
 )
 from .conformal import (
     conformal_quantile,
@@ -25,6 +26,7 @@ from .conformal import (
     residual_interval,
     smallest_count,
 )
+from .reliability import describe_reliability, goal_reliability
 
 __all__ = ["SPLITS", "cohort_coverage", "describe_coverage", "split_coverage"]
 
@@ -96,7 +98,7 @@ def _held_of_rest(
         others = (np.abs(errors.curves_gy[~mine]) / scale).max(axis=1)
         for percent in LEVELS:
             yield (percent, True), others <= conformal_quantile(scores, percent)
-    for patients, residuals in errors.endpoints.values():
+    for patients, residuals, _ in errors.endpoints.values():
         mine = chosen[patients]
         if _FEWEST <= mine.sum() < mine.size:
             for percent in LEVELS:
@@ -109,7 +111,8 @@ def cohort_coverage(calibration: Calibration, records: Sequence[Record]) -> dict
     """What a calibration's bands hold in another cohort, as JSON types.
 
     Returns:
-        `patients`, and by level what `_measures` says of all structures and of each.
+        `patients`, by level what `_measures` says of all structures and of each, and what
+        `goal_reliability` says of goals.
 
     Raises:
         DosePredictionError: a patient is one of the calibration's.
@@ -137,7 +140,12 @@ def cohort_coverage(calibration: Calibration, records: Sequence[Record]) -> dict
                 if (mine := [each for each in held if each.structure == name])
             },
         }
-    return {"calibration": calibration.summary(), "patients": len(records), "levels": levels}
+    return {
+        "calibration": calibration.summary(),
+        "patients": len(records),
+        "levels": levels,
+        "goals": goal_reliability(calibration.structures, records),
+    }
 
 
 def describe_coverage(result: Mapping[str, Any]) -> str:
@@ -160,6 +168,8 @@ def describe_coverage(result: Mapping[str, Any]) -> str:
                 f"{name:<24}{percent:>6}{shares}{f'{low:.1f} to {high:.1f}':>16}"
                 f"{'–' if score is None else format(score, '.2f'):>11}"
             )
+    if result["goals"] is not None:
+        lines.append(describe_reliability(result["goals"]))
     return "\n".join(lines)
 
 
@@ -177,7 +187,7 @@ def _held(
             inside.append(_between(low, np.asarray(curve["reference_gy"]), high).all())
         yield _Held(name, True, np.array(inside), np.zeros(0))
         for key in known.endpoints:
-            pairs = [record["structures"][name]["endpoints"].get(key) or {} for record in mine]
+            pairs = [endpoint_pairs(record, name).get(key) or {} for record in mine]
             both = np.array(
                 [
                     (pair["prediction"], pair["reference"])

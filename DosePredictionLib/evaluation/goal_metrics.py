@@ -44,19 +44,17 @@ class Metric:
         return self.kind in ("CI", "RTOG_CI", "R50")
 
     @property
-    def endpoint(self) -> str:
-        """The key of the DVH endpoint that is the same in Gy, % or cc; empty where none is."""
-        if self.of_prescription or self.unit == "%Rx":
-            return ""
+    def endpoint(self) -> str | None:
+        """The key of the DVH endpoint that is measured (`dvh.parse_endpoint`); None: it is none."""
+        amount = "" if self.amount is None else f"{self.amount:.10g}"
         if self.kind in ("mean", "min", "max"):
             return f"D{self.kind}_gy"
-        if self.kind == "dose_percent":
-            return f"D{self.amount:g}_gy"
-        if self.kind == "dose_cc":
-            return f"D{self.amount:g}cc_gy"
+        if self.kind in ("dose_percent", "dose_cc"):
+            return f"D{amount}{'cc' if self.kind == 'dose_cc' else ''}_gy"
         if self.kind == "volume":
-            return f"V{self.amount:g}Gy_{'cc' if self.unit == 'cc' else 'percent'}"
-        return ""
+            unit = "cc" if self.unit == "cc" else "percent"
+            return f"V{amount}{'percent' if self.of_prescription else 'Gy'}_{unit}"
+        return None
 
     def __str__(self) -> str:
         amount = "" if self.amount is None else f"{self.amount:g}"

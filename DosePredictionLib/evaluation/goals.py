@@ -252,8 +252,10 @@ def evaluate_goals(
 
     Returns:
         For each goal `structure`, `bound_to`, `goal`, `status`, `value`, `unit`, `margin`,
-        `variation`, `reason`, `priority`, `source`, `note`. What cannot be evaluated has no value
-        and a reason; it never raises.
+        `variation`, `reason`, `priority`, `source`, `note`; `comparison`, `limit`, and, for
+        goals on a DVH endpoint, `endpoint`: its `key`, the `limit` in its unit, and the `factor` by
+        which the goal's values become the endpoint's. What cannot be evaluated has no value and a
+        reason; it never raises.
     """
     chosen = goals.goals if isinstance(goals, GoalSet) else tuple(goals)
     levels = dict(prescriptions_gy or {})
@@ -322,6 +324,8 @@ def _evaluated(
     value: float | None = None
     margin: float | None = None
     status: GoalStatus = "not_evaluable"
+    rx_gy: float | None = None
+    highest_gy = max(levels.values(), default=None)
     if bound is not None:
         try:
             rx_gy = _prescription(goal, bound, levels, resolve)
@@ -342,7 +346,28 @@ def _evaluated(
         "priority": goal.priority,
         "source": goal.source,
         "note": goal.note,
+        "comparison": goal.comparison,
+        "limit": goal.limit,
+        "endpoint": _endpoint(goal, rx_gy, levels.get(bound or "", highest_gy)),
     }
+
+
+def _endpoint(goal: Goal, rx_gy: float | None, own_gy: float | None) -> dict[str, Any] | None:
+    """The DVH endpoint that a goal is about, as `evaluate_goals` says; None: it is about none.
+
+    Args:
+        rx_gy: what `%Rx` means for the goal.
+        own_gy: what endpoints of the structure in percent of a prescription refer to.
+    """
+    key = goal.metric.endpoint
+    if key is None or (goal.metric.of_prescription and (rx_gy is None or rx_gy != own_gy)):
+        return None
+    if goal.metric.unit != "%Rx":
+        return {"key": key, "limit": goal.limit, "factor": 1.0}
+    factor = None if rx_gy is None else rx_gy / 100.0
+    if factor is None:
+        return None
+    return {"key": key, "limit": goal.limit * factor, "factor": factor}
 
 
 def _prescription(

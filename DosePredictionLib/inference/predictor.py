@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..beams.ray_dose import RayDose
 from ..case import Case, Prescription
 from ..checks.body_site import OTHER_SITE
+from ..checks.distribution import usable_distribution
 from ..checks.registry import check_case, check_prediction
 from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
 from ..encoding.prescription import require_each_level
@@ -210,7 +211,9 @@ class Predictor:
         """
         manifest = self.model.manifest
         findings = [*self.model.findings, *bound.findings]
-        for found in check_case(bound, manifest.expectations):
+        distribution, unusable = usable_distribution(self.model)
+        findings += unusable
+        for found in check_case(bound, manifest.expectations, distribution):
             forced = force and found.id == OTHER_SITE
             findings.append(replace(found, severity="warning") if forced else found)
         settings, stated = _with_strip_margin(manifest.encoding, strip_margin_mm)

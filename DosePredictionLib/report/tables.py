@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..evaluation.goal_probability import probability_words
+from ..evaluation.plan_review import VERDICTS, review_summary
 from ..findings import Finding, worst_first
 from .content import BAND_LEVEL, ReportInput
 from .dvh_chart import StructureDvh
@@ -25,6 +27,7 @@ __all__ = [
     "EndpointGroup",
     "EndpointRow",
     "GoalRow",
+    "ReviewRow",
     "Row",
     "Tile",
     "bands_note",
@@ -33,6 +36,8 @@ __all__ = [
     "goal_sources",
     "headline_tiles",
     "model_rows",
+    "review_note",
+    "review_rows",
     "run_rows",
     "score_rows",
     "sorted_findings",
@@ -107,6 +112,21 @@ class GoalRow:
     plan: str
     note: str
     source: int | None
+    probability: str = ""
+
+
+@dataclass(frozen=True)
+class ReviewRow:
+    """Where a plan lies outside of the band of one endpoint or curve."""
+
+    structure: str
+    endpoint: str
+    plan: str
+    band: str
+    outside: str
+    unit: str
+    verdict: str
+    gains: bool
 
 
 def headline_tiles(report: ReportInput, curves: Sequence[StructureDvh]) -> list[Tile]:
@@ -252,6 +272,7 @@ def goal_rows(report: ReportInput) -> list[GoalRow]:
                 plan=_plan_cell(goal.get("reference") or {}, unit),
                 note=clean(goal.get("reason") or goal.get("note") or ""),
                 source=sources.index(source) + 1 if source else None,
+                probability=_probability_cell(goal),
             )
         )
     return rows
@@ -261,6 +282,42 @@ def goal_sources(report: ReportInput) -> list[str]:
     """Where the goals' limits are published, each source once."""
     named = (clean(goal.get("source") or "") for goal in report.evaluation.get("goals") or ())
     return list(dict.fromkeys(source for source in named if source))
+
+
+def review_rows(report: ReportInput) -> list[ReviewRow]:
+    """Where the plan lies outside its bands, in the order of the review."""
+    labels = {structure.key: structure.label for structure in report.structures}
+    rows = []
+    for row in (report.evaluation.get("review") or {}).get("rows", ()):
+        key = row["endpoint"]
+        what = f"curve, at D{row['volume_percent']}%" if key is None else endpoint_label(key)
+        rows.append(
+            ReviewRow(
+                structure=clean(labels.get(row["structure"], row["structure"])),
+                endpoint=what,
+                plan=number(row["plan"]),
+                band=f"{number(row['low'])} to {number(row['high'])}",
+                outside=signed(row["outside"]),
+                unit=row["unit"],
+                verdict=VERDICTS[row["verdict"]],
+                gains=row["verdict"] == "likely_to_gain",
+            )
+        )
+    return rows
+
+
+def review_note(report: ReportInput) -> str:
+    """How much of the plan lies outside, beside what would by chance; empty without a review."""
+    review = report.evaluation.get("review")
+    if not review or not review["reviewed"]:
+        return ""
+    text = review_summary(review)
+    return text[0].upper() + text[1:] + "."
+
+
+def _probability_cell(goal: Mapping[str, Any]) -> str:
+    """How likely a plan meets the goal, or why nobody knows; empty without a calibration."""
+    return clean(probability_words(goal))
 
 
 def _plan_cell(plan: Mapping[str, Any], unit: Any) -> str:

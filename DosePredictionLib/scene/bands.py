@@ -42,7 +42,7 @@ def band_drafts(
     """A table of all bands, and a series for each level of each structure; none without bands.
 
     Args:
-        bands: as `prediction_bands` gives them.
+        bands: as `Calibration.bands` gives them.
         segments: by the structure's key.
         external: is left out as in the chart.
     """

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from ..app.choices import BeamsChoice
 from ..app.summary import prediction_summary, report_input
+from ..checks.distribution import usable_distribution
 from ..checks.registry import check_case
 from ..errors import CaseError, ModelError
 from ..evaluation.evaluate import plan_curve_steps
 from ..findings import each_once, worst_first
-from ..models.manifest import ModelManifest, installed_manifests, read_manifest
+from ..models.manifest import ModelFolder, installed_manifests, read_model_folder
 from ..structures.bound import propose_binding
 from ..structures.eaten import eaten_findings
 from ..structures.protocol import StructureProtocol
@@ -42,12 +43,15 @@ def check(request: Check, cases: CaseReader) -> tuple[Checked, Generator[str, No
     if request.before is not None and Path(request.before).is_dir():
         before = cases.read(Path(request.before))
     case = BeamsChoice(request.beams).of(cases.read(Path(request.case)))
-    manifest = _manifest(request.model)
+    model = _model(request.model)
+    manifest = model.manifest
     protocol = StructureProtocol.load(manifest.protocol)
     required = task_entry(manifest.task).required(protocol)
     bound = propose_binding(case, protocol, request.mapping, request.prescription, required)
     assert bound.mapping is not None
-    found = [*bound.findings, *check_case(bound, manifest.expectations)]
+    distribution, unusable = usable_distribution(model)
+    found = [*bound.findings, *unusable]
+    found += check_case(bound, manifest.expectations, distribution)
     if before is not None:
         body = protocol.external.name if protocol.external is not None else ""
         besides = [bound.mapping.structure(body) or ""]
@@ -96,10 +100,10 @@ def write_report(request: WriteReport) -> Result:
     return Result(request.id, str(path), warm=True)
 
 
-def _manifest(model: str) -> ModelManifest:
+def _model(model: str) -> ModelFolder:
     if Path(model).is_absolute():
-        return read_manifest(Path(model))
+        return read_model_folder(Path(model))
     for installed in installed_manifests().models:
         if installed.manifest.name == model:
-            return installed.manifest
+            return installed
     raise ModelError(f"The model {model} is not installed any more. Choose another one.")

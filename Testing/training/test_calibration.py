@@ -232,8 +232,8 @@ def test_a_damaged_calibration_is_refused_by_its_field(
 def test_what_a_newer_minor_version_adds_is_left_out(model: ModelFolder) -> None:
     path = model.folder / "calibration.json"
     before = read_calibration(path)
-    changed(path, schema_minor=1, surprise=1)
-    assert replace(read_calibration(path), schema_minor=0) == before
+    changed(path, schema_minor=2, surprise=1)
+    assert replace(read_calibration(path), schema_minor=1) == before
 
 
 # ---------------------------------------------------------------- what is refused
@@ -345,3 +345,82 @@ def test_a_plan_a_little_below_0_gy_lies_in_a_band_that_ends_there(
     }
     level = cohort_coverage(calibration, [record])["levels"]["90"]
     assert level["curves_percent"] == level["endpoints_percent"] == 100.0
+
+
+# ---------------------------------------------------------------- goals and plan review
+
+
+def test_goals_have_probabilities_from_the_plans_of_the_calibration(
+    model: ModelFolder, calibration: Calibration, tmp_path: Path
+) -> None:
+    """The shipped goals' endpoints are calibrated, too, and say with which predictions."""
+    known = calibration.structures["Rectum"]
+    assert "V45Gy_percent" not in known.endpoints or known.predictions["V45Gy_percent"]
+    assert set(known.predictions) == set(known.endpoints)
+    done = write_outputs(prediction_of(tiny_case("new"), model), OutputRequest(tmp_path), 0.0, 0.0)
+    goals = done.summary["goals"]
+    assert goals and all(
+        (goal["probability"] is None) != (goal["probability_missing"] is None) for goal in goals
+    )
+    (rectum,) = [g for g in goals if g["structure"] == "Rectum"][:1]
+    found = rectum["probability"]
+    assert found["patients"] == 20 and found["nearest"]["of"] == 10
+    assert found["low_percent"] <= found["percent"] <= found["high_percent"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "organ", "target"),
+    [(0.7, "likely_to_gain", "better"), (1.5, "better", "likely_to_gain")],
+)
+def test_a_plan_far_from_its_prediction_is_reviewed(
+    model: ModelFolder, tmp_path: Path, factor: float, organ: str, target: str
+) -> None:
+    """Calibration plans lie at most 10 % off; this one lies above, or far below, every one."""
+    prediction = prediction_of(tiny_case("new"), model, factor)
+    done = write_outputs(prediction, OutputRequest(tmp_path, report=True), 0.0, 0.0)
+    review = done.summary["review"]
+    rows = {(row["structure"], row["endpoint"]): row for row in review["rows"]}
+    assert rows["Bladder", "Dmean_gy"]["verdict"] == organ
+    assert rows["PTV", "D95_gy"]["verdict"] == target
+    side = 1 if factor < 1 else -1
+    mean = rows["Bladder", "Dmean_gy"]
+    end = mean["high"] if side > 0 else mean["low"]
+    assert mean["outside"] == pytest.approx(mean["plan"] - end, abs=2e-3)
+    assert np.sign(mean["outside"]) == side
+    assert review["outside"] <= review["reviewed"] and review["curves_outside"] == 3
+    gains = [row["verdict"] == "likely_to_gain" for row in review["rows"]]
+    assert gains == sorted(gains, reverse=True) and any(gains)
+    page = (done.folder / "report.html").read_text()
+    assert "Plan review" in page and "likely to gain" in page
+    assert "likely to gain" in done.text()
+
+
+def test_a_plan_inside_its_bands_is_not_listed(model: ModelFolder, tmp_path: Path) -> None:
+    prediction = prediction_of(tiny_case("new"), model, 1.0)
+    done = write_outputs(prediction, OutputRequest(tmp_path, report=True), 0.0, 0.0)
+    assert done.summary["review"]["rows"] == [] and done.summary["review"]["outside"] == 0
+    assert "lies in its band" in (done.folder / "report.html").read_text()
+    alone = replace(tiny_case("alone"), plan_dose=None)
+    without = replace(prediction, case=alone)
+    assert prediction_summary(without)["review"] is None
+
+
+def test_evaluate_reviews_one_plan(
+    run: Callable[..., Any], model: ModelFolder, tmp_path: Path
+) -> None:
+    write_cohort(tmp_path, model, {"a": 0.7})
+    path, dose = model.folder / "calibration.json", tmp_path / "doses" / "a"
+    call = ["evaluate", "--case", tmp_path / "cases" / "a", "--prediction", dose / "dose.nii.gz"]
+    report = tmp_path / "report.html"
+    code, result, _ = run(*call, "--calibration", path, "--report", report)
+    assert code == 0 and result["review"]["rows"][0]["verdict"] == "likely_to_gain"
+    assert result["bands"]["structures"] and "probability" in result["goals"][0]
+    assert "Plan review" in report.read_text()
+    changed(dose / "prediction.json", checks=[{"id": "technique-unlike-model"}])
+    code, result, _ = run(*call, "--calibration", path)
+    assert code == 2 and "as those that the model learned from" in result["error"]["message"]
+    changed(path, weights_sha256=["0" * 64])
+    assert run(*call, "--calibration", path)[0] == 2
+    (dose / "prediction.json").unlink()
+    code, result, _ = run(*call, "--calibration", path)
+    assert code == 2 and "prediction.json" in result["error"]["message"]
