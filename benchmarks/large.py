@@ -29,7 +29,16 @@ from DosePredictionLib.io.dicom.files import RTSTRUCT
 from DosePredictionLib.io.volumes import write_volume
 from DosePredictionLib.volume import Grid, Volume
 
-__all__ = ["MOST_GB", "MOST_SECONDS", "Ellipsoid", "Run", "main", "measured", "write_large_case"]
+__all__ = [
+    "MOST_GB",
+    "MOST_SECONDS",
+    "Ellipsoid",
+    "Run",
+    "main",
+    "measured",
+    "run_command",
+    "write_large_case",
+]
 
 MOST_GB, MOST_SECONDS = 4.0, 40.0
 
@@ -92,14 +101,19 @@ def measured(folder: Path) -> dict[str, Run]:
     runs = {}
     for kind in ("nifti", "dicom"):
         case, output = str(folder / kind), folder / f"out_{kind}"
-        runs[f"{kind} predict"] = _run("predict", case, "--model", _MODEL, "--output", str(output))
+        runs[f"{kind} predict"] = run_command(
+            "predict", case, "--model", _MODEL, "--output", str(output)
+        )
         dose = str(output / kind / "dose.nii.gz")
         against = [] if kind == "nifti" else ["--reference", plan]
-        runs[f"{kind} evaluate"] = _run("evaluate", "--case", case, "--prediction", dose, *against)
+        runs[f"{kind} evaluate"] = run_command(
+            "evaluate", "--case", case, "--prediction", dose, *against
+        )
     return runs
 
 
-def _run(*arguments: str) -> Run:
+def run_command(*arguments: str) -> Run:
+    """One command of the library in a process of its own."""
     command = [sys.executable, "-m", "DosePredictionLib", *arguments, "--json"]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

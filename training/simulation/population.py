@@ -52,9 +52,7 @@ _SITES: dict[Sex, tuple[Site, ...]] = {
     "male": ("prostate", "prostate_bed", "rectum"),
     "female": ("rectum", "cervix", "endometrium"),
 }
-
-
-# The last two sites are never drawn: cohorts of many plans set them (`plans`).
+"""What is drawn; `prostate_only` and `nodes` are set by cohorts of many plans (`plans`)."""
 
 _Hu = Annotated[float, Range(0, 3000)]
 
