@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import SAMPLES
+from support import OPENKBP_SAMPLE, SAMPLES
 
 from benchmarks.organs import mirrored_organs
 from DosePredictionLib.io import read_case
@@ -58,3 +58,12 @@ def test_organs_of_the_shipped_pelvis_are_found_and_a_dose_is_predicted_on_them(
 def _mean_doses(result: Any) -> dict[str, float]:
     record = json.loads(Path(result["cases"][0]["prediction"]).read_text())
     return {name: each["endpoints"]["Dmean_gy"] for name, each in record["structures"].items()}
+
+
+def test_a_head_and_neck_shows_no_pelvis_however_much_bone_was_found(
+    run: Run, tmp_path: Path
+) -> None:
+    code, result, _ = run("segment", OPENKBP_SAMPLE, "--output", tmp_path / "out")
+    assert code == 2
+    assert "shows no pelvis, or too little of it" in result["error"]["message"]
+    assert not (tmp_path / "out").exists()

@@ -1,11 +1,11 @@
 """What plans that were made leave when their dose is mimicked on their own beams.
 
-    python -m benchmarks.deliverability CASES --protocol openkbp --beams nine-field \
+    python -m benchmarks.deliverability CASES… --protocol openkbp --beams nine-field \
         [--only COHORT.json] --source TEXT --output FILE
 
-CASES is a folder of cases with plan doses of patients whom no model was trained on; COHORT names
-them under `held_out`. FILE holds the 95th percentile of each residual, and is what
-`--deliverable` holds predictions against.
+CASES are folders of cases with plan doses of patients whom no model was trained on; COHORT names
+them under `held_out`. A case that states other beams than BEAMS is left out. FILE holds the 95th
+percentile of each residual, and is what `--deliverable` holds predictions against.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["main", "residuals_of_plan"]
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", type=Path)
+    parser.add_argument("cases", type=Path, nargs="+")
     parser.add_argument("--protocol", required=True)
     parser.add_argument("--beams", default="nine-field")
     parser.add_argument("--only", type=Path)
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)
     call = parser.parse_args()
-    paths = case_paths(call.cases)
+    paths = [path for folder in call.cases for path in case_paths(folder)]
     if call.only:
         names = read_json(call.only)["held_out"]
         paths = [path for path in paths if path.stem in names]
@@ -50,6 +50,8 @@ def main() -> None:
     work = partial(residuals_of_plan, protocol=call.protocol, beams=beams)
     rows = []
     for index, found in parallel_map(work, paths, call.workers):
+        if found is None:
+            continue
         rows.append([found[name] for name in RESIDUALS])
         sys.stdout.write(
             f"{paths[index].stem:<16}" + "".join(f"{v:>12.2f}" for v in rows[-1]) + "\n"
@@ -77,8 +79,10 @@ def main() -> None:
     sys.stdout.write(f"{limits.beyond} of {limits.plans} plans lie beyond the limit of any\n")
 
 
-def residuals_of_plan(path: Path, protocol: str, beams: BeamArrangement) -> dict[str, float | None]:
-    """Of one case's own plan.
+def residuals_of_plan(
+    path: Path, protocol: str, beams: BeamArrangement
+) -> dict[str, float | None] | None:
+    """Of one case's own plan; None: it has other beams.
 
     Raises:
         DosePredictionError: it has none.
@@ -86,7 +90,10 @@ def residuals_of_plan(path: Path, protocol: str, beams: BeamArrangement) -> dict
     bound = bind(read_case(path), StructureProtocol.load(protocol))
     if bound.case.plan_dose is None:
         raise DosePredictionError(f"{path} has no plan dose.")
-    return nearest_dose(bound, bound.case.plan_dose, bound.case.beams or beams)[1]
+    own = bound.case.beams or beams
+    if own.gantry_degrees != beams.gantry_degrees:
+        return None
+    return nearest_dose(bound, bound.case.plan_dose, own)[1]
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ __all__ = ["Segmentation", "class_map", "dice_of_masks"]
 _ORGANS = "organs"
 _LOSS, _BALANCE = "dice_ce", "balance"
 _SMALLEST_CC = 0.5
-_FEWEST = 2  # organs that a CT of the body site shows
+_FEWEST = 2  # organs in one piece that a CT of the body site shows
+_WHOLE_CC = 20.0  # of such an organ: fragments, and bone and bowel, are found on any CT
 _UNLIKELY = 0.02  # a probability that no organ's surface depends on
 
 
@@ -90,7 +91,8 @@ class Segmentation(Task):
         probabilities meet between the model's voxels, the higher one wins.
 
         Raises:
-            PredictionError: the CT shows another body site: hardly an organ was found.
+            PredictionError: the CT shows another body site: of the organs in one piece hardly one
+                was found.
         """
         found = connected(arrays[_ORGANS].mean, self.organs)
         model_grid, grid = decoding.encoded.grid, decoding.bound.case.grid
@@ -118,14 +120,21 @@ class Segmentation(Task):
         return Decoded(tuple(outputs), _prescription(decoding), tuple(findings))
 
     def _require_enough(self, case: str, outputs: Sequence[Output]) -> None:
-        """Refuse what one organ alone was found on, or none: that is no CT of this body site."""
-        if len(outputs) >= _FEWEST:
+        """Refuse a CT on which fragments were found and hardly a whole organ: of another site."""
+        volumes_cc = {
+            output.structure or output.key: output.volume.grid.voxel_volume_cc
+            * np.count_nonzero(output.volume.array)
+            for output in outputs
+        }
+        pieces = {organ.name for organ in self.organs} - _IN_PIECES
+        whole = [name for name in pieces if volumes_cc.get(name, 0.0) >= _WHOLE_CC]
+        if len(whole) >= _FEWEST:
             return
-        found = ", ".join(output.structure or output.key for output in outputs) or "none"
+        found = ", ".join(f"{name} {cc:.0f} cc" for name, cc in volumes_cc.items()) or "none"
         raise PredictionError(
-            f"{case} shows no {self.protocol.id}: of its {len(self.organs)} organs {found} was "
-            "found. Check which part of the body the CT shows, that its values are HU, and how the "
-            "patient lies."
+            f"{case} shows no {self.protocol.id}, or too little of it: of its {len(self.organs)} "
+            f"organs {found} was found. Check which part of the body the CT shows, that its values "
+            "are HU, and how the patient lies."
         )
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import OPENKBP_SAMPLE, centered_grid, write_nifti
+from support import OPENKBP_SAMPLE, SAMPLES, centered_grid, write_nifti
 
 from DosePredictionLib.beams.arrangement import BeamArrangement
 from DosePredictionLib.errors import CaseError
@@ -21,6 +21,7 @@ from DosePredictionLib.evaluation.deliverability import (
     residuals_gy,
 )
 from DosePredictionLib.io import read_case
+from DosePredictionLib.mask import Mask
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -41,8 +42,13 @@ def plan(bound: BoundCase) -> Volume:
     return dose
 
 
+def highest_target(bound: BoundCase) -> Mask:
+    levels = bound.prescriptions_gy
+    return bound.structures[max(levels, key=lambda name: levels[name])].mask
+
+
 def middle_of_target(bound: BoundCase) -> tuple[int, int, int]:
-    places = np.argwhere(bound.structures["PTV70"].mask.binary())
+    places = np.argwhere(highest_target(bound).binary())
     z, y, x = places[len(places) // 2]
     return int(z), int(y), int(x)
 
@@ -59,8 +65,8 @@ def with_column(bound: BoundCase, plan: Volume) -> Volume:
     """120 % of the prescription in one column of voxels, as far as the target goes."""
     _, y, x = middle_of_target(bound)
     array = plan.array.copy()
-    inside = bound.structures["PTV70"].mask.binary()[:, y, x]
-    array[inside, y, x] = 1.2 * 70.0
+    inside = highest_target(bound).binary()[:, y, x]
+    array[inside, y, x] = 1.2 * max(bound.prescriptions_gy.values())
     return plan.with_array(array)
 
 
@@ -80,6 +86,14 @@ def test_doses_that_no_beam_can_give_are_suspected(
     assert "fine_target" in found.beyond
     assert found.finding.id == "dose-hardly-deliverable" and found.finding.severity == "warning"
     assert RESIDUALS["fine_target"] in found.finding.message
+
+
+def test_limits_of_the_pelvis_tell_a_plan_from_a_hole_in_its_target() -> None:
+    pelvis = bind(read_case(SAMPLES / "simulated_pelvis"), StructureProtocol.load("pelvis"))
+    plan = pelvis.case.plan_dose
+    assert plan is not None
+    assert deliverability(pelvis, plan).finding.id == "deliverability-not-excluded"
+    assert "fine_target" in deliverability(pelvis, with_hole(pelvis, plan)).beyond
 
 
 def test_a_dose_without_falloff_is_suspected_and_loses_goals(
