@@ -111,12 +111,12 @@ def test_what_cannot_be_read_is_shown_at_its_place(text, position, expected):
         ("D0.1cc < 50 Gy", "D0.1cc_gy"),
         ("V40Gy <= 35 %", "V40Gy_percent"),
         ("V20Gy <= 35 cc", "V20Gy_cc"),
-        ("V95%Rx >= 98 %", ""),
-        ("D95% >= 95 %Rx", ""),
-        ("CI >= 0.8", ""),
+        ("V95%Rx >= 98 %", "V95percent_percent"),
+        ("D95% >= 95 %Rx", "D95_gy"),
+        ("CI >= 0.8", None),
     ],
 )
-def test_a_goal_in_absolute_units_measures_an_endpoint(text, endpoint):
+def test_a_goal_on_one_structure_measures_an_endpoint(text, endpoint):
     assert parse_goal("PTV", text).metric.endpoint == endpoint
 
 

@@ -290,7 +290,7 @@ def test_goals_stand_beside_the_plans() -> None:
 
 
 def test_bands_stand_beside_the_goals_that_are_calibrated() -> None:
-    """A goal in percent of the prescription or of another volume has none."""
+    """In the goal's unit; a goal on another volume has none."""
     texts = ("D95% >= 42.75 Gy", "D95% >= 95 %Rx", "D90% >= 42 Gy", "V40Gy >= 95 %")
     goals = evaluate_goals(
         [parse_goal("PTV", text) for text in texts],
@@ -302,7 +302,7 @@ def test_bands_stand_beside_the_goals_that_are_calibrated() -> None:
     table = goals_table(goals, bands=bands)
     assert table.headers[-1] == "90 %"
     cells = [row[-1] for row in table.rows]
-    assert [cell.text for cell in cells] == ["43.1 – 46.0", "", "", "43.1 – 46.0"]
+    assert [cell.text for cell in cells] == ["43.1 – 46.0", "95.8 – 102.2", "", "43.1 – 46.0"]
     assert "43.1 – 46.0 Gy (90 %), 44.5 – 45.4 Gy (50 %)" in cells[0].tool_tip
     assert "46.0 % (90 %)" in cells[3].tool_tip
     planned, compared = (
