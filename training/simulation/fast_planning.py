@@ -23,12 +23,13 @@ from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.planning.engine import dose_grid, kernel_model, require_planner
 from DosePredictionLib.volume import Volume
+from DosePredictionLib.wishes import Wish
 
 from .pencil_beams import PencilBeams, SeenField, seen_fields
 from .planning import ORGAN, SHELLS, TARGET, Plan, volume_goals
 from .settings import FastPlanSettings
 
-__all__ = ["Arranged", "FastPlanner", "Limit"]
+__all__ = ["Arranged", "FastPlanner"]
 
 Single = NDArray[np.float32]
 
@@ -37,21 +38,6 @@ _SPARSE_BEYOND_MM = 50.0
 # Priorities, of a mean over the voxels of a structure.
 _GOAL, _WISH, _HOTTEST = 40.0, 6000.0, 32_000.0
 _ASIDE = 0.98  # of a wished limit: a penalty stops short of it
-
-
-@dataclass(frozen=True)
-class Limit:
-    """At most a share of an organ gets a dose or more.
-
-    Args:
-        structure: by the protocol's name.
-        dose_gy: of V_d.
-        percent: of the organ's volume.
-    """
-
-    structure: str
-    dose_gy: float
-    percent: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +123,7 @@ class FastPlanner:
         """The places of a mask's voxels among the rows."""
         return np.flatnonzero(mask.ravel()[self.rows])
 
-    def terms(self, limits: Sequence[Limit], wishes: Sequence[Limit]) -> list[_Term]:
+    def terms(self, limits: Sequence[Wish], wishes: Sequence[Wish]) -> list[_Term]:
         """What is asked of a plan: target, organs and shells, goals, and wishes before them."""
         gy, target, body = self.prescription_gy, self.masks["PTV"], self.masks["Body"]
         inside = self.among_rows(target)
@@ -160,7 +146,7 @@ class FastPlanner:
         terms.append(_Term(self.among_rows(outside), gy, _HOTTEST))
         return [term for term in terms if term.rows.size]
 
-    def _limited(self, limit: Limit, priority: float, aside: float = 1.0) -> list[_Term]:
+    def _limited(self, limit: Wish, priority: float, aside: float = 1.0) -> list[_Term]:
         """A limit on the part of an organ outside the target; what is inside uses its share up.
 
         Args:
@@ -194,12 +180,12 @@ class Arranged:
         self._smoothing_mm = planner.settings.smoothing_mm if arrangement.modulated else 0.0
         self._operator = self._on(planner.rows, self._fields)
         self._limits = [
-            Limit(name, dose_gy, percent)
+            Wish(name, dose_gy, percent)
             for name, goals in volume_goals(planner.settings.goals, planner.prescription_gy).items()
             for dose_gy, percent in goals
         ]
 
-    def planned(self, wishes: Sequence[Limit] = (), start: Plan | None = None) -> Plan:
+    def planned(self, wishes: Sequence[Wish] = (), start: Plan | None = None) -> Plan:
         """The plan that meets goals and wishes best.
 
         Args:

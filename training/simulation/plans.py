@@ -30,7 +30,7 @@ from DosePredictionLib.schema import FreeText, Length, Name, Range, from_json, r
 from DosePredictionLib.wishes import Wish
 
 from .cohort import claim, patient_seed, record_path, side_by_side
-from .fast_planning import Arranged, FastPlanner, Limit
+from .fast_planning import FastPlanner
 from .phantom import phantom_grid, simulate_anatomy
 from .planning import Plan, PlanQuality, plan_quality, require_planner
 from .population import Patient, Site, draw_patient
@@ -215,7 +215,7 @@ def _planned(
             wishes = () if free is None else draw_wishes(level, planner.case, free.dose, rng)
             if level and not wishes:
                 continue
-            plan = _one(arranged, wishes, plan)
+            plan = arranged.planned(wishes, plan)
             free = free or plan
             spent, clock = time.process_time() - clock, time.process_time()
             quality = plan_quality(planner.case, plan.dose)
@@ -232,11 +232,6 @@ def _planned(
                 round(spent, 2),
             )
             yield record, arrangement, plan
-
-
-def _one(arranged: Arranged, wishes: tuple[Wish, ...], start: Plan | None) -> Plan:
-    limits = [Limit(wish.structure, wish.dose_gy, wish.percent) for wish in wishes]
-    return arranged.planned(limits, start)
 
 
 def _reached(case: Case, plan: Plan, wishes: tuple[Wish, ...]) -> dict[str, float]:
