@@ -39,6 +39,7 @@ __all__ = [
     "from_json",
     "parse_json",
     "read_json",
+    "read_versioned",
     "to_json",
     "validated",
 ]
@@ -222,6 +223,33 @@ def from_json(
         ignored: takes the places of unknown entries, which are refused without it.
     """
     return typing.cast(T, _Reader(error, ignored).convert(cls, value, where or cls.__name__))
+
+
+def read_versioned(
+    cls: type[T], path: Path, known: tuple[int, int], what: str, error: type[DosePredictionError]
+) -> T:
+    """The dataclass `cls` from a JSON file with `schema_version` and, perhaps, `schema_minor`.
+
+    What a newer minor version added is left out.
+
+    Args:
+        known: version and minor version that `cls` describes.
+        what: the file is, in messages.
+
+    Raises:
+        error: the file is missing, of a newer version, or malformed.
+    """
+    content = read_json(path, error)
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise error(f"{path} is no {what}: it has no schema_version.")
+    version, minor = content["schema_version"], content.get("schema_minor", 0)
+    if isinstance(version, int) and version > known[0]:
+        raise error(
+            f"{path} has schema version {version}; this version of DosePrediction reads up to "
+            f"{known[0]}. Install a newer one, or make the file again with this one."
+        )
+    newer = isinstance(minor, int) and minor > known[1]
+    return from_json(cls, content, str(path), error, [] if newer else None)
 
 
 def to_json(value: Any) -> Any:

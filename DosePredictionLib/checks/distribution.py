@@ -33,8 +33,7 @@ from ..schema import (
     Name,
     Pattern,
     Range,
-    from_json,
-    read_json,
+    read_versioned,
     validated,
 )
 from .anatomy import MEASURES, PRESENT, TARGETS
@@ -274,17 +273,9 @@ def read_distribution(path: Path) -> Distribution:
     Raises:
         ModelError: it is missing, of a newer version, or malformed.
     """
-    content = read_json(path, ModelError)
-    if not isinstance(content, dict) or "schema_version" not in content:
-        raise ModelError(f"{path} is no distribution of patients: it has no schema_version.")
-    version, minor = content["schema_version"], content.get("schema_minor", 0)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ModelError(
-            f"{path} has schema version {version}; this version of DosePrediction reads up to "
-            f"{SCHEMA_VERSION}. Install a newer one, or make the file again with this one."
-        )
-    newer = isinstance(minor, int) and minor > SCHEMA_MINOR
-    return from_json(Distribution, content, str(path), ModelError, [] if newer else None)
+    return read_versioned(
+        Distribution, path, (SCHEMA_VERSION, SCHEMA_MINOR), "distribution of patients", ModelError
+    )
 
 
 def usable_distribution(model: ModelFolder) -> tuple[Distribution | None, list[Finding]]:

@@ -29,8 +29,7 @@ from ..schema import (
     Name,
     Pattern,
     Range,
-    from_json,
-    read_json,
+    read_versioned,
     validated,
 )
 from .conformal import (
@@ -288,17 +287,9 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         ModelError: it is missing, of a newer version, or malformed.
     """
-    content = read_json(path, ModelError)
-    if not isinstance(content, dict) or "schema_version" not in content:
-        raise ModelError(f"{path} is no calibration: it has no schema_version.")
-    version, minor = content["schema_version"], content.get("schema_minor", 0)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ModelError(
-            f"{path} has schema version {version}; this version of DosePrediction reads up to "
-            f"{SCHEMA_VERSION}. Install a newer one, or calibrate again with this one."
-        )
-    newer = isinstance(minor, int) and minor > SCHEMA_MINOR
-    return from_json(Calibration, content, str(path), ModelError, [] if newer else None)
+    return read_versioned(
+        Calibration, path, (SCHEMA_VERSION, SCHEMA_MINOR), "calibration", ModelError
+    )
 
 
 def weights_of(manifest: ModelManifest) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ..beams.ray_model import RayModel
 from ..beams.tracing import Anatomy, trace
 from .kernels import FieldKernels, FieldLattice, KernelModel
 
-__all__ = ["SeenVoxels"]
+__all__ = ["SeenVoxels", "projected"]
 
 Single = NDArray[np.float32]
 
@@ -63,7 +63,7 @@ class SeenVoxels:
         (field,) = trace(arrangement, anatomy, _PLAIN)
         kept = slice(None) if only is None else only[field.voxels]
         voxels, depth = field.voxels[kept], field.depth_mm[kept]
-        u, v, distance = _projected(voxels, field.frame, anatomy)
+        u, v, distance = projected(voxels, field.frame, anatomy)
         reach = tuple(
             float(np.abs(places).max()) + _MARGIN_MM
             for places in (field.lattice.u_mm, field.lattice.v_mm)
@@ -89,9 +89,7 @@ class SeenVoxels:
         return dose
 
 
-def _projected(
-    voxels: NDArray, frame: BeamFrame, anatomy: Anatomy
-) -> tuple[Single, Single, Single]:
+def projected(voxels: NDArray, frame: BeamFrame, anatomy: Anatomy) -> tuple[Single, Single, Single]:
     """u and v in the plane of the isocenter, and the distance from the source, of voxels."""
     grid = anatomy.grid
     z, row, column = np.unravel_index(voxels, grid.shape)

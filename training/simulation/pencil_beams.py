@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage, sparse
 
 from DosePredictionLib.beams.arrangement import BeamArrangement
-from DosePredictionLib.beams.geometry import BeamFrame, Lattice
+from DosePredictionLib.beams.geometry import Lattice
 from DosePredictionLib.beams.ray_model import RayModel
 from DosePredictionLib.beams.tracing import Anatomy, TracedField, bilinear, trace
 from DosePredictionLib.planning.kernels import FieldLattice, KernelModel
+from DosePredictionLib.planning.seen import projected
 
 __all__ = ["PencilBeams", "SeenField", "seen_fields"]
 
@@ -62,7 +63,7 @@ def seen_fields(
         CaseError: a field sees no target.
     """
     fields = trace(arrangement, anatomy, _DEPTH)
-    places = [_projected(field.voxels, field.frame, anatomy) for field in fields]
+    places = [projected(field.voxels, field.frame, anatomy) for field in fields]
     reach = [
         max(float(np.abs(axis).max()) for axis in axes)
         for axes in zip(*((u, v) for u, v, _ in places), strict=True)
@@ -184,22 +185,6 @@ def _gaussian(shape: tuple[int, ...], step_mm: float, sigma_mm: float) -> NDArra
     return spectrum.astype(np.float32)
 
 
-def _projected(
-    voxels: NDArray[np.int32], frame: BeamFrame, anatomy: Anatomy
-) -> tuple[Single, Single, Single]:
-    """u and v in the plane of the isocenter, and the distance from the source, of voxels."""
-    grid = anatomy.grid
-    z, row, column = np.unravel_index(voxels, grid.shape)
-    x_mm, y_mm, z_mm = (
-        (grid.origin[axis] + grid.spacing[axis] * at).astype(np.float32)
-        for axis, at in enumerate((column, row, z))
-    )
-    axial, u = frame.plane(x_mm, y_mm)
-    v = frame.height(z_mm, axial)
-    slant = 1 + (u**2 + v**2) / np.float32(frame.sad_mm) ** 2
-    return u, v, axial * np.sqrt(slant)
-
-
 def _ssd_mm(field: TracedField, distance_mm: Single, u_mm: Single, v_mm: Single) -> float:
     """From the source to the nearest voxel on the axis; the isocenter's, if there is none."""
     near = (np.abs(u_mm) < _ON_AXIS_MM) & (np.abs(v_mm) < _ON_AXIS_MM) & (field.depth_mm > 0)
@@ -209,7 +194,7 @@ def _ssd_mm(field: TracedField, distance_mm: Single, u_mm: Single, v_mm: Single)
 def _opened(field: TracedField, anatomy: Anatomy, lattice: FieldLattice) -> NDArray[np.bool_]:
     """Elements within the aperture's margin of a ray through a target's voxel, bool `(v, u)`."""
     target = np.flatnonzero(np.any(list(anatomy.targets.values()), axis=0)).astype(np.int32)
-    u, v, _ = _projected(target, field.frame, anatomy)
+    u, v, _ = projected(target, field.frame, anatomy)
     hit = np.zeros(lattice.shape, dtype=bool)
     row = np.round(v / lattice.step_mm).astype(int) + lattice.half_v
     column = np.round(u / lattice.step_mm).astype(int) + lattice.half_u
