@@ -10,6 +10,8 @@ __all__ = ["fit_units"]
 
 Array = NDArray[np.float64]
 
+_NO_GAIN = 1e-9
+
 
 def fit_units(gram: Array, right: Array, least: float = 0.0, start: Array | None = None) -> Array:
     """Monitor units x of each shape, 0 or at least `least`, that minimize ½ xᵀGx − rᵀx.
@@ -44,7 +46,11 @@ def _bounded(gram: Array, right: Array, start: Array, least: float) -> Array:
 
     bounds = [(least * each, None) for each in scale]
     options = {"maxiter": 2000, "maxfun": 4000, "ftol": 1e-12, "gtol": 1e-7}
-    found = minimize(
-        objective, start * scale, jac=True, bounds=bounds, method="L-BFGS-B", options=options
-    )
-    return np.asarray(found.x / scale)
+    here, best = start * scale, np.inf
+    while True:  # one run may end at a step that was short, not at the minimum
+        found = minimize(
+            objective, here, jac=True, bounds=bounds, method="L-BFGS-B", options=options
+        )
+        if best - found.fun <= _NO_GAIN * abs(found.fun):
+            return np.asarray(found.x / scale)
+        here, best = found.x, found.fun

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from plans import MACHINE
@@ -203,6 +203,7 @@ def test_units_that_are_large_enough_are_found_again() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000))
+@example(942)  # on which one run of the minimizer stops short
 def test_nothing_is_gained_by_another_number_of_units(seed: int) -> None:
     """Karush, Kuhn and Tucker: no slope where units are given, none downward where none are."""
     random = np.random.default_rng(seed)
