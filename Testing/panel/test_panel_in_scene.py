@@ -579,7 +579,7 @@ def test_whether_a_plan_could_give_the_dose_is_answered_also_for_a_reopened_one(
     bench.store.dispatch(on.DeliverablePressed())
     bench.until(lambda: bool(plan_view(bench.state).answer.count("Gy")))
     # Without a choice they are those of the plans behind the protocol's limits.
-    assert plan_view(bench.state).answer.startswith("A plan on 9 beams")
+    assert "A plan on 9 beams reproduces" in plan_view(bench.state).answer
     result = bench.state.result
     assert result is not None
     services.forget_scene()
@@ -592,8 +592,7 @@ def test_whether_a_plan_could_give_the_dose_is_answered_also_for_a_reopened_one(
     again.until(lambda: again.is_at_rest)
     again.store.dispatch(on.DeliverablePressed())
     again.until(lambda: bool(plan_view(again.state).answer.count("Gy")))
-    answer = plan_view(again.state).answer
-    assert answer.startswith("A plan on 9 beams reproduces this dose to")
+    assert "A plan on 9 beams reproduces this dose to" in plan_view(again.state).answer
     again.watch.stop()
 
 
