@@ -10,7 +10,6 @@ from DosePredictionLib.evaluation.calibration import (
     VOLUMES_PERCENT,
     Calibration,
     StructureCalibration,
-    weights_of,
 )
 from DosePredictionLib.models.manifest import ModelFolder
 from DosePredictionLib.schema import to_json
@@ -34,7 +33,7 @@ def calibrate(model: ModelFolder, *names: str) -> Path:
     calibration = Calibration(
         schema_version=1,
         model=model.manifest.name,
-        weights_sha256=weights_of(model.manifest),
+        weights_sha256=model.manifest.checksums,
         protocol=model.manifest.protocol,
         prescription_gy={"PTV": 45.0},
         patients=tuple(f"patient {rank}" for rank in range(PATIENTS)),

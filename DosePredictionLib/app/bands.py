@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import ModelError
-from ..evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration, weights_of
+from ..evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from ..findings import Finding
 from ..ranges import DoseGy
 from ..schema import Length, Name, Pattern, from_json, read_json, validated
@@ -138,7 +138,7 @@ def model_calibration(model: ModelFolder, named: Path | None = None) -> Calibrat
     )
     manifest = model.manifest
     what = f"the model {manifest.name}"
-    calibration.require_weights(weights_of(manifest), manifest.protocol, what)
+    calibration.require_weights(manifest.checksums, manifest.protocol, what)
     return calibration
 
 

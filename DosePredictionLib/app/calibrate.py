@@ -14,7 +14,6 @@ from ..evaluation.calibration import (
     Calibration,
     calibrated_structures,
     cohort_errors,
-    weights_of,
 )
 from ..evaluation.conformal import smallest_count
 from ..evaluation.coverage import split_coverage
@@ -129,7 +128,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
     calibration = Calibration(
         schema_version=SCHEMA_VERSION,
         model=manifest.name,
-        weights_sha256=weights_of(manifest),
+        weights_sha256=manifest.checksums,
         protocol=manifest.protocol,
         prescription_gy=prescription_gy,
         patients=tuple(sorted(record["case"] for record in cohort.records)),
@@ -159,7 +158,7 @@ def _prescription(request: CalibrateRequest, records: Mapping[str, Path]) -> dic
     for case, path in records.items():
         record = read_record(path)
         if (record.model.weights, record.model.protocol) != (
-            weights_of(manifest),
+            manifest.checksums,
             manifest.protocol,
         ):
             raise ModelError(

@@ -77,8 +77,7 @@ def describe_patients(request: DistributionRequest) -> Distributed:
     found, failed = patients_of(
         request.cases, manifest.protocol, manifest.expectations, request.workers
     )
-    weights = (manifest.weights_sha256, *(member.sha256 for member in manifest.members))
-    identity = Identity(manifest.name, weights, manifest.protocol, request.cohort)
+    identity = Identity(manifest.name, manifest.checksums, manifest.protocol, request.cohort)
     return Distributed(fit_distribution(list(found.values()), identity), failed)
 
 

@@ -301,7 +301,7 @@ def model_distribution(model: ModelFolder) -> Distribution | None:
     if not path.is_file():
         return None
     found, manifest = read_distribution(path), model.manifest
-    weights = (manifest.weights_sha256, *(member.sha256 for member in manifest.members))
+    weights = manifest.checksums
     if found.weights_sha256 != weights or found.protocol != manifest.protocol:
         raise ModelError(
             f"{path} was made for the weights {found.weights_sha256[0][:12]}… and the protocol "

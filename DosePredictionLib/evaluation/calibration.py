@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..models.manifest import ModelManifest
 from ..ranges import DoseGy
 from ..schema import (
     FieldError,
@@ -56,7 +55,6 @@ __all__ = [
     "curve_error",
     "endpoint_pairs",
     "read_calibration",
-    "weights_of",
 ]
 
 Array = NDArray[np.float64]
@@ -290,11 +288,6 @@ def read_calibration(path: Path) -> Calibration:
     return read_versioned(
         Calibration, path, (SCHEMA_VERSION, SCHEMA_MINOR), "calibration", ModelError
     )
-
-
-def weights_of(manifest: ModelManifest) -> tuple[str, ...]:
-    """Checksums of all networks of a model."""
-    return (manifest.weights_sha256, *(member.sha256 for member in manifest.members))
 
 
 def calibrated_structures(

@@ -142,6 +142,11 @@ class ModelManifest:
     schema_minor: Annotated[int, Range(0, 10_000)] = SCHEMA_MINOR
     task: Name = "dose_regression"
 
+    @property
+    def checksums(self) -> tuple[str, ...]:
+        """Of the weights of all networks, in their order."""
+        return (self.weights_sha256, *(member.sha256 for member in self.members))
+
     def __post_init__(self) -> None:
         check_model_name(self.name)
         if self.task not in TASKS:
