@@ -26,6 +26,7 @@ OutputRole = Literal[
     "dose",
     "coarse dose",
     "spread",
+    "expected error",
     "sample",
     "lower",
     "upper",
@@ -35,8 +36,10 @@ OutputRole = Literal[
 """What a volume is, for everything that writes or shows it.
 
 `dose`: the predicted dose. `coarse dose`: an intermediate dose of lower detail. `spread`: the
-standard deviation of several predictions. `sample`: one of several drawn predictions. `lower`,
-`upper`: ends of an interval that holds the share `level`. `probability`: 0…1. `segment`: a mask.
+standard deviation of several predictions. `expected error`: the mean of |plan − dose| that such a
+place had in patients whom the model had not seen. `sample`: one of several drawn predictions.
+`lower`, `upper`: ends of an interval that holds the share `level`. `probability`: 0…1. `segment`: a
+mask.
 """
 
 OutputUnit = Literal["Gy", "probability", "none"]
@@ -61,6 +64,7 @@ ROLES: Mapping[OutputRole, RoleProperties] = {
     "dose": RoleProperties("predicted dose", ("Gy",), True),
     "coarse dose": RoleProperties("coarse dose", ("Gy",), True),
     "spread": RoleProperties("spread of the prediction", ("Gy", "probability")),
+    "expected error": RoleProperties("expected error", ("Gy",)),
     "sample": RoleProperties("sample", ("Gy", "probability"), True),
     "lower": RoleProperties("lower bound", ("Gy", "probability"), True),
     "upper": RoleProperties("upper bound", ("Gy", "probability"), True),
@@ -149,6 +153,7 @@ class Prediction:
         seconds: time of each step.
         strips: the strip masks that the network received, angle in degrees → mask on the CT's
             grid, if they were asked for.
+        seed: of the first sample, if any were drawn.
 
     Raises:
         PredictionError: there is no output, two have one key, one that is not the dose is called
@@ -167,6 +172,7 @@ class Prediction:
     precision: str
     seconds: Mapping[str, float]
     strips: Mapping[int, Volume] | None = None
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", tuple(self.outputs))

@@ -66,6 +66,10 @@ def resolved_config(arguments: argparse.Namespace) -> TrainingConfig:
     from .overrides import overridden
 
     config = load_recipe(arguments.recipe)
+    if getattr(arguments, "frozen", None):
+        from .residuals import frozen_on
+
+        config = frozen_on(config, arguments.frozen)
     if getattr(arguments, "continue_from", None):
         rate = config.learning_rate * _CONTINUED_RATE
         config = replace(config, learning_rate=rate, warm_up=_CONTINUED_WARM_UP)
@@ -99,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     mimicking.add_argument("--cache", type=Path, required=True)
     mimicking.add_argument("--device", default="cpu", help="of the coarse networks")
     mimicking.add_argument("--workers", type=within(WORKERS), default=usable_cores())
+    residuals = commands.add_parser(
+        "residuals", help="add a frozen model's doses to a cache, for its heads to learn from"
+    )
+    residuals.add_argument("--model", required=True, help="name or folder, whose weights stay")
+    residuals.add_argument("--cases", type=Path, required=True, help="folder of the cache's cases")
+    residuals.add_argument("--cache", type=Path, required=True)
+    residuals.add_argument("--device", default="cpu")
     _add_evaluate(commands.add_parser("evaluate", help="score a model or a run on a cohort"))
     export = commands.add_parser("export", help="turn a run into a model folder")
     export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
@@ -208,6 +219,12 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", default="openkbp_two_stage")
+    parser.add_argument(
+        "--frozen",
+        metavar="MODEL",
+        help="name or folder of the model whose residuals a head learns: its protocol, encoding "
+        "and prescription take the recipe's place",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -359,6 +376,19 @@ def _mimic(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _residuals(arguments: argparse.Namespace) -> int:
+    from DosePredictionLib.models.dose_model import DoseModel
+
+    from .residuals import add_residuals
+
+    model = DoseModel.load(arguments.model)
+    written = add_residuals(model, arguments.cases, arguments.cache, arguments.device)
+    sys.stdout.write(
+        f"Wrote what {model.manifest.name} predicts of {written} cases into {arguments.cache}.\n"
+    )
+    return 0
+
+
 def _record_patients(
     arguments: argparse.Namespace, names: Sequence[str], runs: Sequence[CoarseRun]
 ) -> None:
@@ -382,12 +412,15 @@ def _train(arguments: argparse.Namespace) -> int:
     from .distributed import is_first, ranks_joined
     from .loop import Trainer
     from .mimicking import coarse_run, coarse_weights
+    from .residuals import require_residuals_of
 
     config = resolved_config(arguments)
     protocol = StructureProtocol.load(config.protocol)
     with ranks_joined(str(resolve_device(arguments.device))) as device:
         validation = _cases(arguments.validation, protocol, config.encoding)
         training = _cases(arguments.training, protocol, config.encoding)
+        for cache in (arguments.training, arguments.validation) if arguments.frozen else ():
+            require_residuals_of(cache, config)
         training = _training_part(training, arguments, protocol.id, config.seed)
         _require_apart(training, validation)
         require_one_prescription([*training, *validation], config, protocol)
@@ -428,6 +461,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
         "prepare-clinical": prepare_clinical,
         "train": _train,
         "mimic": _mimic,
+        "residuals": _residuals,
         "evaluate": _evaluate,
         "export": _export,
         "card": _card,

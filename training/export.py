@@ -142,6 +142,7 @@ def export_run(
         default=default,
         mirror=mirror,
         task=config.task,
+        rides_on=tuple(config.task_options.get("weights_sha256", ())),
     )
     return DoseModel.create(root / name, manifest, half_precision(state["average"]))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import ModelError
 from ..evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from ..evaluation.widths import StructureWidths, error_widths
 from ..findings import Finding
 from ..ranges import DoseGy
 from ..schema import Length, Name, Pattern, from_json, read_json, validated
@@ -28,6 +29,7 @@ __all__ = [
     "model_calibration",
     "prediction_calibration",
     "read_record",
+    "with_widths",
 ]
 
 BANDS_MISSING = "bands-missing"
@@ -79,6 +81,7 @@ class PredictionRecord:
     model: PredictedBy
     prescription: PredictedFor
     checks: Annotated[tuple[NoticedThen, ...], Length(0, 10_000)] = ()
+    widths: Annotated[Mapping[Name, StructureWidths], Length(0, 1000)] = field(default_factory=dict)
 
     def require_calibrated(self, calibration: Calibration, what: str) -> None:
         """Refuse a calibration that does not hold for the dose.
@@ -111,8 +114,28 @@ class Bands:
     def of(cls, prediction: Prediction, evaluation: Evaluation) -> Bands:
         """By the calibration in the model's folder."""
         calibration, findings = prediction_calibration(prediction)
+        evaluation = with_widths(prediction, evaluation)
         content = None if calibration is None else calibration.bands(evaluation)
         return cls(content, " ".join(finding.message for finding in findings))
+
+
+def with_widths(prediction: Prediction, evaluation: Evaluation) -> Evaluation:
+    """The evaluation with what the dose's expected error makes of its endpoints, if it has one."""
+    errors = prediction.of_roles(["expected error"])
+    if not errors or evaluation.widths:
+        return evaluation
+    keys: dict[str, list[str]] = {}
+    for goal in evaluation.goal_records:
+        if goal["endpoint"] and goal["bound_to"]:
+            keys.setdefault(goal["bound_to"], []).append(goal["endpoint"]["key"])
+    widths = error_widths(
+        prediction.bound,
+        prediction.dose,
+        errors[0].volume,
+        evaluation.prescriptions_gy,
+        keys,
+    )
+    return replace(evaluation, widths=widths)
 
 
 def read_record(path: Path) -> PredictionRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +12,8 @@ from ..evaluation.calibration import (
     LEVELS,
     SCHEMA_VERSION,
     Calibration,
+    CohortErrors,
+    LevelCoverage,
     calibrated_structures,
     cohort_errors,
 )
@@ -98,6 +100,14 @@ class Calibrated:
                 f"and {each.curves_percent:.1f} % of curves in {each.splits} random halves (one "
                 f"endpoint of one half: {low:.1f} to {high:.1f} % in 9 of 10)"
             )
+            if each.constant_score_gy is not None:
+                lines.append(
+                    f"  {each.level_percent} % interval score {each.interval_score_gy:.2f} Gy by "
+                    f"the expected error, {each.constant_score_gy:.2f} Gy by constant width"
+                )
+        if any(each.constant_score_gy is not None for each in self.calibration.coverage):
+            adapted = record["adapted"]
+            lines.append(f"  the bands {'are' if adapted else 'are not'} fitted to each case")
         if not self.calibration.coverage:
             lines.append("  too few patients to measure coverage in halves of them")
         return "\n".join(lines)
@@ -117,7 +127,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
     cohort = evaluate_cohort(
         CohortRequest(request.cases, request.predictions, None, settings, request.workers)
     )
-    errors = cohort_errors(cohort.records)
+    errors, coverage = _fitting(cohort_errors(cohort.records), len(cohort.records))
     structures, few = calibrated_structures(errors)
     if not structures:
         reason = f": {cohort.failed[0].case}: {cohort.failed[0].error}" if cohort.failed else "."
@@ -133,10 +143,26 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
         prescription_gy=prescription_gy,
         patients=tuple(sorted(record["case"] for record in cohort.records)),
         structures=structures,
-        coverage=split_coverage(errors, len(cohort.records)),
+        coverage=coverage,
         cohort=request.cohort,
     )
     return Calibrated(calibration, few, cohort.failed, cohort.unpaired)
+
+
+def _fitting(
+    errors: Mapping[str, CohortErrors], patients: int
+) -> tuple[Mapping[str, CohortErrors], tuple[LevelCoverage, ...]]:
+    """Errors with the cases' widths if bands by them score better than constant ones, else without.
+
+    Both scores stay in the coverage.
+    """
+    coverage = split_coverage(errors, patients)
+    if all(
+        each.constant_score_gy is None or (each.interval_score_gy or 0) < each.constant_score_gy
+        for each in coverage
+    ):
+        return errors, coverage
+    return {name: replace(each, widths=()) for name, each in errors.items()}, coverage
 
 
 def _prescription(request: CalibrateRequest, records: Mapping[str, Path]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from ..checks.plan_dose import (
     scored_structures,
 )
 from ..errors import CaseError, DosePredictionError, GeometryError
-from ..evaluation.calibration import Calibration, curve_doses, read_calibration
+from ..evaluation.calibration import Calibration, read_calibration
 from ..evaluation.cohort import CASE_SCORES, compare_models, structure_errors, summarize_cohort
 from ..evaluation.coverage import cohort_coverage
 from ..evaluation.deliverability import Deliverability, deliverability
@@ -26,10 +26,12 @@ from ..evaluation.gamma import MAX_GAMMA
 from ..evaluation.goal_probability import with_probabilities
 from ..evaluation.plan_review import plan_review
 from ..evaluation.scorecard import Scorecard
+from ..evaluation.widths import curve_doses
 from ..findings import DOSE_GAP, Finding, each_once
 from ..io import case_name, read_case
 from ..io.doses import read_dose
 from ..processes import parallel_map, usable_cores
+from ..schema import to_json
 from ..structures.bound import BoundCase, bind
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
@@ -147,11 +149,16 @@ class CaseEvaluation:
         if self.deliverability is not None:
             record["deliverability"] = self.deliverability.as_json()
         if self.calibration is not None:
-            known = self.calibration.structures
+            known = self.calibration.for_case(self.evaluation.widths)
             record["goals"] = with_probabilities(record["goals"], known)
             record["bands"] = self.calibration.bands(self.evaluation)
             record["review"] = plan_review(self.evaluation, known)
         return record
+
+    def for_bands(self) -> dict[str, Any]:
+        """What a calibration takes beside the record: `curves`, and `widths` where known."""
+        widths = self.evaluation.widths
+        return {"curves": self.curves(), **({"widths": to_json(widths)} if widths else {})}
 
     def curves(self) -> dict[str, Any]:
         """Structure → doses in Gy at 1, 2, … 99 % of its volume, all but the external contour's."""
@@ -215,9 +222,11 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
     """
     settings = request.settings
     calibration = None if request.calibration is None else read_calibration(request.calibration)
+    made = request.prediction.parent / RECORD
     if calibration is not None:
-        made = request.prediction.parent / RECORD
         read_record(made).require_calibrated(calibration, str(made))
+    wants_widths = calibration is not None or settings.curves
+    widths = read_record(made).widths if wants_widths and made.is_file() else {}
     bound = _bound(settings.beams.of(read_case(request.case)), settings)
     case = bound.case
     scored = scored_structures(bound)
@@ -243,7 +252,7 @@ def evaluate_case_files(request: EvaluateRequest) -> CaseEvaluation:
         max_gamma=settings.max_gamma,
         scorecard=None if settings.scorecard is None else Scorecard.read(settings.scorecard),
     )
-    evaluation = evaluate(bound, prediction, parts)
+    evaluation = replace(evaluate(bound, prediction, parts), widths=widths)
     findings = [*findings, *bound.findings]
     found = deliverability(bound, prediction) if settings.deliverable else None
     if found is not None:
@@ -350,7 +359,7 @@ def _one_of_cohort(
     try:
         dose = _dose_of(pair[1])
         done = evaluate_case_files(EvaluateRequest(pair[0], dose, None, settings))
-        return {**done.as_json(), **({"curves": done.curves()} if settings.curves else {})}
+        return {**done.as_json(), **(done.for_bands() if settings.curves else {})}
     except Exception as exception:  # whatever one case can raise is that case's failure
         return CaseFailure(case_name(pair[0]), failure_text(exception))
 

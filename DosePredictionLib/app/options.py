@@ -83,8 +83,16 @@ PREDICTION_OPTIONS: Options = {
     **GOALS_OPTION,
     "--spread": {
         "action": "store_true",
-        "help": "write spread… too: how an ensemble's doses differ",
+        "help": "write spread… and expected_error… too: how an ensemble's doses differ, and how "
+        "large their errors are expected to be",
     },
+    "--samples": {
+        "type": int,
+        "default": 0,
+        "metavar": "N",
+        "help": "draw N doses about the predicted one, by a model that can",
+    },
+    "--seed": {"type": int, "default": 0, "metavar": "S", "help": "of the first sample"},
     "--calibration": {
         "type": Path,
         "metavar": "FILE",
@@ -127,4 +135,6 @@ def prediction_request(cases: Sequence[Path], values: Mapping[str, Any]) -> Pred
         recompute_strips=values["recompute_strips"],
         force_model=values["force_model"],
         deliverable=bool(values.get("deliverable")),
+        samples=values.get("samples") or 0,
+        seed=values.get("seed") or 0,
     )

@@ -20,6 +20,7 @@ from ..io.volumes import FORMATS, write_volume
 from ..prediction import Prediction
 from .bands import BANDS_MISSING
 from .output import goals_in_words, json_ready
+from .samples import sample_lines
 from .summary import prediction_summary, report_input
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class OutputRequest:
         report: write the HTML report, too.
         figures: write its figures as PNG, too.
         published_names: call the dose as published predictions are called.
-        spread: write an ensemble's spread, too.
+        spread: write an ensemble's spread and a head's expected error, too.
         calibration: goes before the model's own; None: its own, if it has one.
     """
 
@@ -118,6 +119,8 @@ class PredictedCase:
         ):
             if scores.get(key) is not None:
                 lines.append(f"  {label:<12}{scores[key]:6.2f} Gy against the plan")
+        if self.summary["samples"]:
+            lines += sample_lines(self.summary["samples"])
         if self.summary["bands"]:
             patients = self.summary["bands"]["calibration"]["patients"]
             lines.append(f"  bands       of the DVHs, from {patients} calibration patients")
@@ -164,7 +167,8 @@ def write_outputs(
     with file_set(folder, earlier_files(folder)) as aside:
         _write_dose(aside / dose_name, prediction)
         suffix = FORMATS.get(request.format, FORMATS["nifti"])
-        further = write_further(aside, prediction, suffix, with_spread=request.spread)
+        drawn = len(prediction.of_roles(["sample"])) > 1
+        further = write_further(aside, prediction, suffix, with_spread=request.spread or drawn)
         spread_name = next((each["file"] for each in further if each["role"] == "spread"), None)
         if request.report:
             from ..report import write_report

@@ -43,6 +43,8 @@ class PredictRequest:
         recompute_strips: ignore strip masks that came with a case.
         force_model: a model of another body site is a warning, not a refusal.
         deliverable: hold the dose against what the beams can give; a finding says how it ended.
+        samples: how many doses are drawn about the predicted one.
+        seed: of the first of them.
     """
 
     cases: tuple[Path, ...]
@@ -57,6 +59,8 @@ class PredictRequest:
     recompute_strips: bool = False
     force_model: bool = False
     deliverable: bool = False
+    samples: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ def predict_cases(request: PredictRequest, watch: Watch | None = None) -> Severa
             request.recompute_strips,
             lambda share, stage: watch.progress(case.name, share, stage),
             force_model=request.force_model,
+            seed=request.seed,
+            samples=request.samples,
         )
         if request.deliverable:
             from ..evaluation.deliverability import deliverability
@@ -127,23 +133,44 @@ class _Predictors:
         from ..inference.predictor import default_model
 
         model = self._named or default_model(case, self._request.mapping.of())
-        if self._request.output.spread and len(model.members) < 2:
-            raise ModelError(
-                f"{model.manifest.name} is a single network, whose dose has no spread. Choose an "
-                "ensemble (models combine), or leave out --spread."
-            )
-        return self._predictor(model)
+        predictor = self._predictor(model)
+        _require_spread(predictor, self._request)
+        return predictor
 
     def _predictor(self, model: DoseModel) -> Predictor:
         from ..inference.predictor import Predictor
+        from ..inference.sampling import require_samples
 
         if model.folder not in self._made:
             request = self._request
             if request.output.calibration is not None:  # refused before work starts
                 model_calibration(model, request.output.calibration)
             _require_inputs(model, request)
-            self._made[model.folder] = Predictor(model, request.device, request.precision)
+            predictor = Predictor(model, request.device, request.precision)
+            require_samples(model.manifest.name, predictor.heads, request.samples)
+            self._made[model.folder] = predictor
         return self._made[model.folder]
+
+
+def _require_spread(predictor: Predictor, request: PredictRequest) -> None:
+    """Refuse a spread that nothing gives.
+
+    Raises:
+        ModelError: says what would.
+    """
+    if not request.output.spread:
+        return
+    name = predictor.model.manifest.name
+    if request.samples == 1:
+        raise ModelError(
+            "One sample has no spread: draw two or more (--samples), or leave out --spread."
+        )
+    if len(predictor.model.members) < 2 and "scale" not in predictor.heads:
+        raise ModelError(
+            f"{name} is a single network without a head of its expected error: its dose has no "
+            "spread. Choose an ensemble (models combine) or a model with such a head, or leave "
+            "out --spread."
+        )
 
 
 def _require_inputs(model: DoseModel, request: PredictRequest) -> None:

@@ -15,7 +15,8 @@ from ..findings import Finding
 from ..schema import to_json
 from ..structures.bound import BoundCase
 from ..structures.protocol import Role
-from .bands import prediction_calibration
+from .bands import prediction_calibration, with_widths
+from .samples import sample_dvhs
 
 if TYPE_CHECKING:
     from ..beams.arrangement import BeamArrangement
@@ -59,8 +60,9 @@ def prediction_summary(
     model, case = prediction.model, prediction.case
     if evaluation is None:
         evaluation = evaluate(prediction.bound, prediction.dose, EvaluationParts(goals=goals))
+    evaluation = with_widths(prediction, evaluation)
     known, noticed = prediction_calibration(prediction, calibration)
-    structures = None if known is None else known.structures
+    structures = None if known is None else known.for_case(evaluation.widths)
     return {
         "case": case.name,
         "statement": STATEMENT,
@@ -90,6 +92,8 @@ def prediction_summary(
         "bands": None if known is None else known.bands(evaluation),
         "familiarity": _familiarity(prediction),
         "review": None if structures is None else plan_review(evaluation, structures),
+        "widths": to_json(evaluation.widths),
+        "samples": sample_dvhs(prediction),
     }
 
 
@@ -156,6 +160,7 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
         reference=None if summary["evaluation"] is None else prediction.case.plan_dose,
         further=prediction.further,
         bands=summary["bands"] or {},
+        samples=summary["samples"] or {},
         metadata={
             "model": manifest.name,
             "title": manifest.title,

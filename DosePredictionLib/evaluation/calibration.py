@@ -28,18 +28,20 @@ from ..schema import (
     Name,
     Pattern,
     Range,
+    from_json,
     read_versioned,
     validated,
 )
 from .conformal import (
+    SCALE_FLOOR_GY,
     conformal_quantile,
     curve_scores,
     monotone_band,
     residual_interval,
     smallest_count,
 )
-from .curve import VolumeCurve
 from .result import Evaluation
+from .widths import VOLUMES_PERCENT, StructureWidths, Widths, curve_doses
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -55,6 +57,7 @@ __all__ = [
     "curve_error",
     "endpoint_pairs",
     "read_calibration",
+    "recorded_widths",
 ]
 
 Array = NDArray[np.float64]
@@ -63,13 +66,14 @@ Record = Mapping[str, Any]
 CALIBRATION_FILE = "calibration.json"
 """In a model's folder."""
 
-SCHEMA_VERSION, SCHEMA_MINOR = 1, 1
+SCHEMA_VERSION, SCHEMA_MINOR = 1, 2
+"""1: `predictions`. 2: `widths`, `curve_ratios`, `interval_score_gy`, `constant_score_gy`."""
 
 LEVELS = (90, 50)
 """Percents that bands hold."""
 
-VOLUMES_PERCENT = tuple(range(1, 100))
-"""Volumes at which a band of a curve is known."""
+WIDTH_FLOOR = 0.5
+"""What a width counts at least, in its endpoint's unit, and is added to it."""
 
 _FEWEST = smallest_count(max(LEVELS))
 _MOST = 100_000
@@ -92,6 +96,10 @@ class StructureCalibration:
         curve_scores: `conformal.curve_scores` of each patient, rising.
         predictions: endpoint key → what was predicted for the patients, in the order of the
             residuals; without those of a file of version 1.0.
+        widths: endpoint key → how wide the expected error made the endpoint (`evaluation.widths`),
+            in the order of the residuals; empty where the model has no head that knows it.
+        curve_ratios: the highest |error| / (width + 0.5 Gy) along the curve of each patient,
+            rising; likewise.
     """
 
     endpoints: Annotated[
@@ -105,13 +113,46 @@ class StructureCalibration:
     predictions: Annotated[
         Mapping[Name, Annotated[tuple[_Residual, ...], Length(_FEWEST, _MOST)]], Length(0, 100)
     ] = field(default_factory=dict)
+    widths: Annotated[
+        Mapping[Name, Annotated[tuple[_Score, ...], Length(_FEWEST, _MOST)]], Length(0, 100)
+    ] = field(default_factory=dict)
+    curve_ratios: Annotated[tuple[_Score, ...], Length(0, _MOST)] = ()
 
     def __post_init__(self) -> None:
-        for key, values in self.predictions.items():
-            if len(values) != len(self.endpoints.get(key, ())):
-                raise FieldError(
-                    "predictions", f"must have one of {key} for each residual; got {len(values)}."
-                )
+        for name, beside in (("predictions", self.predictions), ("widths", self.widths)):
+            for key, values in beside.items():
+                if len(values) != len(self.endpoints.get(key, ())):
+                    raise FieldError(
+                        name, f"must have one of {key} for each residual; got {len(values)}."
+                    )
+
+    @property
+    def plain(self) -> StructureCalibration:
+        """The residuals as they were measured."""
+        return self
+
+    def for_case(self, widths: StructureWidths | None) -> StructureCalibration:
+        """The same with residuals as a case of these widths has them.
+
+        Each is divided by its own patient's width and multiplied by the case's (normalised
+        conformal intervals: Papadopoulos et al. 2008, doi 10.5772/6078); curves likewise. Without
+        widths, of the case or of the calibration, nothing changes.
+        """
+        if widths is None or not self.widths or not self.curve_ratios:
+            return self
+        endpoints = {
+            key: tuple(
+                residual * (widths.endpoints[key] + WIDTH_FLOOR) / (own + WIDTH_FLOOR)
+                for residual, own in zip(residuals, self.widths[key], strict=True)
+            )
+            if key in self.widths and key in widths.endpoints
+            else residuals
+            for key, residuals in self.endpoints.items()
+        }
+        scale = tuple(each + SCALE_FLOOR_GY for each in widths.curve_gy)
+        adapted = _OfCase(endpoints, scale, self.curve_ratios, self.predictions)
+        object.__setattr__(adapted, "measured", self)
+        return adapted
 
     def endpoint(self, key: str, value: NDArray | float, percent: int) -> tuple[NDArray, NDArray]:
         """Where the plan's endpoint lies beside the prediction's, both ends in the value's shape.
@@ -134,6 +175,17 @@ class StructureCalibration:
         return monotone_band(np.asarray(dose_gy), width * np.asarray(self.curve_scale_gy))
 
 
+class _OfCase(StructureCalibration):
+    """Of one case: `measured` is what it was made from."""
+
+    measured: StructureCalibration
+
+    @property
+    def plain(self) -> StructureCalibration:
+        """The residuals as they were measured."""
+        return self.measured
+
+
 @dataclass(frozen=True)
 @validated
 class LevelCoverage:
@@ -144,6 +196,10 @@ class LevelCoverage:
         endpoints_percent, curves_percent: what they held, of all structures together.
         range_percent: where the share of one half's patients lies with a probability of 90 %.
         splits: number of random halves.
+        interval_score_gy: mean interval score of dose endpoints in these halves; None: of a file
+            of version 1.1.
+        constant_score_gy: likewise of bands that are as wide for every case, where the widths are
+            the case's; None: they are not.
     """
 
     level_percent: Annotated[int, Range(1, 99)]
@@ -151,6 +207,8 @@ class LevelCoverage:
     curves_percent: _Percent
     range_percent: tuple[_Percent, _Percent]
     splits: Annotated[int, Range(1, 1_000_000)]
+    interval_score_gy: _Score | None = None
+    constant_score_gy: _Score | None = None
 
 
 @dataclass(frozen=True)
@@ -223,20 +281,27 @@ class Calibration:
             "patients": len(self.patients),
             "cohort": self.cohort,
             "prescription_gy": dict(self.prescription_gy),
+            "adapted": any(each.curve_ratios for each in self.structures.values()),
             "coverage": {
                 str(each.level_percent): {
                     "endpoints_percent": each.endpoints_percent,
                     "curves_percent": each.curves_percent,
                     "range_percent": list(each.range_percent),
+                    "interval_score_gy": each.interval_score_gy,
+                    "constant_score_gy": each.constant_score_gy,
                 }
                 for each in self.coverage
             },
         }
 
+    def for_case(self, widths: Widths) -> dict[str, StructureCalibration]:
+        """Every structure's calibration for a case whose expected error gave these widths."""
+        return {name: each.for_case(widths.get(name)) for name, each in self.structures.items()}
+
     def bands(self, evaluation: Evaluation) -> dict[str, Any]:
         """The content of `bands` in `prediction.json`: calibration, and bands by structure."""
         values, structures = evaluation.endpoints(), {}
-        for name, known in self.structures.items():
+        for name, known in self.for_case(evaluation.widths).items():
             predicted = evaluation.predicted.get(name)
             if predicted is None or predicted.curve is None:
                 continue
@@ -267,16 +332,35 @@ class CohortErrors:
         curves_gy: at 1, 2, … 99 % of the volume, `(n, 99)`.
         endpoints: key → places of the patients who have it defined, its errors, and what was
             predicted.
+        widths: what the expected errors made of the case; one a patient, or none.
     """
 
     patients: NDArray
     curves_gy: Array
     endpoints: Mapping[str, tuple[NDArray, Array, Array]]
+    widths: tuple[StructureWidths, ...] = ()
 
     @property
     def count(self) -> int:
         """How many patients have the structure."""
         return int(self.patients.size)
+
+    def endpoint_widths(self, key: str) -> Array | None:
+        """Of the patients who have the endpoint, `(n,)`; None: not all are known."""
+        if not self.widths:
+            return None
+        places = np.searchsorted(self.patients, self.endpoints[key][0])
+        found = [self.widths[place].endpoints.get(key) for place in places]
+        return None if None in found else np.array(found, dtype=np.float64)
+
+    @property
+    def curve_ratios(self) -> Array | None:
+        """The highest |error| / (width + 0.5 Gy) along each patient's curve, `(n,)`."""
+        if not self.widths:
+            return None
+        scale = np.array([each.curve_gy for each in self.widths]) + SCALE_FLOOR_GY
+        ratios: Array = (np.abs(self.curves_gy) / scale).max(axis=1)
+        return ratios
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -315,6 +399,12 @@ def calibrated_structures(
                 key: tuple(round(float(v), 2) for v in values[np.argsort(residuals)])
                 for key, (_, residuals, values) in enough.items()
             },
+            {
+                key: tuple(round(float(v), 4) for v in widths[np.argsort(residuals)])
+                for key, (_, residuals, _) in enough.items()
+                if (widths := each.endpoint_widths(key)) is not None
+            },
+            () if (ratios := each.curve_ratios) is None else _rising(ratios),
         )
     return structures, few
 
@@ -337,13 +427,9 @@ def cohort_errors(records: Sequence[Record]) -> dict[str, CohortErrors]:
                 key: (np.array([each[0] for each in e]), *np.array(e, dtype=np.float64).T[1:])
                 for key, e in found.items()
             },
+            _widths_of(name, [records[index] for index in mine]),
         )
     return errors
-
-
-def curve_doses(curve: VolumeCurve) -> Array:
-    """The dose in Gy at 1, 2, … 99 % of the volume, `(99,)`."""
-    return curve.dose_at(np.asarray(VOLUMES_PERCENT) / 100.0 * curve.total)
 
 
 def curve_error(curve: Mapping[str, Sequence[float]]) -> Array:
@@ -362,6 +448,20 @@ def endpoint_pairs(record: Record, name: str) -> dict[str, Mapping[str, float | 
             in_unit = {k: None if v is None else v * endpoint["factor"] for k, v in values.items()}
             pairs.setdefault(endpoint["key"], in_unit)
     return pairs
+
+
+def recorded_widths(record: Record) -> dict[str, StructureWidths]:
+    """The widths that a record holds, as JSON types, by structure; empty without any."""
+    return {
+        name: from_json(StructureWidths, each, f"widths.{name}")
+        for name, each in record.get("widths", {}).items()
+    }
+
+
+def _widths_of(name: str, records: Sequence[Record]) -> tuple[StructureWidths, ...]:
+    """The widths of a structure in each record; none unless all of them have some."""
+    found = [recorded_widths(record).get(name) for record in records]
+    return tuple(each for each in found if each is not None) if None not in found else ()
 
 
 def _rising(values: Sequence[float] | NDArray) -> tuple[float, ...]:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from ..errors import DosePredictionError
 from .calibration import (
     LEVELS,
+    WIDTH_FLOOR,
     Calibration,
     CohortErrors,
     LevelCoverage,
     Record,
     StructureCalibration,
     endpoint_pairs,
+    recorded_widths,
 )
 from .conformal import (
     conformal_quantile,
@@ -62,49 +64,83 @@ def split_coverage(
     """
     tested = patients // 2
     calibrated = patients - tested
-    held = dict.fromkeys(((p, curves) for p in LEVELS for curves in (False, True)), (0, 0))
+    halves = _Halves()
     random = np.random.default_rng(0)
     for _ in range(splits if calibrated >= _FEWEST else 0):
         chosen = np.zeros(patients, dtype=bool)
         chosen[random.permutation(patients)[tested:]] = True
         for each in errors.values():
-            for key, inside in _held_of_rest(each, chosen):
-                held[key] = (held[key][0] + int(inside.sum()), held[key][1] + inside.size)
-    if not all(count for _, count in held.values()):
-        return ()
-    shares = {key: round(100.0 * inside / count, 2) for key, (inside, count) in held.items()}
+            halves.add(each, chosen)
     return tuple(
         LevelCoverage(
             percent,
-            shares[percent, False],
-            shares[percent, True],
+            round(100 * float(np.mean(halves.inside[percent, False])), 2),
+            round(100 * float(np.mean(halves.inside[percent, True])), 2),
             coverage_range(calibrated, tested, percent),
             splits,
+            *halves.scores(percent),
         )
         for percent in LEVELS
+        if halves.inside[percent, False] and halves.inside[percent, True]
     )
 
 
-def _held_of_rest(
-    errors: CohortErrors, chosen: NDArray
-) -> Iterator[tuple[tuple[int, bool], NDArray]]:
-    """(level, whether of curves), and which errors of the others lie in the bands of the chosen.
+class _Halves:
+    """What bands of random halves held of the others, by the errors alone: clipping and monotony
+    change nothing about that.
 
-    By the errors alone: clipping and monotony change nothing about what a band holds.
+    Attributes:
+        inside: (level, whether of curves) → whether each error lay in its band.
     """
-    mine = chosen[errors.patients]
-    if _FEWEST <= mine.sum() < mine.size:
-        scores, scale = curve_scores(errors.curves_gy[mine])
-        others = (np.abs(errors.curves_gy[~mine]) / scale).max(axis=1)
-        for percent in LEVELS:
-            yield (percent, True), others <= conformal_quantile(scores, percent)
-    for patients, residuals, _ in errors.endpoints.values():
-        mine = chosen[patients]
+
+    def __init__(self) -> None:
+        self.inside: dict[tuple[int, bool], list[bool]] = {
+            (percent, curves): [] for percent in LEVELS for curves in (False, True)
+        }
+        self._scores: dict[tuple[int, bool], list[float]] = {
+            (percent, adapted): [] for percent in LEVELS for adapted in (False, True)
+        }
+
+    def add(self, errors: CohortErrors, chosen: NDArray) -> None:
+        """Hold one structure's errors against bands made of the chosen patients."""
+        mine = chosen[errors.patients]
         if _FEWEST <= mine.sum() < mine.size:
+            self._add_curves(errors, mine)
+        for key, (patients, residuals, _) in errors.endpoints.items():
+            mine = chosen[patients]
+            if _FEWEST <= mine.sum() < mine.size:
+                widths = errors.endpoint_widths(key)
+                self._add_endpoint(key, residuals, widths, mine)
+
+    def scores(self, percent: int) -> tuple[float | None, float | None]:
+        """Mean interval scores, Gy: of the bands, and of constant ones if the bands are not."""
+        constant, adapted = (self._scores[percent, each] for each in (False, True))
+        means = [round(float(np.mean(each)), 3) if each else None for each in (constant, adapted)]
+        return (means[0], None) if means[1] is None else (means[1], means[0])
+
+    def _add_curves(self, errors: CohortErrors, mine: NDArray) -> None:
+        ratios = errors.curve_ratios
+        if ratios is None:
+            scores, scale = curve_scores(errors.curves_gy[mine])
+            others = (np.abs(errors.curves_gy[~mine]) / scale).max(axis=1)
+        else:
+            scores, others = ratios[mine], ratios[~mine]
+        for percent in LEVELS:
+            self.inside[percent, True] += list(others <= conformal_quantile(scores, percent))
+
+    def _add_endpoint(
+        self, key: str, residuals: NDArray, widths: NDArray | None, mine: NDArray
+    ) -> None:
+        constant = np.ones(residuals.size)
+        for adapted in (False, True) if widths is not None else (False,):
+            norm = widths + WIDTH_FLOOR if adapted and widths is not None else constant
             for percent in LEVELS:
-                low, high = residual_interval(residuals[mine], percent)
-                rest = residuals[~mine]
-                yield (percent, False), (rest >= low) & (rest <= high)
+                low, high = residual_interval((residuals / norm)[mine], percent)
+                ends, rest = (low * norm[~mine], high * norm[~mine]), residuals[~mine]
+                if adapted or widths is None:
+                    self.inside[percent, False] += list((rest >= ends[0]) & (rest <= ends[1]))
+                if key.endswith("_gy"):
+                    self._scores[percent, adapted] += list(interval_score(*ends, rest, percent))
 
 
 def cohort_coverage(calibration: Calibration, records: Sequence[Record]) -> dict[str, Any]:
@@ -181,27 +217,25 @@ def _held(
         if not mine:
             continue
         inside = []
-        for record in mine:
+        cases = [known.for_case(recorded_widths(record).get(name)) for record in mine]
+        for case, record in zip(cases, mine, strict=True):
             curve = record["curves"][name]
-            low, high = known.curve(np.asarray(curve["prediction_gy"]), percent)
+            low, high = case.curve(np.asarray(curve["prediction_gy"]), percent)
             inside.append(_between(low, np.asarray(curve["reference_gy"]), high).all())
         yield _Held(name, True, np.array(inside), np.zeros(0))
         for key in known.endpoints:
             pairs = [endpoint_pairs(record, name).get(key) or {} for record in mine]
-            both = np.array(
-                [
-                    (pair["prediction"], pair["reference"])
-                    for pair in pairs
-                    if pair and None not in pair.values()
-                ],
-                dtype=np.float64,
-            ).reshape(-1, 2)
-            if not len(both):
+            found = [
+                (*case.endpoint(key, pair["prediction"], percent), pair["reference"])
+                for case, pair in zip(cases, pairs, strict=True)
+                if pair and None not in pair.values()
+            ]
+            if not found:
                 continue
-            low, high = known.endpoint(key, both[:, 0], percent)
-            score = interval_score(low, high, both[:, 1], percent)
+            low, high, plan = np.array(found, dtype=np.float64).T
+            score = interval_score(low, high, plan, percent)
             is_dose = key.endswith("_gy")
-            within = _between(low, both[:, 1], high)
+            within = _between(low, plan, high)
             yield _Held(name, False, within, score if is_dose else np.zeros(0))
 
 

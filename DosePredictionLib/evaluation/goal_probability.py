@@ -86,7 +86,8 @@ def goal_probability(
     predictions = np.asarray(known.predictions.get(endpoint["key"], ()), dtype=np.float64)
     if predictions.size == count:
         near = np.argsort(np.abs(predictions - value), kind="stable")[:NEAREST]
-        plans = predictions[near] + residuals[near]
+        measured = np.asarray(known.plain.endpoints[endpoint["key"]], dtype=np.float64)
+        plans = predictions[near] + measured[near]
         found["nearest"] = {"met": int(_met(goal, plans).sum()), "of": int(near.size)}
     return found
 

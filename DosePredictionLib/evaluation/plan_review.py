@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .calibration import VOLUMES_PERCENT, StructureCalibration, curve_doses
+from .calibration import StructureCalibration
 from .result import Evaluation
+from .widths import VOLUMES_PERCENT, curve_doses
 
 __all__ = ["REVIEW_LEVEL", "VERDICTS", "plan_review", "review_line", "review_summary"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from .calibration import Record, StructureCalibration
+from .calibration import Record, StructureCalibration, recorded_widths
 from .goal_probability import goal_probability
 
 __all__ = ["cross_fitted_logistic", "describe_reliability", "goal_reliability"]
@@ -41,13 +41,16 @@ def goal_reliability(
         `bins`: forecasts between two percents, their mean, the share that was met, and the
         `range_percent` in which that share lies in 95 % if the probabilities are right.
     """
-    rows = [
-        (index, (goal["bound_to"], goal["goal"]), found["percent"] / 100, goal["margin"], met)
-        for index, record in enumerate(records)
-        for goal in record.get("goals", ())
-        if (found := goal_probability(goal, structures.get(goal["bound_to"]))) is not None
-        and (met := _was_met(goal)) is not None
-    ]
+    rows = []
+    for index, record in enumerate(records):
+        widths = recorded_widths(record)
+        known = {name: each.for_case(widths.get(name)) for name, each in structures.items()}
+        rows += [
+            (index, (goal["bound_to"], goal["goal"]), found["percent"] / 100, goal["margin"], met)
+            for goal in record.get("goals", ())
+            if (found := goal_probability(goal, known.get(goal["bound_to"]))) is not None
+            and (met := _was_met(goal)) is not None
+        ]
     if not rows:
         return None
     patients, names, forecasts, margins, outcomes = zip(*rows, strict=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..structures.bound import NameResolver
 from .dvh import Dvh
 from .goals import Goal, GoalSet, evaluate_goals
+
+if TYPE_CHECKING:
+    from .widths import Widths
 
 __all__ = ["ENDPOINTS", "Evaluation", "GoalResults"]
 
@@ -56,6 +59,7 @@ class Evaluation:
         planned_goals: likewise of the plan.
         gamma: criterion → what `GammaMap.as_json` says.
         scorecard: what `score_plan` says.
+        widths: how far the dose's expected error moves its endpoints; empty where nobody knows it.
     """
 
     predicted: Mapping[str, Dvh]
@@ -72,6 +76,7 @@ class Evaluation:
     planned_goals: Sequence[Mapping[str, Any]] | None = None
     gamma: Mapping[str, Any] = field(default_factory=dict)
     scorecard: Mapping[str, Any] | None = None
+    widths: Widths = field(default_factory=dict)
 
     @property
     def evaluation(self) -> dict[str, float | None] | None:

@@ -17,20 +17,21 @@ from ..beams.ray_dose import RayDose
 from ..case import Case, Prescription
 from ..checks.body_site import OTHER_SITE
 from ..checks.distribution import usable_distribution
-from ..checks.registry import check_case, check_prediction
-from ..encoding.encoder import EncodedCase, EncodingSettings, encode, mirrored_channels
+from ..checks.registry import check_case
+from ..encoding.encoder import EncodedCase, encode, mirrored_channels
 from ..encoding.prescription import require_each_level
-from ..errors import MemoryExhaustedError, ModelError, PredictionError
+from ..errors import MemoryExhaustedError, ModelError
 from ..findings import Finding, each_once, worst_first
 from ..mask import majority
 from ..memory import available_memory_bytes
 from ..models.dose_model import DoseModel
+from ..models.heads import usable_heads
 from ..networks import ARCHITECTURES, DoseNetwork, cast_network, fold_batch_norm
 from ..prediction import OutputRole, Prediction
 from ..structures.bound import BoundCase, bind, empty_structures
 from ..structures.mapping import fitting_protocol
 from ..tasks.registry import task_class, task_entry
-from ..tasks.task import Combined, Decoded, Decoding, Passes, Pick
+from ..tasks.task import Combined, Decoding, Passes, Pick
 from ..volume import Volume
 from .clock import Clock
 from .device import (
@@ -42,7 +43,9 @@ from .device import (
 )
 from .ensemble import RunningSpread
 from .running import Cancelled, Progress, Watch, run_tiled, run_whole, tile_starts
+from .sampling import BEFORE_SAMPLES, Drawing, head_outputs, require_samples
 from .slicewise import SLICES_AT_ONCE, volume_format
+from .stated import checked, refuse_blocking, require_finite, with_strip_margin
 
 __all__ = ["Inference", "Predictor", "default_model", "predict"]
 
@@ -124,6 +127,8 @@ class Predictor:
         self._bytes_per_voxel = max(network.bytes_per_voxel for network in networks)
         self._divisor = math.lcm(*(network.divisor for network in networks))
         self._is_slicewise = all(network.dimensions == 2 for network in networks)
+        heads, self._unusable = usable_heads(self.model)
+        self.heads = {name: Predictor(head, device, precision) for name, head in heads.items()}
 
     def predict(
         self,
@@ -139,6 +144,7 @@ class Predictor:
         keep: Collection[OutputRole] = (),
         seed: int = 0,
         force_model: bool = False,
+        samples: int = 0,
     ) -> Prediction:
         """Predict a case: its dose, or whatever the model's task gives.
 
@@ -156,14 +162,17 @@ class Predictor:
             keep: roles of outputs that are only given when they are asked for.
             seed: of whatever the task draws.
             force_model: a model of another body site is a warning, not a refusal.
+            samples: how many doses are drawn about the predicted one, by the seeds from `seed` on.
 
         Raises:
             MappingError: structures and channels do not fit.
             CaseError: the prescription lacks a level; see `require_each_level`.
+            ModelError: samples are asked of a model that draws none.
             PredictionError: a check blocks, an output is not finite or cannot be kept, or memory
                 runs out for good.
             PredictionCancelled: `cancelled()` returned true.
         """
+        require_samples(self.model.manifest.name, self.heads, samples)
         clock = Clock()
         report = progress or (lambda share, stage: None)
         if prescription is not None:
@@ -176,20 +185,27 @@ class Predictor:
         clock.lap("encode")
         asked: list[OutputRole] = [*keep, "coarse dose"] if keep_coarse else [*keep]
         wanted = frozenset(asked)
-        request = _Request(report, cancelled, wanted, seed, encoded.beams)
+        first = (
+            report if not samples else lambda share, stage: report(share * BEFORE_SAMPLES, stage)
+        )
+        request = _Request(first, cancelled, wanted, seed, encoded.beams)
         inference = self._infer(encoded.input, request)
-        _require_finite(case.name, inference)
+        require_finite(case.name, inference)
         clock.lap("inference")
         decoding = Decoding(bound, encoded, self.model.manifest.expectations, wanted)
         decoded = self.task.decode(inference.arrays, decoding)
-        findings += [*decoded.findings, *_checked(bound, decoded)]
+        findings += [*decoded.findings, *checked(bound, decoded)]
+        drawing = Drawing(samples, seed, progress, cancelled)
+        further = head_outputs(self.heads, inference.output, decoding, drawing)
+        if further:
+            clock.lap("heads")
         strips = self._strips(encoded, case) if keep_strips else None
         clock.lap("decode")
         assert bound.mapping is not None
         return Prediction(
             case=case,
             model=self.model,
-            outputs=decoded.outputs,
+            outputs=(*decoded.outputs, *further),
             mapping=bound.mapping,
             prescription=decoded.prescription,
             external=encoded.external,
@@ -199,6 +215,7 @@ class Predictor:
             precision=inference.precision,
             seconds=clock.seconds(),
             strips=strips,
+            seed=seed if samples else None,
         )
 
     def _encoded(
@@ -210,18 +227,18 @@ class Predictor:
             PredictionError: a check blocks.
         """
         manifest = self.model.manifest
-        findings = [*self.model.findings, *bound.findings]
+        findings = [*self.model.findings, *self._unusable, *bound.findings]
         distribution, unusable = usable_distribution(self.model)
         findings += unusable
         for found in check_case(bound, manifest.expectations, distribution):
             forced = force and found.id == OTHER_SITE
             findings.append(replace(found, severity="warning") if forced else found)
-        settings, stated = _with_strip_margin(manifest.encoding, strip_margin_mm)
+        settings, stated = with_strip_margin(manifest.encoding, strip_margin_mm)
         findings += stated
         recompute = recompute_strips or strip_margin_mm is not None
         encoded = encode(bound, settings, self._divisor, recompute)
         findings += encoded.findings
-        _refuse_blocking(bound.case.name, findings)
+        refuse_blocking(bound.case.name, findings)
         return encoded, findings
 
     def _strips(self, encoded: EncodedCase, case: Case) -> dict[int, Volume]:
@@ -256,6 +273,10 @@ class Predictor:
         """
         request = _Request(progress, cancelled, frozenset(keep), seed, earlier=earlier)
         return self._infer(encoded, request)
+
+    def dose_of(self, encoded: EncodedCase) -> NDArray[np.float32]:
+        """The first array of an encoded case with its beams, `(z, y, x)`; raises as `infer`."""
+        return self._infer(encoded.input, _Request(beams=encoded.beams)).output
 
     def _infer(self, encoded: NDArray[np.float32], request: _Request) -> Inference:
         fallbacks: list[str] = []
@@ -410,53 +431,6 @@ def default_model(case: Case, mapping: Mapping[str, str | None] | None = None) -
         f"{protocol.id}, which has no default model. Name one (--model), or import a checkpoint "
         "(models import)."
     )
-
-
-def _refuse_blocking(case: str, findings: list[Finding]) -> None:
-    blocking = [finding for finding in findings if finding.severity == "blocking"]
-    if blocking:
-        first = blocking[0]
-        more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
-        raise PredictionError(f"{case}: {first.message} {first.remedy}{more}".strip())
-
-
-def _with_strip_margin(
-    settings: EncodingSettings, margin_mm: float | None
-) -> tuple[EncodingSettings, list[Finding]]:
-    """The encoding with another margin of the strips, and what is to be said of it."""
-    own_mm = settings.strips.margin_mm
-    if margin_mm is None or margin_mm == own_mm:
-        return settings, []
-    if not np.isfinite(margin_mm) or margin_mm < 0:
-        raise PredictionError(f"The margin of the strips must be 0 mm or more; got {margin_mm}.")
-    finding = Finding(
-        "strip-margin-unlike-model",
-        "warning",
-        f"The strips have a margin of {margin_mm:g} mm; the model was trained with {own_mm:g} mm.",
-        "Set it back, unless this is an experiment.",
-    )
-    return replace(settings, strips=replace(settings.strips, margin_mm=margin_mm)), [finding]
-
-
-def _checked(bound: BoundCase, decoded: Decoded) -> list[Finding]:
-    """What the checks after a prediction find in its dose, if it has one."""
-    judged = replace(bound, prescription=decoded.prescription)
-    doses = [output.volume for output in decoded.outputs if output.role == "dose"]
-    return [finding for dose in doses for finding in check_prediction(judged, dose)]
-
-
-def _require_finite(case: str, inference: Inference) -> None:
-    """Refuse NaN and infinity in any array.
-
-    Raises:
-        PredictionError: names the array.
-    """
-    for name, combined in inference.arrays.items():
-        if not np.all(np.isfinite(combined.mean)):
-            raise PredictionError(
-                f"The {name} of {case} holds NaN or infinite values (precision "
-                f"{inference.precision}); nothing was written. Try --precision fp32."
-            )
 
 
 def _is_out_of_memory(exception: BaseException) -> bool:

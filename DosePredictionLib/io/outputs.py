@@ -18,11 +18,12 @@ def write_further(
 
     Args:
         suffix: of a format of `volumes.FORMATS`.
-        with_spread: whether the spread is written, too: most people do not look at it.
+        with_spread: whether spread and expected error are written, too: most people do not look at
+            them.
     """
     records = []
     for output in prediction.further:
-        if output.role != "spread" or with_spread:
+        if output.role not in ("spread", "expected error") or with_spread:
             name = output.key + suffix
             unit = " in Gy" if output.unit == "Gy" else ""
             text = f"PREDICTED{unit}, research only: {output.label}"

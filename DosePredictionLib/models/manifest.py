@@ -52,9 +52,10 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 4
+SCHEMA_MINOR = 5
 """0: as first published. 1: `schema_minor` and `task`. 2: `expectations.beams`.
-3: `encoding.structures`. 4: `encoding.further.wish`, `encoding.further.beam.open_fields`."""
+3: `encoding.structures`. 4: `encoding.further.wish`, `encoding.further.beam.open_fields`.
+5: `rides_on`."""
 
 MANIFEST_FILE = "model.json"
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
@@ -122,6 +123,7 @@ class ModelManifest:
         members: networks beside the first, whose outputs are averaged with its own.
         schema_minor: which additions to this version of the format the file may hold.
         task: what its networks were trained for: a name of `tasks.registry.TASKS`.
+        rides_on: of a head, checksums of all networks whose residuals it learned, in their order.
     """
 
     schema_version: Annotated[int, Range(1, SCHEMA_VERSION)]
@@ -141,6 +143,7 @@ class ModelManifest:
     members: Annotated[tuple[Member, ...], Length(0, 100)] = ()
     schema_minor: Annotated[int, Range(0, 10_000)] = SCHEMA_MINOR
     task: Name = "dose_regression"
+    rides_on: Annotated[tuple[_Sha256, ...], Length(0, 102)] = ()
 
     @property
     def checksums(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ __all__ = [
     "ARCHITECTURES",
     "BeamCascadeNetwork",
     "CascadeNetwork",
+    "DenoisingUNet",
     "DilatedUNet2DNetwork",
     "DoseNetwork",
     "HalfResolutionNetwork",
@@ -35,6 +36,7 @@ __all__ = [
 _HOME = {
     "BeamCascadeNetwork": "beam_cascade",
     "CascadeNetwork": "cascade",
+    "DenoisingUNet": "denoising_unet",
     "DilatedUNet2DNetwork": "dilated_unet2d",
     "DoseNetwork": "dose_network",
     "HalfResolutionNetwork": "half_resolution",
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from .beam_cascade import BeamCascadeNetwork
     from .cascade import CascadeNetwork
     from .casting import cast_network
+    from .denoising_unet import DenoisingUNet
     from .dilated_unet2d import DilatedUNet2DNetwork
     from .dose_network import DoseNetwork, TwoStageDose
     from .folding import fold_batch_norm

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from ..errors import ModelError
 from ..schema import FieldError, Range, Share, from_json, validated
@@ -17,6 +17,7 @@ __all__ = [
     "ARCHITECTURES",
     "BeamCascadeConfig",
     "CascadeConfig",
+    "DenoisingUNetConfig",
     "DilatedUNet2DConfig",
     "HalfResolutionConfig",
     "MedNextConfig",
@@ -180,10 +181,41 @@ class HalfResolutionConfig(NetworkConfig):
     Args:
         filters: of its first level, doubling with each of the three levels below.
         head_filters: at full resolution.
+        earlier_channels: doses of earlier stages that follow the encoding's channels.
     """
 
     filters: _Filters = 24
     head_filters: _Filters = 12
+    earlier_channels: Annotated[int, Range(0, 8)] = 0
+
+    @property
+    def input_channels(self) -> int:
+        """Those of the encoding, and the earlier doses."""
+        return super().input_channels + self.earlier_channels
+
+
+@dataclass(frozen=True)
+@validated
+class DenoisingUNetConfig(NetworkConfig):
+    """A U-Net at half resolution that takes noise away, told how much there is.
+
+    Args:
+        filters: of its first level.
+        earlier_channels: what it is conditioned on beside the encoding: the dose of a regression
+            and its expected error, or nothing.
+        path: from data to noise: a name of `tasks.diffusion.PATHS`.
+        whitened: whether a residual is divided by its expected error, or by 1 Gy.
+    """
+
+    filters: _Filters = 16
+    earlier_channels: Annotated[int, Range(0, 8)] = 2
+    path: Literal["rectified", "cosine"] = "rectified"
+    whitened: bool = True
+
+    @property
+    def input_channels(self) -> int:
+        """Those of the encoding, the earlier doses, the noisy values and the time."""
+        return super().input_channels + self.earlier_channels + 2
 
 
 @dataclass(frozen=True)
@@ -220,6 +252,7 @@ ARCHITECTURES: Mapping[str, Registered] = {
     "half_resolution": Registered(
         HalfResolutionConfig, ".half_resolution", "HalfResolutionNetwork"
     ),
+    "denoising_unet": Registered(DenoisingUNetConfig, ".denoising_unet", "DenoisingUNet"),
     "dilated_unet2d": Registered(DilatedUNet2DConfig, ".dilated_unet2d", "DilatedUNet2DNetwork"),
     "mednext": Registered(MedNextConfig, ".mednext", "MedNextNetwork"),
     "multipass_unet3d": Registered(MultiPassUNet3DConfig, ".multipass_unet3d", "MultiPassUNet3D"),

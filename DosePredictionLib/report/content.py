@@ -94,6 +94,7 @@ class ReportInput:
         evaluation: what `evaluate` says of one case; any key may be missing or None.
         further: what was predicted beside the dose, each shown in one slice.
         bands: what `prediction.json` says of the DVHs' bands; empty without a calibration.
+        samples: likewise of the DVHs of samples; empty where none were drawn.
 
     Raises:
         GeometryError: a dose, an output or a mask lies on another grid than the case. Nothing is
@@ -109,6 +110,7 @@ class ReportInput:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     further: Sequence[Output] = ()
     bands: Mapping[str, Any] = field(default_factory=dict)
+    samples: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         structures = tuple(ReportStructure(*structure) for structure in self.structures)
@@ -151,6 +153,12 @@ class ReportInput:
         """The bands of one structure; empty where it was not calibrated."""
         found: Mapping[str, Any] = self.bands.get("structures", {}).get(structure.key, {})
         return found
+
+    def drawn(self, structure: ReportStructure) -> Sequence[Sequence[float]]:
+        """A sample's doses in Gy at the volumes of `samples`, for every sample."""
+        known = self.samples.get("structures", {}).get(structure.key, {})
+        curves: Sequence[Sequence[float]] = known.get("curves_gy", ())
+        return curves
 
     def evaluated(self, structure: ReportStructure) -> Mapping[str, Any]:
         """What the evaluation says of one structure; empty when nothing."""

@@ -46,7 +46,8 @@ _DASHES = (0, (4.2, 2.0))
 class StructureDvh:
     """The curves of one structure; `index` is its place in the report's list.
 
-    `band` is the volumes in percent with the lower and the upper dose in Gy, `(3, volumes)`.
+    `band` is the volumes in percent with the lower and the upper dose in Gy, `(3, volumes)`;
+    `samples` the volumes and the dose of each sample, `(1 + samples, volumes)`.
     """
 
     structure: ReportStructure
@@ -54,6 +55,7 @@ class StructureDvh:
     prediction: Dvh
     reference: Dvh | None
     band: Array | None = None
+    samples: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def _structure_dvh(report: ReportInput, structure: ReportStructure, index: int) 
     reference = None
     if report.reference is not None:
         reference = dvh(_cropped(report.reference, box), mask, name=structure.label)
-    return StructureDvh(structure, index, prediction, reference, _band(report, structure))
+    band, samples = _band(report, structure), _samples(report, structure)
+    return StructureDvh(structure, index, prediction, reference, band, samples)
 
 
 def _band(report: ReportInput, structure: ReportStructure) -> Array | None:
@@ -106,6 +109,13 @@ def _band(report: ReportInput, structure: ReportStructure) -> Array | None:
         return None
     ends = curve[BAND_LEVEL]
     return np.array([curve["volume_percent"], ends["low_gy"], ends["high_gy"]], np.float64)
+
+
+def _samples(report: ReportInput, structure: ReportStructure) -> Array | None:
+    curves = report.drawn(structure)
+    if not curves:
+        return None
+    return np.array([report.samples["volume_percent"], *curves], np.float64)
 
 
 def _neighborhood(mask: NDArray) -> tuple[slice, ...]:
@@ -147,6 +157,10 @@ def draw_dvh(
         color = ink.structures[curve.index]
         if curve.band is not None:
             axes.fill_betweenx(*curve.band, color=color, alpha=_BAND_OPACITY, linewidth=0, zorder=2)
+        if curve.samples is not None:
+            volumes, *doses = curve.samples
+            for each in doses:
+                axes.plot(each, volumes, color=color, linewidth=0.5, alpha=0.6, zorder=2.2)
         drawn[curve.index] = [_draw_curve(axes, curve.prediction, dose, color, "solid")]
         if curve.reference is not None and curve.reference.curve is not None:
             drawn[curve.index].append(_draw_curve(axes, curve.reference, dose, color, "dashed"))
@@ -154,8 +168,10 @@ def draw_dvh(
     _label_curves(axes, drawn, labels, levels, ink)
 
 
-def legend_handles(ink: Ink, with_plan: bool, with_bands: bool = False) -> list[Artist]:
-    """What solid, dashed and shaded mean."""
+def legend_handles(
+    ink: Ink, with_plan: bool, with_bands: bool = False, samples: int = 0
+) -> list[Artist]:
+    """What solid, dashed, shaded and thin mean."""
     handles: list[Artist] = [Line2D([], [], color=ink.text, linewidth=1.6, label="prediction")]
     if with_plan:
         handles.append(
@@ -164,6 +180,9 @@ def legend_handles(ink: Ink, with_plan: bool, with_bands: bool = False) -> list[
     if with_bands:
         label = f"{BAND_LEVEL} % band"
         handles.append(Patch(facecolor=ink.text, alpha=_BAND_OPACITY, linewidth=0, label=label))
+    if samples:
+        label = f"{samples} samples"
+        handles.append(Line2D([], [], color=ink.text, linewidth=0.5, alpha=0.6, label=label))
     return handles
 
 

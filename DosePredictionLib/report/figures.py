@@ -129,9 +129,11 @@ def dvh_figure(report: ReportInput, curves: Sequence[StructureDvh]) -> Figure:
         draw_dvh(axes, curves, role, report, ink)  # type: ignore[arg-type]
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=ink.text, pad=16)
     figure.legend(
-        handles=legend_handles(ink, report.reference is not None, bool(report.bands)),
+        handles=legend_handles(
+            ink, report.reference is not None, bool(report.bands), report.samples.get("count", 0)
+        ),
         loc="upper right",
-        ncols=3,
+        ncols=4,
         frameon=False,
         fontsize=9.5,
         labelcolor=ink.text,

@@ -39,6 +39,7 @@ from .tables import (
     review_note,
     review_rows,
     run_rows,
+    samples_note,
     score_rows,
     sorted_findings,
 )
@@ -131,6 +132,7 @@ def _render(report: ReportInput) -> str:
         oblique=number(oblique) if oblique else "",
         charts=_charts(report, curves),
         bands_note=bands_note(report),
+        samples_note=samples_note(report),
         endpoints=endpoint_groups(report, curves),
         goals=goal_rows(report),
         goal_sources=goal_sources(report),

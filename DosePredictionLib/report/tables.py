@@ -39,6 +39,7 @@ __all__ = [
     "review_note",
     "review_rows",
     "run_rows",
+    "samples_note",
     "score_rows",
     "sorted_findings",
 ]
@@ -233,14 +234,25 @@ def _endpoint_row(
     return EndpointRow(endpoint_label(key), unit, *numbers, bar, band)
 
 
+def samples_note(report: ReportInput) -> str:
+    """What the thin lines are; empty where no samples were drawn."""
+    if not report.samples:
+        return ""
+    return (
+        f"Thin: {report.samples['count']} samples (seed {report.samples['seed']}), doses that a "
+        "plan may have as well as the predicted one."
+    )
+
+
 def bands_note(report: ReportInput) -> str:
     """From whom the bands come, and what they held there; empty without bands."""
     calibration = report.bands.get("calibration")
     if not calibration:
         return ""
     cohort = clean(calibration["cohort"])
+    fitted = "fitted to this case, " if calibration.get("adapted") else ""
     note = (
-        f"{BAND_LEVEL} % bands from {calibration['patients']} calibration patients"
+        f"{BAND_LEVEL} % bands {fitted}from {calibration['patients']} calibration patients"
         f"{f' ({cohort})' if cohort else ''}: where a plan like theirs is to be expected."
     )
     measured = calibration["coverage"].get(BAND_LEVEL)

@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "Gives", "TaskEntry", "require_task", "task_class", "task_entry"]
 
-Gives = Literal["dose", "segment"]
+Gives = Literal["dose", "segment", "spread", "sample"]
 """The role of the outputs that a task is done for."""
 
+_HEAD = (
+    "is a head that says how far plans lie from another model's dose: choose that model, in whose "
+    "folder it lies."
+)
+
 _REFUSED: dict[Gives, str] = {
-    "dose": "finds organs and predicts no dose: choose a model of doses, or find organs with it "
-    "(dose-prediction segment).",
-    "segment": "predicts a dose and finds no organs: choose a model of organs, or predict with it "
+    "dose": "predicts a dose and finds no organs: choose a model of organs, or predict with it "
     "(dose-prediction predict).",
+    "segment": "finds organs and predicts no dose: choose a model of doses, or find organs with it "
+    "(dose-prediction segment).",
+    "spread": _HEAD,
+    "sample": _HEAD,
 }
+"""By what a task gives: why it is refused where something else is wanted."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,10 @@ class TaskEntry:
 
 TASKS: dict[str, TaskEntry] = {
     "beam_dose": TaskEntry(f"{__package__}.beam_dose:BeamDose"),
+    "dose_diffusion": TaskEntry(f"{__package__}.dose_diffusion:DoseDiffusion"),
     "dose_regression": TaskEntry(f"{__package__}.dose_regression:DoseRegression"),
+    "residual_flow": TaskEntry(f"{__package__}.residual_flow:ResidualFlow", gives="sample"),
+    "residual_scale": TaskEntry(f"{__package__}.residual_scale:ResidualScale", gives="spread"),
     "segmentation": TaskEntry(
         f"{__package__}.segmentation:Segmentation", required=lambda protocol: (), gives="segment"
     ),
@@ -78,8 +89,9 @@ def require_task(name: str, gives: Gives, of: str = "The model") -> None:
     Raises:
         ModelError: it does, or this version does not know it; says what to do.
     """
-    if task_entry(name, of).gives != gives:
-        raise ModelError(f"{of} {_REFUSED[gives]}")
+    given = task_entry(name, of).gives
+    if given != gives:
+        raise ModelError(f"{of} {_REFUSED[given]}")
 
 
 def task_class(name: str, of: str = "The model") -> type[Task]:
