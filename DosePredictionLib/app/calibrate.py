@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
     from ..models.manifest import ModelFolder
 
-__all__ = ["CalibrateRequest", "Calibrated", "calibrate"]
+__all__ = ["CalibrateRequest", "Calibrated", "calibrate", "fitting"]
 
 _SHOWN = 5
 _FEWEST = smallest_count(max(LEVELS))
@@ -127,7 +127,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
     cohort = evaluate_cohort(
         CohortRequest(request.cases, request.predictions, None, settings, request.workers)
     )
-    errors, coverage = _fitting(cohort_errors(cohort.records), len(cohort.records))
+    errors, coverage = fitting(cohort_errors(cohort.records), len(cohort.records))
     structures, few = calibrated_structures(errors)
     if not structures:
         reason = f": {cohort.failed[0].case}: {cohort.failed[0].error}" if cohort.failed else "."
@@ -149,7 +149,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
     return Calibrated(calibration, few, cohort.failed, cohort.unpaired)
 
 
-def _fitting(
+def fitting(
     errors: Mapping[str, CohortErrors], patients: int
 ) -> tuple[Mapping[str, CohortErrors], tuple[LevelCoverage, ...]]:
     """Errors with the cases' widths if bands by them score better than constant ones, else without.

@@ -125,6 +125,7 @@ def show_model(name: str) -> dict[str, Any]:
         ModelError: it is missing or damaged.
     """
     from ..models.dose_model import DoseModel
+    from ..models.heads import verified_heads
 
     model = DoseModel.load(name)
     calibration, distribution = model_calibration(model), model_distribution(model)
@@ -133,20 +134,26 @@ def show_model(name: str) -> dict[str, Any]:
         "path": str(model.folder),
         "calibration": None if calibration is None else calibration.summary(),
         "distribution": None if distribution is None else distribution.summary(),
+        "heads": {
+            name: {"title": head.manifest.title, "weights_sha256": head.manifest.weights_sha256}
+            for name, head in verified_heads(model).items()
+        },
     }
 
 
 def verify_model(name: str) -> dict[str, Any]:
-    """Check a model's weights against its checksum; its calibration and distribution against them.
+    """Check a model's weights against its checksum; its calibration, distribution and heads too.
 
     Raises:
-        ModelError: they are not those of the manifest, or one of the two is of others.
+        ModelError: they are not those of the manifest, or one of these is of others.
     """
     from ..models.dose_model import DoseModel
+    from ..models.heads import verified_heads
 
     model = DoseModel.load(name)
-    for member in model.members:
-        model.network(member)
+    for each in (model, *verified_heads(model).values()):
+        for member in each.members:
+            each.network(member)
     model_calibration(model)
     model_distribution(model)
     manifest = model.manifest

@@ -14,6 +14,7 @@ import pytest
 import torch
 from support import pelvis_case, write_case_folder
 
+from DosePredictionLib.app.models import show_model, verify_model
 from DosePredictionLib.app.outputs import OutputRequest, write_outputs
 from DosePredictionLib.cli import main as cli
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
@@ -116,7 +117,7 @@ def test_samples_lie_in_files_and_record_and_repeat_by_their_seed(built, tmp_pat
 
 def test_what_nobody_can_draw_is_refused(built, tmp_path, pelvis_model, capsys):
     case = str(built.root / "valid_cases" / "valid0")
-    call = ["predict", case, "--output", str(tmp_path), "--model"]
+    call = ["predict", case, "--output", str(tmp_path / "out"), "--model"]
     assert cli([*call, str(pelvis_model.folder), "--samples", "2"]) == 2
     assert "no head that draws samples" in capsys.readouterr().err
     assert cli([*call, str(built.model), "--samples", "1", "--spread"]) == 2
@@ -124,7 +125,7 @@ def test_what_nobody_can_draw_is_refused(built, tmp_path, pelvis_model, capsys):
     assert cli([*call, str(built.model), "--samples", "-1"]) == 2
     assert cli([*call, str(built.model / "scale")]) == 2
     assert "is a head" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_sample_that_is_not_finite_names_its_seed(built, monkeypatch):
@@ -186,3 +187,14 @@ def test_widths_of_the_case_travel_into_its_record(built, tmp_path):
         float(np.mean(error.array[inside])), rel=0.3, abs=0.05
     )
     assert to_json(written.summary["widths"]) == widths
+
+
+def test_models_show_and_verify_name_the_heads(built, tmp_path):
+    assert list(show_model(str(built.model))["heads"]) == ["scale", "flow"]
+    verify_model(str(built.model))
+    folder = tmp_path / "frozen"
+    shutil.copytree(built.model, folder)
+    weights = folder / "flow" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match="exchanged"):
+        verify_model(str(folder))
