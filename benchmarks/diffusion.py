@@ -28,8 +28,8 @@ from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate
 from DosePredictionLib.evaluation.scores import dose_score, dvh_score_terms
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.prediction import OutputRole
 from DosePredictionLib.structures.bound import BoundCase
-from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.tasks.diffusion import Sampling
 from DosePredictionLib.tasks.residual_flow import ResidualFlow
 from DosePredictionLib.volume import Volume
@@ -43,6 +43,7 @@ __all__ = ["Way", "main"]
 Draw = Callable[[Residuals, int], NDArray[np.float32]]
 """A dose of a case by a seed, Gy."""
 
+_SAMPLE: tuple[OutputRole, ...] = ("sample",)
 _ENDPOINTS = ("Dmean_gy", "D99_gy", "D95_gy", "D50_gy", "D2_gy", "D0.1cc_gy")
 
 
@@ -121,7 +122,7 @@ def _flow(predictor: Predictor, sampling: Sampling) -> Draw:
     def draw(case: Residuals, seed: int) -> NDArray[np.float32]:
         task.sampling = sampling
         earlier = np.stack([case.dose_gy, case.scale_gy]) / np.float32(case.unit_gy)
-        found = predictor.infer(case.case.input(), keep=("sample",), seed=seed, earlier=earlier)
+        found = predictor.infer(case.case.input(), keep=_SAMPLE, seed=seed, earlier=earlier)
         return found.output * np.float32(case.unit_gy)
 
     return draw
@@ -142,7 +143,7 @@ def _judge(way: Way, case: Residuals, samples: int, row: _Row) -> None:
     for dose, score, terms in ((drawn[0], row.one, row.dvh_one), (mean, row.mean, row.dvh_mean)):
         volume = Volume(dose, bound.case.grid)
         score.append(dose_score(volume, plan, bound.region) or 0.0)
-        terms += _dvh_terms(volume, plan, bound, protocol)
+        terms += _dvh_terms(volume, plan, bound)
     if way.is_random:
         inside = case.high
         error = np.abs(case.plan_gy - mean)[inside]
@@ -159,12 +160,10 @@ def _levels(case: Residuals) -> dict[str, float]:
     return {each.name: case.case.prescription_gy for each in case.case.channels.protocol.targets}
 
 
-def _dvh_terms(
-    dose: Volume, plan: Volume, bound: BoundCase, protocol: StructureProtocol
-) -> list[float]:
+def _dvh_terms(dose: Volume, plan: Volume, bound: BoundCase) -> list[float]:
     masks = {name: each.mask for name, each in bound.structures.items()}
-    names = {"targets": bound.named("target"), "organs": bound.named("organ")}
-    return list(dvh_score_terms(dose, plan, masks, **names).values())
+    targets, organs = bound.named("target"), bound.named("organ")
+    return list(dvh_score_terms(dose, plan, masks, targets=targets, organs=organs).values())
 
 
 def _endpoints(bound: BoundCase, dose_gy: NDArray) -> list[float]:

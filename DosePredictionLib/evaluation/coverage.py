@@ -226,16 +226,17 @@ def _held(
         for key in known.endpoints:
             pairs = [endpoint_pairs(record, name).get(key) or {} for record in mine]
             found = [
-                (*case.endpoint(key, pair["prediction"], percent), pair["reference"])
+                (*case.endpoint(key, predicted, percent), plan)
                 for case, pair in zip(cases, pairs, strict=True)
-                if pair and None not in pair.values()
+                if (predicted := pair.get("prediction")) is not None
+                and (plan := pair.get("reference")) is not None
             ]
             if not found:
                 continue
-            low, high, plan = np.array(found, dtype=np.float64).T
-            score = interval_score(low, high, plan, percent)
+            lows, highs, plans = np.array(found, dtype=np.float64).T
+            score = interval_score(lows, highs, plans, percent)
             is_dose = key.endswith("_gy")
-            within = _between(low, plan, high)
+            within = _between(lows, plans, highs)
             yield _Held(name, False, within, score if is_dose else np.zeros(0))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..prediction import Output
+from ..prediction import Output, OutputRole
 from ..tasks.task import Decoding
 from ..volume import Volume
 from .ensemble import RunningSpread
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["BEFORE_SAMPLES", "MOST_SAMPLES", "Drawing", "head_outputs", "require_samples"]
 
 MOST_SAMPLES = 100
+
+_SAMPLE: tuple[OutputRole, ...] = ("sample",)
 
 BEFORE_SAMPLES = 0.3
 """Share of the work that is done before the first sample."""
@@ -87,7 +89,7 @@ def head_outputs(
         if drawing.progress is not None:
             report = _part(drawing.progress, number, drawing.samples)
         flow = heads["flow"]
-        found = flow.infer(x, report, drawing.cancelled, ("sample",), seed, earlier)
+        found = flow.infer(x, report, drawing.cancelled, _SAMPLE, seed, earlier)
         require_finite(name, found, seed)
         (sample,) = flow.task.decode(found.arrays, decoding).outputs
         spread.add(sample.volume.array)

@@ -9,7 +9,6 @@ from torch import Tensor
 from .criteria_dvh import criteria_dvh
 from .goal_template import goal_template
 from .gradient import gradient_l1
-from .laplace import laplace
 from .masked import mae, mse
 from .mean_dose import mean_dose
 from .moments import moments
@@ -27,7 +26,6 @@ LOSSES: Mapping[str, Loss] = {
     "criteria_dvh": criteria_dvh,
     "goal_template": goal_template,
     "gradient_l1": gradient_l1,
-    "laplace": laplace,
     "mae": mae,
     "mean_dose": mean_dose,
     "moments": moments,

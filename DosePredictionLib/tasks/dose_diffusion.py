@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..prediction import Output
 from .residual_flow import ResidualFlow, coarsened, refined
+from .residual_scale import require_loss
 from .task import Combined, Decoded, Decoding, LabelledBatch, Passes, Task
 
 if TYPE_CHECKING:
@@ -42,11 +43,9 @@ class DoseDiffusion(ResidualFlow):
         return decoded._replace(outputs=(Output("dose", volume, "dose", "Gy"),))
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
-        """Make the weighted sum of the recipe's terms, which judge v."""
-        from ..losses import WeightedSum
-
+        """Take the one loss, `mse`."""
         Task.begin_training(self, terms, options)
-        self._loss = WeightedSum(terms)
+        require_loss(terms, "mse", type(self).__name__)
 
     def dose_gy(
         self, arrays: Mapping[str, NDArray[np.float32]], prescription_factor: float = 1.0

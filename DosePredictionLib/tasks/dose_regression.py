@@ -34,9 +34,9 @@ from .task import (
 )
 
 if TYPE_CHECKING:
-    from ..losses import LossInput, LossTerm, WeightedLoss
+    from ..losses import LossTerm, WeightedLoss
 
-__all__ = ["DoseRegression", "final_dose", "loss_input", "prescription_scale"]
+__all__ = ["DoseRegression", "final_dose", "prescription_scale"]
 
 _DOSE, _COARSE = "dose", "coarse"
 
@@ -44,31 +44,6 @@ _DOSE, _COARSE = "dose", "coarse"
 def final_dose(predicted: TwoStageDose) -> Tensor:
     """The final dose `(z, y, x)`, float32, of the first patient of a batch."""
     return predicted.final[0, 0].float()
-
-
-def loss_input(
-    task: Task,
-    batch: LabelledBatch,
-    prediction: Tensor,
-    reference: Tensor,
-    coarse: Tensor | None = None,
-) -> LossInput:
-    """What the losses see of a batch whose `prediction` is to equal `reference`."""
-    from ..losses import LossInput
-
-    labels, channels = batch.labels, task.protocol.inputs
-    return LossInput(
-        prediction=prediction,
-        coarse=coarse,
-        reference=reference,
-        region=labels["region"],
-        structures=labels["structures"],
-        names=[channel.name for channel in channels],
-        roles=[channel.role for channel in channels],
-        dose_scale_gy=task.encoding.dose_scale_gy,
-        strips=labels["strips"],
-        spacing_mm=batch.spacing_mm,
-    )
 
 
 def _both_doses(predicted: TwoStageDose) -> Tensor:
@@ -137,8 +112,22 @@ class DoseRegression(Task):
         self, network: nn.Module, batch: LabelledBatch, progress: float
     ) -> WeightedLoss:
         """The weighted sum of the recipe's losses."""
+        from ..losses import LossInput
+
         predicted = self.predicted(network, batch)
-        judged = loss_input(self, batch, predicted.final, batch.labels["dose"], predicted.coarse)
+        labels, channels = batch.labels, self.protocol.inputs
+        judged = LossInput(
+            prediction=predicted.final,
+            coarse=predicted.coarse,
+            reference=labels["dose"],
+            region=labels["region"],
+            structures=labels["structures"],
+            names=[channel.name for channel in channels],
+            roles=[channel.role for channel in channels],
+            dose_scale_gy=self.encoding.dose_scale_gy,
+            strips=labels["strips"],
+            spacing_mm=batch.spacing_mm,
+        )
         weighted: WeightedLoss = self._loss(judged, progress=progress)
         return weighted
 

@@ -8,7 +8,6 @@ that a sample brings is coherent over space, and nothing of the regression's det
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,8 +19,14 @@ from ..encoding.encoder import decode
 from ..networks import DenoisingUNet
 from ..prediction import Output
 from .diffusion import PATHS, Sampling, mean_of_data, sampled
-from .dose_regression import final_dose, loss_input, prescription_scale
-from .residual_scale import earlier_of, learned_from, plan_of, required_earlier
+from .dose_regression import final_dose, prescription_scale
+from .residual_scale import (
+    earlier_of,
+    learned_from,
+    plan_of,
+    require_loss,
+    required_earlier,
+)
 from .task import (
     Combined,
     Decoded,
@@ -79,26 +84,26 @@ class ResidualFlow(Task):
         return Decoded((Output("sample", volume, "sample", "Gy"),), target, findings)
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
-        """Make the weighted sum of the recipe's terms, which judge v."""
-        from ..losses import WeightedSum
-
+        """Take the one loss, `mse`, and the checksums of the frozen weights."""
         learned_from(options)
-        self._loss = WeightedSum(terms)
+        require_loss(terms, "mse", type(self).__name__)
 
     def training_step(
         self, network: nn.Module, batch: LabelledBatch, progress: float
     ) -> WeightedLoss:
-        """The weighted sum of the recipe's losses at a time and with noise drawn for each crop."""
+        """Mean squared error of v, at a time and with noise drawn for each crop.
+
+        Sampling passes through the air, too: it is learned, or it would leak into the body.
+        """
+        from ..losses import WeightedLoss
+
         condition, data = self._learned(network, batch)
         path = PATHS[_inner(network).path]
         noise, time = torch.randn_like(data), torch.rand(len(data), device=data.device)
         mixed = path.noisy(data, noise, time)
-        v = network(_given(condition, mixed, time)).final.float()
-        wanted = repeated(path.target(data, noise, time))
-        # Sampling passes through the air, too: it is learned, or it would leak into the body.
-        judged = replace(loss_input(self, batch, v, wanted), region=torch.ones_like(v))
-        weighted: WeightedLoss = self._loss(judged, progress=progress)
-        return weighted
+        v = coarsened(network(_given(condition, mixed, time)).final.float())
+        loss = (v - path.target(data, noise, time)).square().mean()
+        return WeightedLoss(loss, {"mse": loss.detach()})
 
     def headline(self, parts: Mapping[str, Tensor]) -> float:
         """The loss itself: it is no dose."""

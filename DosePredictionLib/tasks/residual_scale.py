@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..encoding.encoder import decode
 from ..errors import DosePredictionError, PredictionError
 from ..prediction import Output
-from .dose_regression import final_dose, loss_input, prescription_scale
+from .dose_regression import final_dose, prescription_scale
 from .task import (
     Combined,
     Decoded,
@@ -39,6 +39,7 @@ __all__ = [
     "earlier_of",
     "learned_from",
     "plan_of",
+    "require_loss",
     "required_earlier",
 ]
 
@@ -83,21 +84,22 @@ class ResidualScale(Task):
         )
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
-        """Make the weighted sum of the recipe's terms; they judge the scale beside |error|."""
-        from ..losses import WeightedSum
-
+        """Take the one loss, `laplace`, and the checksums of the frozen weights."""
         learned_from(options)
-        self._loss = WeightedSum(terms)
+        require_loss(terms, "laplace", type(self).__name__)
 
     def training_step(
         self, network: nn.Module, batch: LabelledBatch, progress: float
     ) -> WeightedLoss:
-        """The weighted sum of the recipe's losses."""
+        """How well the scale describes |plan − dose|, in units of the dose scale."""
+        from ..losses import WeightedLoss
+        from ..losses.laplace import laplace
+
         dose = earlier_of(batch)[:, :1]
         scale = self._scale(network(torch.cat([batch.input, dose], dim=1)).final.float())
         error = (batch.labels["dose"] - dose).abs()
-        judged: WeightedLoss = self._loss(loss_input(self, batch, scale, error), progress=progress)
-        return judged
+        loss = laplace(scale, error, batch.labels["region"])
+        return WeightedLoss(loss, {"laplace": loss.detach()})
 
     def headline(self, parts: Mapping[str, Tensor]) -> float:
         """The loss itself: it is no dose."""
@@ -138,6 +140,21 @@ def required_earlier(passes: Passes, stages: int) -> Tensor:
             "Lay its folder into that model's, and predict with that."
         )
     return passes.earlier[:stages]
+
+
+def require_loss(terms: Sequence[LossTerm], name: str, task: str) -> None:
+    """Refuse a recipe with another loss than the task's own.
+
+    Raises:
+        DosePredictionError: says which it is.
+    """
+    if [(t.loss, t.weight, t.stage, t.start, t.options) for t in terms] != [
+        (name, 1.0, "final", 0.0, {})
+    ]:
+        raise DosePredictionError(
+            f"{task} is trained with the loss {name} alone, of weight 1; the recipe has "
+            f"{', '.join(each.loss for each in terms)}."
+        )
 
 
 def learned_from(options: Mapping[str, Any]) -> None:
