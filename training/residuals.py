@@ -7,12 +7,13 @@ predicts, and, if its folder holds a scale, the expected error; both over the do
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from DosePredictionLib.encoding.encoder import encode
@@ -27,6 +28,7 @@ from DosePredictionLib.structures.bound import bind
 
 from .cache import named_paths, open_cache, write_earlier
 from .config import TrainingConfig
+from .data import TrainingCase
 from .splits import known_patients_of_model
 
 __all__ = ["add_residuals", "frozen_on", "require_residuals_of"]
@@ -44,6 +46,8 @@ class _Learned:
 def add_residuals(model: DoseModel, cases: Path, cache: Path, device: str = "cpu") -> int:
     """Write the model's dose of every case of a cache that has none yet; how many were written.
 
+    Where the dose is there, and the expected error is not, or is another scale's, the dose stays.
+
     Args:
         cases: folder of the cases that the cache was prepared from.
 
@@ -60,19 +64,32 @@ def add_residuals(model: DoseModel, cases: Path, cache: Path, device: str = "cpu
         raise DosePredictionError(f"{cases} holds no case {missing} of the cache {cache}.")
     predictor = Predictor(model, device)
     scale = predictor.heads.get("scale")
-    weights = ridden_on(model, None if scale is None else scale.model)
-    _bind_cache(cache, weights)
-    wanted = [case for case in prepared if case.earlier is None]
-    for case in tqdm(wanted, unit="case", desc="residuals", disable=None):
-        bound = bind(read_case(paths[case.name]), model.protocol, required=model.protocol.required)
-        encoded = encode(bound, manifest.encoding)
-        if encoded.body.shape != case.body.shape:
-            raise DosePredictionError(f"{case.name} is another case than the one in {cache}.")
-        stages = predictor.dose_of(encoded)[None]
+    _bind_cache(cache, prepared, model, None if scale is None else scale.model)
+    written = 0
+    for case in tqdm(
+        open_cache(cache, model.protocol, manifest.encoding), desc="residuals", disable=None
+    ):
+        stages = None if case.earlier is None else np.asarray(case.earlier, np.float32)
+        if stages is not None and len(stages) == (1 if scale is None else 2):
+            continue
+        if stages is None:
+            stages = _dose(predictor, case, paths[case.name])[None]
         if scale is not None:
-            stages = np.stack([*stages, scale.infer(encoded.input, earlier=stages).output])
+            found = scale.infer(case.input(), earlier=stages[:1]).output
+            stages = np.stack([stages[0], found])
         write_earlier(cache, case.name, stages.astype(np.float16))
-    return len(wanted)
+        written += 1
+    return written
+
+
+def _dose(predictor: Predictor, case: TrainingCase, path: Path) -> NDArray[np.float32]:
+    """The model's dose of a prepared case, whose beams the cache does not hold."""
+    model = predictor.model
+    bound = bind(read_case(path), model.protocol, required=model.protocol.required)
+    encoded = encode(bound, model.manifest.encoding)
+    if encoded.body.shape != case.body.shape:
+        raise DosePredictionError(f"{path} is another case than the one in the cache.")
+    return predictor.dose_of(encoded)
 
 
 def frozen_on(config: TrainingConfig, name: str) -> TrainingConfig:
@@ -115,19 +132,25 @@ def require_residuals_of(cache: Path, config: TrainingConfig) -> None:
     if known is None or known[: len(wanted)] != wanted:
         raise DosePredictionError(
             f"{cache} does not hold the doses of the frozen model, with the scale that it has now: "
-            "write them (python -m training residuals), into a fresh copy of the cache if it has "
-            "those of another."
+            "write them (python -m training residuals), into another cache if it has those of "
+            "another model."
         )
 
 
-def _bind_cache(cache: Path, weights: tuple[str, ...]) -> None:
-    known = _learned(cache)
-    if known is None and any((cache / "earlier").glob("*.npy")):
+def _bind_cache(
+    cache: Path, prepared: Sequence[TrainingCase], model: DoseModel, scale: DoseModel | None
+) -> None:
+    """Say in the cache whose doses it holds; expected errors of another scale are taken out."""
+    known, weights = _learned(cache), ridden_on(model, scale)
+    doses = model.manifest.checksums
+    if known is None and any(case.earlier is not None for case in prepared):
         raise DosePredictionError(f"{cache} holds doses of earlier stages: prepare another cache.")
-    if known not in (None, weights):
-        raise DosePredictionError(
-            f"{cache} holds doses of other weights or of another scale: remove {cache}/earlier."
-        )
+    if known is not None and known[: len(doses)] != doses:
+        raise DosePredictionError(f"{cache} holds doses of other weights: prepare another cache.")
+    if known != weights:
+        for case in prepared:
+            if case.earlier is not None and len(case.earlier) > 1:
+                write_earlier(cache, case.name, np.array(case.earlier[:1]))
     (cache / "earlier").mkdir(exist_ok=True)
     write_json(cache / "earlier" / _FILE, {"weights_sha256": list(weights)})
 

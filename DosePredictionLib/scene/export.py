@@ -53,14 +53,15 @@ def write_tables(result: SceneResult, folder: Path) -> list[Path]:
 
 def write_result_report(result: SceneResult, prediction: Prediction, path: Path) -> Path:
     """The HTML report with the result's goals; needs matplotlib and Jinja2, and takes seconds."""
-    from ..app.bands import prediction_calibration
+    from ..app.bands import prediction_calibration, with_widths
     from ..app.summary import prediction_summary, report_input
     from ..evaluation.goal_probability import with_probabilities
     from ..report import write_report
 
     summary = prediction_summary(prediction, goals=None)
     known, _ = prediction_calibration(prediction)
-    structures = None if known is None else known.structures
+    widths = with_widths(prediction, result.measures).widths
+    structures = None if known is None else known.for_case(widths)
     summary["goals"] = with_probabilities(result.measures.goal_records, structures)
     write_report(report_input(prediction, summary), path)
     return path

@@ -50,7 +50,6 @@ def trained(built: SimpleNamespace, head: str, *settings: str) -> Path:
 
 def residuals(built: SimpleNamespace) -> None:
     for name in ("training", "valid"):
-        shutil.rmtree(built.root / name / "earlier", ignore_errors=True)
         call = ["residuals", "--model", built.model, "--cases", built.root / f"{name}_cases"]
         assert main([*map(str, call), "--cache", str(built.root / name)]) == 0
 
