@@ -121,7 +121,7 @@ def test_a_version_that_is_none_is_refused(tmp_path: Path, version: object) -> N
 @pytest.mark.parametrize(
     ("entries", "names"),
     [
-        ({"task": "residual_flow"}, "task is 'residual_flow', which version .* does not know"),
+        ({"task": "fluence_map"}, "task is 'fluence_map', which version .* does not know"),
         (
             {"architecture": {"name": "diffusion", "arguments": {}}},
             "installed version does not know the architecture 'diffusion'.*two_stage",

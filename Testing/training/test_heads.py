@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from support import pelvis_case, write_case_folder
 
+from benchmarks import diffusion, expected_error
 from DosePredictionLib.app.models import show_model, verify_model
 from DosePredictionLib.app.outputs import OutputRequest, write_outputs
 from DosePredictionLib.cli import main as cli
@@ -197,3 +199,21 @@ def test_models_show_and_verify_name_the_heads(built, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelError, match="exchanged"):
         verify_model(str(folder))
+
+
+def test_benchmarks_print_a_line_a_case_and_a_line_a_way(built, monkeypatch, capsys):
+    caches = ["--fit", str(built.root / "training"), "--cases", str(built.root / "valid")]
+    call = ["benchmark", "--model", str(built.model), *caches]
+    monkeypatch.setattr(sys, "argv", call)
+    expected_error.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["case", "valid0", "mean"]
+    assert lines[1].split()[1:] == lines[2].split()[1:]  # of one case
+    monkeypatch.setattr(sys, "argv", [*call, "--samples", "2", "--samplers", "ddim:1"])
+    diffusion.main()
+    lines = capsys.readouterr().out.splitlines()
+    ways = [line[:28].strip() for line in lines[2:]]
+    assert ways == ["regression", "scale x white noise", "scale x Gaussian field", "flow ddim 1"]
+    regression, field = (lines[index][28:].split() for index in (2, 4))
+    assert float(regression[1]) == float(regression[2])  # one sample is the mean
+    assert 0 < float(field[-3]) < 100 and field[-1] == "(33)"  # CRPS, and of two samples
