@@ -107,7 +107,7 @@ class Sampling:
     """
 
     sampler: Sampler = "heun"
-    steps: int = 8
+    steps: int = 4
 
     def __post_init__(self) -> None:
         if self.sampler not in get_args(Sampler):
