@@ -1,7 +1,7 @@
 """Samples of doses: steps, time, quality and calibration, beside simpler ways to draw them.
 
     python -m benchmarks.diffusion --model MODEL --fit CACHE --cases CACHE
-        [--flow FOLDER …] [--samplers heun:1,heun:4,ddim:8] [--samples 8]
+        [--flow FOLDER …] [--samplers heun:1,heun:4,ddim:8] [--samples 8] [--only WAY]
 
 on caches to which `python -m training residuals` has added dose and expected error of MODEL, which
 has a scale. Rows: the regression; scale × white noise; scale × a Gaussian field fitted to --fit;
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--flow", nargs="*", default=None, help="folders (default: the model's)")
     parser.add_argument("--samplers", default="heun:1,heun:4,heun:8,ddim:8,euler:16")
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--only", default="", help="ways whose names begin so")
     parser.add_argument("--most", type=int, default=None, help="cases")
     arguments = parser.parse_args()
     model = DoseModel.load(arguments.model)
@@ -95,6 +96,8 @@ def main() -> None:
         f"{fitted.length_mm:.1f} mm, its size {fitted.size:.2f} expected errors\n{_HEADER}\n"
     )
     for way in _ways(fitted, flows, arguments.samplers.split(",")):
+        if not way.name.startswith(arguments.only):
+            continue
         row = _Row()
         for each in cases:
             _judge(way, each, arguments.samples, row)

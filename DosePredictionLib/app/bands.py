@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import ModelError
 from ..evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from ..evaluation.result import ENDPOINTS
 from ..evaluation.widths import StructureWidths, error_widths
 from ..findings import Finding
 from ..ranges import DoseGy
@@ -124,16 +125,16 @@ def with_widths(prediction: Prediction, evaluation: Evaluation) -> Evaluation:
     errors = prediction.of_roles(["expected error"])
     if not errors or evaluation.widths:
         return evaluation
-    keys: dict[str, list[str]] = {}
+    keys = {name: dict.fromkeys(ENDPOINTS) for name in prediction.bound.structures}
     for goal in evaluation.goal_records:
-        if goal["endpoint"] and goal["bound_to"]:
-            keys.setdefault(goal["bound_to"], []).append(goal["endpoint"]["key"])
+        if goal["endpoint"] and goal["bound_to"] in keys:
+            keys[goal["bound_to"]][goal["endpoint"]["key"]] = None
     widths = error_widths(
         prediction.bound,
         prediction.dose,
         errors[0].volume,
         evaluation.prescriptions_gy,
-        keys,
+        {name: tuple(each) for name, each in keys.items()},
     )
     return replace(evaluation, widths=widths)
 

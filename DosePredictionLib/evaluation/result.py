@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..structures.bound import NameResolver
 from .dvh import Dvh
 from .goals import Goal, GoalSet, evaluate_goals
-
-if TYPE_CHECKING:
-    from .widths import Widths
+from .widths import Widths
 
 __all__ = ["ENDPOINTS", "Evaluation", "GoalResults"]
 

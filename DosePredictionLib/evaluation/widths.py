@@ -19,7 +19,6 @@ from ..structures.bound import BoundCase
 from ..volume import Volume
 from .curve import VolumeCurve
 from .dvh import Dvh, checked_dose, dvh_region
-from .result import ENDPOINTS
 
 __all__ = ["VOLUMES_PERCENT", "StructureWidths", "Widths", "curve_doses", "error_widths"]
 
@@ -54,7 +53,7 @@ def error_widths(
     Args:
         expected_error: |error|, Gy, on the dose's grid.
         prescriptions_gy: target → Gy.
-        keys: structure → endpoints beside those that results list, as goals name them.
+        keys: structure → the endpoints that are wanted; one without any is left out.
     """
     moved = [
         checked_dose(Volume(np.maximum(dose.array + sign * expected_error.array, 0), dose.grid))
@@ -62,12 +61,11 @@ def error_widths(
     ]
     highest = max(prescriptions_gy.values(), default=None)
     found = {}
-    for name, structure in bound.structures.items():
-        region = dvh_region(structure.mask, name)
+    for name, wanted in keys.items():
+        region = dvh_region(bound.structures[name].mask, name)
         high, low = (region.dvh_in(*each) for each in moved)
         if high.curve is None or low.curve is None:
             continue
-        wanted = tuple(dict.fromkeys((*ENDPOINTS, *keys.get(name, ()))))
         prescription = prescriptions_gy.get(name, highest)
         found[name] = StructureWidths(
             _half_differences(high, low, wanted, prescription),

@@ -52,7 +52,7 @@ def test_widths_are_what_the_expected_error_does_to_endpoints():
     dose = case.plan_dose
     assert dose is not None
     error = Volume(np.full(dose.array.shape, 1.5, np.float32), dose.grid)
-    found = error_widths(bound, dose, error, {"PTV": 45.0}, {"PTV": ["V44Gy_percent"]})
+    found = error_widths(bound, dose, error, {"PTV": 45.0}, {"PTV": ["Dmean_gy", "V44Gy_percent"]})
     assert found["PTV"].endpoints["Dmean_gy"] == pytest.approx(1.5, abs=1e-3)
     np.testing.assert_allclose(found["PTV"].curve_gy, 1.5, atol=0.05)
     target = case.structures["PTV"]
