@@ -8,7 +8,7 @@ library is imported before it is needed: loading the module costs Slicer's start
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         options: Any = None,
         goals: str | None = None,
         beams: str | BeamArrangement | None = None,
+        wishes: str | Sequence[str] | None = None,
     ) -> Any:
         """Predict and wait for the dose; needs no event loop and no window.
 
@@ -153,6 +154,8 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             goals: id of a goal template, or the path of a file.
             beams: a name or gantry angles, as "nine-field" or "0,90,180,270"; None: the model's
                 own.
+            wishes: goals that a plan would be asked for, as "Rectum V40Gy <= 25 %", of a model
+                that takes wishes.
 
         Returns:
             The dose node, Gy, on the CT's grid.
@@ -176,6 +179,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             options,
             goals,
             beams=beams,
+            wishes=wishes,
         )
         result = predict_blocking(ready_inputs(inputs, self.shared), self.shared, timeout)
         dose = result.nodes["dose"]
@@ -199,6 +203,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         goals: str | None = None,
         before: SceneResult | None = None,
         beams: str | BeamArrangement | None = None,
+        wishes: str | Sequence[str] | None = None,
     ) -> PredictionRun:
         """Predict without waiting; the arguments are those of `predict`.
 
@@ -228,6 +233,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             goals,
             before,
             beams,
+            wishes,
         )
 
         def finished(result: SceneResult) -> None:
@@ -383,9 +389,15 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         goals: str | None,
         before: SceneResult | None = None,
         beams: str | BeamArrangement | None = None,
+        wishes: str | Sequence[str] | None = None,
     ) -> RunInputs:
         """Checked arguments of a prediction."""
-        from DosePredictionPanel.arguments import as_beams, as_mapping, as_prescription
+        from DosePredictionPanel.arguments import (
+            as_beams,
+            as_mapping,
+            as_prescription,
+            as_wishes,
+        )
         from DosePredictionPanel.prediction_run import RunInputs
 
         from DosePredictionLib.evaluation.goals import GoalSet
@@ -399,6 +411,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             mapping=as_mapping(mapping, model),
             prescription=as_prescription(prescription, model),
             beams=as_beams(beams),
+            wishes=as_wishes(wishes),
             options=options,
             goals=GoalSet.load(goals) if goals else None,
             before=before,

@@ -102,6 +102,7 @@ def model_facts(manifest: ModelManifest) -> ModelFacts:
         card=card.summary,
         card_details=card.details,
         beams=_beams(manifest),
+        wishes=_wishes(manifest),
     )
 
 
@@ -117,6 +118,14 @@ def _beams(manifest: ModelManifest) -> str:
 
     inputs = beam_inputs(manifest.encoding)
     return "" if inputs is None else json.dumps(to_json(inputs.arrangement))
+
+
+def _wishes(manifest: ModelManifest) -> tuple[tuple[str, float], ...]:
+    """Organs, and the dose of the V_d that may be limited; none: it takes no wishes."""
+    from DosePredictionLib.encoding.wishes import wish_inputs
+
+    inputs = wish_inputs(manifest.encoding)
+    return () if inputs is None else tuple(inputs.dose_gy.items())
 
 
 def doses_text(manifest: ModelManifest) -> str:

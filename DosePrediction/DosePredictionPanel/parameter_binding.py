@@ -27,6 +27,7 @@ _VALUES = {
     "model": "modelName",
     "prescription_gy": "prescriptionGy",
     "beams": "beams",
+    "wishes": "wishes",
     "plan_beams": "planBeams",
     "shown": "shown",
     "opacity": "opacity",

@@ -69,6 +69,7 @@ class ModelFacts:
         highest_gy: its own highest prescription; 0 when it states none.
         has_levels: whether it predicts several dose levels, which are not scaled.
         beams: its own arrangement as JSON; empty when it knows nothing of beams.
+        wishes: organs and the dose of the V_d that may be limited; none: it takes no wishes.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ModelFacts:
     card: str = ""
     card_details: str = ""
     beams: str = ""
+    wishes: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ class Choices:
     model: str = ""
     prescription_gy: float = 0.0
     beams: str = ""
+    wishes: str = ""
     plan_beams: str = ""
     corrections: tuple[tuple[str, str], ...] = ()
     shown: str = "prediction"
@@ -97,7 +98,7 @@ INPUTS = frozenset({"ct", "segmentation", "plan_dose"})
 """What has to be read from the scene."""
 MATCHING = frozenset({"ct", "segmentation", "model", "corrections"})
 """What the table of structures rests on."""
-CHECKING = INPUTS | MATCHING | {"prescription_gy", "beams"}
+CHECKING = INPUTS | MATCHING | {"prescription_gy", "beams", "wishes"}
 """What the preflight rests on."""
 DISPLAY = frozenset(
     {
@@ -213,6 +214,7 @@ class PredictionOrder:
         mapping: channel → segment's name where the matching is overruled.
         prescription_gy: highest dose; 0: the model's own.
         beams: arrangement as JSON; empty: the model's own.
+        wishes: goals as `predict --goal` takes them.
         before: dose of the result that it is compared with.
         replaces: dose of the result that is updated in place; empty: none, it is a further one.
         label: what tells the result from others of its case.
@@ -227,6 +229,7 @@ class PredictionOrder:
     mapping: tuple[tuple[str, str | None], ...] = ()
     prescription_gy: float = 0.0
     beams: str = ""
+    wishes: tuple[str, ...] = ()
     goals: str = ""
     device: str = "auto"
     precision: str = "auto"
