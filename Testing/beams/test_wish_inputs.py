@@ -190,8 +190,17 @@ def test_a_goal_changes_the_input_and_is_written(
     assert code == 0
     written = json.loads(Path(result["cases"][0]["prediction"]).read_text())
     assert written["wishes"] == [{"structure": "Rectum", "dose_gy": 40.0, "percent": 25.0}]
-    code, result, _ = run(*call, "--goal", "Bladder V40Gy <= 25 %")
-    assert code == 2 and "does not know the goal" in result["error"]["message"]
+    refused = {
+        "does not know the goal": ["Bladder V40Gy <= 25 %"],
+        "a structure that patient does not have": ["Heart V40Gy <= 25 %"],
+        "Two goals are on": ["Rectum V40Gy <= 25 %", "Rectum V40Gy <= 20 %"],
+        "upper limits of a volume": ["Rectum V0Gy <= 0 %"],
+        "expected a limit": ["Rectum V40Gy <= much"],
+    }
+    for said, goals in refused.items():
+        code, result, _ = run(*call, *(part for goal in goals for part in ("--goal", goal)))
+        message = result["error"]["message"]
+        assert code == 2 and said in message and "\n" not in message
 
 
 @pytest.mark.parametrize("option", [("--goal", "Rectum V40Gy <= 25 %"), ("--beams", "four-field")])
