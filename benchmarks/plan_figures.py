@@ -26,6 +26,7 @@ from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.evaluation.dvh import Dvh
 from DosePredictionLib.evaluation.evaluate import EvaluationParts, evaluate
 from DosePredictionLib.files import write_json
+from DosePredictionLib.inference.allocator import keep_freed_memory
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.mask import Mask
@@ -197,6 +198,7 @@ def _loaded(model: str) -> Iterator[DoseModel]:
 @cache
 def _predictor(folder: Path) -> Predictor:
     """Once in each process."""
+    keep_freed_memory()
     torch.set_num_threads(1)
     return Predictor(str(folder))
 

@@ -28,6 +28,7 @@ _VALUES = {
     "prescription_gy": "prescriptionGy",
     "beams": "beams",
     "wishes": "wishes",
+    "show_beams": "showBeams",
     "plan_beams": "planBeams",
     "shown": "shown",
     "opacity": "opacity",

@@ -336,8 +336,7 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
     """A prediction written by `write_prediction`; doses are memory-mapped, read-only.
 
     Args:
-        case: the one that was predicted, with whatever beams and wishes; `read_exchanged_case`
-            gives it back.
+        case: that was predicted, with whatever beams and wishes, as `read_exchanged_case` has it.
 
     Raises:
         CaseError: an array is missing or truncated.

@@ -81,6 +81,7 @@ NEEDS_QT = {
     "sections.result",
     "sections.run",
     "sections.structures",
+    "sections.wishes",
     "self_test",
     "table_widget",
     "worker_process",

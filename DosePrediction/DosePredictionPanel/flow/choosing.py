@@ -57,6 +57,7 @@ from .wishes import fault_of_wishes, texts_of, with_wish
 
 __all__ = ["fill_defaults", "follow_new_case", "take_up"]
 
+_ASIDE = {"plan_beams", "show_beams"}  # no error is taken away by these
 _SELECTORS = ("ct", "segmentation", "plan_dose")
 _REMEMBERED = ("segmentation", "plan_dose", "model", "prescription_gy", "beams", "wishes")
 
@@ -306,7 +307,7 @@ def _followed(
 ) -> Outcome:
     after = state.choices
     assert after is not None
-    if changed - DISPLAY - {"result_dose", "marks", "bands", "live", "plan_beams"}:
+    if changed - DISPLAY - {"result_dose", "marks", "bands", "live", *_ASIDE}:
         state = acted(state)
     state = replace(state, emptied=state.emptied - changed)
     if changed & {"range_low", "range_high"} and "unit" not in changed:

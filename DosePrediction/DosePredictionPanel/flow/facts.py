@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "BeamMarks",
     "Installation",
     "ModelFacts",
     "NodeFacts",
@@ -83,6 +84,17 @@ class ModelFacts:
     card_details: str = ""
     beams: str = ""
     wishes: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class BeamMarks:
+    """Beams over the axial slices of a CT; as `DosePredictionLib.scene.mark_beams` takes them."""
+
+    ct: str
+    segmentation: str
+    targets: tuple[str, ...]
+    directions: tuple[tuple[float, float], ...]
+    isocenter_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
