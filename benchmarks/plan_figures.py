@@ -230,10 +230,13 @@ def _kept(path: Path) -> PlanFigures | None:
 def _figures(predictor: Predictor, case: Case, soft: bool) -> PlanFigures:
     dose = predictor.predict(case).dose
     bound = bind(case, StructureProtocol.load(_PROTOCOL))
-    evaluation = evaluate(bound, dose, EvaluationParts(scores=frozenset({"errors"})))
+    plan = case.plan_dose
+    assert plan is not None
+    # Another object than the case's own, whose belonging to it would be doubted.
+    parts = EvaluationParts(plan.with_array(plan.array), scores=frozenset({"errors"}))
+    evaluation = evaluate(bound, dose, parts)
     predicted, planned = evaluation.predicted, evaluation.planned
-    if planned is None or evaluation.scores is None:
-        raise DosePredictionError(f"{case.name}: its plan dose cannot be compared with.")
+    assert planned is not None and evaluation.scores is not None
     soft_gy = None
     if soft:
         other = predictor.predict(softened(case)).dose

@@ -14,6 +14,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from DosePredictionLib.beams.arrangement import parse_beams
 from DosePredictionLib.scene import clear_beam_marks, mark_beams
+
 from .nodes import nodes_of, rotation, transform_node
 
 SIZE, SPACING = (32, 32, 24), (12.0, 12.0, 8.0)

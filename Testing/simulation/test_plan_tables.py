@@ -149,7 +149,12 @@ def test_a_cohort_is_predicted_once(tmp_path: Path) -> None:
         figures_of_cohort(
             argparse.Namespace(**{**vars(call), "split": "calibration"}), str(model.folder), 5
         )
+
+
+def test_soft_organs_beside_a_sharp_target() -> None:
+    case = pelvis_case((48, 48, 32), (8.0, 8.0, 8.0))
     soft = softened(case).structures
-    assert soft["PTV"] is case.structures["PTV"]
-    blurred = soft["Rectum"].array
-    assert ((blurred > 0.1) & (blurred < 0.9)).any()
+    assert soft["PTV"] is case.structures["PTV"] and soft["Body"] is case.structures["Body"]
+    blurred, drawn = soft["Rectum"].array, case.structures["Rectum"].array
+    assert ((blurred > 0.01) & (blurred < 0.99)).any()
+    assert blurred.sum() == pytest.approx(drawn.sum(), rel=0.02)
