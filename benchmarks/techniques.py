@@ -7,7 +7,8 @@ the body with its 95 % interval over anatomies, the errors of the PTV's D95, tho
 alone apart, and the mean error of the organs' mean doses. With `--beside`, such as a run that sees
 the PTV and the beams alone (`pelvis_wishes_blind`): its body MAE, and by how much the model's is
 less. At last what soft organs change of the dose, as a share of the error (`--no-soft` leaves that
-out). A plan is predicted once (`plan_figures.py`): the command goes on where it stopped.
+out). A plan is predicted once (`plan_figures.py`): the command goes on where it stopped. `--card`
+writes the figures into the model's card, with a text that says what the cases are.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from DosePredictionLib.models.dose_model import DoseModel, write_manifest
 from training.simulation.settings import TECHNIQUES
 
 from .plan_figures import SOFT_MM, Planned, add_arguments, figures_of_cohort
 
-__all__ = ["describe", "main"]
+__all__ = ["card_of", "describe", "main"]
 
 _SMALL = "prostate_only"
 _BOOTSTRAPS = 2000
@@ -39,11 +43,43 @@ def main() -> None:
     parser.add_argument("--anatomies", type=int, default=_ALL, help="at most; the first ones")
     parser.add_argument("--beside", metavar="MODEL|RUN", help="what it is held against")
     parser.add_argument("--no-soft", action="store_true", help="do not predict for soft organs")
+    parser.add_argument("--card", metavar="TEXT", help="write the model's card; TEXT: the cases")
     call = parser.parse_args()
     most = call.anatomies
     plans = figures_of_cohort(call, call.model, most, soft=not call.no_soft)
     beside = figures_of_cohort(call, call.beside, most) if call.beside else []
     sys.stdout.write(describe(plans, beside))
+    if call.card:
+        model = DoseModel.load(call.model)
+        card = card_of(plans, call.card)
+        write_manifest(model.folder, replace(model.manifest, validation=card))
+
+
+def card_of(plans: Sequence[Planned], cases: str) -> dict[str, Any]:
+    """What the card says of the figures.
+
+    Args:
+        cases: what they are, in words.
+    """
+    low, high = _interval(plans)
+    groups: dict[str, Any] = {}
+    for words, holds in _groups():
+        chosen = [each for each in plans if holds(each)]
+        if chosen:
+            d95_gy = float(np.mean([_target_error(each) for each in chosen]))
+            organs_gy = float(np.mean([_organ_error(each) for each in chosen]))
+            groups[words] = {
+                "plans": len(chosen),
+                "mae_body_gy": round(_mae(chosen), 3),
+                "target_d95_gy": round(d95_gy, 3),
+                "organ_means_gy": round(organs_gy, 3),
+            }
+    return {
+        "cases": cases,
+        "command": "python -m benchmarks.techniques --cohort COHORT --model MODEL",
+        "mae_body_gy": {"mean": _mae(plans), "ci95": [low, high], "patients": _anatomies(plans)},
+        "by_group": groups,
+    }
 
 
 def describe(plans: Sequence[Planned], beside: Sequence[Planned] = ()) -> str:
@@ -53,13 +89,12 @@ def describe(plans: Sequence[Planned], beside: Sequence[Planned] = ()) -> str:
         plans: all, with the model's figures.
         beside: the same plans with another's; empty: none.
     """
-    anatomies = len({each.anatomy.name for each in plans})
     heads = ("plans", "body MAE, Gy (95 %)", "PTV D95", "others", "small", "organs")
     widths = (7, 24, 9, 9, 12, 8)
     head = "".join(f"{text:>{width}}" for text, width in zip(heads, widths, strict=True))
     lines = [
-        f"{len(plans)} plans of {anatomies} anatomies; mean absolute errors, Gy; small: prostates "
-        "alone",
+        f"{len(plans)} plans of {_anatomies(plans)} anatomies; mean absolute errors, Gy; small: "
+        "prostates alone",
         f"{'':<16}{head}" + (f"{'beside':>9}{'less by':>9}" if beside else ""),
     ]
     for words, holds in _groups():
@@ -141,8 +176,16 @@ def _mae(plans: Sequence[Planned]) -> float:
 
 
 def _d95(plans: Sequence[Planned]) -> str:
-    pairs = [each.figures.target_d95_gy for each in plans]
-    return f"{np.mean([abs(ours - plan) for ours, plan in pairs]):.2f}" if pairs else "-"
+    return f"{np.mean([_target_error(each) for each in plans]):.2f}" if plans else "-"
+
+
+def _target_error(each: Planned) -> float:
+    ours, plan = each.figures.target_d95_gy
+    return abs(ours - plan)
+
+
+def _anatomies(plans: Sequence[Planned]) -> int:
+    return len({each.anatomy.name for each in plans})
 
 
 def _organ_error(each: Planned) -> float:

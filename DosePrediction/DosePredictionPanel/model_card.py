@@ -80,6 +80,7 @@ def model_card(manifest: ModelManifest) -> Card:
     }
     further = {
         _("Validated on"): str(manifest.validation.get("cases", "")),
+        _("Extrapolated"): str(training.get("extrapolated", "")),
         _("Citation"): str(training.get("citation", "")),
         _("Licence"): manifest.licence,
         _("Intended use"): manifest.intended_use,

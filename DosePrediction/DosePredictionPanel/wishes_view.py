@@ -84,14 +84,14 @@ def wishes_view(state: PanelState) -> WishesView:
     )
 
 
-def wish_words(percent: int) -> str:
+def wish_words(percent: float) -> str:
     """What a slider says beside itself."""
-    return _("not stated") if percent >= NOT_STATED else f"≤ {percent} %"
+    return _("not stated") if percent >= NOT_STATED else f"≤ {percent:g} %"
 
 
 def _row(state: PanelState, organ: str, dose_gy: float, wishes: Sequence[Wish]) -> WishRow:
     stated = [each for each in wishes if (each.structure, each.dose_gy) == (organ, dose_gy)]
-    percent = round(stated[0].percent) if stated else NOT_STATED
+    percent = stated[0].percent if stated else NOT_STATED
     label = _("{organ} V{dose:g}Gy").format(organ=_label(state, organ), dose=dose_gy)
     can_choose = _is_contoured(state, organ)
     if not can_choose:
@@ -99,7 +99,7 @@ def _row(state: PanelState, organ: str, dose_gy: float, wishes: Sequence[Wish]) 
     else:
         text = _("How much of {organ} may get {dose:g} Gy or more.")
         tip = str(stated[0]) if stated else text.format(organ=organ, dose=dose_gy)
-    return WishRow(organ, dose_gy, label, percent, wish_words(percent), tip, can_choose)
+    return WishRow(organ, dose_gy, label, round(percent), wish_words(percent), tip, can_choose)
 
 
 def _label(state: PanelState, organ: str) -> str:

@@ -9,13 +9,14 @@ from typing import Annotated
 import numpy as np
 
 from ..errors import CaseError
+from ..findings import Finding
 from ..ranges import DoseGy
 from ..schema import Length, Name, from_json, validated
 from ..structures.bound import BoundCase
 from ..wishes import Wish
 from .settings import EncodingSettings
 
-__all__ = ["WishInputs", "stated_wishes", "wish_inputs"]
+__all__ = ["WishInputs", "stated_wishes", "unused_wishes", "wish_inputs"]
 
 _SAME_GY = 0.05
 _SPARE_PERCENT = 1.0  # what a grid makes of an organ's volume
@@ -74,6 +75,16 @@ def stated_wishes(bound: BoundCase, settings: EncodingSettings) -> Mapping[str, 
         _require_possible(wish, name, bound)
         stated[name] = wish.percent / 100
     return stated
+
+
+def unused_wishes(bound: BoundCase, settings: EncodingSettings) -> list[Finding]:
+    """That a case states wishes which the model leaves alone."""
+    wishes = bound.case.wishes
+    if not wishes or settings.structures == "learned" or wish_inputs(settings) is not None:
+        return []
+    stated = "; ".join(str(wish) for wish in wishes)
+    message = f"The case has wishes ({stated}), of which the model knows nothing."
+    return [Finding("wishes-unknown-to-model", "info", message)]
 
 
 def _require_possible(wish: Wish, name: str, bound: BoundCase) -> None:

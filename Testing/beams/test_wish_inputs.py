@@ -76,6 +76,15 @@ def test_a_wish_is_painted_where_its_organ_lies_and_nothing_where_none_is_stated
     assert not channel(nothing_asked, "wishes").any()
 
 
+def test_a_model_that_takes_none_leaves_a_cases_wishes_alone_and_says_so() -> None:
+    case, plain = pelvis(wishes=(RECTUM,)), replace(SETTINGS, further={"beam": {}})
+    result = encoded(case, plain)
+    np.testing.assert_array_equal(result.input, encoded(pelvis(), plain).input)
+    (said,) = [each for each in result.findings if each.id == "wishes-unknown-to-model"]
+    assert said.severity == "info" and "(Rectum V40Gy <= 25 %)" in said.message
+    assert not encoded(pelvis(), plain).findings and not encoded(case).findings
+
+
 def test_the_mirrored_patient_has_the_mirrored_wishes() -> None:
     case = pelvis(wishes=(RECTUM, HEAD), beams=parse_beams("20,130,200"))
     ours = encoded(case)

@@ -19,6 +19,7 @@ from benchmarks.plan_figures import (
     figures_of_cohort,
     softened,
 )
+from benchmarks.techniques import card_of
 from benchmarks.techniques import describe as describe_techniques
 from benchmarks.wishes import changes_of
 from benchmarks.wishes import describe as describe_wishes
@@ -91,6 +92,9 @@ def test_errors_by_technique(plans: list[Planned]) -> None:
     assert lines["all"][1] == "2.00" and lines["all"][-3:] == ["4.00", "50", "%"]
     assert lines["all"][5:10] == ["1.50", "0.75", "3.00", "(1)", "1.50"]
     assert lines["with wishes"][1] == "2.00" and "5" not in lines
+    card = card_of(plans, "three plans")
+    assert card["mae_body_gy"]["mean"] == 2.0 and card["mae_body_gy"]["patients"] == 2
+    assert card["by_group"]["9"]["target_d95_gy"] == 0.75
     text = describe_techniques(plans)
     assert "change the dose by 0.200 Gy" in text and "10 % of the error of the same 2 plans" in text
     assert text.splitlines()[-4].split() == ["Rectum", "3", "2.00", "2.7"]
