@@ -46,8 +46,8 @@ def main() -> None:
     parser.add_argument("--card", metavar="TEXT", help="write the model's card; TEXT: the cases")
     call = parser.parse_args()
     most = call.anatomies
-    plans = figures_of_cohort(call, call.model, most, soft=not call.no_soft)
     beside = figures_of_cohort(call, call.beside, most) if call.beside else []
+    plans = figures_of_cohort(call, call.model, most, soft=not call.no_soft)
     sys.stdout.write(describe(plans, beside))
     if call.card:
         model = DoseModel.load(call.model)

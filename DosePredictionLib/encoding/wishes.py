@@ -91,7 +91,7 @@ def _require_possible(wish: Wish, name: str, bound: BoundCase) -> None:
     """Refuse a limit below what lies inside the target."""
     organ = bound.structures[name].mask.binary()
     target = np.any([mask.binary() for mask in bound.targets], axis=0)
-    inside = 100.0 * float(np.count_nonzero(organ & target)) / max(np.count_nonzero(organ), 1)
+    inside = 100.0 * np.count_nonzero(organ & target) / max(int(np.count_nonzero(organ)), 1)
     if wish.percent + _SPARE_PERCENT < inside:
         raise CaseError(
             f"The goal {wish} cannot be met: {inside:.0f} % of {name} lies inside the target, "

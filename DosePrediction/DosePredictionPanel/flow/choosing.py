@@ -94,8 +94,9 @@ def _result_chosen(state: PanelState, event: ResultChosen) -> Outcome:
         values = result.settings.values
         model = values.get(_("model"), "") or wanted.model
         gy = float(values.get(_("prescription"), "0") or 0)
-        chosen = {"beams": values.get(_("beams"), ""), "wishes": values.get(_("wishes"), "")}
-        wanted = replace(wanted, model=model, prescription_gy=gy, goals=result.goals, **chosen)
+        beams, wishes = values.get(_("beams"), ""), values.get(_("wishes"), "")
+        wanted = replace(wanted, model=model, prescription_gy=gy, beams=beams, wishes=wishes)
+        wanted = replace(wanted, goals=result.goals)
     state, more = take_up(state, wanted, by_hand=False)
     return state, effects + more
 
