@@ -25,7 +25,7 @@ class WishesSection:
         self.ui, self._dispatch = ui, dispatch
         self._shown: WishesView | None = None
         self._guard = WheelGuard()
-        self._rows: dict[str, tuple[Any, Any, Any]] = {}
+        self._rows: dict[tuple[str, float], tuple[Any, Any, Any]] = {}
         self._is_drawing = False
         ui.wishesEdit.connect("editingFinished()", self._typed)
         ui.noWishesButton.connect("clicked()", self._none_pressed)
@@ -40,7 +40,7 @@ class WishesSection:
         ui.wishesSection.text = view.title
         ui.wishesLabel.text = view.sentence
         ui.wishesFrame.visible = bool(view.rows)
-        if list(self._rows) != [row.organ for row in view.rows]:
+        if list(self._rows) != [(row.organ, row.dose_gy) for row in view.rows]:
             self._make_rows(view)
         self._is_drawing = True
         for row in view.rows:
@@ -68,11 +68,11 @@ class WishesSection:
             self._guard.guard([slider])
             for column, widget in enumerate((label, slider, words)):
                 layout.addWidget(widget, number, column)
-            self._rows[row.organ] = (label, slider, words)
+            self._rows[row.organ, row.dose_gy] = (label, slider, words)
         layout.setColumnStretch(1, 1)
 
     def _draw_row(self, row: WishRow) -> None:
-        label, slider, words = self._rows[row.organ]
+        label, slider, words = self._rows[row.organ, row.dose_gy]
         label.text, slider.value, words.text = row.label, row.percent, row.words
         for widget in (label, slider, words):
             widget.enabled, widget.toolTip = row.can_choose, row.tip
