@@ -144,18 +144,15 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             ctNode: vtkMRMLScalarVolumeNode, HU.
             segmentationNode: vtkMRMLSegmentationNode.
             modelName: None: the default model of the protocol that the segments fit.
-            mapping: channel → segment's name where the matching is overruled (None: leave it
-                empty), or the path of a mapping file.
+            mapping: channel → segment's name (None: leave it empty), or a mapping file's path.
             prescription: highest dose in Gy, or target → Gy; None: the model's own.
             planDoseNode: a plan's dose, Gy, to compare with.
             outputDoseNode: receives the dose, too.
             timeout: seconds; the worker is ended after it.
             options: `DosePredictionLib.worker.messages.PredictOptions`.
             goals: id of a goal template, or the path of a file.
-            beams: a name or gantry angles, as "nine-field" or "0,90,180,270"; None: the model's
-                own.
-            wishes: goals that a plan would be asked for, as "Rectum V40Gy <= 25 %", of a model
-                that takes wishes.
+            beams: a name or gantry angles ("nine-field", "0,90,180,270"); None: the model's own.
+            wishes: goals that a plan would be asked for, as "Rectum V40Gy <= 25 %".
 
         Returns:
             The dose node, Gy, on the CT's grid.
@@ -169,18 +166,9 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         from DosePredictionPanel.blocking import predict_blocking
         from DosePredictionPanel.starting import ready_inputs
 
-        inputs = self._inputs(
-            ctNode,
-            segmentationNode,
-            modelName,
-            mapping,
-            prescription,
-            planDoseNode,
-            options,
-            goals,
-            beams=beams,
-            wishes=wishes,
-        )
+        nodes = (ctNode, segmentationNode)
+        chosen = (modelName, mapping, prescription, planDoseNode, options, goals)
+        inputs = self._inputs(*nodes, *chosen, beams=beams, wishes=wishes)
         result = predict_blocking(ready_inputs(inputs, self.shared), self.shared, timeout)
         dose = result.nodes["dose"]
         if outputDoseNode is not None and outputDoseNode is not dose:
