@@ -141,8 +141,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         """Predict and wait for the dose; needs no event loop and no window.
 
         Args:
-            ctNode: vtkMRMLScalarVolumeNode, HU.
-            segmentationNode: vtkMRMLSegmentationNode.
+            ctNode, segmentationNode: vtkMRMLScalarVolumeNode, HU, and vtkMRMLSegmentationNode.
             modelName: None: the default model of the protocol that the segments fit.
             mapping: channel → segment's name (None: leave it empty), or a mapping file's path.
             prescription: highest dose in Gy, or target → Gy; None: the model's own.
@@ -166,9 +165,18 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         from DosePredictionPanel.blocking import predict_blocking
         from DosePredictionPanel.starting import ready_inputs
 
-        nodes = (ctNode, segmentationNode)
-        chosen = (modelName, mapping, prescription, planDoseNode, options, goals)
-        inputs = self._inputs(*nodes, *chosen, beams=beams, wishes=wishes)
+        inputs = self._inputs(
+            ctNode,
+            segmentationNode,
+            modelName,
+            mapping,
+            prescription,
+            planDoseNode,
+            options,
+            goals,
+            beams=beams,
+            wishes=wishes,
+        )
         result = predict_blocking(ready_inputs(inputs, self.shared), self.shared, timeout)
         dose = result.nodes["dose"]
         if outputDoseNode is not None and outputDoseNode is not dose:
