@@ -18,6 +18,7 @@ from support import pelvis_case, write_case_folder
 from benchmarks import diffusion, expected_error
 from DosePredictionLib.app.models import show_model, verify_model
 from DosePredictionLib.app.outputs import OutputRequest, write_outputs
+from DosePredictionLib.app.summary import report_input
 from DosePredictionLib.cli import main as cli
 from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
 from DosePredictionLib.errors import ModelError, PredictionError
@@ -25,7 +26,8 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.models.dose_model import DoseModel, write_manifest
 from DosePredictionLib.models.heads import usable_heads
-from DosePredictionLib.schema import to_json
+from DosePredictionLib.report.dvh_chart import structure_dvhs
+from DosePredictionLib.report.tables import samples_note
 from training.__main__ import main
 
 SMALL = ("crop=[16, 32, 32]", "steps=2", "validate_every=2", "network.options.filters=2")
@@ -102,7 +104,7 @@ def test_heads_are_bound_to_the_weights_whose_residuals_they_learned(built):
 
 
 def test_samples_lie_in_files_and_record_and_repeat_by_their_seed(built, tmp_path):
-    record = predicted(built, tmp_path / "one", "--samples", "2", "--seed", "3", "--report")
+    record = predicted(built, tmp_path / "one", "--samples", "2", "--seed", "3")
     keys = [each["key"] for each in record["outputs"]]
     assert keys == ["dose", "expected_error", "sample_1", "sample_2", "sample_spread"]
     samples = record["samples"]
@@ -110,7 +112,6 @@ def test_samples_lie_in_files_and_record_and_repeat_by_their_seed(built, tmp_pat
     rectum = samples["structures"]["Rectum"]
     assert len(rectum["endpoints"]["Dmean_gy"]) == len(rectum["curves_gy"]) == 2
     assert len(rectum["curves_gy"][0]) == 99
-    assert "2 samples" in (tmp_path / "one" / "valid0" / "report.html").read_text()
     again = predicted(built, tmp_path / "two", "--samples", "1", "--seed", "4")
     means = again["samples"]["structures"]["Rectum"]["endpoints"]["Dmean_gy"]
     assert means[0] == rectum["endpoints"]["Dmean_gy"][1]  # the second sample of the seed 3
@@ -177,9 +178,9 @@ def test_doses_of_another_model_teach_no_head(built, tmp_path, capsys):
     assert "of other weights" in capsys.readouterr().err
 
 
-def test_widths_of_the_case_travel_into_its_record(built, tmp_path):
+def test_widths_travel_into_the_record_and_samples_into_the_report(built, tmp_path):
     case = read_case(built.root / "valid_cases" / "valid0")
-    prediction = Predictor(str(built.model), "cpu", "fp32").predict(case)
+    prediction = Predictor(str(built.model), "cpu", "fp32").predict(case, samples=2)
     written = write_outputs(prediction, OutputRequest(tmp_path, goals=None), 0.0, 0.0)
     widths = written.summary["widths"]
     error = prediction.of_roles(["expected error"])[0].volume
@@ -187,7 +188,10 @@ def test_widths_of_the_case_travel_into_its_record(built, tmp_path):
     assert widths["Rectum"]["endpoints"]["Dmean_gy"] == pytest.approx(
         float(np.mean(error.array[inside])), rel=0.3, abs=0.05
     )
-    assert to_json(written.summary["widths"]) == widths
+    report = report_input(prediction, written.summary)
+    assert samples_note(report).startswith("Thin: 2 samples (seed 0)")
+    curves = {each.structure.key: each.samples for each in structure_dvhs(report)}
+    assert curves["Rectum"].shape == (3, 99)
 
 
 def test_models_show_and_verify_name_the_heads(built, tmp_path):
