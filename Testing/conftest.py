@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Before PyTorch and NumPy's linear algebra are imported, and for processes that tests start:
+# threads on arrays this small wait for each other, and beside other processes for a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from support import pelvis_case, random_network, write_case_folder, write_checkpoint
 
@@ -17,8 +23,6 @@ from DosePredictionLib.cli import main
 from DosePredictionLib.inference import device
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.structures.protocol import StructureProtocol
-
-torch.set_num_threads(2)
 
 
 @pytest.fixture(autouse=True)
