@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,15 @@ from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT, SAMPLES
 from benchmarks.precision import SHIPPED_CASES, Deviation, deviation
 from DosePredictionLib.inference.predictor import default_model, predict
 from DosePredictionLib.io import read_case
+from DosePredictionLib.prediction import Prediction
 
 Run = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture(scope="module")
+def in_float32() -> Callable[[Path], Prediction]:
+    """The default model's prediction of a case, computed once."""
+    return cache(lambda path: predict(read_case(path), precision="fp32"))
 
 
 def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path) -> None:
@@ -37,9 +45,11 @@ def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path)
     assert in_record["dose_score_gy"] == pytest.approx(scores["dose_score_gy"], abs=1e-3)
 
 
-def test_the_simulated_pelvis_is_predicted_without_naming_a_model() -> None:
-    case = read_case(SAMPLES / "simulated_pelvis")
-    prediction = predict(case, precision="fp32")
+def test_the_simulated_pelvis_is_predicted_without_naming_a_model(
+    in_float32: Callable[[Path], Prediction],
+) -> None:
+    prediction = in_float32(SAMPLES / "simulated_pelvis")
+    case = prediction.case
     assert prediction.model.manifest.name == "pelvis-simulated"
     assert case.plan_dose is not None
     body = case.structures["Body"].array > 0
@@ -65,12 +75,11 @@ def test_other_beams_give_another_dose_without_the_bands_of_the_models_own(
 
 @pytest.mark.parametrize("path", SHIPPED_CASES, ids=lambda path: path.stem)
 def test_the_precision_that_is_chosen_by_itself_keeps_the_dose(
-    path: Path, automatic_precision: str
+    path: Path, automatic_precision: str, in_float32: Callable[[Path], Prediction]
 ) -> None:
-    case = read_case(path)
-    prediction = predict(case)
+    prediction = predict(read_case(path))
     assert prediction.precision == automatic_precision
-    found = deviation(prediction, predict(case, precision="fp32"))
+    found = deviation(prediction, in_float32(path))
     limit = Deviation(0.0, 0.0) if automatic_precision == "fp32" else Deviation(0.02, 0.05)
     assert abs(found.shift_gy) <= limit.shift_gy
     assert found.difference_gy <= limit.difference_gy

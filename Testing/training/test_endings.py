@@ -95,7 +95,7 @@ def test_a_polite_kill_ends_children_and_leaves_no_parts(
         _until(lambda: any(output.glob(begun)), process)
         children = _children(process.pid)
         process.send_signal(number)
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130, printed

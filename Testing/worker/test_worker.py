@@ -51,7 +51,7 @@ from DosePredictionLib.worker.messages import (
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -351,7 +351,7 @@ def test_garbage_is_answered_and_passed_over() -> None:
         raw.send(Ping())
         assert raw.next() == Pong(())
         raw.send(Shutdown())
-        assert raw.process.wait(20) == 0
+        assert raw.process.wait(120) == 0
 
 
 def test_nothing_but_the_protocol_reaches_stdout() -> None:
@@ -379,7 +379,7 @@ def test_the_end_of_stdin_ends_it_and_clears_the_scratch_folder_away(small_case:
         raw.send(Predict("1", str(write_case(scratch / "case", small_case)), str(scratch / "out")))
         raw.until(Ready)
         raw.stdin.close()
-        assert raw.process.wait(20) == 0
+        assert raw.process.wait(120) == 0
     assert not scratch.exists()
 
 
@@ -387,7 +387,7 @@ def test_a_folder_that_is_no_scratch_folder_is_never_cleared_away(tmp_path: Path
     (tmp_path / "plan").write_text("precious")
     with raw_worker("--scratch", str(tmp_path)) as raw:
         raw.stdin.close()
-        assert raw.process.wait(20) == 0
+        assert raw.process.wait(120) == 0
     assert (tmp_path / "plan").is_file()
 
 
@@ -400,7 +400,7 @@ def test_it_ends_with_its_parent_even_if_the_pipe_stays_open() -> None:
             time.sleep(0.1)
             assert raw.process.poll() is None
             parent.kill()  # and nobody buries it: a zombie counts as dead
-            assert raw.process.wait(20) == 0
+            assert raw.process.wait(120) == 0
     finally:
         parent.kill()
         parent.wait()
