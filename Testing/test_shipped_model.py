@@ -16,6 +16,7 @@ import pytest
 from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT, SAMPLES
 
 from benchmarks.precision import SHIPPED_CASES, Deviation, deviation
+from DosePredictionLib.cli import main
 from DosePredictionLib.inference.predictor import default_model, predict
 from DosePredictionLib.io import read_case
 from DosePredictionLib.prediction import Prediction
@@ -29,20 +30,27 @@ def in_float32() -> Callable[[Path], Prediction]:
     return cache(lambda path: predict(read_case(path), precision="fp32"))
 
 
-def test_the_shipped_patient_scores_what_the_card_says(run: Run, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped patient as `predict` writes it, in float32."""
+    out = tmp_path_factory.mktemp("predicted")
+    call = ["predict", str(OPENKBP_SAMPLE), "--output", str(out), "--precision", "fp32"]
+    assert main(call) == 0
+    return out / OPENKBP_SAMPLE.stem
+
+
+def test_the_shipped_patient_scores_what_the_card_says(run: Run, predicted: Path) -> None:
     model = default_model(read_case(OPENKBP_SAMPLE))
-    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path, "--precision", "fp32")
-    assert code == 0
-    assert result["cases"][0]["model"] == model.manifest.name
-    code, scores, _ = run(
-        "evaluate", "--case", OPENKBP_SAMPLE, "--prediction", result["cases"][0]["dose"]
-    )
+    record = json.loads((predicted / "prediction.json").read_text())
+    assert record["model"]["name"] == model.manifest.name
+    dose = predicted / "dose.nii.gz"
+    code, scores, _ = run("evaluate", "--case", OPENKBP_SAMPLE, "--prediction", dose)
     assert code == 0
     on_card = model.manifest.validation["per_case"]["pt_235"]
     for key in ("dose_score_gy", "dvh_score_gy"):
         assert scores[key] == pytest.approx(on_card[key], abs=0.02)
-    in_record = json.loads(Path(result["cases"][0]["prediction"]).read_text())["evaluation"]
-    assert in_record["dose_score_gy"] == pytest.approx(scores["dose_score_gy"], abs=1e-3)
+    in_record = record["evaluation"]["dose_score_gy"]
+    assert in_record == pytest.approx(scores["dose_score_gy"], abs=1e-3)
 
 
 def test_the_simulated_pelvis_is_predicted_without_naming_a_model(
@@ -123,12 +131,10 @@ def test_a_wheel_predicts_from_an_empty_folder(tmp_path: Path) -> None:
     assert [path.name for path in empty.iterdir()] == ["out"]
 
 
-def test_the_dose_is_zero_where_no_dose_may_be(run: Run, tmp_path: Path) -> None:
+def test_the_dose_is_zero_where_no_dose_may_be(predicted: Path) -> None:
     import nibabel
 
-    code, result, _ = run("predict", OPENKBP_SAMPLE, "--output", tmp_path)
-    assert code == 0
     case = read_case(OPENKBP_SAMPLE)
-    dose = np.asarray(nibabel.load(result["cases"][0]["dose"]).dataobj).T
+    dose = np.asarray(nibabel.load(predicted / "dose.nii.gz").dataobj).T
     assert case.dose_mask is not None
     assert not dose[~case.dose_mask.array].any()
