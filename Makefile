@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # A CPU build where the package index offers one; override for a GPU, e.g. make TORCH=torch demo
 TORCH ?= torch==2.13.0
 OUT ?= out
+# Processes of `make test`: as many as there are cores, four at most; JOBS=0 is one, without helpers.
+JOBS ?= logical
 
 .PHONY: demo test test-slow bench lint environment clean
 
@@ -13,7 +15,8 @@ demo: $(VENV)/.installed
 		Resources/SampleData/simulated_pelvis --output $(OUT) --report
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -m "not slow" --durations=20
+	$(BIN)/python -m pytest -q -m "not slow" --durations=20 \
+		-n $(JOBS) --maxprocesses=4 --dist=loadfile
 
 # Also with the instructions of an older processor, where bfloat16 is emulated.
 test-slow: $(VENV)/.installed-dev

@@ -159,6 +159,7 @@ def test_two_models_are_compared_by_patient(run, tmp_path, case):
     code, result, _ = run(
         "evaluate", "--cohort", tmp_path / "cohort", "--predictions", tmp_path / "a",
         "--compare", tmp_path / "b", "--csv", tmp_path / "all.csv", "--goals", "none",
+        "--workers", "1",
     )  # fmt: skip
     assert code == 0
     entry = next(e for e in result["comparison"] if e["key"] == "mae_body_gy")

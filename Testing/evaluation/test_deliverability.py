@@ -15,6 +15,7 @@ from DosePredictionLib.beams.arrangement import BeamArrangement
 from DosePredictionLib.errors import CaseError
 from DosePredictionLib.evaluation.deliverability import (
     RESIDUALS,
+    Deliverability,
     ResidualLimits,
     deliverability,
     nearest_dose,
@@ -40,6 +41,11 @@ def plan(bound: BoundCase) -> Volume:
     dose = bound.case.plan_dose
     assert dose is not None
     return dose
+
+
+@pytest.fixture(scope="module")
+def of_plan(bound: BoundCase, plan: Volume) -> Deliverability:
+    return deliverability(bound, plan)
 
 
 def highest_target(bound: BoundCase) -> Mask:
@@ -70,8 +76,8 @@ def with_column(bound: BoundCase, plan: Volume) -> Volume:
     return plan.with_array(array)
 
 
-def test_a_plan_that_was_made_is_not_excluded(bound: BoundCase, plan: Volume) -> None:
-    found = deliverability(bound, plan)
+def test_a_plan_that_was_made_is_not_excluded(of_plan: Deliverability) -> None:
+    found = of_plan
     assert found.beyond == [] and found.finding.id == "deliverability-not-excluded"
     assert found.finding.severity == "info"
     assert found.finding.message.startswith("A plan on 9 beams reproduces this dose to 0.")
@@ -114,14 +120,16 @@ def test_what_the_beams_gave_is_given_again(bound: BoundCase, plan: Volume) -> N
         assert again[name] < 0.3 * before[name]  # type: ignore[operator]
 
 
-def test_of_other_beams_nothing_is_known(bound: BoundCase, plan: Volume) -> None:
+def test_of_other_beams_nothing_is_known(
+    bound: BoundCase, plan: Volume, of_plan: Deliverability
+) -> None:
     beams = BeamArrangement.of_angles([10, 130, 250])
     found = deliverability(replace(bound, case=replace(bound.case, beams=beams)), plan)
     assert found.limits is None and found.beyond == []
     assert found.finding.id == "deliverability-unknown"
     assert found.as_json()["limits_gy"] is None
     # Three beams reproduce a plan of nine less well.
-    nine = deliverability(bound, plan).residuals_gy["body"]
+    nine = of_plan.residuals_gy["body"]
     assert found.residuals_gy["body"] > 2 * nine  # type: ignore[operator]
 
 

@@ -30,7 +30,7 @@ from DosePredictionLib.worker.launch import worker_launch
 from DosePredictionLib.worker.messages import Failure, Log, Progress, Ready
 from DosePredictionLib.worker.session import Session
 
-_LONGEST_S = 60.0
+_LONGEST_S = 120.0
 _FASTER = 10  # than a person, whose strokes and choices the panel waits for
 
 
@@ -122,14 +122,14 @@ class PipeWorker:
             self._write(self._session.shutdown())
             assert self._process.stdin is not None
             self._process.stdin.close()
-            self._process.wait(10)
+            self._process.wait(120)
             self._ended()
 
     def kill(self) -> None:
         """As if the system had ended it, in the midst of its work."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(120)
 
     def take_up(self) -> None:
         """Hand over what has arrived."""
@@ -171,7 +171,7 @@ class PipeWorker:
     def _ended(self) -> None:
         if self._process is None:
             return
-        code, self._process = self._process.wait(10), None
+        code, self._process = self._process.wait(120), None
         session, self._session = self._session, Session()
         for failure in session.ended(code):
             self._hand_over(failure)
@@ -311,8 +311,7 @@ class Bench:
         """Turn the loop until something is so."""
         deadline = time.monotonic() + seconds
         while not done():
-            view = run_view(self.state)
-            assert time.monotonic() < deadline, (view, self.state.reading)
+            assert time.monotonic() < deadline, (run_view(self.state), self.state.reading)
             self.turn()
             time.sleep(0.001)
 

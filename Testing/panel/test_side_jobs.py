@@ -123,7 +123,7 @@ def test_a_case_measured_at_the_check_gives_the_same_numbers(
             request = Predict(folder.name, str(folder), output, model, options=options)
             assert isinstance(answer_to(request), Result)
         process.stdin.close()
-        process.wait(30)
+        process.wait(120)
     first, second = (read_measures(tmp_path / f"{folder.name}-dose") for folder in folders)
     assert first.predicted == second.predicted
     assert first.planned == second.planned
@@ -205,7 +205,7 @@ def test_the_worker_answers_without_torch_and_says_what_is_missing(
             if isinstance(reply, (Failure, Checked)):
                 replies[reply.id] = reply
         process.stdin.close()
-        process.wait(30)
+        process.wait(120)
     assert isinstance(replies["missing"], Failure)
     assert isinstance(replies["check"], Checked)
     assert isinstance(replies["predict"], Failure)

@@ -40,7 +40,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def planned(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
     case, dose = inputs
-    options = [*PELVIS, "--prediction", dose, "--beams", "5", "--goal", GOAL, "--output", out]
+    options = [*PELVIS, "--prediction", dose, "--beams", "5", "--segments", "60"]
+    options += ["--goal", GOAL, "--output", out]
     assert main(["plan", *map(str, [case, *options])]) == 0
     return out / "thigh"
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from bad_files import JSON, checkpoints, nifti
-from support import ROOT, pelvis_case, write_case_folder
+from support import DICOM_SAMPLE, ROOT, pelvis_case, write_case_folder
 
 from DosePredictionLib.cli import main as command_line
 from DosePredictionLib.encoding.settings import EncodingSettings, GridSettings
@@ -233,6 +233,10 @@ def good(tmp_path_factory: pytest.TempPathFactory, pelvis_model: DoseModel) -> P
     (folder / "run" / "data.json").write_text(json.dumps(described))
     torch.save(pelvis_model.network().state_dict(), folder / "run" / "published.pt")
     (folder / "loop").symlink_to(folder / "loop")
+    slices = tmp_path_factory.mktemp("slices")
+    for path in DICOM_SAMPLE.glob("CT_04*.dcm"):
+        shutil.copy(path, slices)
+    (folder / "slices").symlink_to(slices)
     return folder
 
 
@@ -268,7 +272,7 @@ def _words(row: Row, folder: Path) -> list[str]:
         "DOSES": folder / "doses",
         "OUT": folder / "out",
         "LOOP": folder / "loop",
-        "DICOM": ROOT / "Resources/SampleData/eclipse_rando_prostate_dicom",
+        "DICOM": folder / "slices",
     }
     words = []
     for word in row.words.split():
@@ -320,7 +324,6 @@ def test_what_is_broken_is_named_in_one_line(
     ("words", "code"),
     [
         ("DosePredictionLib models list", 0),
-        ("DosePredictionLib models show pelvis-simulated --json", 0),
         ("DosePredictionLib check --json", 0),
         ("DosePredictionLib predict nowhere --output out --json", 2),
         ("training card nowhere --evaluation nowhere --cases 1", 2),

@@ -45,9 +45,9 @@ def test_sigterm_ends_the_workers_and_leaves_nothing(tmp_path: Path) -> None:
         text=True,
     )
     while len(list(output.glob(".partial-*/new/begun"))) < 2:
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 120
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, printed = process.communicate(timeout=20)
+    _, printed = process.communicate(timeout=120)
     assert process.returncode == 130 and len(printed.splitlines()) == 1, printed
     assert not list(output.iterdir())

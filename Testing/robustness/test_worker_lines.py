@@ -41,7 +41,7 @@ def test_the_listener_lives_on_after_every_malformed_line() -> None:
         input=sent,
         capture_output=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=120,
     )
     replies = [line for line in done.stdout.splitlines() if line]
     assert done.returncode == 0

@@ -329,7 +329,7 @@ def evaluated(
         options = PredictOptions("cpu", "fp32", measure=True)
         mapping = dict(row.mapping)
         message = Predict("1", str(exchanged), str(output), model, mapping, options=options)
-        worker.run(message, timeout_seconds=60)
+        worker.run(message, timeout_seconds=120)
         prediction = read_prediction(output, case)
         dose = prediction.dose
         if case.prescription is not None:  # without one, a prediction has the model's own

@@ -56,7 +56,6 @@ def run(
         check=check,
         capture_output=True,
         text=True,
-        timeout=240,
         **options,
     )
 

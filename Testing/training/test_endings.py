@@ -75,7 +75,7 @@ def test_a_polite_kill_ends_children_and_leaves_no_parts(
     output = tmp_path / "out"
     if command == "train":
         extra = ("steps=100000", "validate_every=2")
-        words = train_arguments(output, "--workers", "2", extra=extra)
+        words = train_arguments(output, "--workers", "1", extra=extra)
     else:
         cases = cohort.training.with_name("training_cases")
         many = tmp_path / "cases"
@@ -95,7 +95,7 @@ def test_a_polite_kill_ends_children_and_leaves_no_parts(
         _until(lambda: any(output.glob(begun)), process)
         children = _children(process.pid)
         process.send_signal(number)
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130, printed

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ from DosePredictionLib.errors import (
 )
 from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.inference.predictor import predict
+from DosePredictionLib.prediction import Prediction
 from DosePredictionLib.processes import is_alive
 from DosePredictionLib.worker.client import WorkerClient
 from DosePredictionLib.worker.exchange import new_scratch, read_prediction, write_case
@@ -51,7 +53,7 @@ from DosePredictionLib.worker.messages import (
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -103,17 +105,25 @@ def raw_worker(*arguments: str, **options: Any) -> Iterator[Raw]:
         process.wait()
 
 
+def predicted_warm(
+    worker: WorkerClient, case: Case, folder: Path, options: PredictOptions
+) -> Prediction:
+    """What a worker predicts that has the model already."""
+    request = Predict("warm", str(write_case(folder / "case", case)), str(folder / "dose"))
+    assert worker.run(replace(request, options=options)).warm
+    return read_prediction(folder / "dose", case)
+
+
 def test_the_dose_is_that_of_this_process_and_the_second_run_is_warm(
-    worker: WorkerClient, small_case: Case
+    worker: WorkerClient, small_case: Case, tmp_path: Path
 ) -> None:
     stages: list[tuple[float, str]] = []
     options = PredictOptions("cpu", "fp32")
     first = worker.predict(small_case, options=options, progress=lambda *seen: stages.append(seen))
     dose = first.dose.array.copy()
     pid = worker.pid
-    second = worker.predict(small_case, options=options)
+    second = predicted_warm(worker, small_case, tmp_path, options)
     assert worker.pid == pid
-    assert second.seconds["load"] < 0.5 < first.seconds["load"] + 0.5
     assert np.array_equal(second.dose.array, dose)
     here = predict(small_case, device="cpu", precision="fp32")
     assert np.allclose(dose, here.dose.array, atol=1e-3) and dose.max() > 20
@@ -183,7 +193,7 @@ def test_what_the_library_refuses_is_refused_alike(
 
 
 def test_cancel_reaches_a_running_inference_and_the_worker_stays_warm(
-    worker: WorkerClient, small_case: Case
+    worker: WorkerClient, small_case: Case, tmp_path: Path
 ) -> None:
     worker.predict(small_case)
     pid, stage = worker.pid, ""
@@ -195,7 +205,7 @@ def test_cancel_reaches_a_running_inference_and_the_worker_stays_warm(
     with pytest.raises(PredictionCancelled):
         worker.predict(small_case, progress=progress, cancelled=lambda: stage == "coarse dose")
     assert worker.pid == pid
-    assert worker.predict(small_case).seconds["load"] < 0.5
+    assert predicted_warm(worker, small_case, tmp_path, PredictOptions()).dose.array.max() > 20
 
 
 def test_a_time_out_ends_the_prediction_and_the_next_one_works(
@@ -271,8 +281,6 @@ def test_memory_that_runs_out_is_an_error_with_what_was_tried(
 
 def widened(case: Case, times: int) -> Case:
     """The case's slices over and over: more voxels than a worker has seen."""
-    from dataclasses import replace
-
     from DosePredictionLib.volume import Volume
 
     x, y, z = case.grid.size
@@ -351,7 +359,7 @@ def test_garbage_is_answered_and_passed_over() -> None:
         raw.send(Ping())
         assert raw.next() == Pong(())
         raw.send(Shutdown())
-        assert raw.process.wait(20) == 0
+        assert raw.process.wait(120) == 0
 
 
 def test_nothing_but_the_protocol_reaches_stdout() -> None:
@@ -379,7 +387,7 @@ def test_the_end_of_stdin_ends_it_and_clears_the_scratch_folder_away(small_case:
         raw.send(Predict("1", str(write_case(scratch / "case", small_case)), str(scratch / "out")))
         raw.until(Ready)
         raw.stdin.close()
-        assert raw.process.wait(20) == 0
+        assert raw.process.wait(120) == 0
     assert not scratch.exists()
 
 
@@ -387,7 +395,7 @@ def test_a_folder_that_is_no_scratch_folder_is_never_cleared_away(tmp_path: Path
     (tmp_path / "plan").write_text("precious")
     with raw_worker("--scratch", str(tmp_path)) as raw:
         raw.stdin.close()
-        assert raw.process.wait(20) == 0
+        assert raw.process.wait(120) == 0
     assert (tmp_path / "plan").is_file()
 
 
@@ -400,7 +408,7 @@ def test_it_ends_with_its_parent_even_if_the_pipe_stays_open() -> None:
             time.sleep(0.1)
             assert raw.process.poll() is None
             parent.kill()  # and nobody buries it: a zombie counts as dead
-            assert raw.process.wait(20) == 0
+            assert raw.process.wait(120) == 0
     finally:
         parent.kill()
         parent.wait()
