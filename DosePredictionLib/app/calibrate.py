@@ -17,7 +17,7 @@ from ..evaluation.calibration import (
 )
 from ..evaluation.conformal import smallest_count
 from ..evaluation.coverage import split_coverage
-from .bands import read_record
+from .bands import grid_words, read_record
 from .evaluate import CohortRequest, EvaluationSettings, cohort_pairs, evaluate_cohort
 from .outputs import RECORD
 from .several import CaseFailure
@@ -135,6 +135,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
         structures=structures,
         coverage=split_coverage(errors, len(cohort.records)),
         cohort=request.cohort,
+        grid=grid_words(manifest.encoding.grid),
     )
     return Calibrated(calibration, few, cohort.failed, cohort.unpaired)
 

@@ -302,6 +302,7 @@ class ResultState:
         outputs: role and label of its further volumes.
         bands: what is to be said of the bands of its DVHs, or why there are none.
         has_bands: whether there are some.
+        findings: what was noticed of its dose, and which parts look foreign to the model.
     """
 
     run: str
@@ -323,6 +324,7 @@ class ResultState:
     outputs: tuple[tuple[str, str], ...] = ()
     bands: str = ""
     has_bands: bool = False
+    findings: tuple[Finding, ...] = ()
 
     @property
     def has_numbers(self) -> bool:
