@@ -76,12 +76,12 @@ def patients(count: int = 60, seed: int = 0) -> list[dict[str, float]]:
     return every
 
 
-IDENTITY = Identity("m", ("a" * 64,), "pelvis", "sixty made-up patients")
+IDENTITY = Identity("m", ("a" * 64,), "pelvis", "made-up patients")
 
 
 @pytest.fixture(scope="module")
 def known() -> Distribution:
-    return fit_distribution(patients(), IDENTITY)
+    return fit_distribution(patients(120), IDENTITY)
 
 
 # ---------------------------------------------------------------- numbers of a case
@@ -227,9 +227,9 @@ def test_a_wrong_spacing_is_told_from_a_large_patient() -> None:
     )
     assert size(math.log(1.2)).value == pytest.approx(1.2, abs=0.03)
     assert size(-math.log(1.2)).value == pytest.approx(1 / 1.2, abs=0.03)
-    # The number of `size` in a file of version 1.0 is of something else.
-    older = replace(known, schema_minor=0).deviations(scaled(0.3, np.zeros((4, 2))))
-    assert older and not any(each.measure == "size" for each in older)
+    # In a file of version 1.0 large patients count as scaled.
+    older = replace(known, schema_minor=0).deviations(scaled(0.1, np.zeros((4, 2))))
+    assert next(each for each in older if each.measure == "size").score < size(0.1).score
 
 
 # ---------------------------------------------------------------- command, model, findings

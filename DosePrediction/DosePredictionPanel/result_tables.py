@@ -93,13 +93,15 @@ def goals_table(
 
     Args:
         predicted, planned, other: as `evaluate_goals` returns them, of one template; the first with
-            probabilities where something was calibrated, which adds a column of them.
+            probabilities, or why there are none, which adds a column of them.
         bands: of the prediction; with some there is a column of the 90 % bands.
     """
+    from DosePredictionLib.evaluation.goal_probability import probability_words
+
     first = _("A") if other is not None else _("Predicted")
     columns = {first: predicted, _("B"): other, _("Plan"): planned}
     shown = {title: goals for title, goals in columns.items() if goals is not None}
-    is_likely = any(goal.get("probability") for goal in predicted)
+    is_likely = any(probability_words(goal) for goal in predicted)
     rows = []
     for goals in zip(*shown.values(), strict=True):
         cells = _goal_cells(goals[0], goals)

@@ -24,7 +24,7 @@ def review_table(review: Mapping[str, Any] | None, names: Mapping[str, str]) -> 
     if review is None:
         return Table((), ())
     band = _("{level} % band").format(level=review["level_percent"])
-    headers = (_("Structure"), _("Plan’s"), _("Value"), band, _("Outside"))
+    headers = (_("Structure"), _("Endpoint"), _("Plan"), band, _("Outside"))
     rows = tuple(_cells(row, names) for row in review["rows"])
     return Table(headers, rows, tuple(_place(row) for row in review["rows"]))
 

@@ -68,7 +68,7 @@ WINSORISED = 4.0
 
 _FARTHEST = 50.0
 _SMALLEST_SPREAD = 0.3
-_WEIGHTS = {"number": 0.9, PRESENT: 1.5, "size": 2.4, "hu": 1.3}
+_WEIGHTS = {"number": 0.9, PRESENT: 1.5, "size": 2.8, "hu": 1.3}
 """What deviations count; chosen on the perturbed OpenKBP validation patients."""
 _SIZES = {"volume": 3.0, "area": 2.0, "apart": 1.0, "spacing": 1.0}
 _LENGTHS = frozenset({"left", "back", "up", "length"})
@@ -167,7 +167,7 @@ class Distribution:
         threshold: the score above which a case is called foreign.
         share_percent: of the patients whose score does not exceed the threshold.
         directions: how far regular patients deviate along `size` and `hu`, as `Measured.by_rest`.
-            That of `size` has another meaning in a file before version 1.1, and is not used.
+            That of `size` is of the unfiltered direction in a file before version 1.1.
         cohort: what the patients are, in words.
         schema_minor: which additions to this version of the format the file may hold.
     """
@@ -236,7 +236,8 @@ class Distribution:
                 Deviation(each.part, each.measure, score, value, each.low, each.high, foreseen)
             )
         for name, (score, amount) in apart.directions.items():
-            score *= _WEIGHTS[name] / self.directions[name]
+            is_filtered = name == "size" and self.schema_minor > 0
+            score *= _WEIGHTS["size" if is_filtered else "hu"] / self.directions[name]
             amount = math.exp(min(max(amount, -5.0), 5.0)) if name == "size" else amount
             found.append(Deviation(EVERYTHING, name, score, amount, 0.0, 0.0))
         return sorted(found, key=lambda deviation: -deviation.score)
@@ -249,27 +250,36 @@ class Distribution:
         unit = np.array([each.scale * max(each.spread, _SMALLEST_SPREAD) for each in measures])
         away = (values - np.array([each.median for each in measures])) / unit
         bounded = np.clip(away, -_FARTHEST, _FARTHEST)
-        precision = np.linalg.inv(self.matrix[np.ix_(known, known)])
+        inverse = np.linalg.inv(self.matrix[np.ix_(known, known)])
+        precision = np.asarray(inverse, dtype=np.float64)
         pulled, pull = precision @ bounded, np.diag(precision)
-        size, hu = self._directions(measures, unit)
-        moved = {"hu": _along(hu, bounded, np.eye(len(known)), away)}
-        if self.schema_minor > 0:
-            regular = np.clip(away, -WINSORISED, WINSORISED)  # one odd organ is no scale
-            moved["size"] = _along(size, regular, precision, regular)
+        moved = self._moved(measures, unit, away, precision)
         directions = {name: along for name, along in moved.items() if along is not None}
         by_rest, expected = np.abs(pulled) / np.sqrt(pull), values - pulled / pull * unit
         return Apart(np.array(known), values, np.abs(bounded), by_rest, expected, directions)
 
-    @staticmethod
-    def _directions(measures: Sequence[Measured], unit: Array) -> tuple[Array, Array]:
-        """How numbers move where the anatomy grows by a factor of e, and the CT by 1 HU.
+    def _moved(
+        self, measures: Sequence[Measured], unit: Array, away: Array, precision: Array
+    ) -> dict[str, tuple[float, float] | None]:
+        """How far the case is moved where the anatomy grows by a factor of e, the CT by 1 HU.
 
-        Targets do not count: they are as large as the disease.
+        Targets do not count: they are as large as the disease. A file of version 1.0 has its
+        `size` without a filter, and without lengths.
         """
-        grown = [m.median if m.measure in _LENGTHS else _SIZES.get(m.measure, 0) for m in measures]
-        size = [of * (m.part != TARGETS) for of, m in zip(grown, measures, strict=True)]
-        hu = [float(m.measure in _HU_MEASURES) for m in measures]
-        return np.array(size) / unit, np.array(hu) / unit
+        bounded = np.clip(away, -_FARTHEST, _FARTHEST)
+        independent = np.eye(len(measures), dtype=np.float64)
+        hu = np.array([m.measure in _HU_MEASURES for m in measures]) / unit
+        sizes = [_SIZES.get(m.measure, 0.0) * (m.part != TARGETS) for m in measures]
+        lengths = [m.median * (m.measure in _LENGTHS and m.part != TARGETS) for m in measures]
+        moved = {
+            "size": _along(np.array(sizes) / unit, bounded, independent, away),
+            "hu": _along(hu, bounded, independent, away),
+        }
+        if self.schema_minor > 0:
+            regular = np.clip(away, -WINSORISED, WINSORISED)  # one odd organ is no scale
+            grown = (np.array(sizes) + np.array(lengths)) / unit
+            moved["size"] = _along(grown, regular, precision, regular)
+        return moved
 
 
 def _along(

@@ -544,7 +544,8 @@ def test_bands_are_shown_switched_and_restored(
     models: Path,
     tmp_path: Path,
 ) -> None:
-    calibration = calibrate(read_model_folder(models / "random-pelvis"), "PTV", "Rectum")
+    folder = read_model_folder(models / "random-pelvis")
+    calibration = calibrate(folder, "PTV", "Rectum", "Bladder")
     try:
         bench.predict()
     finally:

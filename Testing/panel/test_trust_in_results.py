@@ -9,6 +9,7 @@ import pytest
 from DosePredictionPanel.flow import effects as do
 from DosePredictionPanel.flow import events as on
 from DosePredictionPanel.flow.derived import settings_of
+from DosePredictionPanel.flow.state import Choices
 from DosePredictionPanel.result_tables import goals_table
 from DosePredictionPanel.review_table import review_table
 from DosePredictionPanel.views import checks_view, result_view
@@ -106,6 +107,7 @@ def test_a_reopened_result_says_them_again_and_a_closed_scene_forgets_them() -> 
     view = result_view(driver.state)
     assert view.tables["review"] == ROWS and view.bands == "calibrated on 33"
     driver.send(on.SceneClosing())
+    driver.nodes, driver.saved, driver.parameters = (), (), Choices()
     driver.send(on.SceneClosed())
     assert said(driver) == [] and result_view(driver.state).bands == ""
     without = reopened(saved(settings=None, tables={}))
@@ -172,6 +174,12 @@ def test_how_likely_a_goal_is_met_stands_in_a_short_column_and_in_words() -> Non
     compared = goals_table([known], [goal()], [goal()])
     assert compared.headers == ("Structure", "Goal", "A", "B", "Δ", "Plan", "Likely")
     assert compared.rows[0][-1].text == "32 %"
+
+
+def test_what_was_not_calibrated_is_said_though_no_goal_was() -> None:
+    table = goals_table([goal(probability=None, probability_missing="Rectum was not calibrated")])
+    assert table.headers[-1] == "Likely"
+    assert table.rows[0][-1].tool_tip == "no probability: Rectum was not calibrated"
 
 
 @pytest.mark.parametrize(
