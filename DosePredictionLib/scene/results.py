@@ -238,8 +238,7 @@ def set_goals(result: SceneResult, goals: GoalSet | None, template: str = "") ->
             remove_nodes(scene, [nodes.pop(role) for role in ("goals",) if role in nodes])
     else:
         title = title_of(result.name, result.label)
-        likely = result.bands.likely(measures.goals)
-        draft = goal_draft(title, likely, measures.planned_goals)
+        draft = goal_draft(title, result.bands.likely(measures.goals), measures.planned_goals)
         existing = {role: node for role, node in nodes.items() if role == "goals"}
         with batch(scene):
             nodes |= enter_scene(scene, [draft], result.run, existing)
@@ -377,12 +376,7 @@ class _Result:
         name = f"{self._name}: {label}"
         self._drafts += volume_drafts(role, name, image, self.placement, appearance)
 
-    def add_tables(
-        self,
-        measures: Evaluation,
-        bands: Bands,
-        before: SceneResult | None,
-    ) -> None:
+    def add_tables(self, measures: Evaluation, bands: Bands, before: SceneResult | None) -> None:
         """Prepare color tables, DVHs, goals and scores, in their place among what is ready."""
         segments = self._segments(measures)
         drafts = [*self._color_drafts(), *self._drafts]
