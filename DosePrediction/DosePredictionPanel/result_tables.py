@@ -92,23 +92,30 @@ def goals_table(
     """Goals of the prediction beside those of another result, with Δ, and of the plan.
 
     Args:
-        predicted, planned, other: as `evaluate_goals` returns them, of one template.
+        predicted, planned, other: as `evaluate_goals` returns them, of one template; the first with
+            probabilities, or why there are none, which adds a column of them.
         bands: of the prediction; with some there is a column of the 90 % bands.
     """
+    from DosePredictionLib.evaluation.goal_probability import probability_words
+
     first = _("A") if other is not None else _("Predicted")
     columns = {first: predicted, _("B"): other, _("Plan"): planned}
     shown = {title: goals for title, goals in columns.items() if goals is not None}
+    is_likely = any(probability_words(goal) for goal in predicted)
     rows = []
     for goals in zip(*shown.values(), strict=True):
         cells = _goal_cells(goals[0], goals)
         if other is not None:
             cells = (*cells[:4], _delta(goals[0], goals[1]), *cells[4:])
-        rows.append((*cells, _goal_band(goals[0], bands)) if bands else cells)
+        last = (_likely(goals[0]),) if is_likely else ()
+        rows.append((*cells, *((_goal_band(goals[0], bands),) if bands else ()), *last))
     titles = list(shown)
     if other is not None:
         titles.insert(2, "Δ")
     if bands:
         titles.append(_("90 %"))
+    if is_likely:
+        titles.append(_("Likely"))
     places = tuple(_place(goal) for goal in predicted)
     return Table((_("Structure"), _("Goal"), *titles), tuple(rows), places)
 
@@ -284,6 +291,17 @@ def _goal_band(goal: Mapping[str, Any], bands: Bands) -> Cell:
         for level, ends in band.items()
     }
     return Cell(_from_low_to_high(in_unit["90"]), _band_tip(in_unit, str(goal["unit"])))
+
+
+def _likely(goal: Mapping[str, Any]) -> Cell:
+    """How likely a plan meets the goal; in the tooltip with its interval, or why nobody knows."""
+    from DosePredictionLib.evaluation.goal_probability import probability_words
+
+    words = probability_words(goal)
+    if not goal.get("probability"):
+        return Cell("–" if words else "", words)
+    tip = _("A plan like those of the calibration meets this goal with {words}")
+    return Cell(words.partition(" (")[0], tip.format(words=words))
 
 
 def _band_tip(band: Mapping[str, Any] | None, unit: str) -> str:

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 from .flow.state import TemplateFacts
 from .i18n import _
 from .result_tables import Table, change_table, dvh_table, goals_table, scores_table
+from .review_table import review_table
 
 if TYPE_CHECKING:
     from DosePredictionLib.evaluation.result import GoalResults
+    from DosePredictionLib.findings import Finding
     from DosePredictionLib.scene import SceneResult
 
-__all__ = ["bands_note", "further_outputs", "result_summary", "result_tables", "template_facts"]
+__all__ = [
+    "bands_note",
+    "further_outputs",
+    "result_findings",
+    "result_summary",
+    "result_tables",
+    "template_facts",
+]
 
 
 def template_facts() -> tuple[TemplateFacts, ...]:
@@ -43,16 +52,32 @@ def result_summary(result: SceneResult) -> str:
 
 
 def bands_note(result: SceneResult) -> str:
-    """On whom the bands of the DVHs are calibrated, or why there are none."""
+    """On whom bands and probabilities are calibrated, and how the plan lies; or why there are
+    none."""
+    from DosePredictionLib.evaluation.plan_review import review_summary
     from DosePredictionLib.report.wording import clean
 
     bands = result.bands
     if bands.content is None:
-        return bands.missing or _("No bands: the model was not calibrated.")
+        missing = _("No bands and no probabilities of goals: the model was not calibrated.")
+        return bands.missing or missing
     calibration = bands.content["calibration"]
     text = _("90 % and 50 % bands, calibrated on {count} patients{cohort}.")
     cohort = clean(calibration["cohort"])
-    return text.format(count=calibration["patients"], cohort=f" ({cohort})" if cohort else "")
+    lines = [text.format(count=calibration["patients"], cohort=f" ({cohort})" if cohort else "")]
+    if bands.structures is None:
+        lines.append(_("No probabilities of goals: this scene does not hold them. Predict again."))
+    if bands.review is not None and bands.review["reviewed"]:
+        summary = review_summary(bands.review)
+        lines.append(f"{summary[0].upper()}{summary[1:]}.")
+    return " ".join(lines)
+
+
+def result_findings(result: SceneResult) -> tuple[Finding, ...]:
+    """What was noticed of the dose, and which parts of the case look foreign to the model."""
+    from DosePredictionLib.checks.registry import OF_THE_RESULT
+
+    return tuple(each for each in result.record.findings if each.id in OF_THE_RESULT)
 
 
 def result_tables(result: SceneResult, other: SceneResult | None = None) -> dict[str, Table]:
@@ -68,11 +93,12 @@ def result_tables(result: SceneResult, other: SceneResult | None = None) -> dict
     goals = empty
     if ours.goals:
         others = _other_goals(result, other)
-        goals = goals_table(ours.goals, ours.planned_goals, others, bands)
+        goals = goals_table(result.bands.likely(ours.goals), ours.planned_goals, others, bands)
     curves = None if theirs is None else theirs.predicted
     return {
         "goals": goals,
         "dvh": dvh_table(ours.predicted, ours.planned, curves, names, bands),
+        "review": review_table(result.bands.review, names),
         "scores": scores_table(ours.scores),
         "change": empty if curves is None else change_table(curves, ours.predicted, names),
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .apply_state import ButtonState, apply_button
 from .finding_rows import FindingRow, finding_rows, findings_title
-from .flow.derived import findings_of, freshness_of, situation_of
+from .flow.derived import findings_of, findings_of_result, freshness_of, situation_of
 from .flow.levels import levels_text
 from .flow.state import (
     GOALS_FROM_FILE,
@@ -126,7 +126,8 @@ class ChecksView:
 
 
 def checks_view(state: PanelState) -> ChecksView:
-    """What was noticed about the inputs; while they are read, what was noticed before."""
+    """What was noticed about the inputs and of the shown result; while inputs are read, what was
+    noticed before."""
     findings = list(findings_of(state))
     mapping = state.matching.mapping
     if state.input_error:
@@ -135,6 +136,7 @@ def checks_view(state: PanelState) -> ChecksView:
         findings = [*state.matching.problems, Finding("inputs", "blocking", state.input_error)]
     elif not findings and mapping is not None:
         findings = list(mapping.findings)
+    findings += findings_of_result(state)
     rows = tuple(finding_rows(findings))
     if state.reading is not None:
         return ChecksView(findings_title([], reading=True), rows, state.reading.stage)

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import ModelError
-from ..evaluation.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from ..evaluation.calibration import (
+    CALIBRATION_FILE,
+    Calibration,
+    StructureCalibration,
+    read_calibration,
+)
+from ..evaluation.goal_probability import with_probabilities
+from ..evaluation.plan_review import plan_review
 from ..evaluation.result import ENDPOINTS
-from ..evaluation.widths import StructureWidths, error_widths
+from ..evaluation.widths import StructureWidths, Widths, error_widths
 from ..findings import Finding
 from ..ranges import DoseGy
-from ..schema import Length, Name, Pattern, from_json, read_json, validated
+from ..schema import Length, Name, Pattern, from_json, parse_json, read_json, to_json, validated
 
 if TYPE_CHECKING:
-    from ..evaluation.result import Evaluation
+    from ..encoding.settings import GridSettings
+    from ..evaluation.result import Evaluation, GoalResults
     from ..models.manifest import ModelFolder
     from ..prediction import Prediction
 
@@ -27,6 +38,7 @@ __all__ = [
     "PredictedBy",
     "PredictedFor",
     "PredictionRecord",
+    "grid_words",
     "model_calibration",
     "prediction_calibration",
     "read_record",
@@ -101,23 +113,40 @@ class PredictionRecord:
 
 @dataclass(frozen=True)
 class Bands:
-    """The bands of a prediction, as they travel with it.
+    """What a calibration says of a prediction, as it travels with it.
 
     Args:
-        content: as `prediction.json` has them; None without any.
+        content: the bands, as `prediction.json` has them; None without any.
         missing: why there are none although the model is calibrated.
+        review: of the plan, as `prediction.json` has it; None without a plan or a calibration.
+        calibrated: what was calibrated, packed; a scene may hold the prediction against further
+            goals, and be opened where the model is not.
     """
 
     content: dict[str, Any] | None = None
     missing: str = ""
+    review: dict[str, Any] | None = None
+    calibrated: str = ""
 
     @classmethod
     def of(cls, prediction: Prediction, evaluation: Evaluation) -> Bands:
         """By the calibration in the model's folder."""
         calibration, findings = prediction_calibration(prediction)
+        if calibration is None:
+            return cls(missing=" ".join(finding.message for finding in findings))
         evaluation = with_widths(prediction, evaluation)
-        content = None if calibration is None else calibration.bands(evaluation)
-        return cls(content, " ".join(finding.message for finding in findings))
+        review = plan_review(evaluation, calibration.for_case(evaluation.widths))
+        packed = _packed(calibration.structures, evaluation.widths)
+        return cls(calibration.bands(evaluation), "", review, packed)
+
+    @property
+    def structures(self) -> Mapping[str, StructureCalibration] | None:
+        """What was calibrated, for this case; None without it, or where a scene's is damaged."""
+        return _unpacked(self.calibrated) if self.calibrated else None
+
+    def likely(self, goals: GoalResults) -> GoalResults:
+        """Records of goals with their probabilities, or why there is none."""
+        return with_probabilities(goals, self.structures)
 
 
 def with_widths(prediction: Prediction, evaluation: Evaluation) -> Evaluation:
@@ -163,7 +192,21 @@ def model_calibration(model: ModelFolder, named: Path | None = None) -> Calibrat
     manifest = model.manifest
     what = f"the model {manifest.name}"
     calibration.require_weights(manifest.checksums, manifest.protocol, what)
+    calibration.require_grid(grid_words(manifest.encoding.grid), what)
     return calibration
+
+
+def grid_words(grid: GridSettings) -> str:
+    """A model's grid in a line, as in `native, spacing_mm_min 3.5 × 3.5 × 2`."""
+    stated = {key: value for key, value in to_json(grid).items() if value is not None}
+    kind = stated.pop("kind")
+    words = [f"{name} {_axes(value)}" for name, value in stated.items()]
+    return ", ".join([kind, *words])
+
+
+def _axes(value: float | Sequence[float]) -> str:
+    values = value if isinstance(value, Sequence) else [value]
+    return " × ".join(f"{each:g}" for each in values)
 
 
 def prediction_calibration(
@@ -193,6 +236,30 @@ def prediction_calibration(
         remedy = "Calibrate plans that were made like this one."
         return None, (_no_bands(f"{_OTHERWISE}.", remedy),)
     return calibration, ()
+
+
+def _packed(structures: Mapping[str, StructureCalibration], widths: Widths) -> str:
+    """By structure, its calibration and the case's widths, as compressed JSON in base64."""
+    content = {
+        name: [to_json(each), to_json(widths[name]) if name in widths else None]
+        for name, each in structures.items()
+    }
+    text = json.dumps(content)
+    return base64.b64encode(zlib.compress(text.encode("ascii"))).decode("ascii")
+
+
+@lru_cache(maxsize=4)
+def _unpacked(text: str) -> dict[str, StructureCalibration] | None:
+    """Each as it is for the case; None if what was packed is damaged."""
+    try:
+        content = parse_json(zlib.decompress(base64.b64decode(text)).decode("ascii"))
+        found = {}
+        for name, (known, widths) in content.items():
+            of_case = None if widths is None else from_json(StructureWidths, widths)
+            found[name] = from_json(StructureCalibration, known).for_case(of_case)
+        return found
+    except (ValueError, TypeError, AttributeError, zlib.error):
+        return None
 
 
 @lru_cache(maxsize=4)

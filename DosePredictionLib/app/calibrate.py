@@ -19,7 +19,7 @@ from ..evaluation.calibration import (
 )
 from ..evaluation.conformal import smallest_count
 from ..evaluation.coverage import split_coverage
-from .bands import read_record
+from .bands import grid_words, read_record
 from .evaluate import CohortRequest, EvaluationSettings, cohort_pairs, evaluate_cohort
 from .outputs import RECORD
 from .several import CaseFailure
@@ -145,6 +145,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
         structures=structures,
         coverage=coverage,
         cohort=request.cohort,
+        grid=grid_words(manifest.encoding.grid),
     )
     return Calibrated(calibration, few, cohort.failed, cohort.unpaired)
 

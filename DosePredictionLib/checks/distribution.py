@@ -6,9 +6,11 @@ against the patients' in two ways: alone, by robust quantiles, and by what the c
 let expect, by a Gaussian of winsorised numbers whose correlation matrix is shrunk towards
 independence (Ledoit and Wolf 2004, doi 10.1016/S0047-259X(03)00096-4, give the idea; the share is a
 constant here). Two directions that move everything are looked for as well: a scale of the whole
-anatomy, and a shift of the CT's values. The score is the largest of these deviations; the
-threshold is the score that a stated share of the patients does not exceed, each left out of the
-statistics that score it.
+anatomy, by a matched filter in that Gaussian (the linear discriminant of Fisher 1936, doi
+10.1111/j.1469-1809.1936.tb02137.x), so that large patients do not look scaled, and a shift of the
+CT's values, whose numbers are too few and too outlying for that. The score is the largest of these
+deviations; the threshold is the score that a stated share of the patients does not exceed, each
+left out of the statistics that score it.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ Array = NDArray[np.float64]
 DISTRIBUTION_FILE = "distribution.json"
 """In a model's folder."""
 
-SCHEMA_VERSION, SCHEMA_MINOR = 1, 0
+SCHEMA_VERSION, SCHEMA_MINOR = 1, 1
 
 EVERYTHING = "everything"
 """The part of the deviations `size` and `hu`."""
@@ -66,9 +68,10 @@ WINSORISED = 4.0
 
 _FARTHEST = 50.0
 _SMALLEST_SPREAD = 0.3
-_WEIGHTS = {"number": 0.9, PRESENT: 1.5, EVERYTHING: 1.3}
+_WEIGHTS = {"number": 0.9, PRESENT: 1.5, "size": 2.8, "hu": 1.3}
 """What deviations count; chosen on the perturbed OpenKBP validation patients."""
 _SIZES = {"volume": 3.0, "area": 2.0, "apart": 1.0, "spacing": 1.0}
+_LENGTHS = frozenset({"left", "back", "up", "length"})
 _HU_MEASURES = frozenset({"hu_low", "hu_middle", "hu_high", "soft_tissue"})
 
 _Sha256 = Annotated[str, Pattern("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")]
@@ -164,6 +167,7 @@ class Distribution:
         threshold: the score above which a case is called foreign.
         share_percent: of the patients whose score does not exceed the threshold.
         directions: how far regular patients deviate along `size` and `hu`, as `Measured.by_rest`.
+            That of `size` is of the unfiltered direction in a file before version 1.1.
         cohort: what the patients are, in words.
         schema_minor: which additions to this version of the format the file may hold.
     """
@@ -232,7 +236,8 @@ class Distribution:
                 Deviation(each.part, each.measure, score, value, each.low, each.high, foreseen)
             )
         for name, (score, amount) in apart.directions.items():
-            score *= _WEIGHTS[EVERYTHING] / self.directions[name]
+            is_filtered = name == "size" and self.schema_minor > 0
+            score *= _WEIGHTS["size" if is_filtered else "hu"] / self.directions[name]
             amount = math.exp(min(max(amount, -5.0), 5.0)) if name == "size" else amount
             found.append(Deviation(EVERYTHING, name, score, amount, 0.0, 0.0))
         return sorted(found, key=lambda deviation: -deviation.score)
@@ -245,26 +250,54 @@ class Distribution:
         unit = np.array([each.scale * max(each.spread, _SMALLEST_SPREAD) for each in measures])
         away = (values - np.array([each.median for each in measures])) / unit
         bounded = np.clip(away, -_FARTHEST, _FARTHEST)
-        precision = np.linalg.inv(self.matrix[np.ix_(known, known)])
+        inverse = np.linalg.inv(self.matrix[np.ix_(known, known)])
+        precision = np.asarray(inverse, dtype=np.float64)
         pulled, pull = precision @ bounded, np.diag(precision)
-        directions = {}
-        for name, direction in self._directions(measures, unit).items():
-            strength, along = float(direction @ direction), float(direction @ bounded)
-            if strength > 0:
-                amount = float(direction @ away) / strength
-                directions[name] = abs(along) / math.sqrt(strength), amount
+        moved = self._moved(measures, unit, away, precision)
+        directions = {name: along for name, along in moved.items() if along is not None}
         by_rest, expected = np.abs(pulled) / np.sqrt(pull), values - pulled / pull * unit
         return Apart(np.array(known), values, np.abs(bounded), by_rest, expected, directions)
 
-    @staticmethod
-    def _directions(measures: Sequence[Measured], unit: Array) -> dict[str, Array]:
-        """How numbers move where the anatomy grows by a factor of e, or the CT by 1 HU.
+    def _moved(
+        self, measures: Sequence[Measured], unit: Array, away: Array, precision: Array
+    ) -> dict[str, tuple[float, float] | None]:
+        """How far the case is moved where the anatomy grows by a factor of e, the CT by 1 HU.
 
-        Targets do not count: they are as large as the disease.
+        Targets do not count: they are as large as the disease. A file of version 1.0 has its
+        `size` without a filter, and without lengths.
         """
-        size = [_SIZES.get(m.measure, 0.0) * (m.part != TARGETS) for m in measures]
-        hu = [float(m.measure in _HU_MEASURES) for m in measures]
-        return {"size": np.array(size) / unit, "hu": np.array(hu) / unit}
+        bounded = np.clip(away, -_FARTHEST, _FARTHEST)
+        independent = np.eye(len(measures), dtype=np.float64)
+        hu = np.array([m.measure in _HU_MEASURES for m in measures]) / unit
+        sizes = [_SIZES.get(m.measure, 0.0) * (m.part != TARGETS) for m in measures]
+        lengths = [m.median * (m.measure in _LENGTHS and m.part != TARGETS) for m in measures]
+        moved = {
+            "size": _along(np.array(sizes) / unit, bounded, independent, away),
+            "hu": _along(hu, bounded, independent, away),
+        }
+        if self.schema_minor > 0:
+            regular = np.clip(away, -WINSORISED, WINSORISED)  # one odd organ is no scale
+            grown = (np.array(sizes) + np.array(lengths)) / unit
+            moved["size"] = _along(grown, regular, precision, regular)
+        return moved
+
+
+def _along(
+    direction: Array, bounded: Array, precision: Array, away: Array
+) -> tuple[float, float] | None:
+    """Standard deviations along a direction, and by how much a case was moved; None: no number
+    moves along it.
+
+    Args:
+        direction, bounded, away: in standard deviations of each number, `(n,)`; the case's lie
+            `away`, and `bounded` is what counts for the first.
+        precision: the inverse of their correlation, `(n, n)`.
+    """
+    filtered = precision @ direction
+    strength = float(direction @ filtered)
+    if strength <= 0:
+        return None
+    return abs(float(filtered @ bounded)) / math.sqrt(strength), float(filtered @ away) / strength
 
 
 def read_distribution(path: Path) -> Distribution:

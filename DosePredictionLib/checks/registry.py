@@ -41,7 +41,7 @@ from .target_dose import check_target_dose
 from .unlike_training import UNLIKE_TRAINING, check_unlike_training
 from .view import CaseView
 
-__all__ = ["CHECKS", "Check", "check_case", "check_prediction"]
+__all__ = ["CHECKS", "OF_THE_RESULT", "Check", "check_case", "check_prediction"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ CHECKS: tuple[Check, ...] = (
     Check(check_target_dose, {"target-dose-implausible": _WARNING}, phase="after"),
 )
 """In the order in which they run."""
+
+OF_THE_RESULT = frozenset(
+    {UNLIKE_TRAINING, *(id for each in CHECKS if each.phase == "after" for id in each.findings)}
+)
+"""Ids of the findings that are to be read beside a dose, not only before it is predicted."""
 
 
 def check_case(

@@ -9,7 +9,7 @@ from typing import Any
 from ..findings import Finding
 from ..structures.protocol import StructureProtocol
 from .anatomy import BODY, PLAN, PRESENT, TARGETS, anatomy
-from .distribution import EVERYTHING, Deviation
+from .distribution import EVERYTHING, Deviation, Distribution
 from .view import CaseView
 
 __all__ = ["UNLIKE_TRAINING", "check_unlike_training", "familiarity"]
@@ -37,23 +37,28 @@ _BODY = {
 
 
 def check_unlike_training(view: CaseView) -> list[Finding]:
-    """One finding for a case whose score exceeds the threshold: which parts look foreign, how."""
+    """A finding for each part whose score exceeds the threshold, the farthest first: how it looks
+    foreign, and where it is."""
     known = view.distribution
     if known is None:
         return []
-    beyond = _parts([d for d in known.deviations(anatomy(view)) if d.score > known.threshold])
-    if not beyond:
-        return []
-    words = "; ".join(_words(deviation, view.protocol) for deviation in beyond[:_MOST_PARTS])
+    beyond = [d for d in known.deviations(anatomy(view)) if d.score > known.threshold]
+    return [_finding(view, known, each) for each in _parts(beyond)[:_MOST_PARTS]]
+
+
+def _finding(view: CaseView, known: Distribution, found: Deviation) -> Finding:
+    words = _words(found, view.protocol)
     message = (
-        f"The case is unlike the {known.patients} patients whom the model was made on (score "
-        f"{beyond[0].score:.1f}, {known.share_percent:g} % of them have up to "
-        f"{known.threshold:.1f}): {words}."
+        f"{words[0].upper()}{words[1:]}: unlike the {known.patients} patients whom the model was "
+        f"made on (score {found.score:.1f}, {known.share_percent:g} % of them have up to "
+        f"{known.threshold:.1f})."
     )
-    region = view.regions.get(beyond[0].part)
+    region = view.regions.get(found.part)
+    if found.part == TARGETS:
+        region = view.targets[0]
     place = None if region is None else region.center_mm
     name = None if region is None else region.name
-    return [Finding(UNLIKE_TRAINING, "warning", message, _REMEDY, name, place)]
+    return Finding(UNLIKE_TRAINING, "warning", message, _REMEDY, name, place)
 
 
 def familiarity(view: CaseView) -> dict[str, Any] | None:

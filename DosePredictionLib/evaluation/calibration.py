@@ -67,7 +67,7 @@ CALIBRATION_FILE = "calibration.json"
 """In a model's folder."""
 
 SCHEMA_VERSION, SCHEMA_MINOR = 1, 2
-"""1: `predictions`. 2: `widths`, `curve_ratios`, `interval_score_gy`, `constant_score_gy`."""
+"""1: `predictions`. 2: `grid`, `widths`, `curve_ratios` and both interval scores."""
 
 LEVELS = (90, 50)
 """Percents that bands hold."""
@@ -227,6 +227,7 @@ class Calibration:
             not among them.
         coverage: measured within the patients; empty where they are too few to be halved.
         cohort: what they are, in words.
+        grid: of the model when it was calibrated, in words; empty in a file before version 1.2.
         schema_minor: which additions to this version of the format the file may hold.
     """
 
@@ -239,7 +240,24 @@ class Calibration:
     structures: Annotated[Mapping[Name, StructureCalibration], Length(1, 1000)]
     coverage: Annotated[tuple[LevelCoverage, ...], Length(0, 98)] = ()
     cohort: FreeText = ""
+    grid: FreeText = ""
     schema_minor: Annotated[int, Range(0, 10_000)] = SCHEMA_MINOR
+
+    def require_grid(self, grid: str, what: str) -> None:
+        """Refuse a model that works on another grid than it was calibrated on.
+
+        Args:
+            grid: in words, as the file has it.
+            what: whose it is, for the message.
+
+        Raises:
+            ModelError: says what differs.
+        """
+        if self.grid and self.grid != grid:
+            raise ModelError(
+                f"The calibration of {self.model} was made on the grid {self.grid}; {what} works "
+                f"on {grid}: calibrate it by `python -m training calibrate`."
+            )
 
     def require_weights(self, weights: Sequence[str], protocol: str, what: str) -> None:
         """Refuse a model, or a prediction, of other weights or of another protocol.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # its statistics take a second to load, in a window
 
 from .calibration import StructureCalibration
 
@@ -74,7 +74,9 @@ def goal_probability(
         return None
     value *= endpoint["factor"]
     met, count = int(_met(goal, value + residuals).sum()), residuals.size
-    low, high = stats.beta(met + 0.5, count - met + 0.5).interval(LEVEL_PERCENT / 100)
+    outside = (1 - LEVEL_PERCENT / 100) / 2
+    ends = outside, 1 - outside
+    low, high = special.betaincinv(met + 0.5, count - met + 0.5, ends)
     found: dict[str, Any] = {
         "percent": _percent((met + 0.5) / (count + 1)),
         "low_percent": 0.0 if met == 0 else _percent(low),

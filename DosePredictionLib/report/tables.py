@@ -18,6 +18,7 @@ from .wording import (
     endpoint_label,
     endpoint_unit,
     number,
+    reviewed_label,
     signed,
     status_words,
     when,
@@ -301,12 +302,10 @@ def review_rows(report: ReportInput) -> list[ReviewRow]:
     labels = {structure.key: structure.label for structure in report.structures}
     rows = []
     for row in (report.evaluation.get("review") or {}).get("rows", ()):
-        key = row["endpoint"]
-        what = f"curve, at D{row['volume_percent']}%" if key is None else endpoint_label(key)
         rows.append(
             ReviewRow(
                 structure=clean(labels.get(row["structure"], row["structure"])),
-                endpoint=what,
+                endpoint=reviewed_label(row),
                 plan=number(row["plan"]),
                 band=f"{number(row['low'])} to {number(row['high'])}",
                 outside=signed(row["outside"]),

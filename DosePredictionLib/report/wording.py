@@ -13,6 +13,7 @@ __all__ = [
     "endpoint_label",
     "endpoint_unit",
     "number",
+    "reviewed_label",
     "signed",
     "status_words",
     "when",
@@ -55,6 +56,12 @@ def endpoint_label(key: str) -> str:
     if match:
         return f"D{_WORDS[match[1]]}"
     return stem.replace("percent", "%")
+
+
+def reviewed_label(row: Mapping[str, Any]) -> str:
+    """What a row of a plan's review is about: an endpoint, or the curve at a volume."""
+    key = row["endpoint"]
+    return f"curve, at D{row['volume_percent']}%" if key is None else endpoint_label(key)
 
 
 def endpoint_unit(key: str) -> str:

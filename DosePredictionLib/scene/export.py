@@ -13,7 +13,7 @@ from .results import SceneResult
 
 __all__ = ["write_dose", "write_result_report", "write_tables"]
 
-_TABLES = ("metrics", "goals", "scores", "change-metrics", "change-goals")
+_TABLES = ("metrics", "goals", "review", "scores", "change-metrics", "change-goals")
 
 
 def write_dose(dose: Any, path: Path) -> Path:
@@ -32,7 +32,7 @@ def write_dose(dose: Any, path: Path) -> Path:
 
 
 def write_tables(result: SceneResult, folder: Path) -> list[Path]:
-    """Metrics, goals, scores and changes as CSV, and the curves of all DVHs in `dvh.csv`."""
+    """Metrics, goals, review, scores, changes as CSV, and the curves of all DVHs in `dvh.csv`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for role in _TABLES:

@@ -56,7 +56,7 @@ from .runs import (
     sweep_orphans,
 )
 from .steps import Step, Steps, finish
-from .tables import change_drafts, curve_drafts, goal_draft, score_draft
+from .tables import change_drafts, curve_drafts, goal_draft, review_draft, score_draft
 
 __all__ = [
     "Keeping",
@@ -100,9 +100,9 @@ class SceneResult:
     Args:
         run: id of the run, on every node as the attribute `DosePrediction.Run`.
         nodes: role (attribute `DosePrediction.Role`) → node that the run made: `dose`,
-            `difference`, `gamma`, `change`, `strips`, `segments`, `metrics`, `goals`, `scores`,
-            `change-metrics`, `change-goals`, `chart`; `<output's role>:<key>` for each further
-            output but segments, blanks as hyphens; for each structure `dvh:<key>`,
+            `difference`, `gamma`, `change`, `strips`, `segments`, `metrics`, `goals`, `review`,
+            `scores`, `change-metrics`, `change-goals`, `chart`; `<output's role>:<key>` for each
+            further output but segments, blanks as hyphens; for each structure `dvh:<key>`,
             `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`, `series-band-90:<key>`,
             `series-band-50:<key>`; `bands`, `record`, displays and color tables.
         name: of the case.
@@ -144,7 +144,7 @@ class SceneResult:
 
     @property
     def bands(self) -> Bands:
-        """Of the DVHs."""
+        """What the calibration says: of the DVHs, of goals, of the plan."""
         return self.record.bands
 
     @property
@@ -238,7 +238,7 @@ def set_goals(result: SceneResult, goals: GoalSet | None, template: str = "") ->
             remove_nodes(scene, [nodes.pop(role) for role in ("goals",) if role in nodes])
     else:
         title = title_of(result.name, result.label)
-        draft = goal_draft(title, measures.goals, measures.planned_goals)
+        draft = goal_draft(title, result.bands.likely(measures.goals), measures.planned_goals)
         existing = {role: node for role, node in nodes.items() if role == "goals"}
         with batch(scene):
             nodes |= enter_scene(scene, [draft], result.run, existing)
@@ -376,12 +376,7 @@ class _Result:
         name = f"{self._name}: {label}"
         self._drafts += volume_drafts(role, name, image, self.placement, appearance)
 
-    def add_tables(
-        self,
-        measures: Evaluation,
-        bands: Bands,
-        before: SceneResult | None,
-    ) -> None:
+    def add_tables(self, measures: Evaluation, bands: Bands, before: SceneResult | None) -> None:
         """Prepare color tables, DVHs, goals and scores, in their place among what is ready."""
         segments = self._segments(measures)
         drafts = [*self._color_drafts(), *self._drafts]
@@ -395,7 +390,10 @@ class _Result:
         drafts += self._segmentations
         drafts.append(record_draft(self._name, record))
         if measures.goals is not None:
-            drafts.append(goal_draft(self._name, measures.goals, measures.planned_goals))
+            likely = bands.likely(measures.goals)
+            drafts.append(goal_draft(self._name, likely, measures.planned_goals))
+        if bands.review is not None and bands.review["rows"]:
+            drafts.append(review_draft(self._name, bands.review, segments))
         if measures.scores is not None:
             drafts.append(score_draft(self._name, measures.scores))
         if before is not None:

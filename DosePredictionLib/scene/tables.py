@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
 from ..evaluation.dvh import Dvh
+from ..evaluation.goal_probability import probability_words
+from ..evaluation.plan_review import VERDICTS
 from ..evaluation.result import Evaluation, GoalResults
-from ..report.wording import endpoint_label, number, signed, status_words
+from ..report.wording import endpoint_label, number, reviewed_label, signed, status_words
 from .reading import SegmentInfo
 from .runs import Draft
 
@@ -24,6 +26,7 @@ __all__ = [
     "curve_drafts",
     "goal_draft",
     "other_series_drafts",
+    "review_draft",
     "score_draft",
     "set_table",
 ]
@@ -208,7 +211,8 @@ def _series_draft(key: str, which: str, segment: SegmentInfo, table: Any = None)
 
 
 def goal_draft(name: str, predicted: GoalResults, planned: GoalResults | None) -> Draft:
-    """Goals of the prediction beside those of the plan, in the template's order."""
+    """Goals of the prediction beside those of the plan, in the template's order; how likely a plan
+    meets them, where the records say it."""
     columns: dict[str, Column] = {
         "Structure": [goal["structure"] for goal in predicted],
         "Goal": [goal["goal"] for goal in predicted],
@@ -220,9 +224,34 @@ def goal_draft(name: str, predicted: GoalResults, planned: GoalResults | None) -
     if planned is not None:
         columns["Plan"] = [goal["value"] for goal in planned]
         columns["Plan status"] = [status_words(goal["status"])[1] for goal in planned]
+    likely = [probability_words(goal) for goal in predicted]
+    if any(likely):
+        columns["Likely to be met"] = likely
     columns["Note"] = [goal["reason"] or "" for goal in predicted]
     columns["Source"] = [goal["source"] or "" for goal in predicted]
     return _table_draft("goals", f"{name}: clinical goals", columns)
+
+
+def review_draft(
+    name: str, review: Mapping[str, Any], segments: Mapping[str, SegmentInfo]
+) -> Draft:
+    """Where the plan lies outside its bands, in the order of the review."""
+    rows = review["rows"]
+    columns: dict[str, Column] = {
+        "Structure": [
+            segments[row["structure"]].name if row["structure"] in segments else row["structure"]
+            for row in rows
+        ],
+        "Endpoint": [reviewed_label(row) for row in rows],
+        "Unit": [row["unit"] for row in rows],
+        "Plan": [row["plan"] for row in rows],
+        "Predicted": [row["predicted"] for row in rows],
+        "Low": [row["low"] for row in rows],
+        "High": [row["high"] for row in rows],
+        "Outside": [row["outside"] for row in rows],
+        "Verdict": [VERDICTS[row["verdict"]] for row in rows],
+    }
+    return _table_draft("review", f"{name}: plan outside its bands", columns)
 
 
 def score_draft(name: str, evaluation: Mapping[str, Any]) -> Draft:

@@ -549,15 +549,24 @@ def test_bands_are_shown_switched_and_restored(
     models: Path,
     tmp_path: Path,
 ) -> None:
-    calibration = calibrate(read_model_folder(models / "random-pelvis"), "PTV", "Rectum")
+    folder = read_model_folder(models / "random-pelvis")
+    calibration = calibrate(folder, "PTV", "Rectum", "Bladder")
     try:
         bench.predict()
     finally:
         calibration.unlink()
     view = result_view(bench.state)
     assert view.has_bands
-    assert view.bands == f"90 % and 50 % bands, calibrated on {PATIENTS} patients."
-    assert view.tables["goals"].headers[-1] == "90 %"
+    assert view.bands.startswith(f"90 % and 50 % bands, calibrated on {PATIENTS} patients. Plan: ")
+    assert "curves lie outside the 90 % bands" in view.bands
+    assert view.tables["goals"].headers[-2:] == ("90 %", "Likely")
+    likely = [row[-1] for row in view.tables["goals"].rows]
+    assert any("% (" in cell.tool_tip and cell.text.endswith(" %") for cell in likely)
+    assert any(cell.tool_tip.endswith("was not calibrated") for cell in likely)
+    assert view.tables["review"].rows  # a random model's plan lies anywhere
+    named = result_nodes(view.run)
+    assert named["review"].GetNumberOfRows() == len(view.tables["review"].rows)
+    assert named["goals"].GetTable().GetColumnByName("Likely to be met") is not None
     mean = next(row for row in view.tables["dvh"].rows if row[0].text == "Rectum")[3]
     assert "(90 %)" in mean.tool_tip and "(50 %)" in mean.tool_tip
     chart = result_nodes(view.run)["chart"]
@@ -574,6 +583,13 @@ def test_bands_are_shown_switched_and_restored(
     again.store.dispatch(on.SceneLoaded())
     assert result_view(again.state).bands == view.bands
     assert result_view(again.state).tables["goals"] == view.tables["goals"]
+    assert result_view(again.state).tables["review"] == view.tables["review"]
+    again.until(lambda: again.is_at_rest)
+    again.predict()  # nothing is calibrated any more
+    view = result_view(again.state)
+    assert view.bands == "No bands and no probabilities of goals: the model was not calibrated."
+    assert view.tables["goals"].headers[-1] == "Plan" and not view.tables["review"].rows
+    assert "review" not in result_nodes(view.run)
     again.watch.stop()
 
 

@@ -16,8 +16,10 @@ from calibrations import PATIENTS, calibrate
 from support import pelvis_case
 from vtk.util.numpy_support import vtk_to_numpy
 
+from DosePredictionLib.app.bands import Bands
 from DosePredictionLib.case import Prescription
 from DosePredictionLib.evaluation.calibration import LEVELS, curve_doses, read_calibration
+from DosePredictionLib.evaluation.goals import GoalSet, parse_goal
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.models.manifest import ModelFolder, read_model_folder
 from DosePredictionLib.scene import (
@@ -26,7 +28,9 @@ from DosePredictionLib.scene import (
     highlight_structure,
     restored_results,
     result_nodes,
+    set_goals,
     show_structures,
+    write_tables,
 )
 
 from .nodes import nodes_of
@@ -48,15 +52,22 @@ def inputs() -> tuple[Any, Any, Any]:
     return nodes_of(pelvis_case((40, 32, 24), (9.0, 9.0, 9.0)))
 
 
-def result_of(inputs: tuple, model: Any, prescription_gy: float = 45.0) -> Any:
+def result_of(
+    inputs: tuple, model: Any, prescription_gy: float = 45.0, factor: float = 1.04
+) -> Any:
     source = case_from_nodes(*inputs)
-    prediction = prediction_of(source.case, model)
+    prediction = prediction_of(source.case, model, factor)
     prescription = Prescription({"PTV": prescription_gy}, 25)
     return add_result(replace(prediction, prescription=prescription), source)
 
 
 def column(node: Any, name: str) -> np.ndarray:
     return np.asarray(vtk_to_numpy(node.GetTable().GetColumnByName(name)))
+
+
+def column_of_text(node: Any, name: str) -> list[str]:
+    values = node.GetTable().GetColumnByName(name)
+    return [values.GetValue(row) for row in range(values.GetNumberOfValues())]
 
 
 def shown(result: Any) -> list[str]:
@@ -181,6 +192,37 @@ def test_a_saved_scene_keeps_its_bands(inputs: Any, model: ModelFolder, tmp_path
         column(result_nodes(each.run)["bands"], "Rectum 90 %") for each in (again, result)
     )
     assert np.array_equal(ours, theirs)
+
+
+def test_goals_of_any_template_have_their_probability_and_a_plan_its_review(
+    inputs: Any, model: ModelFolder, tmp_path: Path
+) -> None:
+    """The Rectum's calibration plans lie up to 0.9 Gy beside their predictions: surely met, surely
+    missed; what was not calibrated says so."""
+    result = result_of(inputs, model, factor=1.5)
+    mean_gy = result.measures.predicted["Rectum"].endpoint("Dmean_gy")
+    texts = (f"Dmean < {mean_gy + 1:.2f} Gy", f"Dmean < {mean_gy - 1:.2f} Gy", "D2% < 50 Gy")
+    goals = GoalSet("own", "Own", tuple(parse_goal("Rectum", text) for text in texts), {})
+    judged = set_goals(result, goals)
+    cells = column_of_text(result_nodes(result.run)["goals"], "Likely to be met")
+    assert cells[0].startswith("98 % (")
+    assert cells[1].startswith("2 % (")
+    assert cells[2] == "no probability: D2_gy of Rectum was not calibrated"
+    review = judged.bands.review
+    assert review["curves_reviewed"] == 2  # of the Rectum and the body
+    named = column_of_text(result_nodes(result.run)["review"], "Verdict")
+    assert len(named) == len(review["rows"]) > 0
+    names = [path.name for path in write_tables(judged, tmp_path)]
+    assert {"goals.csv", "review.csv"} <= set(names)
+    assert set_goals(judged, None).goals is None
+
+
+@pytest.mark.parametrize("kept", ["", "x", "eJwDAAAAAAE="])
+def test_a_scene_that_keeps_no_calibration_has_goals_without_probability(kept: str) -> None:
+    """Saved by an earlier version, or damaged: goals are judged as ever."""
+    bands = Bands({"calibration": {}}, calibrated=kept)
+    (goal,) = bands.likely([{"value": 1.0, "bound_to": "Rectum"}])
+    assert (goal["probability"], goal["probability_missing"]) == (None, "no calibration")
 
 
 def test_without_a_calibration_there_is_nothing_to_draw(

@@ -203,6 +203,29 @@ def test_another_prescription_than_the_calibrations_has_no_bands(model: ModelFol
     )
 
 
+def test_a_calibration_of_another_grid_leaves_the_dose_without_bands(
+    calibrated: tuple[Path, list[str]], model: ModelFolder
+) -> None:
+    """The weights are the same, the model's grid is not: its errors are others."""
+    manifest = json.loads((model.folder / "model.json").read_text())
+    manifest["encoding"]["grid"]["spacing_mm"] = [4.0, 4.0, 4.0]
+    changed(model.folder / "model.json", encoding=manifest["encoding"])
+    other = read_model_folder(model.folder)
+    summary = prediction_summary(prediction_of(tiny_case("new"), other))
+    assert summary["bands"] is None
+    message = summary["checks"][0]["message"]
+    assert re.search(
+        r"made on the grid as-is, .*; the model random-pelvis works on as-is,", message
+    )
+    assert "\n" not in message
+    with pytest.raises(ModelError, match=r"works on as-is, .* 4 × 4 × 4"):
+        prediction_summary(
+            prediction_of(tiny_case("new"), other), calibration=model.folder / "calibration.json"
+        )
+    changed(model.folder / "calibration.json", grid="")  # of an earlier version: not known
+    assert prediction_summary(prediction_of(tiny_case("new"), other))["bands"] is not None
+
+
 def test_the_models_card_says_whom_it_is_calibrated_on(model: ModelFolder) -> None:
     assert show_model(str(model.folder))["calibration"]["patients"] == 20
     assert verify_model(str(model.folder))["verified"]
@@ -329,8 +352,11 @@ def test_evaluate_refuses_a_calibration_of_other_weights_and_its_own_patients(
     changed(path, weights_sha256=["0" * 64])
     code, result, _ = run(*call)
     assert code == 2 and "000000000000…" in result["error"]["message"]
-    changed(path, prescription_gy={"PTV": 60.0})
-    assert run(*call)[0] == 2
+    changed(path, weights_sha256=[*read_model_folder(calibrated[0]).manifest.checksums])
+    changed(path, patients=[f"other {n}" for n in range(9)], prescription_gy={"PTV": 60.0})
+    code, result, _ = run(*call)
+    message = result["error"]["message"]
+    assert code == 2 and "PTV is prescribed 45 Gy, the calibration is of PTV 60 Gy" in message
 
 
 def test_a_plan_a_little_below_0_gy_lies_in_a_band_that_ends_there(

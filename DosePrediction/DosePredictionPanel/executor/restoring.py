@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from ..flow.derived import channels_of, options_of, settings_from
 from ..flow.state import Contents, ResultState
 from ..result_tables import verdict_of
-from ..result_view import bands_note, further_outputs, result_summary, result_tables
+from ..result_view import (
+    bands_note,
+    further_outputs,
+    result_findings,
+    result_summary,
+    result_tables,
+)
 from ..services import KeptResult
 from .context import Context
 from .scene_facts import contents_by_name
@@ -55,6 +61,7 @@ def _state_of(result: SceneResult) -> ResultState:
         outputs=further_outputs(result),
         bands=bands_note(result),
         has_bands=result.bands.content is not None,
+        findings=result_findings(result),
     )
 
 

@@ -13,7 +13,13 @@ from ..flow.state import PredictionOrder
 from ..i18n import _
 from ..prediction_run import RunInputs
 from ..result_tables import verdict_of
-from ..result_view import bands_note, further_outputs, result_summary, result_tables
+from ..result_view import (
+    bands_note,
+    further_outputs,
+    result_findings,
+    result_summary,
+    result_tables,
+)
 from ..starting import start_run
 from .context import Context, carries_out, node_of
 
@@ -118,5 +124,6 @@ def _finished(token: int, result: Any, other: SceneResult | None) -> RunFinished
         outputs=further_outputs(result),
         bands=bands_note(result),
         has_bands=result.bands.content is not None,
+        findings=result_findings(result),
         ranges={"Gy": default_range(result, "Gy"), "%": default_range(result, "%")},
     )

@@ -21,6 +21,7 @@ __all__ = [
     "can_read",
     "channels_of",
     "findings_of",
+    "findings_of_result",
     "fitting_template",
     "freshness_of",
     "options_of",
@@ -56,6 +57,14 @@ def situation_of(state: PanelState) -> Situation:
 def findings_of(state: PanelState) -> tuple[Finding, ...]:
     """What was noticed about the inputs, with and without reading them."""
     return (*state.matching.problems, *state.findings)
+
+
+def findings_of_result(state: PanelState) -> tuple[Finding, ...]:
+    """What was noticed of the shown result beside that, while it is of these inputs."""
+    result, known = state.result, findings_of(state)
+    if result is None or freshness_of(state).is_outdated:
+        return ()
+    return tuple(each for each in result.findings if each not in known)
 
 
 def can_read(state: PanelState) -> bool:

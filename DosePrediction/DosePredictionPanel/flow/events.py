@@ -522,7 +522,7 @@ class RunFinished(Event):
         ranges: unit → first and last isodose level.
         verdict: on its goals.
         outputs: role and label of its further volumes.
-        bands, has_bands: as in `ResultState`.
+        bands, has_bands, findings: as in `ResultState`.
     """
 
     token: int
@@ -536,6 +536,7 @@ class RunFinished(Event):
     outputs: tuple[tuple[str, str], ...] = ()
     bands: str = ""
     has_bands: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

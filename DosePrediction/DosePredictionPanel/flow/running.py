@@ -85,6 +85,7 @@ def _run_finished(state: PanelState, event: RunFinished) -> Outcome:
         outputs=event.outputs,
         bands=event.bands,
         has_bands=event.has_bands,
+        findings=event.findings,
     )
     is_first = not any(each.has_numbers for each in state.results)
     is_new = not any(each.has_numbers for each in state.results_of_ct(order.ct))

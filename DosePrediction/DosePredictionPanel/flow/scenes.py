@@ -8,7 +8,7 @@ from DosePredictionLib.findings import worst_first
 
 from ..i18n import _
 from .choosing import follow_new_case
-from .derived import findings_of, removed_sentence
+from .derived import findings_of, findings_of_result, removed_sentence
 from .effects import (
     AbortPrediction,
     CancelOrgans,
@@ -91,7 +91,7 @@ def _timer_fired(state: PanelState, event: TimerFired) -> Outcome:
 @handles(NextFindingPressed)
 def _next_finding(state: PanelState, _event: NextFindingPressed) -> Outcome:
     """One after the other those that have a place, from the first one again behind the last."""
-    findings = worst_first(findings_of(state))
+    findings = worst_first((*findings_of(state), *findings_of_result(state)))
     places = [n for n, finding in enumerate(findings) if finding.position_mm is not None]
     if not places or state.choices is None or not state.choices.ct:
         return state, ()

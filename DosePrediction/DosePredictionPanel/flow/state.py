@@ -304,8 +304,8 @@ class ResultState:
         verdict: on its goals.
         other: dose of the result that the tables compare it with.
         outputs: role and label of its further volumes.
-        bands: what is to be said of the bands of its DVHs, or why there are none.
-        has_bands: whether there are some.
+        bands, has_bands: what is to be said of the bands of its DVHs; whether there are some.
+        findings: what was noticed of its dose, and which parts look foreign to the model.
     """
 
     run: str
@@ -327,6 +327,7 @@ class ResultState:
     outputs: tuple[tuple[str, str], ...] = ()
     bands: str = ""
     has_bands: bool = False
+    findings: tuple[Finding, ...] = ()
 
     @property
     def has_numbers(self) -> bool:
@@ -376,8 +377,7 @@ class PanelState:
         models, models_problem, organ_models, organ_sources, templates: what is installed.
         matching, reading, prepared, findings, input_error: of the inputs chosen now.
         edited_elsewhere: whether segments were edited while another module was open.
-        run: the prediction under way.
-        organs: organs on their way.
+        run, organs: the prediction, and organs, on their way.
         plan_check: whether a plan could give a dose, as asked last.
         costs: dose and segmentation whose contours were asked about, and their costs.
         results: of all patients, the oldest first.

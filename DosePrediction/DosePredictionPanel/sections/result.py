@@ -36,7 +36,7 @@ from ..views import ResultView, result_view
 
 __all__ = ["ResultSection"]
 
-_TABLES = ("goals", "dvh", "scores", "change")
+_TABLES = ("goals", "dvh", "review", "scores", "change")
 _NEED_NUMBERS = (
     "otherSelector",
     "liveCheckBox",
