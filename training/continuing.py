@@ -61,7 +61,7 @@ def _differences(
         found.append(f"its task is {manifest.task}, the recipe's {config.task}")
     if manifest.protocol != config.protocol:
         found.append(f"its protocol is {manifest.protocol}, the recipe's {config.protocol}")
-    theirs, ours = to_json(manifest.encoding), to_json(config.encoding)
+    theirs, ours = to_json(manifest.encoding), to_json(config.encoding.of_network)
     for name in (name for name in ours if theirs[name] != ours[name]):
         found.append(f"its encoding.{name} is {theirs[name]}, the recipe's {ours[name]}")
     if manifest.architecture.name != config.network.architecture:

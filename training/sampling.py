@@ -52,7 +52,7 @@ class Batch:
         labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
             `strips` (boolean) as they lie after augmentation; `earlier`, if the cases have it.
             Where structures are learned, `structures`, `dose` and `contoured`: which of them the
-            case has at all, `(batch, channel, 1, 1, 1)`.
+            case has at all, `(batch, channel, 1, 1, 1)`; `derived`, channels for a guide, if any.
         spacing_mm: `(batch, 3)`, x, y, z.
         names: of the cases.
     """
@@ -172,6 +172,8 @@ class Samples(Dataset[Sample]):
             "contoured": torch.from_numpy(contoured).reshape(-1, 1, 1, 1),
             "dose": dose,
         }
+        if derived := self.channels.indices("derived"):
+            labels["derived"] = x[derived]
         return Sample(x[self.channels.indices("ct")], labels, case.spacing_mm, case.name)
 
     def _crop(self, case: TrainingCase, start: Sequence[int]) -> Crop:
