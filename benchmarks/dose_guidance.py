@@ -46,7 +46,7 @@ from DosePredictionLib.schema import read_json
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.cache import open_cache, prepare
 from training.config import NetworkConfig, TrainingConfig
-from training.continuing import weights_to_continue
+from training.continuing import continued, weights_to_continue
 from training.data import TrainingCase, case_paths
 from training.loop import Trainer
 from training.recipes.pelvis_dose_guided import recipe
@@ -166,7 +166,7 @@ def _config(call: argparse.Namespace, kind: str | None, seed: int) -> TrainingCo
     options = {name: value for name, value in arguments.items() if name not in channels}
     guide = "" if call.guide is None else str(call.guide)
     return replace(
-        recipe,
+        continued(recipe),
         encoding=_encoding(call),
         network=NetworkConfig(architecture=manifest.architecture.name, options=options),
         crop=tuple(call.crop or recipe.crop),

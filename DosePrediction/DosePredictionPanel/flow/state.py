@@ -373,6 +373,7 @@ class PanelState:
         matching, reading, prepared, findings, input_error: of the inputs chosen now.
         edited_elsewhere: whether segments were edited while another module was open.
         run: the prediction under way.
+        organ_source: segmentation that organs are taken from; empty: the model finds them.
         organs: organs on their way.
         plan_check: whether a plan could give a dose, as asked last.
         costs: dose and segmentation whose contours were asked about, and what they cost.
@@ -411,6 +412,7 @@ class PanelState:
     input_error: str = ""
     edited_elsewhere: bool = False
     run: Run | None = None
+    organ_source: str = ""
     organs: OrganRun | None = None
     costs: tuple[str, str, Table] | None = None
     plan_check: PlanCheck | None = None
