@@ -68,7 +68,9 @@ def main() -> None:
     if None in (call.model, call.training, call.cohort, call.guide):
         sys.stdout.write("Needs a model of organs, a dose model and two cohorts: see --help.\n")
         return
-    DoseModel.load(call.model)  # damaged: said before hours are spent
+    for name in ("model", "guide", "other"):  # by name or folder; damaged: said before hours pass
+        if getattr(call, name) is not None:
+            setattr(call, name, DoseModel.load(getattr(call, name)).folder)
     paths = [_of_each_patient(folders) for folders in (call.training, call.cohort)]
     shared = {patient_of(path.name) for path in paths[0]} & {patient_of(p.name) for p in paths[1]}
     if shared:
@@ -94,9 +96,9 @@ def _call() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, help="of organs: where every arm begins")
-    parser.add_argument("--guide", type=Path, help="dose model of occupancies that guides")
-    parser.add_argument("--other", type=Path, help="another one, of another seed")
+    parser.add_argument("--model", help="of organs: where every arm begins")
+    parser.add_argument("--guide", help="dose model of occupancies that guides")
+    parser.add_argument("--other", help="another one, of another seed or other patients")
     parser.add_argument("--training", type=Path, nargs="+", help="cohorts with plans, or splits")
     parser.add_argument("--cohort", type=Path, nargs="+", help="likewise, of unseen patients")
     parser.add_argument("--output", type=Path, default=Path("runs/dose-guidance"))
