@@ -61,12 +61,22 @@ def beam_model(folder: Path, name: str = "coarse", seed: int = 5) -> DoseModel:
     return _model(folder, name, architecture, settings, network.state_dict())
 
 
+def small_organs(folder: Path) -> DoseModel:
+    """A network of organs with random weights, as the recipe's but for its size."""
+    arguments = network_channels(PELVIS, ENCODING) | {"filters": 2, "passes": 2}
+    torch.manual_seed(7)
+    weights = build_network("multipass_unet3d", arguments).state_dict()
+    architecture = Architecture("multipass_unet3d", arguments)
+    return _model(folder, "organs", architecture, ENCODING, weights, "segmentation")
+
+
 def _model(
     folder: Path,
     name: str,
     architecture: Architecture,
     settings: EncodingSettings,
     weights: dict[str, torch.Tensor],
+    task: str = "dose_regression",
 ) -> DoseModel:
     manifest = ModelManifest(
         schema_version=1,
@@ -77,6 +87,7 @@ def _model(
         encoding=settings,
         expectations=ModelExpectations(prescription_gy={"PTV": 45.0}, fractions=25),
         weights_sha256="",
+        task=task,
     )
     return DoseModel.create(folder / name, manifest, weights)
 

@@ -26,6 +26,7 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import masked_mae
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
@@ -155,6 +156,16 @@ def test_the_rate_warms_up_and_falls_to_nearly_nothing() -> None:
     factors = [learning_rate_factor(step, config) for step in range(10, 100)]
     assert factors == sorted(factors, reverse=True)
     assert learning_rate_factor(100, config) == pytest.approx(1e-3)
+
+
+def test_a_run_from_before_an_option_was_known_goes_on(tmp_path: Path) -> None:
+    stored = to_json(TINY)
+    del stored["schedule"], stored["augmentation"]["elastic_mm"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "last.pt").write_bytes(b"")
+    Trainer(TINY, PELVIS, tmp_path)
+    with pytest.raises(DosePredictionError, match="other values of schedule"):
+        Trainer(replace(TINY, schedule="plateau"), PELVIS, tmp_path)
 
 
 def test_the_rate_falls_where_validations_get_no_better() -> None:

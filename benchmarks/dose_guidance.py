@@ -53,7 +53,7 @@ from training.recipes.pelvis_dose_guided import recipe
 from training.sampling import training_batches
 from training.splits import patient_of
 
-from .guidance_judge import Judge, replanned
+from .guidance_judge import Judge, gradient_error, replanned
 from .guidance_table import ARMS, table
 
 Record = dict[str, Any]
@@ -79,6 +79,9 @@ def main() -> None:
     training = _prepared(call, paths[0][: call.train_on])
     unseen = _prepared(call, paths[1][: call.cases])
     equal = _once(call.output / "D-equals-A.json", partial(_published_equals_plain, call, training))
+    guide, first = Path(call.guide), training[0]
+    check = partial(gradient_error, guide, first, _encoding(call))
+    apart = _once(call.output / "gradient.json", lambda: {"relative_error": check()})
     records: dict[str, list[list[Record]]] = {arm: [] for arm in ARMS}
     judge = Judge(unseen, _encoding(call), {"guide": call.guide, "other": call.other})
     for seed in range(1, call.seeds + 1):
@@ -88,6 +91,7 @@ def main() -> None:
     again = paths[1][: call.replan]
     plans = {arm: _replanned(call, arm, again) for arm in ARMS} if again else {}
     text = table(records, plans, bool(equal["equal"]), f"{call.steps} steps")
+    text += f"The guide's gradient is {apart['relative_error']:.0e} from finite differences.\n"
     (call.output / "table.md").write_text(text, encoding="utf-8")
     sys.stdout.write(text)
 

@@ -21,14 +21,16 @@ from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.tasks.guidance import FrozenDose, Seen
+from DosePredictionLib.tasks.guidance import DoseGuidance, FrozenDose, Seen, Soft
 from DosePredictionLib.tasks.segmentation import class_map, connected, dice_of_masks
 from DosePredictionLib.tasks.task import Task
-from training.data import TrainingCase
+from training.data import TrainingCase, cut
 from training.simulation.fast_planning import FastPlanner
 from training.simulation.settings import FastPlanSettings
 
-__all__ = ["Judge", "replanned"]
+__all__ = ["Judge", "gradient_error", "replanned"]
+
+_BLOCK = (32, 48, 48)
 
 
 class Judge:
@@ -111,6 +113,42 @@ class Judge:
         result = np.zeros(found.shape, dtype=np.float32)
         result[part] = change[0, 0].numpy()
         return result
+
+
+def gradient_error(model: Path, case: TrainingCase, encoding: EncodingSettings) -> float:
+    """How far the gradient of the plan's effect is from finite differences, relative.
+
+    In float64, along one random direction, on a block of the case about its target.
+    """
+    protocol = case.channels.protocol
+    guidance = DoseGuidance({"dose_model": str(model)}, protocol, encoding)
+    assert guidance.frozen is not None
+    guidance.frozen.network.requires_grad_(False).double()
+    targets = [i for i, channel in enumerate(protocol.inputs) if channel.role == "target"]
+    middle = np.argwhere(case.labels[targets].any(0)).mean(0).astype(int)
+    start, size = middle - np.array(_BLOCK) // 2, _BLOCK
+    x = torch.from_numpy(cut_channels(case.input(), start, size))[None].double()
+    masks = torch.from_numpy(cut_channels(case.labels, start, size))[None]
+    derived = x[:, case.channels.indices("derived")]
+    seen = Seen(x[:, :1], masks, torch.tensor([case.spacing_mm]), derived)
+    organs = [i for i, channel in enumerate(protocol.inputs) if channel.role == "organ"]
+    truth, generator = masks[:, organs].double(), torch.Generator().manual_seed(1)
+    chances = 0.8 * truth + 0.2 * torch.rand(truth.shape, generator=generator).double()
+    step = 1e-6 * torch.randn(truth.shape, generator=generator).double()
+
+    def plan(of: Tensor) -> Tensor:
+        return guidance.effects(Soft(of, truth, x[:, :1]), seen).plan
+
+    leaf = chances.requires_grad_()
+    (slope,) = torch.autograd.grad(plan(leaf), leaf)
+    with torch.no_grad():
+        numeric = (plan(chances + step) - plan(chances - step)) / 2
+    return float(((slope * step).sum() - numeric).abs() / numeric.abs())
+
+
+def cut_channels(arrays: NDArray, start: Sequence[int], size: Sequence[int]) -> NDArray:
+    """A block of each of `(channel, z, y, x)`; 0 where it reaches beyond."""
+    return np.stack([cut(each, start, size) for each in arrays])
 
 
 def replanned(model: Path, path: Path) -> dict[str, Any]:

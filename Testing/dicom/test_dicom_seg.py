@@ -126,9 +126,13 @@ def test_a_segmentation_by_itself_is_held_against_a_case(
     twice = edited(folder, "twice.dcm", {1: "PTV"})
     with pytest.raises(CaseError, match="holds two segments called 'PTV'"):
         read_contours(twice, case.grid, frame)
+    twice.unlink()
     # "PTV" lies inside "Blase – außen": each structure keeps its own voxels.
+    (folder / "seg.dcm").write_bytes(edited(folder, "organs.dcm", {1: "Bladder"}).read_bytes())
+    alone.write_bytes((folder / "organs.dcm").read_bytes())
+    (folder / "organs.dcm").unlink()
     evaluation = evaluate_contours(ContoursRequest(folder, alone, protocol="pelvis"))
-    assert evaluation.structures["Blase – außen"]["dice"] == 1
+    assert evaluation.structures["Bladder"]["dice"] == 1
 
 
 def test_a_fractional_segmentation_is_the_share_of_each_voxel(
