@@ -65,7 +65,8 @@ def organs_of_totalsegmentator(
 
 def _names(segmentation: Any) -> dict[str, str]:
     """TotalSegmentator's name → segment, of those that matter here."""
-    found, content = {}, segmentation.GetSegmentation()
+    found: dict[str, str] = {}
+    content = segmentation.GetSegmentation()
     for info in list_segments(segmentation):
         entry = vtk.reference("")
         tag = slicer.vtkSegment.GetTerminologyEntryTagName()
