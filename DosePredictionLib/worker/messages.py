@@ -18,6 +18,7 @@ from ..findings import Finding
 from ..prediction import OutputRole
 from ..schema import from_json, parse_json, to_json
 from ..tasks.registry import Gives
+from ..wishes import Wish
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -44,7 +45,7 @@ __all__ = [
     "encode_message",
 ]
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Predict:
         prescription: overrules the case's own.
         beams: go before the case's own.
         gives: what the model is for: a dose, or the segments of organs, with a named model.
+        wishes: go before the case's own; the model must take them.
     """
 
     id: str
@@ -99,6 +101,7 @@ class Predict:
     options: PredictOptions = PredictOptions()
     beams: BeamArrangement | None = None
     gives: Gives = "dose"
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Check:
     """Request: the preflight findings on a case; answered by `Checked`. Needs no torch.
 
     Args:
-        id, case, model, mapping, prescription, beams: as in `Predict`; the model is named.
+        id, case, model, mapping, prescription, beams, wishes: as in `Predict`; the model is named.
         before: folder of an earlier state of the case: what has gone from a structure to another
             one since is a finding.
     """
@@ -118,6 +121,7 @@ class Check:
     prescription: Prescription | None = None
     before: str | None = None
     beams: BeamArrangement | None = None
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True)
