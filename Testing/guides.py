@@ -19,6 +19,7 @@ from training.config import TrainingConfig
 from training.data import TrainingCase
 from training.recipes.pelvis_dose_guided import recipe as guided
 from training.recipes.pelvis_occupancy import recipe as occupancy
+from training.recipes.pelvis_wishes_coarse import recipe as coarse
 from training.sampling import training_batches
 
 PELVIS = StructureProtocol.load("pelvis")
@@ -28,6 +29,9 @@ SPACING = (10.0, 10.0, 10.0)
 def on_coarse_grid(encoding: EncodingSettings) -> EncodingSettings:
     return replace(encoding, grid=replace(encoding.grid, spacing_mm=SPACING))
 
+
+BEAMS = {"beam": {"open_fields": True}}
+"""What `beam_model` sees beside contours, as an encoding's `further` says it."""
 
 ENCODING, DOSE_ENCODING = on_coarse_grid(guided.encoding), on_coarse_grid(occupancy.encoding)
 
@@ -43,15 +47,47 @@ def dose_model(folder: Path, name: str = "guide", **encoding: Any) -> DoseModel:
         key: plain[key] if plain[key].shape == value.shape else torch.randn_like(value) / 10
         for key, value in network.state_dict().items()
     }
+    return _model(folder, name, Architecture("two_stage", arguments), settings, weights)
+
+
+def beam_model(folder: Path, name: str = "coarse", seed: int = 5) -> DoseModel:
+    """A coarse network of beams and wishes with random weights."""
+    settings = on_coarse_grid(coarse.encoding)
+    arguments = network_channels(PELVIS, settings) | {"filters": 4, "head_filters": 4}
+    torch.manual_seed(seed)
+    network = build_network("half_resolution", arguments)
+    torch.nn.init.constant_(network.look_norm.bias, 1.0)  # so few filters may all be silent
+    architecture = Architecture("half_resolution", arguments)
+    return _model(folder, name, architecture, settings, network.state_dict())
+
+
+def small_organs(folder: Path) -> DoseModel:
+    """A network of organs with random weights, as the recipe's but for its size."""
+    arguments = network_channels(PELVIS, ENCODING) | {"filters": 2, "passes": 2}
+    torch.manual_seed(7)
+    weights = build_network("multipass_unet3d", arguments).state_dict()
+    architecture = Architecture("multipass_unet3d", arguments)
+    return _model(folder, "organs", architecture, ENCODING, weights, "segmentation")
+
+
+def _model(
+    folder: Path,
+    name: str,
+    architecture: Architecture,
+    settings: EncodingSettings,
+    weights: dict[str, torch.Tensor],
+    task: str = "dose_regression",
+) -> DoseModel:
     manifest = ModelManifest(
         schema_version=1,
         name=name,
         title=name,
         protocol="pelvis",
-        architecture=Architecture("two_stage", arguments),
+        architecture=architecture,
         encoding=settings,
         expectations=ModelExpectations(prescription_gy={"PTV": 45.0}, fractions=25),
         weights_sha256="",
+        task=task,
     )
     return DoseModel.create(folder / name, manifest, weights)
 
@@ -71,10 +107,10 @@ def config(kind: str | None, model: Path | None = None, **changes: Any) -> Train
     return replace(guided, **{**small, **changes})
 
 
-def planned_case(folder: Path) -> TrainingCase:
+def planned_case(folder: Path, encoding: EncodingSettings = ENCODING) -> TrainingCase:
     """A pelvis with a plan, read as the recipe reads it."""
     write_case_folder(folder, pelvis_case())
-    return TrainingCase.read(folder, PELVIS, ENCODING)
+    return TrainingCase.read(folder, PELVIS, encoding)
 
 
 def batch_of(case: TrainingCase, settings: TrainingConfig) -> LabelledBatch:

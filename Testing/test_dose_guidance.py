@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from guides import ENCODING, PELVIS, batch_of, config, dose_model, planned_case
+from guides import (
+    BEAMS,
+    ENCODING,
+    PELVIS,
+    batch_of,
+    beam_model,
+    config,
+    dose_model,
+    planned_case,
+)
 from organs import organs_case
 from support import write_case_folder
 from torch import Tensor
@@ -212,6 +221,49 @@ def test_the_gradient_of_both_effects_is_that_of_finite_differences(
         numeric = (after - before) / 2
         torch.testing.assert_close((slope * step).sum(), numeric, rtol=2e-3, atol=1e-12)
         assert slope.abs().max() > 0
+
+
+def test_a_model_of_beams_guides_by_the_beams_of_the_plan(root: Path) -> None:
+    encoding = replace(ENCODING, further=BEAMS)
+    case = planned_case(root / "beams", encoding)
+    made = DoseGuidance({"dose_model": str(beam_model(root).folder)}, PELVIS, encoding)
+    frozen = made.frozen
+    assert frozen is not None
+    settings = config(None, encoding=encoding)
+    labels = next(training_batches([case], settings, PELVIS)).labels
+    network_sees = network_arguments(settings, PELVIS)
+    assert network_sees == network_arguments(config(None), PELVIS)
+    x = torch.from_numpy(case.input())[None]
+    derived = x[:, case.channels.indices("derived")]
+    assert labels["derived"].shape[1] == derived.shape[1] == 2
+    batch = Seen(
+        x[:, :1].double(),
+        torch.from_numpy(case.labels)[None],
+        torch.tensor([case.spacing_mm]),
+        derived,
+    )
+    names = [channel.name for channel in frozen.channels.channels]
+    reference = frozen.reference(batch)
+    assert torch.equal(reference[:, names.index("open dose PTV")], derived[:, 0].double())
+    assert derived[:, 0].max() > 0.1 and not derived[:, 1].any()  # fields are modulated
+    assert not reference[:, names.index("wishes")].any()
+    truth, frozen.network = organs_of(batch).double(), frozen.network.double().eval()
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.rand(truth.shape, generator=generator, dtype=torch.float64)
+    chances = (0.8 * truth + 0.2 * noise).requires_grad_()
+    dose = torch.from_numpy(case.dose_gy)[None, None].double()
+
+    def plan(of: Tensor) -> Tensor:
+        return made.effects(Soft(of, truth, dose), batch).plan
+
+    (slope,) = torch.autograd.grad(plan(chances), chances)
+    step = 1e-6 * (torch.rand(truth.shape, generator=generator, dtype=torch.float64) - 0.5)
+    with torch.no_grad():
+        numeric = (plan(chances + step) - plan(chances - step)) / 2
+    torch.testing.assert_close((slope * step).sum(), numeric, rtol=2e-3, atol=1e-12)
+    assert slope.abs().max() > 0
+    with pytest.raises(ModelError, match=r"it sees beams \(add --set 'encoding.further.beam="):
+        DoseGuidance({"dose_model": str(root / "coarse")}, PELVIS, ENCODING)
 
 
 def test_a_crop_without_a_target_gets_no_plan(case: TrainingCase, model: Path) -> None:

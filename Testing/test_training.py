@@ -26,6 +26,7 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import masked_mae
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
@@ -35,7 +36,7 @@ from training.export import export_run, fill_card
 from training.loop import Trainer
 from training.recipes.openkbp_two_stage import recipe as openkbp_recipe
 from training.sampling import training_batches
-from training.schedule import learning_rate_factor
+from training.schedule import learning_rate_factor, plateaus
 
 PELVIS = StructureProtocol.load("pelvis")
 HEAD_AND_NECK = StructureProtocol.load("openkbp")
@@ -155,6 +156,26 @@ def test_the_rate_warms_up_and_falls_to_nearly_nothing() -> None:
     factors = [learning_rate_factor(step, config) for step in range(10, 100)]
     assert factors == sorted(factors, reverse=True)
     assert learning_rate_factor(100, config) == pytest.approx(1e-3)
+
+
+def test_a_run_from_before_an_option_was_known_goes_on(tmp_path: Path) -> None:
+    stored = to_json(TINY)
+    del stored["schedule"], stored["augmentation"]["elastic_mm"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "last.pt").write_bytes(b"")
+    Trainer(TINY, PELVIS, tmp_path)
+    with pytest.raises(DosePredictionError, match="other values of schedule"):
+        Trainer(replace(TINY, schedule="plateau"), PELVIS, tmp_path)
+
+
+def test_the_rate_falls_where_validations_get_no_better() -> None:
+    config = replace(TINY, steps=100, warm_up=0.1, schedule="plateau", plateau_patience=2)
+    assert learning_rate_factor(5, config, stale=9) == pytest.approx(0.55)  # it warms up first
+    stale, factors = 0, []
+    for better in (True, False, True, False, False, True, True, False, False, False, False):
+        stale = plateaus(stale, better, config)
+        factors.append(learning_rate_factor(50, config, stale))
+    assert factors == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
 
 
 def test_training_learns_and_resumes_bit_for_bit(cases: list[TrainingCase], tmp_path: Path) -> None:

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load_recipe", "main", "resolved_config"]
 
-_CONTINUED_RATE, _CONTINUED_WARM_UP = 1 / 3, 0.02
-
 
 def load_recipe(name: str) -> TrainingConfig:
     """The recipe `training/recipes/<name>.py`.
@@ -71,8 +69,9 @@ def resolved_config(arguments: argparse.Namespace) -> TrainingConfig:
 
         config = frozen_on(config, arguments.frozen)
     if getattr(arguments, "continue_from", None):
-        rate = config.learning_rate * _CONTINUED_RATE
-        config = replace(config, learning_rate=rate, warm_up=_CONTINUED_WARM_UP)
+        from .continuing import continued
+
+        config = continued(config)
     if getattr(arguments, "steps", None) is not None:
         config = replace(config, steps=arguments.steps)
     return overridden(config, arguments.set)

@@ -7,8 +7,10 @@ sample's own generator, (seed, epoch, case), never from a worker's state.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +25,12 @@ from .config import AugmentationConfig
 
 __all__ = [
     "Crop",
+    "Elastic",
     "Spatial",
+    "deformed",
     "draw_dropped",
     "draw_edges",
+    "draw_elastic",
     "draw_spatial",
     "moved_in_plane",
     "varied_crop",
@@ -65,6 +70,35 @@ class Spatial:
     degrees: float = 0.0
     scale: float = 1.0
     shift_mm: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Elastic:
+    """A smooth deformation of a crop.
+
+    Args:
+        nodes_mm: displacement along x, y, z at the nodes of a lattice that spans the crop,
+            `(3, z, y, x)`: where what lies at a node comes from.
+    """
+
+    nodes_mm: Tensor
+
+
+def draw_elastic(
+    config: AugmentationConfig,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    rng: np.random.Generator,
+) -> Elastic | None:
+    """A deformation of a crop `(z, y, x)`, or None; nothing is drawn where it never happens."""
+    if not config.elastic_probability or rng.random() >= config.elastic_probability:
+        return None
+    edges_mm = np.asarray(shape) * np.asarray(spacing_mm)[::-1]
+    nodes = 2 + np.floor(edges_mm / config.elastic_nodes_mm).astype(int)
+    moves = rng.normal(0, config.elastic_mm, size=(3, *nodes))
+    if shape[0] == 1:  # of one slice: nothing comes from another
+        moves[2] = 0
+    return Elastic(torch.from_numpy(moves.astype(np.float32)))
 
 
 def draw_spatial(config: AugmentationConfig, rng: np.random.Generator) -> Spatial | None:
@@ -117,8 +151,35 @@ def moved_in_plane(
     return moved.reshape(volumes.shape)
 
 
+def deformed(
+    volumes: Tensor, elastic: Elastic, spacing_mm: Sequence[float], mode: str = "bilinear"
+) -> Tensor:
+    """Deform `(channel, z, y, x)` smoothly; zeros come in from outside.
+
+    Between the lattice's nodes displacements are interpolated linearly.
+
+    Args:
+        volumes: float.
+        spacing_mm: (x, y, z).
+        mode: `bilinear`, or `nearest` for masks.
+    """
+    shape = volumes.shape[-3:]
+    field = functional.interpolate(
+        elastic.nodes_mm[None], size=tuple(shape), mode="trilinear", align_corners=True
+    )
+    # In units of half the crop, as `grid_sample` counts.
+    half_mm = [mm * count / 2 for mm, count in zip(spacing_mm, reversed(shape), strict=True)]
+    moves = field.permute(0, 2, 3, 4, 1) / field.new_tensor(half_mm)
+    still = functional.affine_grid(torch.eye(3, 4)[None], [1, 1, *shape], align_corners=False)
+    return functional.grid_sample(volumes[None], still + moves, mode=mode, align_corners=False)[0]
+
+
 def varied_crop(
-    crop: Crop, channels: ModelChannels, motion: Spatial | None, dropped: Sequence[int]
+    crop: Crop,
+    channels: ModelChannels,
+    motion: Spatial | None,
+    dropped: Sequence[int],
+    elastic: Elastic | None = None,
 ) -> Crop:
     """A crop after a motion and without some structures; every channel as it states of itself.
 
@@ -126,27 +187,36 @@ def varied_crop(
         crop: channels that are recomputed may hold anything.
         motion: None: none.
         dropped: indices of the protocol's inputs.
+        elastic: a deformation that follows; None: none.
     """
     inputs = channels.protocol.inputs
     remade = set(channels.stored_as("recomputed"))
-    if motion is not None:
-        crop = _moved(crop, channels, motion)
+    for apply, how in ((moved_in_plane, motion), (deformed, elastic)):
+        if how is not None:
+            crop = _moved(crop, channels, partial(_applied, apply, how, crop.spacing_mm))
+    is_moved = motion is not None or elastic is not None
     for index in dropped:
         for channel in channels.of_structure(inputs[index].name):
             crop.input[channel] = channels.channels[channel].padding
-    if motion is not None or any(inputs[index].role == "target" for index in dropped):
+    if is_moved or any(inputs[index].role == "target" for index in dropped):
         remade |= {i for i, each in enumerate(channels.channels) if each.motion == "remade"}
     x, body = crop.input.numpy(), crop.body[0].numpy()
     channels.remake(sorted(remade), x, body, crop.spacing_mm, crop.wishes)
     return crop
 
 
-def _moved(crop: Crop, channels: ModelChannels, motion: Spatial) -> Crop:
+Move = Callable[[Tensor, str], Tensor]
+"""From `(channel, z, y, x)` and how to interpolate to the same where it lies afterwards."""
+
+
+def _applied(
+    apply: Callable[..., Tensor], how: Any, spacing_mm: Sequence[float], values: Tensor, mode: str
+) -> Tensor:
+    return apply(values, how, spacing_mm, mode)
+
+
+def _moved(crop: Crop, channels: ModelChannels, moved: Move) -> Crop:
     """What a motion does to all but the channels that are made anew after it."""
-
-    def moved(values: Tensor, mode: str) -> Tensor:
-        return moved_in_plane(values, motion, crop.spacing_mm, mode)
-
     x = crop.input.clone()
     for motion_kind, mode in (("linear", "bilinear"), ("nearest", "nearest")):
         indices = [i for i, each in enumerate(channels.channels) if each.motion == motion_kind]

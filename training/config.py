@@ -87,6 +87,10 @@ class AugmentationConfig:
         rotation_degrees: largest in-plane rotation.
         scale: largest relative change of size, in plane.
         shift_mm: largest shift along x and y.
+        elastic_probability: of a smooth deformation along all axes, after the motion.
+        elastic_mm: standard deviation of the displacements that it is drawn from.
+        elastic_nodes_mm: distance of the lattice's nodes; between them displacements are
+            interpolated.
         drop_structures: channel → probability that a crop lacks it, as cases without that contour.
         drop_wishes: probability that a crop goes without its case's wishes: nothing is stated then.
         mask_edges: probability that masks have other edges than the contours' (`vary_masks`), so
@@ -101,6 +105,9 @@ class AugmentationConfig:
     rotation_degrees: Annotated[float, Range(0, 180)] = 20.0
     scale: Annotated[float, Range(0, 1, below=True)] = 0.1
     shift_mm: Annotated[float, Range(0, 500)] = 10.0
+    elastic_probability: Share = 0.0
+    elastic_mm: Annotated[float, Range(0, 50)] = 4.0
+    elastic_nodes_mm: Annotated[float, Range(10, 500)] = 48.0
     drop_structures: dict[Name, Share] = field(default_factory=dict)
     drop_wishes: Share = 0.0
     mask_edges: Share = 0.0
@@ -120,6 +127,9 @@ class TrainingConfig:
             organ, all organs equally often (`structures`).
         batch_size: crops per step, over all ranks together.
         steps: optimizer steps; the cosine ends there.
+        schedule: of the rate after its warm-up. `cosine`: one to a thousandth of the peak.
+            `plateau`: times `plateau_factor` after every `plateau_patience` validations in a row
+            without a better one.
         learning_rate: peak of AdamW's rate.
         warm_up: share of the steps over which the rate rises linearly from a tenth.
         weight_decay: of AdamW, on weights with more than one dimension.
@@ -148,6 +158,9 @@ class TrainingConfig:
     batch_size: Annotated[int, Range(1, 4096)] = 2
     steps: _Steps = 2000
     learning_rate: Annotated[float, Range(0, 10, above=True)] = 1e-3
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    plateau_factor: Annotated[float, Range(0, 1, above=True, below=True)] = 0.5
+    plateau_patience: Annotated[int, Range(1, 1_000_000)] = 3
     warm_up: Share = 0.03
     weight_decay: Annotated[float, Range(0, 10)] = 1e-4
     gradient_clip: Annotated[float, Range(0, 1e6, above=True)] = 1.0

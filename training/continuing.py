@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -17,9 +17,16 @@ from DosePredictionLib.structures.protocol import StructureProtocol
 from .config import TrainingConfig
 from .loop import Trainer, network_arguments
 
-__all__ = ["start_from_model", "weights_to_continue"]
+__all__ = ["continued", "start_from_model", "weights_to_continue"]
+
+_RATE, _WARM_UP = 1 / 3, 0.02
 
 _OF_TRAINING_ALONE = {"checkpoint_activations": False}
+
+
+def continued(config: TrainingConfig) -> TrainingConfig:
+    """The recipe as it trains weights on: more gently, and soon at its peak."""
+    return replace(config, learning_rate=config.learning_rate * _RATE, warm_up=_WARM_UP)
 
 
 def start_from_model(trainer: Trainer, folder: Path) -> None:
@@ -61,7 +68,7 @@ def _differences(
         found.append(f"its task is {manifest.task}, the recipe's {config.task}")
     if manifest.protocol != config.protocol:
         found.append(f"its protocol is {manifest.protocol}, the recipe's {config.protocol}")
-    theirs, ours = to_json(manifest.encoding), to_json(config.encoding)
+    theirs, ours = to_json(manifest.encoding), to_json(config.encoding.of_network)
     for name in (name for name in ours if theirs[name] != ours[name]):
         found.append(f"its encoding.{name} is {theirs[name]}, the recipe's {ours[name]}")
     if manifest.architecture.name != config.network.architecture:

@@ -126,7 +126,7 @@ def export_run(
         title=title,
         protocol=protocol.id,
         architecture=Architecture(config.network.architecture, network_arguments(config, protocol)),
-        encoding=config.encoding,
+        encoding=config.encoding.of_network,
         expectations=_expectations(config, protocol, described),
         weights_sha256="",
         training={
@@ -155,7 +155,7 @@ def _expectations(
     Where doses were scaled to one prescription in training, the model stands for that one, whatever
     the cohort's own was.
     """
-    grid, inputs = config.encoding.grid, beam_inputs(config.encoding)
+    grid, inputs = config.encoding.grid, beam_inputs(config.encoding.of_network)
     return ModelExpectations(
         spacing_mm_min=grid.spacing_mm_min,
         spacing_mm_max=grid.spacing_mm_max,

@@ -31,13 +31,13 @@ from DosePredictionLib.tasks.registry import task_class
 from DosePredictionLib.tasks.task import LabelledBatch
 
 from .checkpoints import load_checkpoint, save_checkpoint
-from .config import TrainingConfig, model_prescription_gy, upgraded
+from .config import AugmentationConfig, TrainingConfig, model_prescription_gy, upgraded
 from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
 from .pictures import dvh_picture, slices_picture
 from .sampling import Batch, training_batches
-from .schedule import ema_decay, learning_rate_factor
+from .schedule import ema_decay, learning_rate_factor, plateaus
 from .validation import validation_figures
 
 __all__ = ["Trainer", "network_arguments"]
@@ -101,7 +101,7 @@ class Trainer:
         self.task.to(self.device)
         self.optimizer = _optimizer(self.network, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.step, self.best, self.stale = 0, math.inf, 0
+        self.step, self.best, self.stale, self.plateaus = 0, math.inf, 0, 0
         self._sums: dict[str, float] = {}
         self._shown = ""
         self._waited_s, self._worked_s = 0.0, 0.0
@@ -167,8 +167,9 @@ class Trainer:
         """
         config = self.config
         self._set_training_mode()
+        factor = learning_rate_factor(self.step, config, self.plateaus)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)
+            group["lr"] = config.learning_rate * factor
         labelled = self._on_device(batch)
         with self._autocast():
             total, parts = self.task.training_step(
@@ -206,6 +207,7 @@ class Trainer:
         judged = next(iter(figures.values()))
         better = judged < self.best
         self.stale = 0 if better else self.stale + 1
+        self.plateaus = plateaus(self.plateaus, better, self.config)
         self.best = min(judged, self.best)
         if is_first():
             self.log.write(record, {"waiting_share": self.waiting_share})
@@ -240,6 +242,7 @@ class Trainer:
             "step": self.step,
             "best_gy": self.best,  # as it was called when every task was of doses
             "stale": self.stale,
+            "plateaus": self.plateaus,
             "sums": self._sums,
             "random": torch.get_rng_state(),
             "metrics_bytes": self.log.length,
@@ -266,6 +269,7 @@ class Trainer:
         self.step, self.best = state["step"], state["best_gy"]
         self.scaler.load_state_dict(state.get("scaler", {}) or self.scaler.state_dict())
         self.stale, self._sums = state.get("stale", 0), dict(state.get("sums", {}))
+        self.plateaus = state.get("plateaus", 0)
         if "random" in state:
             torch.set_rng_state(state["random"].cpu())
         if is_first() and "metrics_bytes" in state:
@@ -415,8 +419,9 @@ def _write_config(path: Path, config: TrainingConfig) -> None:
     ours = to_json(config)
     if (path.parent / "last.pt").is_file() and path.is_file():
         theirs = upgraded(read_json(path))
-        if "encoding" in theirs:  # what it did not know yet had its default
-            theirs["encoding"] = to_json(from_json(EncodingSettings, theirs["encoding"]))
+        for name, kind in (("encoding", EncodingSettings), ("augmentation", AugmentationConfig)):
+            if name in theirs:  # what it did not know yet had its default
+                theirs[name] = to_json(from_json(kind, theirs[name]))
         changed = sorted(key for key, value in theirs.items() if ours.get(key) != value)
         if changed:
             raise DosePredictionError(

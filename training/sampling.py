@@ -23,6 +23,7 @@ from .augmentation import (
     Crop,
     draw_dropped,
     draw_edges,
+    draw_elastic,
     draw_spatial,
     varied_crop,
     vary_contrast,
@@ -52,7 +53,7 @@ class Batch:
         labels: by name: `dose` in units of the dose scale, `region` (0 or 1), `structures` and
             `strips` (boolean) as they lie after augmentation; `earlier`, if the cases have it.
             Where structures are learned, `structures`, `dose` and `contoured`: which of them the
-            case has at all, `(batch, channel, 1, 1, 1)`.
+            case has at all, `(batch, channel, 1, 1, 1)`; `derived`, channels for a guide, if any.
         spacing_mm: `(batch, 3)`, x, y, z.
         names: of the cases.
     """
@@ -119,6 +120,7 @@ class Samples(Dataset[Sample]):
         noise = rng.normal(0, policy.ct_noise_hu / width_hu, size=config.crop)
         flip = rng.random() < policy.flip_probability
         motion = draw_spatial(policy, rng)
+        elastic = draw_elastic(policy, config.crop, case.spacing_mm, rng)
         dropped = draw_dropped(policy, self.protocol, rng)
         crop = self._crop(case, start)
         if policy.drop_wishes and rng.random() < policy.drop_wishes:
@@ -130,7 +132,7 @@ class Samples(Dataset[Sample]):
             if policy.ct_contrast:
                 factor, water = math.exp(rng.normal(0, policy.ct_contrast)), -low_hu / width_hu
                 crop.input[index] = vary_contrast(crop.input[index], factor, water, air)
-        crop = varied_crop(crop, self.channels, motion, dropped)
+        crop = varied_crop(crop, self.channels, motion, dropped, elastic)
         x, dose, region, earlier = crop.input, crop.dose, crop.region, crop.earlier
         if flip:
             x, dose, region = x[self.channels.mirrored].flip(-1), dose.flip(-1), region.flip(-1)
@@ -172,6 +174,8 @@ class Samples(Dataset[Sample]):
             "contoured": torch.from_numpy(contoured).reshape(-1, 1, 1, 1),
             "dose": dose,
         }
+        if derived := self.channels.indices("derived"):
+            labels["derived"] = x[derived]
         return Sample(x[self.channels.indices("ct")], labels, case.spacing_mm, case.name)
 
     def _crop(self, case: TrainingCase, start: Sequence[int]) -> Crop:

@@ -25,6 +25,7 @@ __all__ = [
     "held_out",
     "known_patients_of_model",
     "names_in_fold",
+    "patient_of",
     "patients_of_run",
     "record_patients",
     "require_apart_from_held_out",
@@ -91,15 +92,15 @@ def names_in_fold(names: Sequence[str], fold: Fold, seed: int) -> set[str]:
         DosePredictionError: there are fewer patients than parts.
     """
     part, parts = fold
-    patients = sorted({_patient(name) for name in names})
+    patients = sorted({patient_of(name) for name in names})
     if len(patients) < parts:
         raise DosePredictionError(f"{len(patients)} cases cannot be divided into {parts} parts.")
     order = np.random.default_rng(seed).permutation(len(patients))
     chosen_patients = {patients[index] for index in order[part::parts]}
-    return {name for name in names if _patient(name) in chosen_patients}
+    return {name for name in names if patient_of(name) in chosen_patients}
 
 
-def _patient(name: str) -> str:
+def patient_of(name: str) -> str:
     """A case's patient: its name, but for what `training.simulation.plans` says of the plan."""
     found = _PLAN_OF_ANATOMY.fullmatch(name)
     return found[1] if found else name

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .flow.contours import missing_organs, organ_model, why_no_costs, why_not_fill
+from .flow.contours import (
+    missing_organs,
+    organ_model,
+    organ_nodes,
+    organ_source,
+    why_no_costs,
+    why_not_fill,
+)
 from .flow.state import PanelState
 from .i18n import _
 from .result_tables import Cell, Table
@@ -26,7 +33,9 @@ class ContoursView:
     Args:
         title: of the section, which says how it stands when it is folded.
         sentence: which organs are missing, and which model finds them.
-        sources: other extensions that find organs; empty without any.
+        sources: other extensions that find organs, and what such organs lack; empty without any.
+        choices: where organs can come from, id → words; of one there is no choice.
+        chosen: which of them.
         can_fill, fill_tip: whether organs can be added, and what that does or why not.
         can_cost, cost_tip: likewise for what contours cost.
         share: done, 0…1; below 0: unknown; None: nothing is under way.
@@ -38,6 +47,8 @@ class ContoursView:
     title: str
     sentence: str
     sources: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+    chosen: int = 0
     can_fill: bool = False
     fill_tip: str = ""
     can_cost: bool = False
@@ -51,6 +62,8 @@ class ContoursView:
 def contours_view(state: PanelState) -> ContoursView:
     """What is missing, from which model it can come, and what runs."""
     missing, fill, cost = _labels(state), why_not_fill(state), why_no_costs(state)
+    choices, source = _choices(state), organ_source(state)
+    ids = [id for id, _words in choices]
     title = _("Contours")
     if missing:
         title = _("Contours – {count} organs missing").format(count=len(missing))
@@ -59,10 +72,12 @@ def contours_view(state: PanelState) -> ContoursView:
         title=title,
         sentence=_sentence(state, missing, fill),
         sources=_sources(state),
+        choices=choices,
+        chosen=ids.index(source.id if source is not None else "") if choices else 0,
         can_fill=not fill,
         fill_tip=fill or _("Add them in a new segmentation; yours stays as it is."),
         can_cost=not cost,
-        cost_tip=cost or _("Read the shown dose on your organs and on those that the model finds."),
+        cost_tip=cost or _("Read the shown dose on your organs and on those of the source."),
         share=None if run is None else run.share,
         stage="" if run is None else run.stage,
         is_cancelling=run is not None and run.is_cancelling,
@@ -78,20 +93,40 @@ def _labels(state: PanelState) -> list[str]:
 
 def _sentence(state: PanelState, missing: Sequence[str], why_not: str) -> str:
     """A reason stands alone: nobody reads the tip of a gray button."""
-    model = organ_model(state)
-    if not missing or model is None:
+    model, source = organ_model(state), organ_source(state)
+    if not missing or (model is None and source is None):
         text = _("Missing: {organs}.").format(organs=", ".join(missing)) if missing else ""
         return f"{text} {why_not}".strip()
+    if source is not None:
+        text = _("Missing: {organs}. What {name} has of them is taken; the target stays yours.")
+        return text.format(organs=", ".join(missing), name=source.name)
+    assert model is not None
     text = _("Missing: {organs}. {model} finds them on the CT; the target stays yours.")
     return text.format(organs=", ".join(missing), model=model.title)
 
 
+def _choices(state: PanelState) -> tuple[tuple[str, str], ...]:
+    """The model, and segmentations of the scene."""
+    model = organ_model(state)
+    own = () if model is None else (("", model.title),)
+    text = _("{name} (by {who})")
+    others = ((n.id, text.format(name=n.name, who=n.organs_of)) for n in organ_nodes(state))
+    return (*own, *others)
+
+
 def _sources(state: PanelState) -> str:
+    source = organ_source(state)
+    if source is not None:
+        text = _(
+            "{who} has no rectum. Femoral heads are cut from its femurs; marrow is its hips, "
+            "sacrum and L5 as whole bones."
+        )
+        return text.format(who=source.organs_of)
     if not state.organ_sources:
         return ""
     text = _(
-        "{names} is another source: run it on this CT and choose its segmentation. It finds no "
-        "rectum, and whole femurs instead of their heads."
+        "{names} is another source: run it on this CT, then its segmentation can be chosen here. "
+        "It finds no rectum; femoral heads are cut from its femurs."
     )
     return text.format(names=", ".join(state.organ_sources))
 

@@ -1,4 +1,7 @@
-"""Organs from nodes to nodes: found in the worker, added to the user's or held against them."""
+"""Organs from nodes to nodes: found in the worker or taken from another segmentation.
+
+They are added to the user's, or held against them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .executor.context import node_of
+from .flow.facts import OrganOrder
 from .i18n import _
 from .prediction_run import Callbacks, Job, PredictionRun, RunInputs
 from .prepared import PreparedInputs
@@ -13,24 +18,32 @@ from .services import Services
 from .starting import ready_inputs
 
 if TYPE_CHECKING:
-    from DosePredictionLib.prediction import Prediction
-    from DosePredictionLib.scene import SceneCase, Step
+    from DosePredictionLib.scene import FoundOrgans, SceneCase, Step
+    from DosePredictionLib.structures.bound import BoundCase
+
+    Further = Callable[[FoundOrgans, BoundCase, SceneCase], Generator[Step, None, Any]]
+    Filled = Generator[Step, None, tuple[Any, tuple[str, ...]]]
 
 __all__ = ["costs_job", "filling_job", "start_organs"]
 
 
-def filling_job(channels: tuple[str, ...]) -> Job:
-    """Add the organs of these channels in a new segmentation: the node."""
+def filling_job(order: OrganOrder) -> Job:
+    """Add the organs of the order's channels in a new segmentation: the node, and notes."""
     from DosePredictionLib.scene import found_steps
 
-    return _job(lambda prediction, source: found_steps(prediction, source, channels))
+    def steps(found: FoundOrgans, _bound: BoundCase, source: SceneCase) -> Filled:
+        node = yield from found_steps(found, source, order.channels)
+        return node, found.notes
+
+    return _job(order, steps)
 
 
-def costs_job(dose: Any) -> Job:
-    """Read a dose on drawn and found organs: a list of `ContourCost`."""
+def costs_job(order: OrganOrder) -> Job:
+    """Read the order's dose on drawn and found organs: a list of `ContourCost`."""
     from DosePredictionLib.scene import cost_steps
 
-    return _job(lambda prediction, source: cost_steps(prediction, source, dose))
+    dose = node_of(order.dose)
+    return _job(order, lambda found, bound, source: cost_steps(found, bound, source, dose))
 
 
 def start_organs(
@@ -70,18 +83,30 @@ def _request(inputs: RunInputs, prepared: PreparedInputs, output: Path) -> Any:
     )
 
 
-def _job(further: Callable[[Prediction, SceneCase], Generator[Step, None, Any]]) -> Job:
+def _job(order: OrganOrder, further: Further) -> Job:
     """What was found, and the case with its voxels, on to further steps."""
 
-    def steps(
+    def from_model(
         _inputs: RunInputs, prepared: PreparedInputs, output: Path
     ) -> Generator[Step, None, Any]:
-        from DosePredictionLib.scene import Step
+        from DosePredictionLib.scene import Step, found_organs
         from DosePredictionLib.worker.exchange import read_prediction
 
         source = prepared.source()
         prediction = read_prediction(output, source.case)
         yield Step(_("reading the organs"), 0, 1)
-        return (yield from further(prediction, source))
+        return (yield from further(found_organs(prediction), prediction.bound, source))
 
-    return Job(_request, steps)
+    def from_scene(
+        _inputs: RunInputs, prepared: PreparedInputs, _output: Path
+    ) -> Generator[Step, None, Any]:
+        from DosePredictionLib.scene import organs_of_totalsegmentator
+        from DosePredictionLib.structures.bound import bind
+        from DosePredictionLib.structures.protocol import StructureProtocol
+
+        source, protocol = prepared.source(), StructureProtocol.load(order.protocol)
+        found = yield from organs_of_totalsegmentator(node_of(order.source), source, protocol)
+        bound = bind(source.case, protocol, dict(order.mapping))
+        return (yield from further(found, bound, source))
+
+    return Job(None, from_scene) if order.source else Job(_request, from_model)

@@ -132,11 +132,12 @@ class Job(NamedTuple):
     """What the worker is asked for, and how its answer enters the scene.
 
     Args:
-        request: inputs, as they were read, and the worker's folder → the message.
+        request: inputs, as they were read, and the worker's folder → the message; None: what is
+            asked for is in the scene.
         steps: the same → steps of which only the last one changes the scene.
     """
 
-    request: Callable[[RunInputs, PreparedInputs, Path], Any]
+    request: Callable[[RunInputs, PreparedInputs, Path], Any] | None
     steps: Callable[[RunInputs, PreparedInputs, Path], Generator[Step, None, Any]]
 
 
@@ -208,6 +209,10 @@ class PredictionRun(VTKObservationMixin):
     def _predict(self) -> None:
         assert self._prepared is not None
         self._output = self._scratch.new("prediction")
+        if self._job.request is None:
+            steps = self._job.steps(self.inputs, self._prepared, self._output)
+            self._run(steps, _READ, 1.0, self._exported)
+            return
         self._callbacks.progress(_READ, _("starting the worker"))
         request = self._job.request(self.inputs, self._prepared, self._output)
         self._worker.send(request, self._replied)

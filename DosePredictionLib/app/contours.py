@@ -36,8 +36,8 @@ class ContoursRequest:
 
     Args:
         case: with the contours that count as right, and a plan dose where there is one.
-        prediction: other contours: a folder of masks or a case folder, a segmentation, an RTSTRUCT,
-            or a DICOM folder with its CT.
+        prediction: other contours: a folder of masks or a case folder, a segmentation, an RTSTRUCT
+            or a SEG, or a DICOM folder with its CT.
         protocol: id; None: the mapping file's, or the one that fits. If none fits, structures
             of one name are compared.
         mapping: structures of the case for channels.

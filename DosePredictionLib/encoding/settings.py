@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from ..ranges import CtHu, DoseGy, SizeXyz, SpacingXyzMm, require_rising
@@ -65,6 +65,8 @@ class EncodingSettings:
         derived: further channels, computed from the masks; none by default.
         structures: whether the network sees the protocol's structures (`input`), or learns to find
             them on the CT (`learned`): its grid then covers the body, whatever is contoured.
+            Channels of beams may then be made for a dose model that guides; the network sees the
+            CT alone (`of_network`).
         further: kind of channel (`encoding.channels.registry`) → its own settings, for kinds that
             have no field here.
     """
@@ -83,10 +85,16 @@ class EncodingSettings:
         low, high = self.ct_window_hu
         if low >= high:
             raise FieldError("ct_window_hu", f"must rise from low to high; got {[low, high]}.")
-        made = self.derived != DerivedInputs() or self.further or self.strips.angles
+        further = set(self.further) - {"beam"}
+        made = self.derived != DerivedInputs() or further or self.strips.angles
         if self.structures == "learned" and made:
             raise FieldError(
                 "structures",
                 "are learned, so that there is nothing to make strips and further channels from: "
-                "leave out derived and further, and set strips.angles to [].",
+                "leave out derived and further (but for beam), and set strips.angles to [].",
             )
+
+    @property
+    def of_network(self) -> EncodingSettings:
+        """What the network itself sees: without channels that are made for a guide alone."""
+        return replace(self, further={}) if self.structures == "learned" else self

@@ -17,9 +17,11 @@ from scipy.spatial import cKDTree
 from ..findings import Finding
 from ..mask import Mask
 
-__all__ = ["in_pelvic_terms", "is_totalsegmentator"]
+__all__ = ["NAMES", "SOURCE", "in_pelvic_terms", "is_totalsegmentator", "name_of_type"]
 
-_NAMES = frozenset(
+SOURCE = "TotalSegmentator"
+
+NAMES = frozenset(
     {
         *("urinary_bladder", "small_bowel", "colon", "duodenum", "prostate", "sacrum"),
         *("spinal_cord", "hip_left", "hip_right", "femur_left", "femur_right"),
@@ -27,6 +29,23 @@ _NAMES = frozenset(
         *("iliopsoas_left", "iliopsoas_right"),
     }
 )
+_TYPES = {
+    "89837001": "urinary_bladder",
+    "30315005": "small_bowel",
+    "71854001": "colon",
+    "38848004": "duodenum",
+    "41216001": "prostate",
+    "54735007": "sacrum",
+    "2748008": "spinal_cord",
+    "29836001": "hip",
+    "71341001": "femur",
+    "49668003": "vertebrae_L5",
+    "181674001": "gluteus_maximus",
+    "68455001": "iliopsoas",
+}
+"""Type by SNOMED CT → name, of those whose side is a modifier without it."""
+
+_SIDES = {"7771000": "_left", "24028007": "_right", "": ""}
 _FEWEST_NAMES = 3
 _BONES = ("hip_left", "hip_right", "sacrum", "vertebrae_L5")
 _HEADS = {"femur_left": "FemurHead_L", "femur_right": "FemurHead_R"}
@@ -50,7 +69,16 @@ class _Sphere(NamedTuple):
 
 def is_totalsegmentator(names: Collection[str]) -> bool:
     """Whether structures are called as TotalSegmentator calls them: three or more exactly so."""
-    return len(_NAMES & set(names)) >= _FEWEST_NAMES
+    return len(NAMES & set(names)) >= _FEWEST_NAMES
+
+
+def name_of_type(type_code: str, modifier_code: str = "") -> str | None:
+    """TotalSegmentator's name of what SNOMED CT calls by a type and a side; None: none of these.
+
+    Its extension for 3D Slicer labels segments in plain words and keeps such codes with them.
+    """
+    name = _TYPES.get(type_code, "") + _SIDES.get(modifier_code, "?")
+    return name if name in NAMES else None
 
 
 def in_pelvic_terms(

@@ -14,6 +14,7 @@ end.
 | `beam_marks.py` | where beams come from, over the axial slices |
 | `bands.py` | the bands of the DVHs as series of the chart |
 | `found_contours.py` | organs that a model found, beside the user's; what a contour costs |
+| `totalsegmentator.py` | organs out of a segmentation of TotalSegmentator |
 | `places.py`, `probing.py` | worst voxels, marks; the dose under the mouse, the chart's cursor |
 | `structures_shown.py` | structures on and off in slices, 3D and DVH |
 | `display.py` | overlay, isodose lines, legend |
@@ -44,7 +45,14 @@ from .display import (
 )
 from .evaluation import evaluate_nodes
 from .export import write_dose, write_result_report, write_tables
-from .found_contours import ContourCost, cost_steps, found_by, found_steps
+from .found_contours import (
+    ContourCost,
+    FoundOrgans,
+    cost_steps,
+    found_by,
+    found_organs,
+    found_steps,
+)
 from .places import Place, clear_marks, mark_place, target_center, worst_place
 from .probing import Probed, move_cursor, prepare_cursor, probe
 from .reading import (
@@ -68,6 +76,7 @@ from .roles import is_further_output
 from .runs import LATEST, inputs_of, plan_of, result_nodes, result_runs, sweep_orphans
 from .steps import Step, finish
 from .structures_shown import highlight_structure, show_structures
+from .totalsegmentator import organs_of_totalsegmentator, source_of_organs
 from .views import (
     jump_to,
     jump_to_world,
@@ -86,6 +95,7 @@ __all__ = [
     "DisplaySettings",
     "Evaluation",
     "Fingerprint",
+    "FoundOrgans",
     "IsodoseLevels",
     "Keeping",
     "Layer",
@@ -114,6 +124,7 @@ __all__ = [
     "fingerprint",
     "finish",
     "found_by",
+    "found_organs",
     "found_steps",
     "highlight_structure",
     "input_findings",
@@ -126,6 +137,7 @@ __all__ = [
     "mark_beams",
     "mark_place",
     "move_cursor",
+    "organs_of_totalsegmentator",
     "plan_of",
     "prediction_of_result",
     "prepare_cursor",
@@ -141,6 +153,7 @@ __all__ = [
     "show_chart",
     "show_result_layout",
     "show_structures",
+    "source_of_organs",
     "sweep_orphans",
     "target_center",
     "what_changed",

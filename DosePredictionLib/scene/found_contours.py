@@ -6,7 +6,7 @@ them, under the names of AAPM TG-263 and with the name of the model as a tag.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ..app.contours import dose_on_both
 from ..errors import CaseError
 from ..mask import Mask
-from ..prediction import Output, Prediction
-from ..structures.protocol import Channel
+from ..prediction import Prediction
+from ..structures.bound import BoundCase
+from ..structures.protocol import Channel, StructureProtocol
 from ..volume import Volume
 from .geometry import array_of_image, index_to_ras, inverse, is_rigid, linear_to_world
 from .images import Placement, labelmap_of
@@ -27,10 +28,18 @@ from .reading import SceneCase, list_segments
 from .runs import batch
 from .steps import Step, Steps
 
-__all__ = ["FOUND_BY", "ContourCost", "cost_steps", "found_by", "found_steps"]
+__all__ = [
+    "FOUND_BY",
+    "ContourCost",
+    "FoundOrgans",
+    "cost_steps",
+    "found_by",
+    "found_organs",
+    "found_steps",
+]
 
 FOUND_BY = "DosePrediction.FoundBy"
-"""Tag of a segment that a model found: the model's name."""
+"""Tag of a segment that a model found, or TotalSegmentator: its name."""
 
 _SIDES = {"left": "SCT^7771000^Left", "right": "SCT^24028007^Right", None: "^^"}
 _TYPES = {
@@ -43,6 +52,25 @@ _TYPES = {
     "Femur_Head_R": "SCT^2812003^Head of Femur",
 }
 """Name by TG-263 → type by SNOMED CT, as DICOM PS3.16 has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundOrgans:
+    """Organs that somebody else than the user contoured, on the case's voxels.
+
+    Args:
+        name: of who found them, for the tag.
+        title: likewise, for messages.
+        protocol: whose channels they are.
+        masks: by channel.
+        notes: what is to be said of them, in sentences.
+    """
+
+    name: str
+    title: str
+    protocol: StructureProtocol
+    masks: Mapping[str, Mask]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,45 +100,56 @@ def found_by(segmentation: Any) -> dict[str, str]:
     return found
 
 
-def found_steps(prediction: Prediction, source: SceneCase, channels: Collection[str]) -> Steps[Any]:
+def found_organs(prediction: Prediction) -> FoundOrgans:
+    """Those of a prediction."""
+    manifest = prediction.model.manifest
+    segments = prediction.of_roles(["segment"])
+    masks = {str(each.structure): Mask.of(each.volume) for each in segments}
+    return FoundOrgans(manifest.name, manifest.title, prediction.model.protocol, masks)
+
+
+def found_steps(found: FoundOrgans, source: SceneCase, channels: Collection[str]) -> Steps[Any]:
     """Put found organs beside the user's contours; the generator returns the new segmentation.
 
     The scene is untouched until the last step.
 
     Args:
+        found: the organs.
         channels: of the organs to be added; what was not found of them is left out.
 
     Raises:
         CaseError: none was found, the inputs have gone, or the segmentation lies under a transform
             that is not rigid.
     """
-    organs = {channel.name: channel for channel in prediction.model.protocol.channels}
-    outputs = [each for each in _segments(prediction) if each.structure in channels]
-    if not outputs:
+    organs = {channel.name: channel for channel in found.protocol.channels}
+    masks = {name: mask for name, mask in found.masks.items() if name in channels}
+    if not masks:
         raise CaseError(
-            f"{prediction.model.manifest.title} found none of the missing organs on this CT: "
+            f"{found.title} found none of the missing organs on this CT: "
             f"{', '.join(sorted(channels))}. Contour them by hand."
         )
     ct, segmentation = _inputs(source)
     placement = _placement(ct, segmentation, source)
-    labelmaps = []
-    for number, output in enumerate(outputs):
-        labelmaps.append(labelmap_of(output.volume.array > 0, placement))
-        yield Step(f"Preparing {output.structure}", number, len(outputs))
-    model = prediction.model.manifest.name
+    labelmaps = {}
+    for name, mask in masks.items():
+        labelmaps[name] = labelmap_of(mask.majority(), placement)
+        yield Step(f"Preparing {name}", len(labelmaps), len(masks))
     with batch(slicer.mrmlScene):
         node = _copy_of(ct, segmentation)
-        for output, labelmap in zip(outputs, labelmaps, strict=True):
-            _add(node, organs[str(output.structure)], labelmap, model)
+        for name, labelmap in labelmaps.items():
+            _add(node, organs[name], labelmap, found.name)
     node.GetDisplayNode().SetVisibility2DFill(False)
-    yield Step("Done", len(outputs), len(outputs))
+    yield Step("Done", len(masks), len(masks))
     return node
 
 
-def cost_steps(prediction: Prediction, source: SceneCase, dose: Any) -> Steps[list[ContourCost]]:
+def cost_steps(
+    found: FoundOrgans, bound: BoundCase, source: SceneCase, dose: Any
+) -> Steps[list[ContourCost]]:
     """Read a dose on each organ that is drawn and on the found one, an organ a step.
 
     Args:
+        bound: the case of `source`, bound to the protocol.
         dose: node of a predicted dose on the case's grid.
 
     Raises:
@@ -123,13 +162,12 @@ def cost_steps(prediction: Prediction, source: SceneCase, dose: Any) -> Steps[li
     dose_gy = case.ct.with_array(array_of_image(image))
     _ct, segmentation = _inputs(source)
     proposed = found_by(segmentation)
-    found = {str(each.structure): Mask.of(each.volume) for each in _segments(prediction)}
     costs = []
-    for name, own in prediction.bound.structures.items():
-        if own.role != "organ" or name not in found or own.source in proposed:
+    for name, own in bound.structures.items():
+        if own.role != "organ" or name not in found.masks or own.source in proposed:
             continue
-        costs.append(_cost(own.source, own.mask, found[name], dose_gy))
-        yield Step(f"Reading the dose on {own.source}", len(costs), len(found))
+        costs.append(_cost(own.source, own.mask, found.masks[name], dose_gy))
+        yield Step(f"Reading the dose on {own.source}", len(costs), len(found.masks))
     if not costs:
         raise CaseError(
             "No organ is both drawn by hand and found on this CT: there is nothing to compare."
@@ -150,10 +188,6 @@ def _cost(name: str, own: Mask, found: Mask, dose_gy: Volume) -> ContourCost:
 
 def _volume_cc(mask: Mask) -> float:
     return float(mask.weights().sum()) * mask.grid.voxel_volume_cc
-
-
-def _segments(prediction: Prediction) -> tuple[Output, ...]:
-    return prediction.of_roles(["segment"])
 
 
 def _inputs(source: SceneCase) -> tuple[Any, Any]:

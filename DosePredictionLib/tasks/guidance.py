@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..encoding.beams import beam_inputs
 from ..encoding.channels.base import Source
 from ..encoding.channels.registry import ModelChannels, model_channels
 from ..encoding.settings import EncodingSettings
@@ -23,6 +27,7 @@ from ..losses.dose_guidance import (
     reading_effect,
 )
 from ..models.dose_model import DoseModel
+from ..networks.configs import NetworkConfig
 from ..schema import Length, Range, from_json, validated
 from ..structures.protocol import StructureProtocol
 
@@ -69,22 +74,27 @@ class Seen(NamedTuple):
         ct: `(batch, 1, z, y, x)`, scaled as the encoding does.
         structures: masks of the protocol's inputs, `(batch, channel, z, y, x)`.
         spacing_mm: `(batch, 3)`, x, y, z, on the CPU.
+        derived: channels of beams, as the segmentation's encoding orders them, `(batch, channel, z,
+            y, x)`; None: it makes none.
     """
 
     ct: Tensor
     structures: Tensor
     spacing_mm: Tensor
+    derived: Tensor | None = None
 
     def of(self, patients: Tensor) -> Seen:
         """Some of the patients, by a boolean `(batch,)`."""
-        return Seen(self.ct[patients], self.structures[patients], self.spacing_mm[patients.cpu()])
+        derived = None if self.derived is None else self.derived[patients]
+        spacing_mm = self.spacing_mm[patients.cpu()]
+        return Seen(self.ct[patients], self.structures[patients], spacing_mm, derived)
 
 
 class FrozenDose:
     """The dose that a frozen model predicts for soft organs.
 
-    Target, strips, distances, body and CT are the reference's. Distances are those of the voxels of
-    the crop, however finely the model's own are sampled.
+    Target, strips, distances, beams, body and CT are the reference's; no wishes are stated.
+    Distances are those of the voxels of the crop, however finely the model's own are sampled.
 
     Args:
         model: name or folder.
@@ -103,18 +113,23 @@ class FrozenDose:
         plain = replace(settings, derived=replace(settings.derived, refinement=1))
         self.channels: ModelChannels = model_channels(protocol, plain)
         self.protocol = protocol
-        self.dose_scale_gy = settings.dose_scale_gy
+        self.dose_scale_gy, self._reach_mm = settings.dose_scale_gy, settings.grid.reach_mm
         self.network: nn.Module = found.network()
         inputs = protocol.inputs
         self._organs = [i for i, channel in enumerate(inputs) if channel.role == "organ"]
         self._targets = [i for i, channel in enumerate(inputs) if channel.role == "target"]
         (self._body,) = (i for i, channel in enumerate(inputs) if channel.role == "external")
+        made = model_channels(protocol, encoding)
+        given = [made.channels[i].name for i in made.indices("derived")]
+        names = [channel.name for channel in self.channels.channels]
+        self._beams = [(names.index(name), i) for i, name in enumerate(given) if name in names]
 
     def reference(self, seen: Seen) -> Tensor:
         """The model's input for the true contours, `(batch, channel, z, y, x)`."""
         ct, masks = seen.ct, seen.structures.cpu().numpy().astype(np.float32)
         settings, made = self.channels.settings, []
-        others = [i for i, each in enumerate(self.channels.channels) if each.group != "ct"]
+        given = {*self.channels.indices("ct"), *(own for own, _ in self._beams)}
+        others = [i for i in range(len(self.channels)) if i not in given]
         for patient, spacing in zip(masks, seen.spacing_mm.tolist(), strict=True):
             body = patient[self._body] > 0
             source = Source(self.protocol, settings, tuple(spacing), patient, body)
@@ -123,7 +138,27 @@ class FrozenDose:
             made.append(torch.from_numpy(x))
         result = torch.stack(made).to(ct)
         result[:, self.channels.indices("ct")] = ct
+        for own, theirs in self._beams:
+            assert seen.derived is not None
+            result[:, own] = seen.derived[:, theirs].to(result)
         return result
+
+    def reached(self, structures: NDArray[np.bool_], spacing_mm: Sequence[float]) -> slice:
+        """The slices of a case that the model's own grid would hold, and a few more.
+
+        Args:
+            structures: masks of the protocol's inputs `(channel, z, y, x)`.
+        """
+        slices = structures.shape[1]
+        held = np.flatnonzero(structures[self._targets].any(axis=(0, 2, 3)))
+        if self._reach_mm is None or not held.size:
+            return slice(0, slices)
+        reach = math.ceil(self._reach_mm / spacing_mm[2])
+        low, high = max(held[0] - reach, 0), min(held[-1] + 1 + reach, slices)
+        divisor = NetworkConfig.divisor
+        count = -(-(high - low) // divisor) * divisor
+        low = max(min(low, slices - count), 0)
+        return slice(int(low), int(min(low + count, slices)))
 
     def has_target(self, structures: Tensor) -> Tensor:
         """Which patients of a batch have a target in their crop, `(batch,)`: others get no plan."""
@@ -318,8 +353,12 @@ def _require_fitting(
         wrong.append(f"its protocol is {model.manifest.protocol}, not {protocol.id}")
     if model.manifest.members:
         wrong.append("it is an ensemble")
-    if theirs.further:
-        wrong.append(f"it needs {', '.join(theirs.further)} beside contours")
+    if other := sorted(set(theirs.further) - {"beam", "wish"}):
+        wrong.append(f"it needs {', '.join(other)} beside contours")
+    beams = beam_inputs(theirs)
+    if beams is not None and beams != beam_inputs(encoding):
+        own = json.dumps(theirs.further["beam"])
+        wrong.append(f"it sees beams (add --set 'encoding.further.beam={own}')")
     if theirs.grid.spacing_mm != encoding.grid.spacing_mm:
         wrong.append(f"its voxels are {theirs.grid.spacing_mm} mm, not {encoding.grid.spacing_mm}")
     if theirs.ct_window_hu != encoding.ct_window_hu:

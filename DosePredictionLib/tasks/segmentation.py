@@ -48,7 +48,7 @@ class Segmentation(Task):
 
     The target stays the user's and the body is derived from the CT. Labels: `structures`, the
     protocol's masks in its order, `contoured`, which of them the patient has at all, and `dose`,
-    the plan's, if the dose guides.
+    the plan's, if the dose guides; `derived`, channels that a guide needs beside contours.
     """
 
     stages: ClassVar[Mapping[str, str]] = {"": "organs"}
@@ -196,7 +196,8 @@ class Segmentation(Task):
             from .guidance import Seen, Trained
 
             soft = guidance.soft(logits[-1], truth, dose)
-            seen = Seen(batch.input[:, :1], batch.labels["structures"], batch.spacing_mm)
+            contours, derived = batch.labels["structures"], batch.labels.get("derived")
+            seen = Seen(batch.input[:, :1], contours, batch.spacing_mm, derived)
             trained = Trained(list(network.parameters()), progress)
             total, more = guidance.added(total, soft, seen, trained)
             parts |= more

@@ -11,9 +11,11 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from DosePredictionLib.app.contours import ContoursRequest, evaluate_contours
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import CaseError, DosePredictionError
 from DosePredictionLib.io import read_case
+from DosePredictionLib.io.dicom.case import read_contours
 from DosePredictionLib.io.dicom.seg_writing import write_dicom_seg
 from DosePredictionLib.io.dicom.writing import Equipment
 from DosePredictionLib.mask import Mask
@@ -107,6 +109,53 @@ def test_a_segment_beside_the_ct_is_left_out(segmented: tuple[Path, np.ndarray])
     assert stated == {"Couch", "Table"}
     with pytest.raises(CaseError, match=r"far.dcm: Couch lies on .* does not overlap the CT"):
         read_case(far)
+
+
+def test_a_segmentation_by_itself_is_held_against_a_case(
+    segmented: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    folder, masks = segmented
+    case = read_case(folder)
+    assert case.origin is not None
+    frame, alone = case.origin.frame_of_reference_uid, tmp_path / "seg.dcm"
+    alone.write_bytes((folder / "seg.dcm").read_bytes())
+    read, findings = read_contours(alone, case.grid, frame)
+    assert np.array_equal(read["PTV"].binary(), masks[..., 0]) and not findings
+    with pytest.raises(CaseError, match=r"seg.dcm lies in the frame of reference .* other images"):
+        read_contours(alone, case.grid, "1.2.3.4")
+    twice = edited(folder, "twice.dcm", {1: "PTV"})
+    with pytest.raises(CaseError, match="holds two segments called 'PTV'"):
+        read_contours(twice, case.grid, frame)
+    twice.unlink()
+    # "PTV" lies inside "Blase – außen": each structure keeps its own voxels.
+    (folder / "seg.dcm").write_bytes(edited(folder, "organs.dcm", {1: "Bladder"}).read_bytes())
+    alone.write_bytes((folder / "organs.dcm").read_bytes())
+    (folder / "organs.dcm").unlink()
+    evaluation = evaluate_contours(ContoursRequest(folder, alone, protocol="pelvis"))
+    assert evaluation.structures["Bladder"]["dice"] == 1
+
+
+def test_a_fractional_segmentation_is_the_share_of_each_voxel(
+    segmented: tuple[Path, np.ndarray],
+) -> None:
+    seg = pytest.importorskip("highdicom.seg")
+    folder, masks = segmented
+    binary = pydicom.dcmread(folder / "seg.dcm")
+    source = [pydicom.dcmread(file) for file in sorted(folder.glob("slice*"))]
+    for each in source:
+        each.PatientBirthDate = each.PatientSex = each.StudyDate = each.StudyTime = ""
+        each.SliceThickness, each.PositionReferenceIndicator = 5, ""
+        each.AccessionNumber = each.StudyID = each.ReferringPhysicianName = ""
+    descriptions = [seg.SegmentDescription.from_dataset(s) for s in binary.SegmentSequence]
+    shares = masks.astype(np.float32) * np.float32([0.6, 1.0])
+    segmentation = seg.Segmentation(
+        source, shares, "FRACTIONAL", descriptions, "1.2.3.9", 2, "1.2.3.11", 1, "T", "T", "1", "1"
+    )
+    segmentation.save_as(folder / "seg.dcm")
+    case = read_case(folder)
+    ptv = Mask.of(case.structures["PTV"])
+    assert np.allclose(ptv.weights(), shares[..., 0], atol=0.01)
+    assert np.array_equal(ptv.majority(), masks[..., 0])
 
 
 # --- Out ------------------------------------------------------------------------------------------

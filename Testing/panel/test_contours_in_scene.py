@@ -17,7 +17,7 @@ from DosePredictionPanel.contours_view import contours_view  # noqa: E402
 from DosePredictionPanel.flow import events as on  # noqa: E402
 from DosePredictionPanel.views import run_view, structures_view  # noqa: E402
 from scene.conftest import scene  # noqa: E402, F401 - a fixture
-from scene.nodes import nodes_of  # noqa: E402
+from scene.nodes import nodes_of, segmentation_node  # noqa: E402
 from scene_bench import Bench  # noqa: E402
 from test_panel_in_scene import bench, models, services  # noqa: E402, F401 - fixtures
 
@@ -75,6 +75,25 @@ def test_organs_are_filled_in_predicted_on_and_held_against_the_drawn_ones(
     (row,) = contours_view(bench.state).costs.rows
     assert row[0].text == "Bladder" and float(row[-1].text.replace("−", "-")) < -50
     assert bench.notices == []
+
+    # The same from a segmentation of TotalSegmentator, which is in the scene already.
+    case = organs_case((40, 32, 28))
+    renamed = {"urinary_bladder": "Bladder", "small_bowel": "FemurHead_L", "spinal_cord": "Rectum"}
+    total = segmentation_node({theirs: case.structures[own] for theirs, own in renamed.items()})
+    bench.until(lambda: len(contours_view(bench.state).choices) == 2)
+    bench.store.dispatch(on.OrganSourceChosen(total.GetID()))
+    bench.store.dispatch(on.CostPressed())
+    bench.until(lambda: bench.state.organs is None)
+    (row,) = contours_view(bench.state).costs.rows
+    assert row[0].text == "Bladder" and float(row[-1].text.replace("−", "-")) < -50
+    bench.store.dispatch(on.FillPressed())
+    bench.until(lambda: bench.state.organs is None)
+    again = bench.node(bench.parameters.choices.segmentation)
+    assert again is not added, bench.notices
+    assert {"Bowel_Small": "TotalSegmentator", "SpinalCord": "TotalSegmentator"}.items() <= (
+        found_by(again).items()
+    )
+    assert "contours no rectum" in bench.notices[0]
 
 
 def test_cancelled_and_a_ct_without_a_pelvis_leave_the_scene(

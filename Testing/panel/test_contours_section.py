@@ -97,6 +97,47 @@ def test_another_extension_that_finds_organs_is_named(driver: Driver) -> None:
     assert not view.can_fill
 
 
+def test_a_segmentation_of_totalsegmentator_can_be_chosen_as_the_source(driver: Driver) -> None:
+    assert contours_view(driver.state).choices == (("", "Pelvic organs (simulated)"),)
+    total = NodeFacts("segTotal", "total", "segmentation", organs_of="TotalSegmentator")
+    driver.nodes = (*driver.nodes, total)
+    driver.send(on.NodesListed(driver.nodes))
+    view = contours_view(driver.state)
+    assert view.choices[1] == ("segTotal", "total (by TotalSegmentator)") and view.chosen == 0
+    assert started(driver).order.source == ""
+    driver.send(on.OrgansFailed(driver.state.organs.token, "no"))  # type: ignore[union-attr]
+    driver.send(on.OrganSourceChosen("segTotal"))
+    driver.send(on.InstallationChecked("torch"))  # which only the model needs
+    view = contours_view(driver.state)
+    assert view.chosen == 1 and "What total has of them is taken" in view.sentence
+    assert view.sources.startswith("TotalSegmentator has no rectum.")
+    order = started(driver).order
+    assert (order.source, order.model, order.protocol) == ("segTotal", "", "pelvis")
+    assert order.channels == MISSING
+    token = driver.state.organs.token  # type: ignore[union-attr]
+    with_filled(driver)
+    driver.send(on.OrgansAdded(token, "segFilled", ("BoneMarrow",), ("It has no rectum.",)))
+    assert driver.notices[0].endswith("before you use them. It has no rectum.")
+    driver.nodes = tuple(node for node in driver.nodes if node.id != "segTotal")
+    driver.send(on.NodesListed(driver.nodes))
+    assert contours_view(driver.state).chosen == 0  # it has been removed
+
+
+def test_without_a_model_the_segmentation_is_the_source(driver: Driver) -> None:
+    total = NodeFacts("segTotal", "total", "segmentation", organs_of="TotalSegmentator")
+    driver.nodes = (*driver.nodes, total)
+    driver.send(on.NodesListed(driver.nodes))
+    driver.send(on.ModelsListed((PELVIS, HEAD), TEMPLATES))
+    view = contours_view(driver.state)
+    assert view.can_fill and view.choices == (("segTotal", "total (by TotalSegmentator)"),)
+    driver.nodes = tuple(
+        replace(node, organs_of="TotalSegmentator" if node.id == "segA" else "")
+        for node in driver.nodes
+    )
+    driver.send(on.NodesListed(driver.nodes))
+    assert "Choose another source" in contours_view(driver.state).cost_tip
+
+
 def test_progress_is_shown_and_no_dose_is_predicted_meanwhile(driver: Driver) -> None:
     token = started(driver).token
     assert driver.button == ("Apply", False)

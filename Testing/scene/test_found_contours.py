@@ -22,6 +22,7 @@ from DosePredictionLib.scene import (
     cost_steps,
     finish,
     found_by,
+    found_organs,
     found_steps,
     list_segments,
 )
@@ -97,7 +98,7 @@ def test_the_users_segments_are_copied_and_the_found_ones_added(
     source = case_from_nodes(ct, segmentation)
     prediction = found_in(source.case, model, contoured)
     before = names(segmentation), segmentation.GetMTime()
-    node = finish(found_steps(prediction, source, CHANNELS))
+    node = finish(found_steps(found_organs(prediction), source, CHANNELS))
     assert (names(segmentation), segmentation.GetMTime()) == before
     assert names(node) == ["PTV", "Bladder", "Rectum", "Femur_Head_L", "Femur_Head_R"]
     assert found_by(node) == dict.fromkeys(("Rectum", "Femur_Head_L", "Femur_Head_R"), "by-hu")
@@ -114,7 +115,9 @@ def test_the_users_segments_are_copied_and_the_found_ones_added(
 def test_found_segments_say_what_they_are(contoured: Case, model: Any) -> None:
     ct, segmentation, _plan = nodes_of(drawn(contoured))
     source = case_from_nodes(ct, segmentation)
-    node = finish(found_steps(found_in(source.case, model, contoured), source, CHANNELS))
+    node = finish(
+        found_steps(found_organs(found_in(source.case, model, contoured)), source, CHANNELS)
+    )
     ids = {info.name: info.id for info in list_segments(node)}
     head = node.GetSegmentation().GetSegment(ids["Femur_Head_L"])
     entry = vtk.reference("")
@@ -133,7 +136,9 @@ def test_found_organs_lie_where_the_ct_shows_them(contoured: Case, model: Any, m
     parts = {"both": (ct, segmentation), "the contours": (segmentation,), "the CT": (ct,)}[moved]
     transform_node(rotation(12.0, shift=(9.0, -6.0, 4.0)), *parts)
     source = case_from_nodes(ct, segmentation)
-    node = finish(found_steps(found_in(source.case, model, contoured), source, CHANNELS))
+    node = finish(
+        found_steps(found_organs(found_in(source.case, model, contoured)), source, CHANNELS)
+    )
     assert node.GetTransformNodeID() == segmentation.GetTransformNodeID()
     ours = binary(node, "Rectum", ct)
     expected = contoured.structures["Rectum"].binary()
@@ -146,7 +151,7 @@ def test_a_name_that_is_taken_stays_the_users(contoured: Case, model: Any) -> No
     ct, segmentation, _plan = nodes_of(case)
     source = case_from_nodes(ct, segmentation)
     prediction = found_in(source.case, model, contoured)
-    node = finish(found_steps(prediction, source, ("Rectum",)))
+    node = finish(found_steps(found_organs(prediction), source, ("Rectum",)))
     assert names(node) == ["PTV", "Bladder", "Rectum", "Rectum (2)"]
     assert found_by(node) == {"Rectum (2)": "by-hu"}
 
@@ -159,18 +164,18 @@ def test_nothing_enters_the_scene_that_was_not_found_or_finished(
     prediction = found_in(source.case, model, contoured)
     before = slicer.mrmlScene.GetNumberOfNodes()
     with pytest.raises(CaseError, match="found none of the missing organs on this CT: SpinalCord"):
-        finish(found_steps(prediction, source, ("SpinalCord",)))
-    steps = found_steps(prediction, source, CHANNELS)
+        finish(found_steps(found_organs(prediction), source, ("SpinalCord",)))
+    steps = found_steps(found_organs(prediction), source, CHANNELS)
     next(steps)
     steps.close()
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     stretched = transform_node(np.diag([1.0, 1.0, 1.2, 1.0]), segmentation)
     with pytest.raises(CaseError, match="not rigid"):
-        finish(found_steps(prediction, source, CHANNELS))
+        finish(found_steps(found_organs(prediction), source, CHANNELS))
     slicer.mrmlScene.RemoveNode(stretched)
     slicer.mrmlScene.RemoveNode(segmentation)
     with pytest.raises(CaseError, match="removed from the scene"):
-        finish(found_steps(prediction, source, CHANNELS))
+        finish(found_steps(found_organs(prediction), source, CHANNELS))
 
 
 def test_what_half_a_bladder_costs(contoured: Case, model: Any) -> None:
@@ -181,7 +186,9 @@ def test_what_half_a_bladder_costs(contoured: Case, model: Any) -> None:
     rising = np.linspace(50, 10, case.grid.size[2], dtype=np.float32)
     dose_gy = case.ct.with_array(np.broadcast_to(rising[:, None, None], case.grid.shape).copy())
     prediction = found_in(source.case, model, contoured)
-    (cost,) = finish(cost_steps(prediction, source, volume_node(dose_gy, "dose")))
+    (cost,) = finish(
+        cost_steps(found_organs(prediction), prediction.bound, source, volume_node(dose_gy, "dose"))
+    )
     drawn_dvh, found_dvh = (
         dvh(dose_gy, Mask.of(each.structures["Bladder"])) for each in (case, contoured)
     )
@@ -197,16 +204,19 @@ def test_what_half_a_bladder_costs(contoured: Case, model: Any) -> None:
 def test_what_the_model_drew_itself_is_not_asked_about(contoured: Case, model: Any) -> None:
     ct, segmentation, _plan = nodes_of(drawn(contoured))
     source = case_from_nodes(ct, segmentation)
-    node = finish(found_steps(found_in(source.case, model, contoured), source, CHANNELS))
+    node = finish(
+        found_steps(found_organs(found_in(source.case, model, contoured)), source, CHANNELS)
+    )
     again = case_from_nodes(ct, node)
     prediction = found_in(again.case, model, contoured)
     dose = volume_node(contoured.ct.with_array(np.ones(contoured.grid.shape, np.float32)), "dose")
-    costs = finish(cost_steps(prediction, again, dose))
+    costs = finish(cost_steps(found_organs(prediction), prediction.bound, again, dose))
     assert [cost.name for cost in costs] == ["Bladder"]
     node.GetSegmentation().RemoveSegment("id_1")
     alone = case_from_nodes(ct, node)
     with pytest.raises(CaseError, match="nothing to compare"):
-        finish(cost_steps(found_in(alone.case, model, contoured), alone, dose))
+        found = found_in(alone.case, model, contoured)
+        finish(cost_steps(found_organs(found), found.bound, alone, dose))
     small = volume_node(organs_case((30, 30, 20)).ct, "of another grid")
     with pytest.raises(CaseError, match="does not lie on the CT's voxels"):
-        finish(cost_steps(prediction, again, small))
+        finish(cost_steps(found_organs(prediction), prediction.bound, again, small))

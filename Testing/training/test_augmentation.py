@@ -9,7 +9,15 @@ from support import centered_grid, ellipsoid
 
 from DosePredictionLib.encoding.channels.differentiable import soft_strips
 from DosePredictionLib.encoding.strips import STRIP_ANGLES, strip_masks
-from training.augmentation import Spatial, draw_spatial, moved_in_plane, vary_ct
+from training.augmentation import (
+    Elastic,
+    Spatial,
+    deformed,
+    draw_elastic,
+    draw_spatial,
+    moved_in_plane,
+    vary_ct,
+)
 from training.config import AugmentationConfig
 
 SPACING = (3.0, 2.0, 5.0)
@@ -66,3 +74,38 @@ def test_motions_stay_within_the_policy_and_draw_alike() -> None:
     assert 60 < len(drawn) < 140
     assert max(abs(motion.degrees) for motion in drawn) <= 20
     assert all(1 / 1.1 <= motion.scale <= 1.1 for motion in drawn)
+
+
+@pytest.mark.parametrize("spacing", [(4.0, 4.0, 4.0), (2.0, 3.0, 5.0)])
+def test_equal_displacements_shift_by_millimetres(spacing: tuple) -> None:
+    """Two voxels along x, one along z, of either spacing."""
+    volume = torch.rand(2, 6, 8, 10, generator=torch.Generator().manual_seed(1))
+    nodes = torch.tensor([2 * spacing[0], 0, spacing[2]]).view(3, 1, 1, 1).expand(3, 2, 3, 2)
+    for mode in ("bilinear", "nearest"):
+        moved = deformed(volume, Elastic(nodes), spacing, mode)
+        torch.testing.assert_close(moved[:, :-1, :, :-2], volume[:, 1:, :, 2:])
+    still = deformed(volume, Elastic(torch.zeros(3, 2, 2, 2)), spacing)
+    torch.testing.assert_close(still, volume)
+
+
+def test_a_deformation_is_drawn_by_the_seed_and_folds_nothing() -> None:
+    policy = AugmentationConfig(elastic_probability=0.5)
+    spacing, shape = (4.0, 4.0, 4.0), (24, 32, 40)
+    draws = [draw_elastic(policy, shape, spacing, np.random.default_rng(n)) for n in range(40)]
+    made = [each for each in draws if each is not None]
+    assert 10 < len(made) < 30
+    again = draw_elastic(policy, shape, spacing, np.random.default_rng(draws.index(made[0])))
+    assert again is not None and torch.equal(again.nodes_mm, made[0].nodes_mm)
+    assert made[0].nodes_mm.shape == (3, 4, 4, 5)
+    assert np.std([float(each.nodes_mm.std()) for each in made]) < 1
+    assert abs(float(torch.stack([each.nodes_mm for each in made]).std()) - 4) < 0.3
+    places = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))
+    inner = deformed(places, made[0], spacing)[:, 6:-6, 6:-6, 6:-6]
+    assert (torch.diff(inner[0], dim=0) > 0).all() and (torch.diff(inner[2], dim=2) > 0).all()
+    rng, other = np.random.default_rng(7), np.random.default_rng(7)
+    assert draw_elastic(AugmentationConfig(), shape, spacing, rng) is None
+    assert rng.random() == other.random()  # recipes without it see the crops that they saw
+    flat = draw_elastic(
+        AugmentationConfig(elastic_probability=1.0), (1, 32, 40), spacing, np.random.default_rng(0)
+    )
+    assert flat is not None and not flat.nodes_mm[2].any()

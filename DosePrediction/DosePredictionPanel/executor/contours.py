@@ -46,12 +46,13 @@ def _find(context: Context, effect: FindOrgans) -> None:
         from DosePredictionLib.scene import found_by
 
         context.dispatch(NodesListed(list_nodes()))  # the new one can be chosen
+        node, notes = value
         before = found_by(node_of(order.segmentation))
-        names = tuple(name for name in found_by(value) if name not in before)
-        context.dispatch(OrgansAdded(token, value.GetID(), names))
+        names = tuple(name for name in found_by(node) if name not in before)
+        context.dispatch(OrgansAdded(token, node.GetID(), names, notes))
 
     try:
-        job = costs_job(node_of(order.dose)) if order.dose else filling_job(order.channels)
+        job = costs_job(order) if order.dose else filling_job(order)
         callbacks = Callbacks(progress, lambda *_all: None, failed)
         inputs = _inputs(order)
         context.organs = start_organs(inputs, job, context.ports.services, finished, callbacks)

@@ -47,6 +47,8 @@ def contents_by_name(
 
 def facts_of(node: Any) -> NodeFacts:
     """A volume or a segmentation as the reducer knows it."""
+    from DosePredictionLib.scene import source_of_organs
+
     run, role = node.GetAttribute(_RUN) or "", node.GetAttribute(_ROLE) or ""
     is_volume = node.IsA(WATCHED[0]) and not node.IsA("vtkMRMLLabelMapVolumeNode")
     of_dose = is_volume and role == "dose"
@@ -65,6 +67,7 @@ def facts_of(node: Any) -> NodeFacts:
         bounds=_bounds(node) if not run else (),
         is_background=is_volume and not run and _is_background(node),
         beams=(node.GetAttribute(BEAMS) or "") if is_volume else "",
+        organs_of=source_of_organs(node) if node.IsA(WATCHED[1]) and not run else "",
     )
 
 

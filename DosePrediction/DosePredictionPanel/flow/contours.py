@@ -14,15 +14,24 @@ from .events import (
     OrgansAdded,
     OrgansCancelPressed,
     OrgansFailed,
+    OrganSourceChosen,
     OrgansProgress,
 )
-from .facts import OrganModelFacts, OrganOrder, OrganRun
+from .facts import NodeFacts, OrganModelFacts, OrganOrder, OrganRun
 from .reading import rest_worker
 from .registry import Outcome, chain, handles, next_token
 from .results import acted
 from .state import Notice, PanelState
 
-__all__ = ["drawn_organs", "missing_organs", "organ_model", "why_no_costs", "why_not_fill"]
+__all__ = [
+    "drawn_organs",
+    "missing_organs",
+    "organ_model",
+    "organ_nodes",
+    "organ_source",
+    "why_no_costs",
+    "why_not_fill",
+]
 
 
 def organ_model(state: PanelState) -> OrganModelFacts | None:
@@ -30,6 +39,21 @@ def organ_model(state: PanelState) -> OrganModelFacts | None:
     protocol = state.matching.protocol
     fits = (m for m in state.organ_models if protocol is not None and m.protocol == protocol.id)
     return next(fits, None)
+
+
+def organ_nodes(state: PanelState) -> tuple[NodeFacts, ...]:
+    """Segmentations of the scene that organs can be taken from."""
+    return tuple(node for node in state.nodes if node.organs_of and node.fits("segmentation"))
+
+
+def organ_source(state: PanelState) -> NodeFacts | None:
+    """The segmentation that organs are taken from; None: the model finds them.
+
+    The model, unless another source is chosen or there is no model.
+    """
+    nodes = organ_nodes(state)
+    chosen = next((node for node in nodes if node.id == state.organ_source), None)
+    return nodes[0] if chosen is None and nodes and organ_model(state) is None else chosen
 
 
 def missing_organs(state: PanelState) -> tuple[str, ...]:
@@ -59,7 +83,9 @@ def why_no_costs(state: PanelState) -> str:
         return reason
     if not drawn_organs(state):
         return _("No organ was contoured by hand.")
-    choices = state.choices
+    choices, source = state.choices, organ_source(state)
+    if choices is not None and source is not None and source.id == choices.segmentation:
+        return _("Choose another source of organs than the contours themselves.")
     is_there = result is not None and result.has_numbers
     if choices is None or result is None or not is_there or result.ct != choices.ct:
         return _("Predict a dose first: it is read on both contours.")
@@ -72,10 +98,11 @@ def _why_not_find(state: PanelState) -> str:
         return _("Choose a CT and a segmentation.")
     if state.matching.protocol is None or state.matching.mapping is None:
         return _("Choose a model of doses: it says which organs are needed.")
-    if organ_model(state) is None:
+    source = organ_source(state)
+    if source is None and organ_model(state) is None:
         text = _("No model that finds the organs of {protocol} is installed.")
         return text.format(protocol=state.matching.protocol.title)
-    if state.installation.missing:
+    if source is None and state.installation.missing:
         text = _("{missing} is missing: see the section Installation.")
         return text.format(missing=state.installation.missing)
     if state.run is not None or state.organs is not None:
@@ -94,6 +121,11 @@ def _filled(state: PanelState) -> dict[str, str | None]:
     return {} if mapping is None else {m.channel: m.structure for m in mapping.matches}
 
 
+@handles(OrganSourceChosen)
+def _source_chosen(state: PanelState, event: OrganSourceChosen) -> Outcome:
+    return replace(acted(state), organ_source=event.source, costs=None), ()
+
+
 @handles(FillPressed)
 def _fill_pressed(state: PanelState, _event: FillPressed) -> Outcome:
     if why_not_fill(state):
@@ -109,18 +141,21 @@ def _cost_pressed(state: PanelState, _event: CostPressed) -> Outcome:
 
 
 def _find(state: PanelState, channels: tuple[str, ...] = (), dose: str = "") -> Outcome:
-    choices, model = state.choices, organ_model(state)
+    choices, protocol = state.choices, state.matching.protocol
+    source, model = organ_source(state), organ_model(state)
     assert choices is not None
-    assert model is not None
+    assert protocol is not None
     order = OrganOrder(
         ct=choices.ct,
         segmentation=choices.segmentation,
-        model=model.name,
+        model=model.name if source is None and model is not None else "",
         channels=channels,
         mapping=state.matching.order,
         dose=dose,
         device=choices.device,
         precision=choices.precision,
+        source="" if source is None else source.id,
+        protocol=protocol.id,
     )
     state, token = next_token(acted(state))
     run = OrganRun(token, order, stage=_("reading the inputs"))
@@ -150,7 +185,8 @@ def _added(state: PanelState, event: OrgansAdded) -> Outcome:
     if run is None or run.token != event.token or choices is None:
         return state, ()
     text = _("Found: {names}. They are proposals of a network: check them before you use them.")
-    notice = Notice(text.format(names=", ".join(event.names)), "warning")
+    said = (text.format(names=", ".join(event.names)), *event.notes)
+    notice = Notice(" ".join(said), "warning")
     state = replace(state, organs=None)
     before = run.order.segmentation
     if (choices.ct, choices.segmentation) != (run.order.ct, before):

@@ -263,6 +263,13 @@ class PlanBeamsRead(Event):
 
 
 @dataclass(frozen=True)
+class OrganSourceChosen(Event):
+    """Where organs come from: the id of a segmentation; empty: the model finds them."""
+
+    source: str
+
+
+@dataclass(frozen=True)
 class WishSet(Event):
     """So much of an organ may get a dose; 100 %: nothing is wished of it."""
 
@@ -566,11 +573,17 @@ class OrgansProgress(Event):
 
 @dataclass(frozen=True)
 class OrgansAdded(Event):
-    """A segmentation with the user's and the found organs is in the scene; `names`: the found."""
+    """A segmentation with the user's and the found organs is in the scene.
+
+    Args:
+        names: of the found ones.
+        notes: what is to be said of them, in sentences.
+    """
 
     token: int
     segmentation: str
     names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

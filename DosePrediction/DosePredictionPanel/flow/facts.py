@@ -34,6 +34,7 @@ class NodeFacts:
         bounds: lowest and highest R, A, S in mm; empty when unknown.
         is_background: whether the slice views show it just now.
         beams: of a CT, how the beams of its plan stand, as JSON; empty when unknown.
+        organs_of: of a segmentation that organs can be taken from, who made it; empty: of another.
     """
 
     id: str
@@ -50,6 +51,7 @@ class NodeFacts:
     bounds: tuple[float, ...] = ()
     is_background: bool = False
     beams: str = ""
+    organs_of: str = ""
 
     def fits(self, choice: str) -> bool:
         """Whether it can be chosen as `ct`, `segmentation` or `plan_dose`."""
@@ -113,11 +115,13 @@ class OrganOrder:
 
     Args:
         ct, segmentation: ids of the nodes.
-        model: that finds them.
+        model: that finds them; empty: they are taken from `source`.
         channels: of the organs to be added; empty: what the drawn ones cost is asked.
         mapping: channel → segment's name where the matching is overruled.
         dose: that is read on drawn and found organs; empty: organs are to be added.
         device, precision: as the worker takes them.
+        source: segmentation that has them.
+        protocol: id, of the channels.
     """
 
     ct: str
@@ -128,6 +132,8 @@ class OrganOrder:
     dose: str = ""
     device: str = "auto"
     precision: str = "auto"
+    source: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True)

@@ -378,6 +378,7 @@ class PanelState:
         matching, reading, prepared, findings, input_error: of the inputs chosen now.
         edited_elsewhere: whether segments were edited while another module was open.
         run, organs: the prediction, and organs, on their way.
+        organ_source: where organs are taken from; empty: a model.
         plan_check: whether a plan could give a dose, as asked last.
         costs: dose and segmentation whose contours were asked about, and their costs.
         results: of all patients, the oldest first.
@@ -392,8 +393,7 @@ class PanelState:
         probe: what lies under the mouse, in words.
         arrived: run of the result that came last; it is brought into view.
         is_live_due: whether a stroke has rested, and a prediction of it is to follow.
-        looked_at: number of the finding that was jumped to last.
-        serial: number of the last token.
+        looked_at, serial: number of the finding that was jumped to last; of the last token.
         pressed_s: the clock when Apply was pressed last.
     """
 
@@ -415,6 +415,7 @@ class PanelState:
     input_error: str = ""
     edited_elsewhere: bool = False
     run: Run | None = None
+    organ_source: str = ""
     organs: OrganRun | None = None
     costs: tuple[str, str, Table] | None = None
     beam_marks: BeamMarks | None = None

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..connectors import fill_combo, guard_wheel
 from ..contours_view import ContoursView, contours_view
-from ..flow.events import CostPressed, Event, FillPressed, OrgansCancelPressed
+from ..flow.events import (
+    CostPressed,
+    Event,
+    FillPressed,
+    OrgansCancelPressed,
+    OrganSourceChosen,
+)
 from ..flow.state import PanelState
 from ..i18n import _
 from ..table_widget import fit_height, show_table
@@ -15,7 +22,7 @@ __all__ = ["ContoursSection"]
 
 
 class ContoursSection:
-    """Two buttons, the progress of what they started, and a table."""
+    """Where organs come from, two buttons, the progress of what they started, and a table."""
 
     def __init__(self, ui: Any, dispatch: Callable[[Event], None]) -> None:
         self.ui, self._dispatch = ui, dispatch
@@ -23,6 +30,8 @@ class ContoursSection:
         ui.fillButton.connect("clicked()", self._fill)
         ui.costButton.connect("clicked()", self._cost)
         ui.organsCancelButton.connect("clicked()", self._cancel)
+        ui.organSourceCombo.connect("activated(int)", self._choose)
+        self._guard = guard_wheel(ui.organSourceCombo)
 
     def draw(self, state: PanelState) -> None:
         """What is missing, what can be done, and how far it is."""
@@ -38,6 +47,10 @@ class ContoursSection:
         ui.organSourcesLabel.visible = bool(view.sources)
         ui.fillButton.enabled, ui.fillButton.toolTip = view.can_fill, view.fill_tip
         ui.costButton.enabled, ui.costButton.toolTip = view.can_cost, view.cost_tip
+        ui.organSourceCombo.visible = len(view.choices) > 1
+        if before is None or view.choices != before.choices:
+            fill_combo(ui.organSourceCombo, dict(view.choices), None)
+        ui.organSourceCombo.currentIndex = view.chosen
         self._draw_progress(view)
         if before is None or view.costs != before.costs:
             ui.costsTable.visible = bool(view.costs.rows)
@@ -56,6 +69,10 @@ class ContoursSection:
         ui.organsStageLabel.text = view.stage
         ui.organsCancelButton.enabled = not view.is_cancelling
         ui.organsCancelButton.text = _("Cancelling…") if view.is_cancelling else _("Cancel")
+
+    def _choose(self, index: int) -> None:
+        if self._shown is not None and 0 <= index < len(self._shown.choices):
+            self._dispatch(OrganSourceChosen(self._shown.choices[index][0]))
 
     def _fill(self) -> None:
         self._dispatch(FillPressed())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .beams import arrangement_of
 from .contours import occupancy_of
 from .ct import CtSeries, read_ct
 from .dose import summed_doses
-from .files import RTSTRUCT, DicomFile, Item, open_dicom, quiet_parser
+from .files import RTSTRUCT, SEG, DicomFile, Item, open_dicom, quiet_parser
 from .plan import Plan
 from .selection import Selection, select, select_ct
 from .structure_set import Roi, StructureSet, left_out, read_structure_set
@@ -103,27 +103,35 @@ def read_images(path: Path) -> tuple[CtSeries, DicomOrigin]:
 def read_contours(
     path: Path, grid: Grid, frame_uid: str | None
 ) -> tuple[dict[str, Mask], list[Finding]]:
-    """The structures of an RTSTRUCT by itself, as occupancy on the grid of its CT.
+    """The structures of an RTSTRUCT or a SEG by itself, as occupancy on the grid of its CT.
 
     Args:
         frame_uid: frame of reference of the grid; None: it is not known, and nothing is compared.
 
     Raises:
-        CaseError: it is no RTSTRUCT, is damaged, or lies in another frame of reference.
+        CaseError: it is neither, is damaged, or lies in another frame of reference.
     """
     with quiet_parser():
         file = open_dicom(path)
+        if file.sop_class == SEG:
+            from .segmentation import read_segmentations
+
+            _require_frame(path, {file.frame_uid} - {""}, frame_uid)
+            return read_segmentations([file], grid)
         if file.sop_class != RTSTRUCT:
-            raise CaseError(f"{path} is no RTSTRUCT: name one, or a folder of masks.")
+            raise CaseError(f"{path} is no RTSTRUCT and no SEG: name one, or a folder of masks.")
         structure_set = read_structure_set(file)
-        frames = structure_set.frame_uids
-        if frame_uid and frames and frame_uid not in frames:
-            raise CaseError(
-                f"{path} lies in the frame of reference {', '.join(sorted(frames))}, the case in "
-                f"{frame_uid}: it belongs to other images."
-            )
+        _require_frame(path, structure_set.frame_uids, frame_uid)
         masks, _, findings = _drawn(structure_set, grid)
     return masks, [*structure_set.findings, *findings]
+
+
+def _require_frame(path: Path, frames: Collection[str], frame_uid: str | None) -> None:
+    if frame_uid and frames and frame_uid not in frames:
+        raise CaseError(
+            f"{path} lies in the frame of reference {', '.join(sorted(frames))}, the case in "
+            f"{frame_uid}: it belongs to other images."
+        )
 
 
 def origin_of_files(image: Path, structure_set: Path | None = None) -> DicomOrigin:
