@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from DosePredictionLib.app.plan import PlanRequest, plan_case
-from DosePredictionLib.delivery import TreatmentBeam
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom import read_dose_file
 from DosePredictionLib.io.dicom.files import open_dicom
 from DosePredictionLib.io.dicom.plan import read_plan
 from DosePredictionLib.mask import to_binary
 from DosePredictionLib.processes import parallel_map
+from DosePredictionLib.report.beams_eye import draw_segments
 from DosePredictionLib.resources import resource_path
 from DosePredictionLib.volume import Volume
 
@@ -109,53 +109,9 @@ def _median(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {**of([dict(record) for record in records]), "case": "median"}
 
 
-def draw_beam(folder: Path, path: Path, number: int = 0, shown: int = 6) -> None:
+def draw_beam(folder: Path, path: Path, number: int = 0) -> None:
     """Beam's-eye views of a written plan: leaves and jaws of some segments of one beam."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    beam = read_plan(open_dicom(folder / "rtplan.dcm")).beams[number]
-    chosen = np.linspace(0, beam.points // 2 - 1, shown).round().astype(int)
-    figure, axes = pyplot.subplots(1, shown, figsize=(2.6 * shown, 3.2), sharey=True)
-    for axis, segment in zip(axes, chosen, strict=True):
-        _draw_leaves(axis, beam, 2 * int(segment))
-        mu = float(beam.step_mu[2 * segment])
-        axis.set_title(f"segment {segment + 1} of {beam.points // 2}, {mu:.1f} MU", fontsize=9)
-        axis.set_xlabel("X, mm")
-    axes[0].set_ylabel("Y, mm")
-    figure.suptitle(
-        f"Gantry {beam.gantry_degrees[0]:g}°, beam's-eye view. NOT FOR CLINICAL USE", fontsize=10
-    )
-    _save(figure, path)
-
-
-def _draw_leaves(axis: Any, beam: TreatmentBeam, point: int) -> None:
-    (x1, x2), (y1, y2) = beam.jaws_x_mm[point], beam.jaws_y_mm[point]
-    borders = beam.leaf_borders_mm
-    for pair, (left, right) in enumerate(beam.leaves_mm[point].T):
-        height = borders[pair + 1] - borders[pair]
-        for start, width in ((-200.0, left + 200), (right, 200 - right)):
-            axis.barh(
-                borders[pair],
-                width,
-                height,
-                start,
-                align="edge",
-                color="#8d99ae",
-                ec="#5c677d",
-                lw=0.2,
-            )
-    axis.add_patch(_rectangle(x1, y1, x2 - x1, y2 - y1))
-    margin = 25
-    axis.set(xlim=(x1 - margin, x2 + margin), ylim=(y1 - margin, y2 + margin), aspect="equal")
-
-
-def _rectangle(x: float, y: float, width: float, height: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, fill=False, ec="#d62828", lw=1.4)
+    draw_segments(read_plan(open_dicom(folder / "rtplan.dcm")).beams[number], path)
 
 
 def draw_doses(folder: Path, case_path: Path, path: Path) -> None:

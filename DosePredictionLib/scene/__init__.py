@@ -31,7 +31,7 @@ from ..evaluation.result import Evaluation
 from .changes import Fingerprint, fingerprint, what_changed
 from .colors import DEFAULT_LEVELS, IsodoseLevels
 from .comparing import compare_steps, compared_run, end_comparison, share_a_grid
-from .dicom_export import dicom_origin, write_result_rtdose
+from .dicom_export import dicom_origin, placed_origin, write_result_rtdose
 from .display import (
     DisplaySettings,
     Layer,
@@ -122,6 +122,7 @@ __all__ = [
     "make_room_for_legend",
     "mark_place",
     "move_cursor",
+    "placed_origin",
     "plan_of",
     "prediction_of_result",
     "prepare_cursor",

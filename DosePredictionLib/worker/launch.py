@@ -58,7 +58,10 @@ class Launch:
 
 
 def worker_launch(
-    interpreter: Path | None = None, scratch: Path | None = None, script: Path | None = None
+    interpreter: Path | None = None,
+    scratch: Path | None = None,
+    script: Path | None = None,
+    packages: Path | None = None,
 ) -> Launch:
     """How to start a worker that ends with this process.
 
@@ -68,6 +71,7 @@ def worker_launch(
             before it could.
         script: started in place of `-m DosePredictionLib.worker`; it ends in `worker.__main__.main`
             after it has prepared what that needs.
+        packages: folder of packages that go before the interpreter's own.
 
     Raises:
         WorkerError: no interpreter is found.
@@ -77,7 +81,7 @@ def worker_launch(
     arguments = [*start, "--parent", str(os.getpid())]
     if scratch is not None:
         arguments += ["--scratch", str(scratch)]
-    return Launch(str(program), tuple(arguments), worker_environment(os.environ))
+    return Launch(str(program), tuple(arguments), worker_environment(os.environ, packages))
 
 
 def find_interpreter(executable: str | None = None, prefix: str | None = None) -> Path:
@@ -126,12 +130,15 @@ def find_interpreter(executable: str | None = None, prefix: str | None = None) -
     )
 
 
-def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def worker_environment(
+    environment: Mapping[str, str], packages: Path | None = None
+) -> dict[str, str]:
     """This process's environment without what breaks a child's Python, and with the library's path.
 
     Slicer's additional module paths are on `sys.path` only, hence `PYTHONPATH`.
     """
     kept = {key: value for key, value in environment.items() if key not in _UNWANTED}
     library = str(Path(__file__).resolve().parents[2])
-    paths = [library, *(p for p in kept.get("PYTHONPATH", "").split(os.pathsep) if p)]
+    own = [] if packages is None else [str(packages)]
+    paths = [library, *own, *(p for p in kept.get("PYTHONPATH", "").split(os.pathsep) if p)]
     return {**kept, **_WANTED, "PYTHONPATH": os.pathsep.join(paths)}

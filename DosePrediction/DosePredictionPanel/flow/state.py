@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Literal
 from ..freshness import RunSettings
 from .facts import (
     Installation,
+    Making,
     ModelFacts,
     NodeFacts,
     OrganModelFacts,
     OrganRun,
     PlanCheck,
+    PlanFacts,
     TemplateFacts,
+    Verdict,
+    VerdictLine,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +60,7 @@ __all__ = [
 GOALS_FROM_FILE = "…"
 """The goal template that stands for a file to be asked for."""
 
-ExportKind = Literal["report", "dose", "tables"]
+ExportKind = Literal["report", "dose", "tables", "plan"]
 
 
 @dataclass(frozen=True)
@@ -264,24 +268,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class VerdictLine:
-    """A goal that is not met, in words; `row`: of the goals' table."""
-
-    text: str
-    status: str
-    row: int
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How many of the goals that can be evaluated are met, and those that are not, worst first."""
-
-    met: int = 0
-    count: int = 0
-    lines: tuple[VerdictLine, ...] = ()
-
-
-@dataclass(frozen=True)
 class ResultState:
     """A prediction's result in the scene.
 
@@ -302,6 +288,7 @@ class ResultState:
         outputs: role and label of its further volumes.
         bands: what is to be said of the bands of its DVHs, or why there are none.
         has_bands: whether there are some.
+        plan: what it is if no prediction: a plan that a machine could deliver.
     """
 
     run: str
@@ -323,6 +310,7 @@ class ResultState:
     outputs: tuple[tuple[str, str], ...] = ()
     bands: str = ""
     has_bands: bool = False
+    plan: PlanFacts | None = None
 
     @property
     def has_numbers(self) -> bool:
@@ -375,6 +363,7 @@ class PanelState:
         run: the prediction under way.
         organs: organs on their way.
         plan_check: whether a plan could give a dose, as asked last.
+        making: plans that a machine could deliver.
         costs: dose and segmentation whose contours were asked about, and what they cost.
         results: of all patients, the oldest first.
         shown: run of the result that is shown.
@@ -414,6 +403,7 @@ class PanelState:
     organs: OrganRun | None = None
     costs: tuple[str, str, Table] | None = None
     plan_check: PlanCheck | None = None
+    making: Making = field(default_factory=Making)
     results: tuple[ResultState, ...] = ()
     shown: str = ""
     showing: Showing | None = None
