@@ -96,7 +96,7 @@ def start_plan(
         lambda _inputs, prepared, output: _request(kept, prepared, output, wishes, origin),
         lambda each, prepared, output: _steps(each, prepared, output, kept.result.run),
     )
-    planner = shared.planner
+    planner = shared.planner.worker
     return PredictionRun(inputs, planner, shared.scratch, shared.clock, whole, job).start()
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .clock import Clock
 from .i18n import _
-from .plan_facts import PLAN_OPTION
+from .plan_copies import copied_of_plan, write_plan
+from .planner import Planner
 from .prepared import PreparedInputs, Scratch, prepare_steps
 from .steps import StepRunner
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from DosePredictionLib.scene import SceneResult, Step
 
 __all__ = ["KeptResult", "Services", "Worker", "services"]
-
-_REPORT, _RTDOSE = "report.html", "rtdose.dcm"
 
 
 class Worker(Protocol):
@@ -70,18 +68,14 @@ class Services:
         make_worker: called with the folder of the exchanged cases; for the planner also with the
             folder of its packages.
         clock: of the event loop.
-        planner_folder: where the planner's packages are installed.
+        planner_folder: see `planner.Planner`.
     """
 
     def __init__(
         self, make_worker: Callable[..., Worker], clock: Clock, planner_folder: Path | None = None
     ) -> None:
-        from DosePredictionLib.planner_environment import planner_folder as of_user
-
         self.scratch = Scratch()
-        self.planner_folder = planner_folder or of_user()
-        self._planner: Worker | None = None
-        self._installing = ""
+        self.planner = Planner(make_worker, self.scratch, planner_folder)
         self.clock = clock
         self._make_worker = make_worker
         self._numbers = itertools.count(1)
@@ -108,67 +102,7 @@ class Services:
     @property
     def workers(self) -> list[Worker]:
         """Those whose process has been asked for."""
-        return [each for each in (self._worker, self._planner) if each is not None]
-
-    @property
-    def planner(self) -> Worker:
-        """The planner: a process of its own, so that predictions go on and its memory comes back.
-
-        Raises:
-            WorkerError: there is no temporary folder to exchange cases in.
-        """
-        from DosePredictionLib.planner_environment import planner_packages
-
-        if self._planner is None:
-            packages = planner_packages(self.planner_folder)
-            self._planner = self._make_worker(self.scratch.root, packages)
-        return self._planner
-
-    def stop_planner(self) -> None:
-        """End the planner's process."""
-        if self._planner is not None:
-            planner, self._planner = self._planner, None
-            planner.stop()
-
-    def has_planner(self) -> bool:
-        """Whether plans can be made."""
-        from DosePredictionLib.planner_environment import has_planner
-
-        return has_planner(self.planner_folder)
-
-    def install_planner(
-        self,
-        heard: Callable[[float, str], None],
-        ended: Callable[[Exception | None, str], None],
-    ) -> None:
-        """Have the planner's process fill the folder of its packages.
-
-        Args:
-            heard: share done and stage.
-            ended: called with the error, and details to copy; None when it is installed.
-
-        Raises:
-            WorkerError: the process cannot be started.
-        """
-        from DosePredictionLib.worker.messages import Failure, InstallPlanner, Progress
-        from DosePredictionLib.worker.session import as_exception
-
-        def replied(reply: Any) -> None:
-            if isinstance(reply, Progress):
-                heard(reply.fraction, reply.stage)
-                return
-            self._installing = ""
-            failed = isinstance(reply, Failure)
-            ended(as_exception(reply) if failed else None, reply.details if failed else "")
-
-        self._installing = f"install-{next(self._numbers)}"
-        request = InstallPlanner(self._installing, str(self.planner_folder))
-        self.planner.send(request, replied)
-
-    def cancel_installation(self) -> None:
-        """Stop installing the planner; nothing of it stays."""
-        if self._installing and self._planner is not None:
-            self._planner.cancel(self._installing)
+        return [each for each in (self._worker, self.planner.process) if each is not None]
 
     @property
     def last_prepared(self) -> PreparedInputs | None:
@@ -327,8 +261,8 @@ class Services:
 
         if path.suffix != ".dcm":
             return write_dose(dose, path)
-        if self._plan_file(dose, _RTDOSE) is not None:
-            return self._copy_of_plan(dose, _RTDOSE, path)
+        if copied_of_plan(self.kept(dose), "rtdose.dcm", path):
+            return path
         result = self.result_or_raise(dose)
         return write_result_rtdose(result, self.prediction_or_raise(dose), path)
 
@@ -336,42 +270,9 @@ class Services:
         """Write RTPLAN, RTDOSE, report, pictures and record of a plan into a folder in `folder`.
 
         Raises:
-            ValueError: the dose is no plan's, or its files are gone; the folder is there already.
+            ValueError: its files are gone; the folder is there already.
         """
-        from DosePredictionLib.files import whole_folder
-
-        record = self._plan_file(dose, "plan.json")
-        if record is None:
-            raise ValueError(_("The plan's files are gone. Make the plan again."))
-        name = "".join(c if c.isalnum() or c in "-_ " else "_" for c in str(dose.GetName()))
-        place = folder / name.strip()
-        with whole_folder(place) as aside:
-            for file in record.parent.iterdir():
-                shutil.copyfile(file, aside / file.name)
-        return place
-
-    def _plan_file(self, dose: Any, name: str) -> Path | None:
-        """A file of the plan that a dose belongs to; None for predictions.
-
-        Raises:
-            ValueError: it is a plan's, whose files have gone.
-        """
-        kept = self.kept(dose)
-        if kept is None or PLAN_OPTION not in kept.result.record.options:
-            return None
-        path = None if kept.output is None else kept.output / "plan" / name
-        if path is None or not path.is_file():
-            raise ValueError(_("The plan's files are gone. Make the plan again."))
-        return path
-
-    def _copy_of_plan(self, dose: Any, name: str, path: Path) -> Path:
-        from DosePredictionLib.files import whole_file
-
-        source = self._plan_file(dose, name)
-        assert source is not None
-        with whole_file(path) as aside:
-            shutil.copyfile(source, aside)
-        return path
+        return write_plan(self.kept(dose), str(dose.GetName()), folder)
 
     def write_tables(self, dose: Any, folder: Path) -> list[Path]:
         """Write metrics, goals and scores as CSV."""
@@ -395,8 +296,7 @@ class Services:
             goals = tuple(result.measures.goal_records)
             self.worker.send(WriteReport(id, case, prediction, str(path), goals), replied)
 
-        if self._plan_file(dose, _REPORT) is not None:
-            self._copy_of_plan(dose, _REPORT, path)
+        if copied_of_plan(self.kept(dose), "report.html", path):
             done("")
             return
         self._with_files(dose, send, done)

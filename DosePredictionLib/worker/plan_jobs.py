@@ -1,10 +1,12 @@
 """What the planner's process does: make a plan of a prediction, and install its own packages.
 
-None of it needs torch.
+Of torch only what compares two doses (gamma) needs it; it comes with the interpreter, not with the
+planner's packages.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +17,7 @@ from ..app.bands import Bands
 from ..app.choices import BeamsChoice
 from ..app.plan import PlanInputs, PlannedCase, PlanRequest, plan_inputs
 from ..case import Prescription
-from ..errors import PredictionCancelled
+from ..errors import DosePredictionError, PredictionCancelled
 from ..findings import Finding
 from ..planner_environment import install_planner
 from ..prediction import Output, Prediction
@@ -48,6 +50,11 @@ def make_plan(request: MakePlan, report: Report, cancelled: Callable[[], bool]) 
             raise PredictionCancelled(_CANCELLED)
         report(0.95 * share, stage)
 
+    if importlib.util.find_spec("torch") is None:
+        raise DosePredictionError(
+            "PyTorch, which compares the plan with the prediction, is missing: install it by the "
+            "panel's Installation section."
+        )
     heard(0.0, "reading the case")
     case = read_exchanged_case(Path(request.case))
     prediction = read_prediction(Path(request.prediction), case)

@@ -66,6 +66,7 @@ def finish(driver: Driver, token: int, run: str = "run9", dose: str = "doseP") -
         replace(FACTS, of=driver.state.results[0].run),
         "/beams.png",
     )
+    driver._enter(dose, run, "ctA", "segA")
     return driver.send(finished)
 
 
@@ -107,7 +108,6 @@ def test_a_plan_stands_beside_the_prediction_and_is_none(driver: Driver) -> None
     assert making_view(driver.state).summary == made.summary  # the prediction's latest plan
     driver.shown()
     # Predicting again repeats the prediction, and never the plan.
-    driver.ready()
     start = driver.one(driver.apply(), do.StartPrediction)
     assert start.order.replaces == "doseA"
 

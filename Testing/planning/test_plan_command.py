@@ -45,7 +45,7 @@ def planned(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     return out / "thigh"
 
 
-def test_the_four_files_are_there_and_nothing_else(planned: Path) -> None:
+def test_the_five_files_are_there_and_nothing_else(planned: Path) -> None:
     names = {path.name for path in planned.iterdir()}
     assert names == {"rtplan.dcm", "rtdose.dcm", "report.html", "plan.json", "beams.png"}
     assert not list(planned.parent.glob(".partial*"))

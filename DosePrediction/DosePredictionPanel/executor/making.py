@@ -32,18 +32,18 @@ __all__: list[str] = []
 @carries_out(MakePlan)
 def _make(context: Context, effect: MakePlan) -> None:
     token, order, services = effect.token, effect.order, context.ports.services
-    if not services.has_planner():
+    if not services.planner.is_there():
         context.dispatch(PlannerAbsent(token))
         return
 
     def failed(error: Exception, details: str = "") -> None:
         context.planning = None
-        services.stop_planner()
+        services.planner.stop()
         context.dispatch(_failure(token, error, details))
 
     def finished(plan: FromPlanner) -> None:
         context.planning = None
-        services.stop_planner()  # the influence matrix goes with its process
+        services.planner.stop()  # the influence matrix goes with its process
         context.dispatch(_finished(context, effect, plan))
 
     def begin(kept: KeptResult) -> None:
@@ -68,14 +68,14 @@ def _install(context: Context, effect: InstallPlanner) -> None:
     services = context.ports.services
 
     def ended(error: Exception | None, details: str) -> None:
-        services.stop_planner()
+        services.planner.stop()
         done: Event = PlannerInstalled(effect.token)
         if error is not None:
             done = _failure(effect.token, error, details)
         context.dispatch(done)
 
     try:
-        services.install_planner(_heard(context, effect.token), ended)
+        services.planner.install(_heard(context, effect.token), ended)
     except (OSError, ValueError) as error:
         ended(error, "")
 
@@ -85,7 +85,7 @@ def _cancel(context: Context, _effect: CancelPlanning) -> None:
     if context.planning is not None:
         context.planning.cancel()
     else:
-        context.ports.services.cancel_installation()
+        context.ports.services.planner.cancel_installation()
 
 
 def _heard(context: Context, token: int) -> Any:

@@ -20,7 +20,7 @@ from ..flow.state import PanelState
 from ..i18n import _
 from ..making_view import MakingView, WishRow, making_view, priority_name
 from ..plan_view import PlanView, plan_view
-from ..table_widget import STATUS_COLORS, fit_height, show_table
+from ..table_widget import STATUS_COLORS, fit_columns, fit_height, show_table
 
 __all__ = ["PlanSection"]
 
@@ -46,6 +46,9 @@ class PlanSection:
             getattr(ui, name).connect("clicked()", self._telling(event))
         self._wheel, self._sliders = guard_wheel(ui.planBeamsSelector), WheelGuard()
         table = ui.planGoalsTable
+        font = table.font
+        font.setPointSizeF(font.pointSizeF() - 1)  # goals at 330 px
+        table.font = font
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         table.setTextElideMode(qt.Qt.ElideMiddle)
@@ -84,6 +87,7 @@ class PlanSection:
         if before is None or view.limits != before.limits:
             ui.planLimitsTable.visible = bool(view.limits.rows)
             show_table(ui.planLimitsTable, view.limits)
+            fit_columns(ui.planLimitsTable)
             fit_height(ui.planLimitsTable, most=200)
         if before is None or view.wishes != before.wishes:
             self._draw_wishes(view.wishes, before)
@@ -148,7 +152,7 @@ class PlanSection:
     def _slider(self, row: WishRow) -> Any:
         slider = qt.QSlider(qt.Qt.Horizontal)
         slider.minimum, slider.maximum = 0, _HIGHEST_PRIORITY
-        slider.pageStep, slider.minimumWidth = 1, 64
+        slider.pageStep, slider.minimumWidth = 1, 48
         slider.value = row.priority
         self._sliders.guard([slider])
         goal = row.goal

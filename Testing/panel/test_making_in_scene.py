@@ -1,0 +1,124 @@
+"""Plans in a real scene: by the planner's own process, cancelled in its midst, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from legs import leg
+
+slicer = pytest.importorskip("slicer")
+pytest.importorskip("pyRadPlan")
+
+from DosePredictionPanel.flow import events as on  # noqa: E402
+from DosePredictionPanel.flow import plan_messages as plans  # noqa: E402
+from DosePredictionPanel.making_view import making_view  # noqa: E402
+from DosePredictionPanel.prepared import prepare_steps  # noqa: E402
+from DosePredictionPanel.services import KeptResult, Services  # noqa: E402
+from DosePredictionPanel.views import result_view  # noqa: E402
+from scene.conftest import scene  # noqa: E402, F401 - a fixture
+from scene.nodes import nodes_of  # noqa: E402
+from scene.predictions import prediction_of  # noqa: E402
+from scene_bench import Bench, LoopClock, PipeWorker  # noqa: E402
+
+from DosePredictionLib.evaluation.goals import GoalSet  # noqa: E402
+from DosePredictionLib.models.dose_model import DoseModel  # noqa: E402
+from DosePredictionLib.scene import Keeping, add_result, finish  # noqa: E402
+from DosePredictionLib.scene.loading import BEAMS  # noqa: E402
+from DosePredictionLib.worker.exchange import write_prediction  # noqa: E402
+
+TEMPLATE = "pelvis_nodal_45_50"
+TWO_BEAMS = (
+    '{"beams": [{"gantry_degrees": 0, "stop_degrees": null}, '
+    '{"gantry_degrees": 90, "stop_degrees": null}]}'
+)
+
+
+@pytest.fixture
+def bench(
+    scene: Any,  # noqa: F811
+    pelvis_model: DoseModel,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[Bench]:
+    """A prediction is shown, without a network: the plan's dose of a leg."""
+    monkeypatch.setenv("DOSE_PREDICTION_MODELS", str(pelvis_model.folder.parent))
+    scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
+    services = Services(PipeWorker, LoopClock())
+    ct, segmentation, _plan = nodes_of(replace(leg(), plan_dose=None))
+    ct.SetAttribute(BEAMS, TWO_BEAMS)
+    prepared = finish(prepare_steps(ct, segmentation, None, services.scratch.new("case")))
+    source = prepared.source()
+    prediction = prediction_of(replace(source.case, plan_dose=leg().plan_dose), pelvis_model, 1.0)
+    prediction = replace(prediction, case=source.case, seconds={"total": 1.0})
+    output = services.scratch.new("prediction")
+    write_prediction(output, prediction)
+    keeping = Keeping("45 Gy", goals=TEMPLATE)
+    result = add_result(prediction, source, goals=GoalSet.load(TEMPLATE), keeping=keeping)
+    services.keep_result(KeptResult(result, prepared, output))
+    bench = Bench(services, tmp_path)
+    bench.choose(ct=ct, segmentation=segmentation)
+    bench.store.dispatch(on.Entered())
+    bench.until(lambda: bench.is_at_rest and bench.state.result is not None)
+    yield bench
+    bench.watch.stop()
+    bench.store.dispatch(on.PanelClosed())
+    services.close()
+
+
+@pytest.mark.slow
+def test_a_plan_comes_stands_beside_the_prediction_and_is_written(
+    bench: Bench, tmp_path: Path
+) -> None:
+    base = bench.state.result
+    assert base is not None and making_view(bench.state).can_make
+    bench.store.dispatch(plans.MakePlanPressed())
+    bench.until(lambda: bench.state.making.run is None, 600)
+    shown = bench.state.result
+    assert shown is not None and shown.plan is not None, bench.notices
+    assert [each.run for each in bench.state.results] == [base.run, shown.run]
+    bench.until(lambda: bench.is_at_rest)
+    node = bench.node(shown.dose)
+    assert node.GetName().endswith("dose of the plan")
+    assert node.GetAttribute("DicomRtImport.DoseVolume") is not None
+    view = result_view(bench.state)
+    assert view.other == base.dose
+    assert {cells[1].text for cells in view.tables["dvh"].rows} == {"A", "B"}
+    made = making_view(bench.state)
+    assert "2 beams" in made.summary and Path(made.picture).is_file() and made.limits.rows
+    bench.dialogs.path = str(tmp_path)
+    bench.store.dispatch(on.ExportPressed("plan"))
+    bench.until(lambda: bench.state.message is not None)
+    (folder,) = (each for each in tmp_path.iterdir() if each.is_dir())
+    written = pydicom.dcmread(folder / "rtplan.dcm")
+    assert [beam.ControlPointSequence[0].GantryAngle for beam in written.BeamSequence] == [0, 90]
+
+
+@pytest.mark.slow
+def test_cancelled_or_killed_nothing_is_left(bench: Bench) -> None:
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    scratch = bench.services.scratch.root
+    before = sorted(path.name for path in scratch.iterdir())
+    for end in ("cancel", "kill"):
+        bench.store.dispatch(plans.MakePlanPressed())
+        bench.until(lambda: is_at_work(bench), 600)
+        if end == "cancel":
+            bench.store.dispatch(plans.PlanCancelPressed())
+        else:
+            bench.services.planner.worker.kill()
+        bench.until(lambda: bench.state.making.run is None, 600)
+        assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+        expected = "Cancelled. No plan was made." if end == "cancel" else "ended by the system"
+        assert expected in bench.notices[0]
+        if end == "cancel":
+            assert sorted(path.name for path in scratch.iterdir()) == before
+
+
+def is_at_work(bench: Bench) -> bool:
+    run = bench.state.making.run
+    assert run is not None, bench.notices
+    return run.stage == "influence matrix"
