@@ -15,6 +15,7 @@ __all__ = ["draw_beams", "draw_segments"]
 _BEHIND_MM = 200.0  # how far leaves reach back in a picture
 _MARGIN_MM = 25.0
 _COLUMNS = 5
+_NARROWEST = 3.6  # inches: as wide as the heading
 
 
 def draw_beams(beams: Sequence[TreatmentBeam], path: Path) -> None:
@@ -25,7 +26,7 @@ def draw_beams(beams: Sequence[TreatmentBeam], path: Path) -> None:
     """
     rows = -(-len(beams) // _COLUMNS)
     columns = min(_COLUMNS, len(beams))
-    figure = _figure(1.9 * columns, 2.15 * rows + 0.4)
+    figure = _figure(max(1.9 * columns, _NARROWEST), 2.15 * rows + 0.4)
     for number, beam in enumerate(beams, start=1):
         segment = int(np.argmax(beam.step_mu[::2]))
         axis = figure.add_subplot(rows, columns, number)

@@ -40,6 +40,11 @@ _WANTED = {
     "PYTHONFAULTHANDLER": "1",  # a crash says where
     "MPLBACKEND": "Agg",
 }
+# Not by PYTHONPATH: before what stands there Slicer's launcher puts its own packages.
+_WITH_PACKAGES = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from DosePredictionLib.worker.__main__ import main; main()"
+)
 
 
 @dataclass(frozen=True)
@@ -71,17 +76,19 @@ def worker_launch(
             before it could.
         script: started in place of `-m DosePredictionLib.worker`; it ends in `worker.__main__.main`
             after it has prepared what that needs.
-        packages: folder of packages that go before the interpreter's own.
+        packages: folder of packages that go before the interpreter's own; without a script.
 
     Raises:
         WorkerError: no interpreter is found.
     """
     program = interpreter or find_interpreter()
     start = ["-m", "DosePredictionLib.worker"] if script is None else [str(script)]
+    if packages is not None:
+        start = ["-c", _WITH_PACKAGES, str(packages)]
     arguments = [*start, "--parent", str(os.getpid())]
     if scratch is not None:
         arguments += ["--scratch", str(scratch)]
-    return Launch(str(program), tuple(arguments), worker_environment(os.environ, packages))
+    return Launch(str(program), tuple(arguments), worker_environment(os.environ))
 
 
 def find_interpreter(executable: str | None = None, prefix: str | None = None) -> Path:
@@ -130,15 +137,12 @@ def find_interpreter(executable: str | None = None, prefix: str | None = None) -
     )
 
 
-def worker_environment(
-    environment: Mapping[str, str], packages: Path | None = None
-) -> dict[str, str]:
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without what breaks a child's Python, and with the library's path.
 
     Slicer's additional module paths are on `sys.path` only, hence `PYTHONPATH`.
     """
     kept = {key: value for key, value in environment.items() if key not in _UNWANTED}
     library = str(Path(__file__).resolve().parents[2])
-    own = [] if packages is None else [str(packages)]
-    paths = [library, *own, *(p for p in kept.get("PYTHONPATH", "").split(os.pathsep) if p)]
+    paths = [library, *(p for p in kept.get("PYTHONPATH", "").split(os.pathsep) if p)]
     return {**kept, **_WANTED, "PYTHONPATH": os.pathsep.join(paths)}

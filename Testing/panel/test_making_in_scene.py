@@ -63,7 +63,10 @@ def bench(
     bench = Bench(services, tmp_path)
     bench.choose(ct=ct, segmentation=segmentation)
     bench.store.dispatch(on.Entered())
-    bench.until(lambda: bench.is_at_rest and bench.state.result is not None)
+    bench.until(lambda: bench.is_at_rest)
+    bench.store.dispatch(on.ResultChosen(result.dose.GetID()))
+    bench.until(lambda: bench.is_at_rest)
+    assert bench.state.result is not None, bench.state.results
     yield bench
     bench.watch.stop()
     bench.store.dispatch(on.PanelClosed())

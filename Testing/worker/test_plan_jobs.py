@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -26,7 +27,7 @@ from DosePredictionLib.worker.exchange import (
     write_case,
     write_prediction,
 )
-from DosePredictionLib.worker.launch import worker_environment
+from DosePredictionLib.worker.launch import worker_launch
 from DosePredictionLib.worker.measured import read_bands, read_measures
 from DosePredictionLib.worker.messages import (
     InstallPlanner,
@@ -171,12 +172,23 @@ def test_packages_get_a_folder_of_their_own_or_none(tmp_path: Path) -> None:
     install_planner(folder, lambda share, stage: heard.append(stage), steps=steps)
     assert (folder / "pyRadPlanner" / "__init__.py").is_file() and heard[-1] == "installed"
     assert "pyRadPlanner" not in sys.modules and not list(tmp_path.glob(".partial*"))
-    paths = worker_environment({}, folder)["PYTHONPATH"]
-    assert paths.split(":" if ":" in paths else ";")[:2] == [str(ROOT), str(folder)]
     before = sorted(folder.rglob("*"))
     with pytest.raises(PredictionCancelled):
         install_planner(folder, cancelled=lambda: True, steps=steps)
     assert sorted(folder.rglob("*")) == before and not list(tmp_path.glob(".partial*"))
+
+
+def test_they_go_before_everything_else(tmp_path: Path) -> None:
+    """A library that lies there stands for this one."""
+    worker = tmp_path / "DosePredictionLib" / "worker"
+    worker.mkdir(parents=True)
+    for file in (worker.parent / "__init__.py", worker / "__init__.py"):
+        file.write_text("")
+    (worker / "__main__.py").write_text("def main():\n    import sys\n    print(sys.argv[1:])\n")
+    launch = worker_launch(packages=tmp_path)
+    command = [launch.program, *launch.arguments]
+    done = subprocess.run(command, env=dict(launch.environment), capture_output=True, text=True)
+    assert done.stdout.startswith("['--parent'"), done.stderr
 
 
 def test_what_pip_cannot_install_is_one_line(tmp_path: Path) -> None:
