@@ -1,8 +1,8 @@
-"""Plans in a real scene: by the planner's own process, cancelled in its midst, and kept."""
+"""Plans in a real scene, made by the planner (slow: in its own process), cancelled, and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,15 @@ from scene.nodes import nodes_of  # noqa: E402
 from scene.predictions import prediction_of  # noqa: E402
 from scene_bench import Bench, LoopClock, PipeWorker  # noqa: E402
 
+from DosePredictionLib.errors import PredictionCancelled  # noqa: E402
 from DosePredictionLib.evaluation.goals import GoalSet  # noqa: E402
 from DosePredictionLib.models.dose_model import DoseModel  # noqa: E402
 from DosePredictionLib.scene import Keeping, add_result, finish  # noqa: E402
 from DosePredictionLib.scene.loading import BEAMS  # noqa: E402
-from DosePredictionLib.worker.exchange import write_prediction  # noqa: E402
+from DosePredictionLib.worker.exchange import CaseReader, write_prediction  # noqa: E402
+from DosePredictionLib.worker.messages import Check, Failure, MakePlan, Progress  # noqa: E402
+from DosePredictionLib.worker.plan_jobs import make_plan  # noqa: E402
+from DosePredictionLib.worker.side_jobs import check  # noqa: E402
 
 TEMPLATE = "pelvis_nodal_45_50"
 TWO_BEAMS = (
@@ -38,8 +42,45 @@ TWO_BEAMS = (
 )
 
 
-@pytest.fixture
+class WorkerHere:
+    """The planner's work in this process: the next turn of the loop does it whole."""
+
+    def __init__(self, scratch: Path, packages: Path | None = None) -> None:
+        self._waiting: list[tuple[Any, Callable[[Any], None]]] = []
+        self._cancelled = False
+
+    def send(self, request: Any, on_reply: Callable[[Any], None]) -> None:
+        self._waiting.append((request, on_reply))
+        self._cancelled = False
+
+    def cancel(self, id: str) -> None:
+        self._cancelled = True
+
+    def stop(self, wait: bool = False) -> None:
+        self._waiting.clear()
+
+    def take_up(self) -> None:
+        while self._waiting:
+            request, on_reply = self._waiting.pop(0)
+            on_reply(self._answer(request, on_reply))
+
+    def _answer(self, request: Any, on_reply: Callable[[Any], None]) -> Any:
+        if isinstance(request, Check):
+            return check(request, CaseReader())[0]
+        assert isinstance(request, MakePlan)
+
+        def heard(share: float, stage: str) -> None:
+            on_reply(Progress(request.id, share, stage))
+
+        try:
+            return make_plan(request, heard, lambda: self._cancelled)
+        except PredictionCancelled as error:
+            return Failure(request.id, "PredictionCancelled", str(error))
+
+
+@pytest.fixture(params=["here", pytest.param("process", marks=pytest.mark.slow)])
 def bench(
+    request: pytest.FixtureRequest,
     scene: Any,  # noqa: F811
     pelvis_model: DoseModel,
     monkeypatch: pytest.MonkeyPatch,
@@ -48,7 +89,8 @@ def bench(
     """A prediction is shown, without a network: the plan's dose of a leg."""
     monkeypatch.setenv("DOSE_PREDICTION_MODELS", str(pelvis_model.folder.parent))
     scene.AddNewNodeByClass("vtkMRMLPlotViewNode")
-    services = Services(PipeWorker, LoopClock())
+    make = {"here": WorkerHere, "process": PipeWorker}[request.param]
+    services = Services(make, LoopClock())
     ct, segmentation, _plan = nodes_of(replace(leg(), plan_dose=None))
     ct.SetAttribute(BEAMS, TWO_BEAMS)
     prepared = finish(prepare_steps(ct, segmentation, None, services.scratch.new("case")))
@@ -73,7 +115,6 @@ def bench(
     services.close()
 
 
-@pytest.mark.slow
 def test_a_plan_comes_stands_beside_the_prediction_and_is_written(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -101,14 +142,16 @@ def test_a_plan_comes_stands_beside_the_prediction_and_is_written(
     assert [beam.ControlPointSequence[0].GantryAngle for beam in written.BeamSequence] == [0, 90]
 
 
-@pytest.mark.slow
-def test_cancelled_or_killed_nothing_is_left(bench: Bench) -> None:
+def test_cancelled_in_its_midst_or_killed_nothing_is_left(bench: Bench) -> None:
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     scratch = bench.services.scratch.root
     before = sorted(path.name for path in scratch.iterdir())
-    for end in ("cancel", "kill"):
+    is_process = isinstance(bench.services.planner.worker, PipeWorker)
+    bench.services.planner.stop()
+    for end in ("cancel", "kill") if is_process else ("cancel",):
         bench.store.dispatch(plans.MakePlanPressed())
-        bench.until(lambda: is_at_work(bench), 600)
+        if is_process:
+            bench.until(lambda: stage(bench) == "influence matrix", 600)
         if end == "cancel":
             bench.store.dispatch(plans.PlanCancelPressed())
         else:
@@ -121,7 +164,7 @@ def test_cancelled_or_killed_nothing_is_left(bench: Bench) -> None:
             assert sorted(path.name for path in scratch.iterdir()) == before
 
 
-def is_at_work(bench: Bench) -> bool:
+def stage(bench: Bench) -> str:
     run = bench.state.making.run
     assert run is not None, bench.notices
-    return run.stage == "influence matrix"
+    return run.stage
