@@ -134,10 +134,12 @@ def test_a_plan_comes_stands_beside_the_prediction_and_is_written(
     assert {cells[1].text for cells in view.tables["dvh"].rows} == {"A", "B"}
     made = making_view(bench.state)
     assert "2 beams" in made.summary and Path(made.picture).is_file() and made.limits.rows
-    bench.dialogs.path = str(tmp_path)
+    given = tmp_path / "given"
+    given.mkdir()
+    bench.dialogs.path = str(given)
     bench.store.dispatch(on.ExportPressed("plan"))
     bench.until(lambda: bench.state.message is not None)
-    (folder,) = (each for each in tmp_path.iterdir() if each.is_dir())
+    (folder,) = given.iterdir()
     written = pydicom.dcmread(folder / "rtplan.dcm")
     assert [beam.ControlPointSequence[0].GantryAngle for beam in written.BeamSequence] == [0, 90]
 
