@@ -8,7 +8,7 @@ library is imported before it is needed: loading the module costs Slicer's start
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,23 +136,22 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         options: Any = None,
         goals: str | None = None,
         beams: str | BeamArrangement | None = None,
+        wishes: str | Sequence[str] | None = None,
     ) -> Any:
         """Predict and wait for the dose; needs no event loop and no window.
 
         Args:
-            ctNode: vtkMRMLScalarVolumeNode, HU.
-            segmentationNode: vtkMRMLSegmentationNode.
+            ctNode, segmentationNode: vtkMRMLScalarVolumeNode, HU, and vtkMRMLSegmentationNode.
             modelName: None: the default model of the protocol that the segments fit.
-            mapping: channel → segment's name where the matching is overruled (None: leave it
-                empty), or the path of a mapping file.
+            mapping: channel → segment's name (None: leave it empty), or a mapping file's path.
             prescription: highest dose in Gy, or target → Gy; None: the model's own.
             planDoseNode: a plan's dose, Gy, to compare with.
             outputDoseNode: receives the dose, too.
             timeout: seconds; the worker is ended after it.
             options: `DosePredictionLib.worker.messages.PredictOptions`.
             goals: id of a goal template, or the path of a file.
-            beams: a name or gantry angles, as "nine-field" or "0,90,180,270"; None: the model's
-                own.
+            beams: a name or gantry angles ("nine-field", "0,90,180,270"); None: the model's own.
+            wishes: goals that a plan would be asked for, as "Rectum V40Gy <= 25 %".
 
         Returns:
             The dose node, Gy, on the CT's grid.
@@ -176,6 +175,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             options,
             goals,
             beams=beams,
+            wishes=wishes,
         )
         result = predict_blocking(ready_inputs(inputs, self.shared), self.shared, timeout)
         dose = result.nodes["dose"]
@@ -199,6 +199,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         goals: str | None = None,
         before: SceneResult | None = None,
         beams: str | BeamArrangement | None = None,
+        wishes: str | Sequence[str] | None = None,
     ) -> PredictionRun:
         """Predict without waiting; the arguments are those of `predict`.
 
@@ -228,6 +229,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             goals,
             before,
             beams,
+            wishes,
         )
 
         def finished(result: SceneResult) -> None:
@@ -383,9 +385,15 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
         goals: str | None,
         before: SceneResult | None = None,
         beams: str | BeamArrangement | None = None,
+        wishes: str | Sequence[str] | None = None,
     ) -> RunInputs:
         """Checked arguments of a prediction."""
-        from DosePredictionPanel.arguments import as_beams, as_mapping, as_prescription
+        from DosePredictionPanel.arguments import (
+            as_beams,
+            as_mapping,
+            as_prescription,
+            as_wishes,
+        )
         from DosePredictionPanel.prediction_run import RunInputs
 
         from DosePredictionLib.evaluation.goals import GoalSet
@@ -399,6 +407,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
             mapping=as_mapping(mapping, model),
             prescription=as_prescription(prescription, model),
             beams=as_beams(beams),
+            wishes=as_wishes(wishes),
             options=options,
             goals=GoalSet.load(goals) if goals else None,
             before=before,

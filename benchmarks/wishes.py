@@ -1,38 +1,43 @@
 """Does a predicted dose follow a wish as a plan does? Plans of a cohort with and without wishes.
 
-    python -m benchmarks.wishes --cohort COHORT --model MODEL --split test
+    python -m benchmarks.wishes --cohort COHORT --model MODEL [--workers 2]
 
 Each plan with wishes stands beside that of the same anatomy and beams without any; the model
-predicts both from the same case. A line for each organ that is wished for: by how much the plan's
-V_d changed, and the prediction's; then how often the sign is right, the median error of the size as
-a share of the plan's change, and what the target's D95 changed by that the plan's did not.
+predicts both. A line for each organ that is wished for: by how much the plan's V_d changed, in
+percent of the organ, and the prediction's. Then how often the sign is right, the median error of
+the size as a share of the plan's change, and by how much the change of the target's D95 is off: of
+all wishes, of those that changed the plan by a point at least, and, of each anatomy, of the one
+wish that changed its plan most. A plan is predicted once (`plan_figures.py`), also for
+`benchmarks.techniques`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from DosePredictionLib.case import Case
-from DosePredictionLib.evaluation.dvh import dvh
-from DosePredictionLib.inference.predictor import Predictor
-from DosePredictionLib.io import read_case
-from DosePredictionLib.volume import Volume
 from DosePredictionLib.wishes import Wish
-from training.simulation.plans import PlanRecord, read_plan_records
 
-__all__ = ["Change", "main"]
+from .plan_figures import Planned, add_arguments, figures_of_cohort
+
+__all__ = ["Change", "changes_of", "describe", "main"]
+
+_FELT_PERCENT = 1.0  # of an organ: below it a plan's change is chance as much as the wish
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a wish changed of one organ, in percent of its volume, in plans and in predictions."""
+    """What a wish changed of one organ, in percent of its volume, in plan and prediction.
 
+    Args:
+        target_gy: by how much the predicted change of the PTV's D95 is off.
+    """
+
+    anatomy: str
     plan: str
     wish: Wish
     planned: float
@@ -46,61 +51,67 @@ def main() -> None:
         sys.stdout.write("needs a cohort and a model: --cohort, --model\n")
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cohort", type=Path, required=True)
-    parser.add_argument("--model", required=True, help="folder or name")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--anatomies", type=int, default=10, help="at most")
-    arguments = parser.parse_args()
-    predictor = Predictor(arguments.model)
-    records = [
-        each for each in read_plan_records(arguments.cohort) if each.split == arguments.split
-    ]
-    changes = []
-    sys.stdout.write(f"{'plan':<26}{'wish':<32}{'plan, %':>9}{'prediction, %':>15}\n")
-    for record in records[: arguments.anatomies]:
-        for change in _changes(arguments.cohort / record.split, record.plans, predictor):
-            changes.append(change)
-            sys.stdout.write(
-                f"{change.plan:<26}{change.wish!s:<32}{change.planned:>+9.1f}"
-                f"{change.predicted:>+15.1f}\n"
-            )
-            sys.stdout.flush()
-    if changes:
-        sys.stdout.write(_summary(changes))
+    add_arguments(parser)
+    parser.add_argument("--anatomies", type=int, default=10, help="at most; the first ones")
+    call = parser.parse_args()
+    changes = list(changes_of(figures_of_cohort(call, call.model, call.anatomies)))
+    sys.stdout.write(describe(changes))
 
 
-def _changes(folder: Path, plans: tuple[PlanRecord, ...], predictor: Predictor) -> Iterator[Change]:
-    names = {(plan.technique, plan.level): plan.name for plan in plans if not plan.faults}
-    for (technique, level), name in names.items():
-        free = names.get((technique, 0))
-        if not level or free is None:
+def changes_of(plans: Sequence[Planned]) -> Iterator[Change]:
+    """Every wish of every plan whose twin without wishes is in the cohort, too."""
+    free = {(each.anatomy.name, each.plan.technique): each for each in plans if not each.plan.level}
+    for each in plans:
+        before = free.get((each.anatomy.name, each.plan.technique))
+        if before is None or before is each:
             continue
-        wished = read_case(folder / name)
-        before, after = read_case(folder / free).plan_dose, wished.plan_dose
-        assert before is not None and after is not None
-        predicted = [predictor.predict(each).dose for each in (replace(wished, wishes=()), wished)]
-        target = [_d95(wished, dose) for dose in (before, after, *predicted)]
-        moved_gy = (target[3] - target[2]) - (target[1] - target[0])
-        for wish in wished.wishes:
-            volumes = [_volume(wished, dose, wish) for dose in (before, after, *predicted)]
-            yield Change(name, wish, volumes[1] - volumes[0], volumes[3] - volumes[2], moved_gy)
+        ours, plan = (
+            after - earlier
+            for after, earlier in zip(
+                each.figures.target_d95_gy, before.figures.target_d95_gy, strict=True
+            )
+        )
+        for wish in each.plan.wishes:
+            after = each.figures.organs[wish.structure].wished_percent
+            earlier = before.figures.organs[wish.structure].wished_percent
+            assert after is not None and earlier is not None
+            planned, predicted = after[1] - earlier[1], after[0] - earlier[0]
+            name = each.plan.name
+            yield Change(each.anatomy.name, name, wish, planned, predicted, ours - plan)
 
 
-def _volume(case: Case, dose: Volume, wish: Wish) -> float:
-    return dvh(dose, case.structures[wish.structure]).volume_at_gy(wish.dose_gy) or 0.0
+def describe(changes: Sequence[Change]) -> str:
+    """The table, and what it amounts to."""
+    if not changes:
+        return "No plan with wishes has one without beside it.\n"
+    lines = [f"{'plan':<26}{'wish':<36}{'plan, %':>9}{'prediction, %':>15}"]
+    lines += [
+        f"{each.plan:<26}{each.wish!s:<36}{each.planned:>+9.1f}{each.predicted:>+15.1f}"
+        for each in changes
+    ]
+    felt = [each for each in changes if abs(each.planned) >= _FELT_PERCENT]
+    most: dict[str, Change] = {}
+    for each in sorted(changes, key=lambda each: abs(each.planned)):
+        most[each.anatomy] = each
+    lines += [
+        "",
+        _summary("all wishes", changes),
+        _summary(f"that changed the plan by {_FELT_PERCENT:g} % or more", felt),
+        _summary("the largest change of each anatomy's plans", list(most.values())),
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _d95(case: Case, dose: Volume) -> float:
-    return dvh(dose, case.structures["PTV"]).dose_at_percent(95) or 0.0
-
-
-def _summary(changes: list[Change]) -> str:
-    right = sum(change.planned * change.predicted > 0 for change in changes)
+def _summary(words: str, changes: Sequence[Change]) -> str:
+    if not changes:
+        return f"{words}: none"
+    right = sum(each.planned * each.predicted > 0 for each in changes)
     sizes = [abs(c.predicted - c.planned) / max(abs(c.planned), 0.1) for c in changes]
-    moved_gy = max(abs(change.target_gy) for change in changes)
+    off_gy = [abs(each.target_gy) for each in changes]
     return (
-        f"Sign right in {right} of {len(changes)}; size off by {100 * np.median(sizes):.0f} % in "
-        f"the median; D95 of the target moves by {moved_gy:.2f} Gy more than the plan's at most.\n"
+        f"{words}: sign right in {right} of {len(changes)}; size off by "
+        f"{100 * np.median(sizes):.0f} % in the median; the change of the PTV's D95 off by "
+        f"{np.median(off_gy):.2f} Gy in the median, {max(off_gy):.2f} at most"
     )
 
 

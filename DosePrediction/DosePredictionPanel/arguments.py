@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
     from DosePredictionLib.models.manifest import ModelManifest
     from DosePredictionLib.structures.protocol import StructureProtocol
+    from DosePredictionLib.wishes import Wish
 
 __all__ = [
     "as_beams",
     "as_mapping",
     "as_prescription",
+    "as_wishes",
     "manifest_of",
     "protocol_of",
     "require_no_blocking",
@@ -100,6 +102,18 @@ def as_beams(beams: str | BeamArrangement | None) -> BeamArrangement | None:
     from DosePredictionLib.beams.arrangement import parse_beams
 
     return parse_beams(beams, "beams") if isinstance(beams, str) else beams
+
+
+def as_wishes(wishes: str | Sequence[str] | None) -> tuple[Wish, ...]:
+    """Wishes from one goal's text or several, as `predict --goal` takes them.
+
+    Raises:
+        DosePredictionError: one cannot be read, or is no upper limit of a V_d in percent.
+    """
+    from DosePredictionLib.app.choices import WishesChoice
+
+    texts = [wishes] if isinstance(wishes, str) else wishes or ()
+    return WishesChoice.parse(texts).wishes
 
 
 def require_no_blocking(findings: Sequence[Finding]) -> None:

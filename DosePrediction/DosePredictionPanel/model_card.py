@@ -80,6 +80,7 @@ def model_card(manifest: ModelManifest) -> Card:
     }
     further = {
         _("Validated on"): str(manifest.validation.get("cases", "")),
+        _("Extrapolated"): str(training.get("extrapolated", "")),
         _("Citation"): str(training.get("citation", "")),
         _("Licence"): manifest.licence,
         _("Intended use"): manifest.intended_use,
@@ -102,6 +103,7 @@ def model_facts(manifest: ModelManifest) -> ModelFacts:
         card=card.summary,
         card_details=card.details,
         beams=_beams(manifest),
+        wishes=_wishes(manifest),
     )
 
 
@@ -117,6 +119,14 @@ def _beams(manifest: ModelManifest) -> str:
 
     inputs = beam_inputs(manifest.encoding)
     return "" if inputs is None else json.dumps(to_json(inputs.arrangement))
+
+
+def _wishes(manifest: ModelManifest) -> tuple[tuple[str, float], ...]:
+    """Organs, and the dose of the V_d that may be limited; none: it takes no wishes."""
+    from DosePredictionLib.encoding.wishes import wish_inputs
+
+    inputs = wish_inputs(manifest.encoding)
+    return () if inputs is None else tuple(inputs.dose_gy.items())
 
 
 def doses_text(manifest: ModelManifest) -> str:

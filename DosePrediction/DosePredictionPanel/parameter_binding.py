@@ -27,6 +27,8 @@ _VALUES = {
     "model": "modelName",
     "prescription_gy": "prescriptionGy",
     "beams": "beams",
+    "wishes": "wishes",
+    "show_beams": "showBeams",
     "plan_beams": "planBeams",
     "shown": "shown",
     "opacity": "opacity",

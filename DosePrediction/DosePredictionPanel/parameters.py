@@ -52,6 +52,8 @@ class DosePredictionParameterNode:
     prescriptionGy: highest prescribed dose; 0 for the model's own.
     beams: a name or gantry angles as `predict --beams` takes them; "plan" for those of the RTPLAN
         that came with the CT; empty for the model's own.
+    wishes: goals as `predict --goal` takes them, separated by semicolons; empty for none.
+    showBeams: whether the beams are drawn over the axial slices.
     planBeams: of the plan that is asked about: how many, or empty for the prediction's own.
     corrections: channel → segment's name where the person overruled the matching; "" leaves the
         channel empty.
@@ -75,6 +77,8 @@ class DosePredictionParameterNode:
     modelName: str = ""
     prescriptionGy: Annotated[float, WithinRange(0, 100)] = 0.0
     beams: str = ""
+    wishes: str = ""
+    showBeams: bool = False
     planBeams: str = ""
     corrections: dict[str, str]
     shown: str = "prediction"

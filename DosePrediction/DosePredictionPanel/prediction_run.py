@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from DosePredictionLib.case import Prescription
     from DosePredictionLib.evaluation.goals import GoalSet
     from DosePredictionLib.scene import Keeping, SceneResult, Step
+    from DosePredictionLib.wishes import Wish
     from DosePredictionLib.worker.messages import PredictOptions, Reply
 
     from .services import Worker
@@ -48,6 +49,7 @@ class RunInputs:
         mapping: channel → segment's name where the matching is overruled; None leaves it empty.
         prescription: overrules the model's own.
         beams: None: the model's own.
+        wishes: what is wished of organs, of a model that takes wishes.
         options: device, precision and what to keep; None: the defaults.
         goals: template that the doses are held against.
         before: the result that the change is shown against.
@@ -63,6 +65,7 @@ class RunInputs:
     mapping: dict[str, str | None] = field(default_factory=dict)
     prescription: Prescription | None = None
     beams: BeamArrangement | None = None
+    wishes: tuple[Wish, ...] = ()
     options: PredictOptions | None = None
     goals: GoalSet | None = None
     before: SceneResult | None = None
@@ -93,6 +96,7 @@ def predict_request(inputs: RunInputs, prepared: PreparedInputs, output: Path) -
         prescription=inputs.prescription,
         options=replace(inputs.options or PredictOptions(), measure=True),
         beams=inputs.beams,
+        wishes=inputs.wishes,
     )
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ..beams.arrangement import SENSE, BeamArrangement, parse_beams
 from ..case import Case, Prescription
-from ..errors import CaseError, DosePredictionError, MappingError
+from ..encoding.wishes import wish_inputs
+from ..errors import CaseError, DosePredictionError, MappingError, ModelError
 from ..schema import read_json
 from ..structures.mapping_files import parse_map_option, read_mapping
 from ..structures.protocol import StructureProtocol
@@ -17,6 +18,7 @@ from ..wishes import Wish
 
 if TYPE_CHECKING:
     from ..evaluation.goals import GoalSet
+    from ..models.manifest import ModelManifest
 
 __all__ = ["BeamsChoice", "MappingChoice", "PrescriptionChoice", "WishesChoice", "chosen_goals"]
 
@@ -177,6 +179,20 @@ class WishesChoice:
     def of(self, case: Case) -> Case:
         """The case with the chosen wishes in the place of its own."""
         return replace(case, wishes=self.wishes) if self.wishes else case
+
+    def require_taken_by(self, manifest: ModelManifest) -> None:
+        """Refuse wishes that were chosen for a model whose dose would stay the same.
+
+        A case's own wishes are left alone by such a model.
+
+        Raises:
+            ModelError: it takes none.
+        """
+        if self.wishes and wish_inputs(manifest.encoding) is None:
+            raise ModelError(
+                f"{manifest.name} does not take goals: its dose would stay the same. Leave out "
+                "--goal, or choose a model that knows goals (see its card: models)."
+            )
 
 
 def chosen_goals(name: str) -> GoalSet | Literal["default"] | None:

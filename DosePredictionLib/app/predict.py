@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ..case import Case
 from ..encoding.beams import beam_inputs
-from ..encoding.wishes import wish_inputs
 from ..errors import ModelError
 from ..findings import Finding
 from ..io import read_case
@@ -152,15 +151,10 @@ def _require_inputs(model: DoseModel, request: PredictRequest) -> None:
     Raises:
         ModelError: names the option.
     """
-    encoding, name = model.manifest.encoding, model.manifest.name
     chosen = request.beams.arrangement is not None and not request.deliverable
-    if chosen and beam_inputs(encoding) is None:
+    if chosen and beam_inputs(model.manifest.encoding) is None:
         raise ModelError(
-            f"{name} does not take beams: its dose would stay the same. Leave out --beams, or "
-            "choose a model that knows beams (see its card: models)."
+            f"{model.manifest.name} does not take beams: its dose would stay the same. Leave out "
+            "--beams, or choose a model that knows beams (see its card: models)."
         )
-    if request.wishes.wishes and wish_inputs(encoding) is None:
-        raise ModelError(
-            f"{name} does not take goals: its dose would stay the same. Leave out --goal, or "
-            "choose a model that knows goals (see its card: models)."
-        )
+    request.wishes.require_taken_by(model.manifest)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..evaluation.result import Evaluation
     from ..prediction import Prediction
     from ..report import ReportInput, ReportStructure
+    from ..wishes import Wish
 
 __all__ = ["STATEMENT", "prediction_summary", "report_input", "report_structures"]
 
@@ -79,7 +80,7 @@ def prediction_summary(
         "fallbacks": list(prediction.fallbacks),
         "prescription": to_json(prediction.prescription),
         "beams": to_json(_beams(prediction)),
-        "wishes": to_json(case.wishes if wish_inputs(model.manifest.encoding) else ()),
+        "wishes": to_json(_wishes(prediction)),
         "mapping": prediction.mapping.as_json(),
         "checks": [finding.as_json() for finding in (*prediction.findings, *noticed)],
         "units": "Gy",
@@ -110,6 +111,12 @@ def _beams(prediction: Prediction) -> BeamArrangement | None:
     """The beams that the dose was predicted for; None: the model knows none."""
     inputs = beam_inputs(prediction.model.manifest.encoding)
     return None if inputs is None else prediction.case.beams or inputs.arrangement
+
+
+def _wishes(prediction: Prediction) -> tuple[Wish, ...]:
+    """The wishes that the dose was predicted for; none where the model takes none."""
+    takes = wish_inputs(prediction.model.manifest.encoding) is not None
+    return prediction.case.wishes if takes else ()
 
 
 def _against_plan(evaluation: Evaluation) -> dict[str, Any]:
@@ -175,6 +182,8 @@ def report_input(prediction: Prediction, summary: Mapping[str, Any]) -> ReportIn
             "findings": findings,
             "fallbacks": prediction.fallbacks,
             "prescription_gy": prediction.prescription.target_gy,
+            "beams": str(_beams(prediction) or ""),
+            "wishes": [str(wish) for wish in _wishes(prediction)],
             "generated": str(summary["created"]),
             "version": __version__,
         },

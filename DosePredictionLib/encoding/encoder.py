@@ -26,7 +26,7 @@ from .channels.mask import structure_masks
 from .channels.registry import ModelChannels, model_channels
 from .model_grid import grid_findings, is_block_of, model_grid
 from .settings import EncodingSettings, GridSettings
-from .wishes import stated_wishes
+from .wishes import stated_wishes, unused_wishes
 
 __all__ = [
     "EncodedCase",
@@ -97,7 +97,7 @@ def encode(
     x = np.empty((len(channels), *grid.shape), dtype=np.float32)
     channels.compute(range(len(channels)), source, x)
     beams = ray_dose(source) if beam_inputs(settings) is not None else None
-    findings = tuple(on_grid.findings)
+    findings = (*on_grid.findings, *unused_wishes(bound, settings))
     return EncodedCase(x, body, grid, bound.external, findings, channels, beams, wishes)
 
 

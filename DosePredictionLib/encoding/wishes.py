@@ -9,13 +9,14 @@ from typing import Annotated
 import numpy as np
 
 from ..errors import CaseError
+from ..findings import Finding
 from ..ranges import DoseGy
 from ..schema import Length, Name, from_json, validated
 from ..structures.bound import BoundCase
 from ..wishes import Wish
 from .settings import EncodingSettings
 
-__all__ = ["WishInputs", "stated_wishes", "wish_inputs"]
+__all__ = ["WishInputs", "stated_wishes", "unused_wishes", "wish_inputs"]
 
 _SAME_GY = 0.05
 _SPARE_PERCENT = 1.0  # what a grid makes of an organ's volume
@@ -76,11 +77,21 @@ def stated_wishes(bound: BoundCase, settings: EncodingSettings) -> Mapping[str, 
     return stated
 
 
+def unused_wishes(bound: BoundCase, settings: EncodingSettings) -> list[Finding]:
+    """That a case states wishes which the model leaves alone."""
+    wishes = bound.case.wishes
+    if not wishes or settings.structures == "learned" or wish_inputs(settings) is not None:
+        return []
+    stated = "; ".join(str(wish) for wish in wishes)
+    message = f"The case has wishes ({stated}), of which the model knows nothing."
+    return [Finding("wishes-unknown-to-model", "info", message)]
+
+
 def _require_possible(wish: Wish, name: str, bound: BoundCase) -> None:
     """Refuse a limit below what lies inside the target."""
     organ = bound.structures[name].mask.binary()
     target = np.any([mask.binary() for mask in bound.targets], axis=0)
-    inside = 100.0 * float(np.count_nonzero(organ & target)) / np.count_nonzero(organ)
+    inside = 100.0 * np.count_nonzero(organ & target) / max(int(np.count_nonzero(organ)), 1)
     if wish.percent + _SPARE_PERCENT < inside:
         raise CaseError(
             f"The goal {wish} cannot be met: {inside:.0f} % of {name} lies inside the target, "

@@ -47,7 +47,7 @@ def parse_wish(text: str) -> Goal:
         try:
             return parse_goal(" ".join(words[:count]), " ".join(words[count:]))
         except GoalTextError as error:
-            reason = str(error) if count == 1 else reason
+            reason = str(error).splitlines()[0] if count == 1 else reason
     raise DosePredictionError(
         f"--goal takes a structure and a goal, as in 'Rectum V40Gy <= 30 %'; got {text!r}: {reason}"
     )

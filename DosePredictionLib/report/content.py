@@ -58,6 +58,7 @@ class Metadata(TypedDict, total=False):
     """How the dose came about. Everything may be missing; a missing part is left out.
 
     `seconds` is the time of each step by name, or the whole; `prescription_gy` is target → Gy;
+    `beams` and `wishes` are those that it was predicted for, in words;
     `generated` an ISO date; `protocol` the protocol's title; `version` that of this software;
     `kicker` and `notice` what stands above the title and in the warning of a report on something
     else than a predicted dose.
@@ -76,6 +77,8 @@ class Metadata(TypedDict, total=False):
     findings: Sequence[Finding]
     fallbacks: Sequence[str]
     prescription_gy: Mapping[str, float]
+    beams: str
+    wishes: Sequence[str]
     fractions: int
     generated: str
     version: str

@@ -391,6 +391,8 @@ def run_rows(report: ReportInput) -> list[Row]:
     fractions = metadata.get("fractions")
     named = (
         ("Prescription", _text(prescription) + (f" in {fractions} fractions" if fractions else "")),
+        ("Beams", metadata.get("beams")),
+        ("Wishes", "; ".join(metadata.get("wishes") or ())),
         ("Device", metadata.get("device")),
         ("Precision", metadata.get("precision")),
         ("Time", _seconds(metadata.get("seconds"))),

@@ -11,6 +11,7 @@ end.
 | `results.py` | a prediction → nodes, in one batch; updating and removing them |
 | `records.py`, `reopened.py` | what a saved scene keeps of a result; results that came with one |
 | `comparing.py` | two results of one CT against each other |
+| `beam_marks.py` | where beams come from, over the axial slices |
 | `bands.py` | the bands of the DVHs as series of the chart |
 | `found_contours.py` | organs that a model found, beside the user's; what a contour costs |
 | `places.py`, `probing.py` | worst voxels, marks; the dose under the mouse, the chart's cursor |
@@ -28,6 +29,7 @@ end.
 """
 
 from ..evaluation.result import Evaluation
+from .beam_marks import clear_beam_marks, mark_beams
 from .changes import Fingerprint, fingerprint, what_changed
 from .colors import DEFAULT_LEVELS, IsodoseLevels
 from .comparing import compare_steps, compared_run, end_comparison, share_a_grid
@@ -99,6 +101,7 @@ __all__ = [
     "apply_display",
     "case_from_nodes",
     "case_steps",
+    "clear_beam_marks",
     "clear_marks",
     "compare_steps",
     "compared_run",
@@ -120,6 +123,7 @@ __all__ = [
     "jump_to_world",
     "list_segments",
     "make_room_for_legend",
+    "mark_beams",
     "mark_place",
     "move_cursor",
     "placed_origin",

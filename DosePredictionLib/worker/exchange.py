@@ -64,7 +64,7 @@ SCRATCH_PREFIX = "dose-prediction-"
 """How folders begin that a client makes for one session and that the worker may clear away."""
 
 _CASE, _PREDICTION = "case.json", "prediction.json"
-_VERSION = 3
+_VERSION = 4
 
 _files: MutableMapping[Volume, Path] = WeakKeyDictionary()  # of volumes that were read
 
@@ -120,6 +120,7 @@ class _PredictionRecord:
     precision: str
     seconds: dict[str, float]
     beams: BeamArrangement | None = None
+    wishes: tuple[Wish, ...] = ()
 
 
 def new_scratch() -> Path:
@@ -326,6 +327,7 @@ def write_prediction(
             precision=prediction.precision,
             seconds=_added(seconds or {}, prediction.seconds),
             beams=prediction.case.beams,
+            wishes=prediction.case.wishes,
         )
         _write_record(aside / _PREDICTION, record)
 
@@ -334,7 +336,7 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
     """A prediction written by `write_prediction`; doses are memory-mapped, read-only.
 
     Args:
-        case: the one that was predicted, with whatever beams; `read_exchanged_case` gives it back.
+        case: that was predicted, with whatever beams and wishes, as `read_exchanged_case` has it.
 
     Raises:
         CaseError: an array is missing or truncated.
@@ -345,8 +347,9 @@ def read_prediction(folder: Path, case: Case) -> Prediction:
     record = _read_record(_PredictionRecord, folder / _PREDICTION)
     arrays = _ArrayReader(folder, record.grid)
     model_folder = Path(record.model_folder)
+    chosen, own = (record.beams, record.wishes), (case.beams, case.wishes)
     return Prediction(
-        case=case if case.beams == record.beams else replace(case, beams=record.beams),
+        case=case if chosen == own else replace(case, beams=record.beams, wishes=record.wishes),
         model=ModelFolder(model_folder, read_manifest(model_folder)),
         outputs=tuple(_read(arrays, output) for output in record.outputs),
         mapping=record.mapping,

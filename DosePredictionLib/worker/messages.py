@@ -19,6 +19,7 @@ from ..origin import DicomOrigin
 from ..prediction import OutputRole
 from ..schema import from_json, parse_json, to_json
 from ..tasks.registry import Gives
+from ..wishes import Wish
 
 __all__ = [
     "PROTOCOL_VERSION",
@@ -92,6 +93,7 @@ class Predict:
         prescription: overrules the case's own.
         beams: go before the case's own.
         gives: what the model is for: a dose, or the segments of organs, with a named model.
+        wishes: go before the case's own; the model must take them.
     """
 
     id: str
@@ -103,6 +105,7 @@ class Predict:
     options: PredictOptions = PredictOptions()
     beams: BeamArrangement | None = None
     gives: Gives = "dose"
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Check:
     """Request: the preflight findings on a case; answered by `Checked`. Needs no torch.
 
     Args:
-        id, case, model, mapping, prescription, beams: as in `Predict`; the model is named.
+        id, case, model, mapping, prescription, beams, wishes: as in `Predict`; the model is named.
         before: folder of an earlier state of the case: what has gone from a structure to another
             one since is a finding.
     """
@@ -122,6 +125,7 @@ class Check:
     prescription: Prescription | None = None
     before: str | None = None
     beams: BeamArrangement | None = None
+    wishes: tuple[Wish, ...] = ()
 
 
 @dataclass(frozen=True)

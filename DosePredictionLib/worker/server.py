@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
 from ..app.bands import Bands
-from ..app.choices import BeamsChoice
+from ..app.choices import BeamsChoice, WishesChoice
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
 from ..processes import is_alive
 from .exchange import SCRATCH_PREFIX, CaseReader, write_prediction
@@ -198,10 +198,13 @@ class Worker:
 
         _refuse_if_cancelled(job)
         report(0.0, "reading the case")
+        wishes = WishesChoice(request.wishes)
         case = BeamsChoice(request.beams).of(self._cases.read(Path(request.case)))
+        case = wishes.of(case)
         lap("read")
         report(0.0, "loading the model")
         predictor, warm = self._predictor(case, request, job)
+        wishes.require_taken_by(predictor.model.manifest)
         lap("load")
         prediction = predictor.predict(
             case,

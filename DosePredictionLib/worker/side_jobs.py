@@ -9,15 +9,21 @@ from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
-from ..app.choices import BeamsChoice
+from ..app.choices import BeamsChoice, WishesChoice
 from ..app.summary import prediction_summary, report_input
 from ..checks.distribution import usable_distribution
 from ..checks.registry import check_case
-from ..errors import CaseError, ModelError
+from ..encoding.wishes import stated_wishes
+from ..errors import CaseError, DosePredictionError, ModelError
 from ..evaluation.evaluate import plan_curve_steps
-from ..findings import each_once, worst_first
-from ..models.manifest import ModelFolder, installed_manifests, read_model_folder
-from ..structures.bound import propose_binding
+from ..findings import Finding, each_once, worst_first
+from ..models.manifest import (
+    ModelFolder,
+    ModelManifest,
+    installed_manifests,
+    read_model_folder,
+)
+from ..structures.bound import BoundCase, propose_binding
 from ..structures.eaten import eaten_findings
 from ..structures.protocol import StructureProtocol
 from ..tasks.registry import task_entry
@@ -42,7 +48,8 @@ def check(request: Check, cases: CaseReader) -> tuple[Checked, Generator[str, No
     before = None
     if request.before is not None and Path(request.before).is_dir():
         before = cases.read(Path(request.before))
-    case = BeamsChoice(request.beams).of(cases.read(Path(request.case)))
+    wishes = WishesChoice(request.wishes)
+    case = wishes.of(BeamsChoice(request.beams).of(cases.read(Path(request.case))))
     model = _model(request.model)
     manifest = model.manifest
     protocol = StructureProtocol.load(manifest.protocol)
@@ -52,6 +59,7 @@ def check(request: Check, cases: CaseReader) -> tuple[Checked, Generator[str, No
     distribution, unusable = usable_distribution(model)
     found = [*bound.findings, *unusable]
     found += check_case(bound, manifest.expectations, distribution)
+    found += _refused_wishes(wishes, bound, manifest)
     if before is not None:
         body = protocol.external.name if protocol.external is not None else ""
         besides = [bound.mapping.structure(body) or ""]
@@ -98,6 +106,18 @@ def write_report(request: WriteReport) -> Result:
     path = Path(request.path)
     write(report_input(prediction, summary), path)
     return Result(request.id, str(path), warm=True)
+
+
+def _refused_wishes(
+    wishes: WishesChoice, bound: BoundCase, manifest: ModelManifest
+) -> list[Finding]:
+    """What a prediction would refuse of the wishes, said before it is asked for."""
+    try:
+        wishes.require_taken_by(manifest)
+        stated_wishes(bound, manifest.encoding)
+    except DosePredictionError as error:
+        return [Finding("wish-refused", "blocking", str(error))]
+    return []
 
 
 def _model(model: str) -> ModelFolder:

@@ -76,6 +76,16 @@ def test_a_wish_is_painted_where_its_organ_lies_and_nothing_where_none_is_stated
     assert not channel(nothing_asked, "wishes").any()
 
 
+def test_a_model_that_takes_none_leaves_a_cases_wishes_alone_and_says_so() -> None:
+    case, plain = pelvis(wishes=(RECTUM,)), replace(SETTINGS, further={"beam": {}})
+    result = encoded(case, plain)
+    np.testing.assert_array_equal(result.input, encoded(pelvis(), plain).input)
+    (said,) = [each for each in result.findings if each.id == "wishes-unknown-to-model"]
+    assert said.severity == "info" and "(Rectum V40Gy <= 25 %)" in said.message
+    for other in (encoded(pelvis(), plain), encoded(case)):
+        assert "wishes-unknown-to-model" not in {each.id for each in other.findings}
+
+
 def test_the_mirrored_patient_has_the_mirrored_wishes() -> None:
     case = pelvis(wishes=(RECTUM, HEAD), beams=parse_beams("20,130,200"))
     ours = encoded(case)
@@ -190,8 +200,17 @@ def test_a_goal_changes_the_input_and_is_written(
     assert code == 0
     written = json.loads(Path(result["cases"][0]["prediction"]).read_text())
     assert written["wishes"] == [{"structure": "Rectum", "dose_gy": 40.0, "percent": 25.0}]
-    code, result, _ = run(*call, "--goal", "Bladder V40Gy <= 25 %")
-    assert code == 2 and "does not know the goal" in result["error"]["message"]
+    refused = {
+        "does not know the goal": ["Bladder V40Gy <= 25 %"],
+        "a structure that patient does not have": ["Heart V40Gy <= 25 %"],
+        "Two goals are on": ["Rectum V40Gy <= 25 %", "Rectum V40Gy <= 20 %"],
+        "upper limits of a volume": ["Rectum V0Gy <= 0 %"],
+        "expected a limit": ["Rectum V40Gy <= much"],
+    }
+    for said, goals in refused.items():
+        code, result, _ = run(*call, *(part for goal in goals for part in ("--goal", goal)))
+        message = result["error"]["message"]
+        assert code == 2 and said in message and "\n" not in message
 
 
 @pytest.mark.parametrize("option", [("--goal", "Rectum V40Gy <= 25 %"), ("--beams", "four-field")])

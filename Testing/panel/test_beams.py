@@ -139,6 +139,24 @@ def test_beams_belong_to_a_patient(driver: Driver) -> None:
     assert driver.parameters.beams == "four-field"
 
 
+def test_beams_over_the_slices_follow_whatever_changes_them(driver: Driver) -> None:
+    assert driver.state.beam_marks is None
+    drawn = driver.one(driver.choose(show_beams=True), do.MarkBeams).marks
+    assert drawn is not None and drawn.ct == "ctA" and drawn.targets == ("PTV",)
+    assert drawn.directions[0] == pytest.approx((0.342, -0.940), abs=1e-3)
+    drawn = driver.one(driver.send(on.BeamsTyped("0,90")), do.MarkBeams).marks
+    assert drawn is not None and drawn.directions == ((0.0, -1.0), (1.0, 0.0))
+    assert "MarkBeams" not in driver.kinds(driver.choose(opacity=0.3))
+    driver.send(on.ModelsListed((PELVIS, HEAD), TEMPLATES))
+    assert driver.state.beam_marks is None  # of a model that knows none
+    driver.send(on.ModelsListed((KNOWING, HEAD), TEMPLATES))
+    assert driver.one(driver.choose(show_beams=False), do.MarkBeams).marks is None
+    driver.choose(show_beams=True)
+    assert driver.one(driver.remove("segA"), do.MarkBeams).marks is None
+    driver.send(on.SceneClosing())
+    assert driver.state.beam_marks is None
+
+
 def test_an_rtplan_is_asked_for_and_its_beams_are_meant(driver: Driver) -> None:
     assert driver.one(driver.send(on.PlanBeamsPressed()), do.AskForBeams).ct == "ctA"
     driver.send(on.PlanBeamsRead("ctA", as_text(parse_beams("30,60"))))

@@ -34,6 +34,7 @@ from DosePredictionPanel.blocking import predict_blocking  # noqa: E402
 from DosePredictionPanel.charts import curve_at  # noqa: E402
 from DosePredictionPanel.data_probe import gray_text, show_doses_in_gray  # noqa: E402
 from DosePredictionPanel.executor.context import ACTIONS  # noqa: E402
+from DosePredictionPanel.executor.restoring import restored_states  # noqa: E402
 from DosePredictionPanel.executor.scene_facts import facts_of  # noqa: E402
 from DosePredictionPanel.flow import effects as do  # noqa: E402
 from DosePredictionPanel.flow import events as on  # noqa: E402
@@ -81,6 +82,7 @@ NEEDS_QT = {
     "sections.result",
     "sections.run",
     "sections.structures",
+    "sections.wishes",
     "self_test",
     "table_widget",
     "worker_process",
@@ -148,7 +150,10 @@ def models(pelvis_model: DoseModel, tmp_path_factory: pytest.TempPathFactory) ->
         GridSettings("fixed-spacing", spacing_mm=(12.0, 12.0, 12.0)),
         dose_scale_gy=50.0,
         strips=StripSettings(angles=()),
-        further={"beam": {"arrangement": to_json(parse_beams("20,130,200"))}},
+        further={
+            "beam": {"arrangement": to_json(parse_beams("20,130,200"))},
+            "wish": {"dose_gy": {"Rectum": 40.0}},
+        },
     )
     beam_model(folder / "beams", settings, parse_beams("20,130,200"))
     return folder
@@ -659,7 +664,7 @@ def test_live_strokes_are_predicted_and_older_requests_dropped(
     assert len(node_names()) == nodes
 
 
-def test_each_choice_of_beams_is_its_own_dose(bench: Bench) -> None:
+def test_each_choice_of_beams_or_wishes_is_its_own_dose(bench: Bench) -> None:
     """Of a patient whose scene knows the beams of a plan, then those of another plan's file."""
     case = replace(pelvis_case((32, 32, 24), (12.0, 12.0, 8.0)), beams=parse_beams("75,285"))
     ct, segmentation, _plan = load_case(case)
@@ -681,6 +686,23 @@ def test_each_choice_of_beams_is_its_own_dose(bench: Bench) -> None:
     assert "45 Gy, beams 0,90" in bench.state.result.label
     for one, other in (("", "plan"), ("plan", "0,90")):
         assert np.abs(doses[one][0] - doses[other][0]).max() > 0.5
+    wish = "Rectum V40Gy <= 20 %"
+    bench.choose(wishes=wish)
+    bench.until(lambda: bench.is_ready and bench.is_at_rest)
+    bench.predict()
+    assert bench.state.result is not None and f"beams 0,90, {wish}" in bench.state.result.label
+    wished = bench.services.prediction(bench.node(bench.state.result.dose))
+    assert wished is not None and [str(each) for each in wished.case.wishes] == [wish]
+    assert np.abs(wished.dose.array - doses["0,90"][0]).max() > 0.1
+    (restored,) = [
+        each for each in restored_states(bench.store.executor.context) if wish in each.label
+    ]
+    assert restored.settings == bench.state.result.settings
+    bench.choose(wishes="Rectum V30Gy <= 20 %")
+    bench.until(lambda: any(each.id == "wish-refused" for each in bench.state.findings))
+    (refused,) = [each for each in bench.state.findings if each.id == "wish-refused"]
+    assert "does not know the goal Rectum V30Gy <= 20 %: it takes Rectum V40Gy" in refused.message
+    bench.choose(wishes="")
     for path, choice in ((RTPLAN.with_name("RS.dcm"), "0,90"), (RTPLAN, "plan")):
         bench.dialogs.plan = str(path)
         bench.store.dispatch(on.PlanBeamsPressed())

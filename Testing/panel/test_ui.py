@@ -29,6 +29,7 @@ WITHOUT_NAME_IN_UI = {
     "shown",
     "modelName",
     "beams",
+    "wishes",
     "planBeams",
     "corrections",
     "goalTemplate",

@@ -11,6 +11,7 @@ from DosePredictionLib.errors import (
     PredictionCancelled,
     WorkerError,
 )
+from DosePredictionLib.wishes import Wish
 from DosePredictionLib.worker.messages import (
     PROTOCOL_VERSION,
     Cancel,
@@ -42,6 +43,7 @@ REQUESTS = [
         mapping={"PTV": ODD, "Bladder": None},
         prescription=Prescription({"PTV": 50.4}, 28),
         options=PredictOptions("cpu", "bf16", True, 5.0, ("coarse dose", "sample"), True, True, 7),
+        wishes=(Wish(ODD, 40.0, 25.0),),
     ),
     Cancel("1"),
     Ping(),

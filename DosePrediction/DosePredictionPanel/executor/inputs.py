@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import as_prescription
+from ..arguments import as_prescription, as_wishes
 from ..flow.beams import from_text
 from ..flow.effects import (
     CheckInputs,
@@ -178,6 +178,7 @@ def _check(context: Context, effect: CheckInputs) -> None:
             prescription=as_prescription(own_gy, order.model),
             before=_folder_before(context, order.before),
             beams=from_text(order.beams) if order.beams else None,
+            wishes=as_wishes(order.wishes),
         )
         context.ports.services.worker.send(request, replied)
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from ..flow.effects import (
     Highlight,
     JumpTo,
     JumpToWorst,
+    MarkBeams,
     RecallLevels,
     RememberLevels,
     ShowStructures,
@@ -52,6 +53,20 @@ def _jump_to_worst(context: Context, effect: JumpToWorst) -> None:
         dose=_dose_text(place.dose_gy, result.prescription_gy),
     )
     context.dispatch(PlaceFound(text))
+
+
+@carries_out(MarkBeams)
+def _mark_beams(_context: Context, effect: MarkBeams) -> None:
+    from DosePredictionLib.scene import clear_beam_marks, mark_beams
+
+    marks = effect.marks
+    ct, segmentation = (None, None)
+    if marks is not None:
+        ct, segmentation = node_of(marks.ct), node_of(marks.segmentation)
+    if marks is None or ct is None or segmentation is None:
+        clear_beam_marks()
+        return
+    mark_beams(ct, segmentation, marks.targets, marks.directions, marks.isocenter_mm)
 
 
 @carries_out(ClearMarks)

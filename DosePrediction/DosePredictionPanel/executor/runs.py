@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import as_prescription
+from ..arguments import as_prescription, as_wishes
 from ..flow.beams import from_text
 from ..flow.effects import AbortPrediction, CancelPrediction, StartPrediction
 from ..flow.events import RunFailed, RunFinished, RunProgress
@@ -81,6 +81,7 @@ def _inputs(context: Context, order: PredictionOrder) -> RunInputs:
         mapping=dict(order.mapping),
         prescription=as_prescription(order.prescription_gy or None, order.model),
         beams=from_text(order.beams) if order.beams else None,
+        wishes=as_wishes(order.wishes),
         options=PredictOptions(
             device=order.device,
             precision=order.precision,

@@ -24,6 +24,8 @@ from .events import (
     PlanBeamsPressed,
     PlanBeamsRead,
     ResultChosen,
+    WishesTyped,
+    WishSet,
 )
 from .partners import first_case, partner
 from .reading import compare, look_at_segments, match, schedule_reading
@@ -51,11 +53,13 @@ from .state import (
     PanelState,
     changed_fields,
 )
+from .wishes import fault_of_wishes, texts_of, with_wish
 
 __all__ = ["fill_defaults", "follow_new_case", "take_up"]
 
+_ASIDE = {"plan_beams", "show_beams"}  # no error is taken away by these
 _SELECTORS = ("ct", "segmentation", "plan_dose")
-_REMEMBERED = ("segmentation", "plan_dose", "model", "prescription_gy", "beams")
+_REMEMBERED = ("segmentation", "plan_dose", "model", "prescription_gy", "beams", "wishes")
 
 
 @handles(ChoicesChanged)
@@ -90,8 +94,9 @@ def _result_chosen(state: PanelState, event: ResultChosen) -> Outcome:
         values = result.settings.values
         model = values.get(_("model"), "") or wanted.model
         gy = float(values.get(_("prescription"), "0") or 0)
-        beams = values.get(_("beams"), "")
-        wanted = replace(wanted, model=model, prescription_gy=gy, beams=beams, goals=result.goals)
+        beams, wishes = values.get(_("beams"), ""), values.get(_("wishes"), "")
+        wanted = replace(wanted, model=model, prescription_gy=gy, beams=beams, wishes=wishes)
+        wanted = replace(wanted, goals=result.goals)
     state, more = take_up(state, wanted, by_hand=False)
     return state, effects + more
 
@@ -105,6 +110,27 @@ def _beams_typed(state: PanelState, event: BeamsTyped) -> Outcome:
     if state.choices is None:
         return state, ()
     return take_up(state, replace(state.choices, beams=text), by_hand=False)
+
+
+@handles(WishSet)
+def _wish_set(state: PanelState, event: WishSet) -> Outcome:
+    """A slider was let go: one wish is another one, or none."""
+    if state.choices is None:
+        return state, ()
+    text = with_wish(state.choices.wishes, event.organ, event.dose_gy, event.percent)
+    return take_up(state, replace(state.choices, wishes=text), by_hand=False)
+
+
+@handles(WishesTyped)
+def _wishes_typed(state: PanelState, event: WishesTyped) -> Outcome:
+    """Goals; a text that holds none says what is wrong with it, and nothing else changes."""
+    fault = fault_of_wishes(event.text)
+    if fault:
+        return replace(state, error=Notice(fault, "error")), ()
+    if state.choices is None:
+        return state, ()
+    text = "; ".join(texts_of(event.text))
+    return take_up(state, replace(state.choices, wishes=text), by_hand=False)
 
 
 @handles(PlanBeamsPressed)
@@ -226,6 +252,9 @@ def _accepted(state: PanelState, wanted: Choices) -> tuple[Choices, str]:
     if wanted.beams != before.beams and fault_of_beams(wanted.beams):
         refused = fault_of_beams(wanted.beams)
         wanted = replace(wanted, beams=before.beams)
+    if wanted.wishes != before.wishes and fault_of_wishes(wanted.wishes):
+        refused = fault_of_wishes(wanted.wishes)
+        wanted = replace(wanted, wishes=before.wishes)
     return wanted, refused
 
 
@@ -279,7 +308,7 @@ def _followed(
 ) -> Outcome:
     after = state.choices
     assert after is not None
-    if changed - DISPLAY - {"result_dose", "marks", "bands", "live", "plan_beams"}:
+    if changed - DISPLAY - {"result_dose", "marks", "bands", "live", *_ASIDE}:
         state = acted(state)
     state = replace(state, emptied=state.emptied - changed)
     if changed & {"range_low", "range_high"} and "unit" not in changed:
@@ -370,7 +399,8 @@ def _belonging(state: PanelState) -> dict[str, object]:
     }
     if latest is not None and latest.segmentation:
         belonging["segmentation"] = latest.segmentation
-    return {**belonging, "prescription_gy": 0.0, "beams": ""} if choices.ct else {}
+    others = {"prescription_gy": 0.0, "beams": "", "wishes": ""}
+    return {**belonging, **others} if choices.ct else {}
 
 
 def _show_chosen(state: PanelState) -> Outcome:

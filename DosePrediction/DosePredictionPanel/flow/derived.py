@@ -12,6 +12,7 @@ from ..i18n import _
 from .beams import beams_in_order, chosen_beams
 from .naming import label_of, live_result, same_result, used_contents
 from .state import PanelState, PredictionOrder, ResultState
+from .wishes import chosen_wishes, wishes_text
 
 if TYPE_CHECKING:
     from DosePredictionLib.findings import Finding
@@ -70,10 +71,7 @@ def settings_of(state: PanelState) -> RunSettings:
     c = state.choices
     if c is None:
         return RunSettings()
-    mapping = state.matching.mapping
-    channels = {m.channel: m.structure for m in mapping.matches} if mapping else {}
-    beams, gy = chosen_beams(state), _own_prescription_gy(state)
-    options = options_of(c.model, gy, c.strip_margin_mm, channels, beams)
+    options = dict(_options(state, _own_prescription_gy(state)))
     return settings_from((c.ct, c.segmentation, c.plan_dose), options)
 
 
@@ -83,18 +81,21 @@ def options_of(
     strip_margin_mm: float,
     channels: Mapping[str, str | None],
     beams: str = "",
+    wishes: str = "",
 ) -> dict[str, str]:
     """What a prediction rests on beside its nodes, as a scene keeps it.
 
     Args:
         channels: channel → structure as matched here; one without a voxel still counts.
         beams: as they were chosen.
+        wishes: likewise, as `wishes_text` has them.
     """
     return {
         "model": model,
         "prescription": f"{prescription_gy:g}",
         "strip margin": f"{strip_margin_mm:g}",
         "beams": beams,
+        "wishes": wishes,
         **{f"{_CHANNEL}{name}": structure or "" for name, structure in channels.items()},
     }
 
@@ -117,6 +118,7 @@ def settings_from(inputs: tuple[str, str, str], options: Mapping[str, str]) -> R
             _("prescription"): options.get("prescription", ""),
             _("margin of the strips"): options.get("strip margin", ""),
             _("beams"): options.get("beams", ""),
+            _("wishes"): options.get("wishes", ""),
         },
         mapping=channels_of(options),
     )
@@ -150,6 +152,7 @@ def order_of(state: PanelState, *, is_live: bool = False) -> PredictionOrder:
         mapping=state.matching.order,
         prescription_gy=gy,
         beams=beams_in_order(state),
+        wishes=tuple(str(wish) for wish in chosen_wishes(state)),
         goals=c.goals,
         device=c.device,
         precision=c.precision,
@@ -168,8 +171,8 @@ def _options(state: PanelState, gy: float) -> tuple[tuple[str, str], ...]:
     c, mapping = state.choices, state.matching.mapping
     assert c is not None
     channels = {m.channel: m.structure for m in mapping.matches} if mapping else {}
-    beams = chosen_beams(state)
-    return tuple(options_of(c.model, gy, c.strip_margin_mm, channels, beams).items())
+    beams, wishes = chosen_beams(state), wishes_text(chosen_wishes(state))
+    return tuple(options_of(c.model, gy, c.strip_margin_mm, channels, beams, wishes).items())
 
 
 def _live_base(state: PanelState, live: ResultState | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .facts import OrganOrder
+from .facts import BeamMarks, OrganOrder
 from .state import Display, ExportKind, Levels, PredictionOrder
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "ListModels",
     "ListNodes",
     "LookAtSegments",
+    "MarkBeams",
     "Match",
     "ObserveSegmentation",
     "OpenFile",
@@ -348,6 +349,13 @@ class JumpToWorst(Effect):
     structure: str
     sense: str
     mark: bool
+
+
+@dataclass(frozen=True)
+class MarkBeams(Effect):
+    """Draw beams over the axial slices in place of those before; None: none."""
+
+    marks: BeamMarks | None
 
 
 @dataclass(frozen=True)

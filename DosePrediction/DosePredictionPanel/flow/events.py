@@ -98,6 +98,8 @@ __all__ = [
     "TabChosen",
     "Tabulated",
     "TimerFired",
+    "WishSet",
+    "WishesTyped",
 ]
 
 
@@ -258,6 +260,22 @@ class PlanBeamsRead(Event):
 
     ct: str
     beams: str
+
+
+@dataclass(frozen=True)
+class WishSet(Event):
+    """So much of an organ may get a dose; 100 %: nothing is wished of it."""
+
+    organ: str
+    dose_gy: float
+    percent: float
+
+
+@dataclass(frozen=True)
+class WishesTyped(Event):
+    """Goals as the person typed them, separated by semicolons."""
+
+    text: str
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "BeamMarks",
     "Installation",
     "Making",
     "ModelFacts",
@@ -77,6 +78,7 @@ class ModelFacts:
         highest_gy: its own highest prescription; 0 when it states none.
         has_levels: whether it predicts several dose levels, which are not scaled.
         beams: its own arrangement as JSON; empty when it knows nothing of beams.
+        wishes: organs and the dose of the V_d that may be limited; none: it takes no wishes.
     """
 
     name: str
@@ -89,6 +91,18 @@ class ModelFacts:
     card: str = ""
     card_details: str = ""
     beams: str = ""
+    wishes: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class BeamMarks:
+    """Beams over the axial slices of a CT; as `DosePredictionLib.scene.mark_beams` takes them."""
+
+    ct: str
+    segmentation: str
+    targets: tuple[str, ...]
+    directions: tuple[tuple[float, float], ...]
+    isocenter_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from ..freshness import RunSettings
 from ..i18n import _
 from .beams import beams_label, chosen_beams
 from .state import Contents, PanelState, ResultState
+from .wishes import chosen_wishes, wishes_label
 
 __all__ = ["label_of", "live_result", "same_result", "used_contents"]
 
@@ -49,7 +50,7 @@ def live_result(state: PanelState) -> ResultState | None:
 
 
 def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool) -> str:
-    """Prescription, beams, state of the contours, model; each result of a case has its own.
+    """Prescription, beams, wishes, state of the contours, model; each result has its own.
 
     What tells results apart stands first: a narrow box cuts the rest off.
 
@@ -64,6 +65,8 @@ def label_of(state: PanelState, contents: Contents, gy: float, *, is_live: bool)
         parts.append(model.doses)
     if chosen_beams(state):
         parts.append(beams_label(chosen_beams(state)))
+    if chosen_wishes(state):
+        parts.append(wishes_label(chosen_wishes(state)))
     others = state.results_of_ct(choices.ct)
     if is_live:
         parts.append(_("live"))

@@ -14,8 +14,9 @@ from . import (  # noqa: F401 - they register
     scenes,
     setup,
 )
+from .beam_marks import with_beam_marks
 from .events import Event
-from .registry import HANDLERS, Outcome
+from .registry import HANDLERS, Outcome, chain
 from .state import PanelState
 
 __all__ = ["reduce"]
@@ -23,4 +24,4 @@ __all__ = ["reduce"]
 
 def reduce(state: PanelState, event: Event) -> Outcome:
     """The state after an event, and what is to be done. Pure: the same in, the same out."""
-    return HANDLERS[type(event)](state, event)
+    return chain(state, lambda s: HANDLERS[type(event)](s, event), with_beam_marks)

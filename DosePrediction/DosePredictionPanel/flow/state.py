@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..freshness import RunSettings
 from .facts import (
+    BeamMarks,
     Installation,
     Making,
     ModelFacts,
@@ -73,6 +74,8 @@ class Choices:
     model: str = ""
     prescription_gy: float = 0.0
     beams: str = ""
+    wishes: str = ""
+    show_beams: bool = False
     plan_beams: str = ""
     corrections: tuple[tuple[str, str], ...] = ()
     shown: str = "prediction"
@@ -101,7 +104,7 @@ INPUTS = frozenset({"ct", "segmentation", "plan_dose"})
 """What has to be read from the scene."""
 MATCHING = frozenset({"ct", "segmentation", "model", "corrections"})
 """What the table of structures rests on."""
-CHECKING = INPUTS | MATCHING | {"prescription_gy", "beams"}
+CHECKING = INPUTS | MATCHING | {"prescription_gy", "beams", "wishes"}
 """What the preflight rests on."""
 DISPLAY = frozenset(
     {
@@ -216,7 +219,7 @@ class PredictionOrder:
     Args:
         mapping: channel → segment's name where the matching is overruled.
         prescription_gy: highest dose; 0: the model's own.
-        beams: arrangement as JSON; empty: the model's own.
+        beams, wishes: JSON, empty for the model's own beams; goals as `--goal` takes them.
         before: dose of the result that it is compared with.
         replaces: dose of the result that is updated in place; empty: none, it is a further one.
         label: what tells the result from others of its case.
@@ -231,6 +234,7 @@ class PredictionOrder:
     mapping: tuple[tuple[str, str | None], ...] = ()
     prescription_gy: float = 0.0
     beams: str = ""
+    wishes: tuple[str, ...] = ()
     goals: str = ""
     device: str = "auto"
     precision: str = "auto"
@@ -364,15 +368,15 @@ class PanelState:
         organs: organs on their way.
         plan_check: whether a plan could give a dose, as asked last.
         making: plans that a machine could deliver.
-        costs: dose and segmentation whose contours were asked about, and what they cost.
+        costs: dose and segmentation whose contours were asked about, and their costs.
         results: of all patients, the oldest first.
+        beam_marks: what is drawn of the beams over the slices.
         shown: run of the result that is shown.
         showing: while it is being shown step by step.
         cases: CT's id → what was chosen for it.
         error: stays until the next action of the person.
         message: the last thing to state that is no error.
-        export: what is being written in the worker, in words.
-        tab: the table in front.
+        export, tab: what is being written, in words; the table in front.
         levels: of the isodoses, as this person has them; None: the default ones.
         probe: what lies under the mouse, in words.
         arrived: run of the result that came last; it is brought into view.
@@ -402,6 +406,7 @@ class PanelState:
     run: Run | None = None
     organs: OrganRun | None = None
     costs: tuple[str, str, Table] | None = None
+    beam_marks: BeamMarks | None = None
     plan_check: PlanCheck | None = None
     making: Making = field(default_factory=Making)
     results: tuple[ResultState, ...] = ()

@@ -19,6 +19,7 @@ __all__ = ["SECTIONS", "Section", "make_section"]
 SECTIONS = (
     "Inputs",
     "Beams",
+    "Wishes",
     "Structures",
     "Contours",
     "Checks",

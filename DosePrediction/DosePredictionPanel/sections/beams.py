@@ -47,7 +47,7 @@ class BeamsSection:
         if before is None or view.angles != before.angles:
             ui.beamsEdit.text = view.angles
             ui.beamsEdit.setCursorPosition(0)
-        for widget in (ui.beamsSelector, ui.beamsEdit, ui.planBeamsButton):
+        for widget in (ui.beamsSelector, ui.beamsEdit, ui.planBeamsButton, ui.showBeamsCheckBox):
             widget.enabled = view.can_choose
         ui.beamsRoseLabel.visible = view.can_choose
         ui.beamsRoseLabel.setPixmap(_rose(view.directions, ui.beamsRoseLabel.palette))

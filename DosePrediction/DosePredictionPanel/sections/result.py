@@ -52,6 +52,7 @@ _NEED_NUMBERS = (
 _FOLDED = (
     "inputsSection",
     "beamsSection",
+    "wishesSection",
     "structuresSection",
     "contoursSection",
     "checksSection",
