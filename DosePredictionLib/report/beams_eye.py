@@ -15,7 +15,7 @@ __all__ = ["draw_beams", "draw_segments"]
 _BEHIND_MM = 200.0  # how far leaves reach back in a picture
 _MARGIN_MM = 25.0
 _COLUMNS = 5
-_NARROWEST = 3.6  # inches: as wide as the heading
+_NARROWEST = 4.2  # inches: as wide as the heading
 
 
 def draw_beams(beams: Sequence[TreatmentBeam], path: Path) -> None:
