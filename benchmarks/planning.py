@@ -1,10 +1,13 @@
 """Plans for given doses: how near they come, what they cost, and pictures of one.
 
     python -m benchmarks.planning [CASE…] [--beams 9 20 30] [--own-plan] [--pictures DIR]
+                                  [--printed TABLE]
 
 Without --own-plan the dose to reach is predicted by the default model. Gamma: the dose to reach is
 the reference, the recomputed dose of the plan is evaluated; global, 10 % cut-off. CPU seconds and
-peak memory are those of a process that reads, predicts, plans and writes one case.
+peak memory are those of a process that reads, predicts, plans and writes one case. A case whose
+line stands in an earlier table (--printed, of the same beams) is not planned again; it counts in
+the medians as it was printed.
 """
 
 from __future__ import annotations
@@ -21,17 +24,17 @@ from typing import Any
 import numpy as np
 
 from DosePredictionLib.app.plan import PlanRequest, plan_case
-from DosePredictionLib.delivery import TreatmentBeam
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.dicom import read_dose_file
 from DosePredictionLib.io.dicom.files import open_dicom
 from DosePredictionLib.io.dicom.plan import read_plan
 from DosePredictionLib.mask import to_binary
 from DosePredictionLib.processes import parallel_map
+from DosePredictionLib.report.beams_eye import draw_segments
 from DosePredictionLib.resources import resource_path
 from DosePredictionLib.volume import Volume
 
-__all__ = ["draw_beam", "draw_doses", "main", "measured"]
+__all__ = ["draw_beam", "draw_doses", "main", "measured", "printed_records"]
 
 _SAMPLE = resource_path("SampleData", "simulated_pelvis")
 _HEAD = (
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--beams", nargs="+", default=["9"])
     parser.add_argument("--own-plan", action="store_true")
     parser.add_argument("--pictures", type=Path, metavar="DIR")
+    parser.add_argument("--printed", type=Path, metavar="TABLE")
     call = parser.parse_args()
     sys.stdout.write(f"{_HEAD}\n{'':<26}{'3 %, 2 %':>16}{'3 %, 2 %':>16}{'3 %':>12}\n")
     with tempfile.TemporaryDirectory() as scratch:
@@ -56,12 +60,15 @@ def main() -> None:
 
 
 def _lines(call: argparse.Namespace, scratch: Path) -> Iterator[str]:
+    known = {} if call.printed is None else printed_records(call.printed.read_text())
     for beams in call.beams:
         requests = [
             PlanRequest(case, scratch / beams, beams=beams, own_plan=call.own_plan)
             for case in call.cases
+            if case.name not in known
         ]
-        records = []
+        records = [known[case.name] for case in call.cases if case.name in known]
+        yield from map(_line, records)
         for _, record in parallel_map(measured, requests, 1, start="spawn"):
             records.append(record)
             yield _line(record)
@@ -71,6 +78,36 @@ def _lines(call: argparse.Namespace, scratch: Path) -> Iterator[str]:
                 draw_doses(folder, call.cases[0], call.pictures / f"plan_doses_{beams}.png")
         if len(records) > 1:
             yield _line(_median(records))
+
+
+def printed_records(table: str) -> dict[str, dict[str, Any]]:
+    """Case → the record that a line of an earlier table states; other lines are passed over."""
+    records = {}
+    for line in table.splitlines():
+        case, *words = line.split() or [""]
+        try:
+            numbers = [float(word) for word in words]
+        except ValueError:
+            continue
+        if len(numbers) != 14 or case == "median":
+            continue
+        beams, f3, f2, p3, p2, r3, mean, dvh, lost, broken, segments, mu, seconds, gib = numbers
+        records[case] = {
+            "case": case,
+            "complexity": {"beams": beams, "segments": segments, "monitor_units": mu},
+            "gamma": {
+                "fluence": {"3%/3mm": f3, "2%/2mm": f2},
+                "plan": {"3%/3mm": p3, "2%/2mm": p2},
+                "recomputed_against_optimized": {"3%/3mm": r3},
+            },
+            "mean_difference_gy": mean,
+            "dvh_score_gy": dvh,
+            "goals_lost": lost,
+            "violations": broken,
+            "cpu_seconds": seconds,
+            "peak_gib": gib,
+        }
+    return records
 
 
 def measured(request: PlanRequest) -> dict[str, Any]:
@@ -98,64 +135,21 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _median(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The median of every number, by the same names."""
+    """The median of every number that all records have, by the same names."""
 
     def of(values: Sequence[Any]) -> Any:
         if isinstance(values[0], dict):
-            return {key: of([value[key] for value in values]) for key in values[0]}
+            shared = [key for key in values[0] if all(key in value for value in values)]
+            return {key: of([value[key] for value in values]) for key in shared}
         numbers = all(isinstance(value, int | float) for value in values)
         return float(np.median(values)) if numbers else values[0]
 
     return {**of([dict(record) for record in records]), "case": "median"}
 
 
-def draw_beam(folder: Path, path: Path, number: int = 0, shown: int = 6) -> None:
+def draw_beam(folder: Path, path: Path, number: int = 0) -> None:
     """Beam's-eye views of a written plan: leaves and jaws of some segments of one beam."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    beam = read_plan(open_dicom(folder / "rtplan.dcm")).beams[number]
-    chosen = np.linspace(0, beam.points // 2 - 1, shown).round().astype(int)
-    figure, axes = pyplot.subplots(1, shown, figsize=(2.6 * shown, 3.2), sharey=True)
-    for axis, segment in zip(axes, chosen, strict=True):
-        _draw_leaves(axis, beam, 2 * int(segment))
-        mu = float(beam.step_mu[2 * segment])
-        axis.set_title(f"segment {segment + 1} of {beam.points // 2}, {mu:.1f} MU", fontsize=9)
-        axis.set_xlabel("X, mm")
-    axes[0].set_ylabel("Y, mm")
-    figure.suptitle(
-        f"Gantry {beam.gantry_degrees[0]:g}°, beam's-eye view. NOT FOR CLINICAL USE", fontsize=10
-    )
-    _save(figure, path)
-
-
-def _draw_leaves(axis: Any, beam: TreatmentBeam, point: int) -> None:
-    (x1, x2), (y1, y2) = beam.jaws_x_mm[point], beam.jaws_y_mm[point]
-    borders = beam.leaf_borders_mm
-    for pair, (left, right) in enumerate(beam.leaves_mm[point].T):
-        height = borders[pair + 1] - borders[pair]
-        for start, width in ((-200.0, left + 200), (right, 200 - right)):
-            axis.barh(
-                borders[pair],
-                width,
-                height,
-                start,
-                align="edge",
-                color="#8d99ae",
-                ec="#5c677d",
-                lw=0.2,
-            )
-    axis.add_patch(_rectangle(x1, y1, x2 - x1, y2 - y1))
-    margin = 25
-    axis.set(xlim=(x1 - margin, x2 + margin), ylim=(y1 - margin, y2 + margin), aspect="equal")
-
-
-def _rectangle(x: float, y: float, width: float, height: float) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, fill=False, ec="#d62828", lw=1.4)
+    draw_segments(read_plan(open_dicom(folder / "rtplan.dcm")).beams[number], path)
 
 
 def draw_doses(folder: Path, case_path: Path, path: Path) -> None:

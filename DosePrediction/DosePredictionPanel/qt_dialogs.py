@@ -28,8 +28,8 @@ class QtDialogs:
     def path_for(self, kind: ExportKind) -> str:
         """Where to write; empty when the person does not want to."""
         window = slicer.util.mainWindow()
-        if kind == "tables":
-            title = _("Folder for the tables")
+        if kind in ("tables", "plan"):
+            title = _("Folder for the tables") if kind == "tables" else _("Folder for the plan")
             return str(qt.QFileDialog.getExistingDirectory(window, title) or "")
         title, name, kinds = {
             "report": (_("Write the report"), "report.html", _("HTML (*.html)")),

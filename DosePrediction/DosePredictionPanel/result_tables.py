@@ -88,6 +88,7 @@ def goals_table(
     planned: Sequence[Mapping[str, Any]] | None = None,
     other: Sequence[Mapping[str, Any]] | None = None,
     bands: Bands = MappingProxyType({}),
+    title: str = "",
 ) -> Table:
     """Goals of the prediction beside those of another result, with Δ, and of the plan.
 
@@ -95,10 +96,11 @@ def goals_table(
         predicted, planned, other: as `evaluate_goals` returns them, of one template; the first with
             probabilities, or why there are none, which adds a column of them.
         bands: of the prediction; with some there is a column of the 90 % bands.
+        title: of the first doses' column, if they are no prediction's.
     """
     from DosePredictionLib.evaluation.goal_probability import probability_words
 
-    first = _("A") if other is not None else _("Predicted")
+    first = _("A") if other is not None else title or _("Predicted")
     columns = {first: predicted, _("B"): other, _("Plan"): planned}
     shown = {title: goals for title, goals in columns.items() if goals is not None}
     is_likely = any(probability_words(goal) for goal in predicted)
@@ -173,17 +175,19 @@ def dvh_table(
     other: Mapping[str, Dvh] | None = None,
     names: Mapping[str, str] | None = None,
     bands: Bands = MappingProxyType({}),
+    title: str = "",
 ) -> Table:
     """DVH metrics by structure: a row for the prediction, below it those of B and of the plan.
 
     Args:
         names: key → what the person calls it.
         bands: of the prediction; its values say them when they are hovered over.
+        title: of the first doses, if they are no prediction's.
     """
     from DosePredictionLib.report.wording import endpoint_label
 
     headers = (_("Structure"), _("Dose"), "cc", *(f"{endpoint_label(key)}" for key in _METRICS))
-    first = _("A") if other is not None else _("predicted")
+    first = _("A") if other is not None else title or _("predicted")
     doses = ((first, predicted), (_("B"), other), (_("plan"), planned))
     rows, places = [], []
     for name in predicted:

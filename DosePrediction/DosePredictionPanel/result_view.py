@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .flow.state import TemplateFacts
 from .i18n import _
+from .plan_facts import PLAN_OPTION
 from .result_tables import Table, change_table, dvh_table, goals_table, scores_table
 from .review_table import review_table
 
@@ -90,14 +91,16 @@ def result_tables(result: SceneResult, other: SceneResult | None = None) -> dict
     empty = Table((), ())
     bands = (result.bands.content or {}).get("structures", {})
     ours, theirs = result.measures, None if other is None else other.measures
+    title = _("Deliverable") if PLAN_OPTION in result.record.options else ""
     goals = empty
     if ours.goals:
         others = _other_goals(result, other)
-        goals = goals_table(result.bands.likely(ours.goals), ours.planned_goals, others, bands)
+        likely = result.bands.likely(ours.goals)
+        goals = goals_table(likely, ours.planned_goals, others, bands, title)
     curves = None if theirs is None else theirs.predicted
     return {
         "goals": goals,
-        "dvh": dvh_table(ours.predicted, ours.planned, curves, names, bands),
+        "dvh": dvh_table(ours.predicted, ours.planned, curves, names, bands, title),
         "review": review_table(result.bands.review, names),
         "scores": scores_table(ours.scores),
         "change": empty if curves is None else change_table(curves, ours.predicted, names),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .clock import Clock
 from .i18n import _
+from .plan_copies import copied_of_plan, write_plan
+from .planner import Planner
 from .prepared import PreparedInputs, Scratch, prepare_steps
 from .steps import StepRunner
 
@@ -60,15 +62,20 @@ class KeptResult(NamedTuple):
 
 
 class Services:
-    """One worker for the panel, the console and scripts alike.
+    """One worker for the panel, the console and scripts alike, and one that plans.
 
     Args:
-        make_worker: called with the folder of the exchanged cases.
+        make_worker: called with the folder of the exchanged cases; for the planner also with the
+            folder of its packages.
         clock: of the event loop.
+        planner_folder: see `planner.Planner`.
     """
 
-    def __init__(self, make_worker: Callable[[Path], Worker], clock: Clock) -> None:
+    def __init__(
+        self, make_worker: Callable[..., Worker], clock: Clock, planner_folder: Path | None = None
+    ) -> None:
         self.scratch = Scratch()
+        self.planner = Planner(make_worker, self.scratch, planner_folder)
         self.clock = clock
         self._make_worker = make_worker
         self._numbers = itertools.count(1)
@@ -91,6 +98,11 @@ class Services:
         """End the worker's process; the next request starts another."""
         if self._worker is not None:
             self._worker.stop()
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Those whose process has been asked for."""
+        return [each for each in (self._worker, self.planner.process) if each is not None]
 
     @property
     def last_prepared(self) -> PreparedInputs | None:
@@ -249,8 +261,18 @@ class Services:
 
         if path.suffix != ".dcm":
             return write_dose(dose, path)
+        if copied_of_plan(self.kept(dose), "rtdose.dcm", path):
+            return path
         result = self.result_or_raise(dose)
         return write_result_rtdose(result, self.prediction_or_raise(dose), path)
+
+    def write_plan(self, dose: Any, folder: Path) -> Path:
+        """Write RTPLAN, RTDOSE, report, pictures and record of a plan into a folder in `folder`.
+
+        Raises:
+            ValueError: its files are gone; the folder is there already.
+        """
+        return write_plan(self.kept(dose), str(dose.GetName()), folder)
 
     def write_tables(self, dose: Any, folder: Path) -> list[Path]:
         """Write metrics, goals and scores as CSV."""
@@ -274,6 +296,9 @@ class Services:
             goals = tuple(result.measures.goal_records)
             self.worker.send(WriteReport(id, case, prediction, str(path), goals), replied)
 
+        if copied_of_plan(self.kept(dose), "report.html", path):
+            done("")
+            return
         self._with_files(dose, send, done)
 
     def check_deliverability(
@@ -298,6 +323,18 @@ class Services:
             self.worker.send(CheckDeliverability(id, case, prediction, beams), replied)
 
         self._with_files(dose, send, lambda error: done(None, error))
+
+    def with_files(
+        self, dose: Any, begin: Callable[[KeptResult], None], failed: Callable[[str], None]
+    ) -> None:
+        """Call with a dose's result once its files are there, or with why they are not."""
+
+        def send(_case: str, _prediction: str, _result: SceneResult) -> None:
+            kept = self.kept(dose)
+            assert kept is not None
+            begin(kept)
+
+        self._with_files(dose, send, failed)
 
     def _with_files(
         self,
@@ -339,8 +376,8 @@ class Services:
 
     def close(self) -> None:
         """Slicer ends: the worker and the folders go."""
-        if self._worker is not None:
-            self._worker.stop(wait=True)
+        for worker in self.workers:
+            worker.stop(wait=True)
         self._results.clear()
         self.scratch.close()
 

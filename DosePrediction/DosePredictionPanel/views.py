@@ -292,11 +292,12 @@ def _layers(state: PanelState, result: ResultState) -> dict[str, str]:
     """What can lie over the CT; the further outputs of the result by their roles."""
     choices = state.choices
     assert choices is not None
-    layers = {"prediction": _("Predicted dose")}
+    is_plan = result.plan is not None
+    layers = {"prediction": _("Dose of the plan") if is_plan else _("Predicted dose")}
     is_compared = bool(choices.compared_dose)
     if is_compared:
         layers = {
-            "prediction": _("A: predicted dose"),
+            "prediction": _("A: dose of the plan") if is_plan else _("A: predicted dose"),
             "other": _("B: the other one"),
             "change": _("A − B"),
         }

@@ -33,13 +33,14 @@ class WorkerProcess:
 
     Args:
         scratch: folder of the exchanged cases; the worker clears it away if this process dies.
+        packages: folder of packages that go before the interpreter's own.
     """
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, packages: Path | None = None) -> None:
         from DosePredictionLib.worker.session import Session
         from DosePredictionLib.worker.tree import ProcessTree
 
-        self._scratch = scratch
+        self._scratch, self._packages = scratch, packages
         self._session = Session()
         self._tree = ProcessTree()
         self._process: qt.QProcess | None = None
@@ -129,7 +130,7 @@ class WorkerProcess:
 
         if self.is_running:
             return
-        launch = worker_launch(scratch=self._scratch)
+        launch = worker_launch(scratch=self._scratch, packages=self._packages)
         process = qt.QProcess()
 
         def finished(_code: int, _status: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ from ..planning.machine import Machine
 from ..planning.monte_carlo import MonteCarloSettings, monte_carlo_dose, require_ompmc
 from ..planning.planner import DeliverablePlan, Planner, PlanningSettings, equally_spaced
 from ..planning.wishes import parse_wish, wanted_dose
+from ..report.beams_eye import draw_beams
 from ..schema import to_json
 from ..structures.bound import BoundCase, bind
 from ..structures.protocol import StructureProtocol
@@ -31,14 +32,22 @@ from .choices import MappingChoice, PrescriptionChoice
 from .output import goals_in_words, json_ready
 from .outputs import require_writable
 from .plan_check import rows_as_text
-from .summary import report_structures
+from .plan_files import RTDOSE, RTPLAN, write_plan_dicom, write_plan_report
 
 if TYPE_CHECKING:
     from ..evaluation.goals import Goal, GoalSet
     from ..evaluation.result import Evaluation
     from ..report.content import Metadata
 
-__all__ = ["PLAN_RECORD", "PlanRequest", "PlannedCase", "gantry_angles", "plan_case"]
+__all__ = [
+    "PLAN_RECORD",
+    "PlanInputs",
+    "PlanRequest",
+    "PlannedCase",
+    "gantry_angles",
+    "plan_case",
+    "plan_inputs",
+]
 
 PLAN_RECORD = "plan.json"
 STATEMENT = (
@@ -51,9 +60,8 @@ _NOTICE = (
     "it, and do not use either to treat, or to decide on a treatment. “Prediction” below is the "
     "dose that was wanted, “plan” what leaf positions and monitor units give."
 )
-_RTPLAN, _RTDOSE, _REPORT = "rtplan.dcm", "rtdose.dcm", "report.html"
+_REPORT, _BEAMS = "report.html", "beams.png"
 _CRITERIA = ("3%/3mm", "2%/2mm")
-_DESCRIPTION = "CALCULATED – NOT FOR CLINICAL USE"
 _DEFAULT_BEAMS = 20
 
 Progress = Callable[[float, str], None]
@@ -76,7 +84,8 @@ class PlanRequest:
         mapping, prescription: go before the case's own.
         goals: what both doses are held against.
         wishes: goals that the plan is asked to meet, as "Rectum V40Gy <= 30 %".
-        wish_weight: by how much the voxels count that they concern.
+        wish_weights: by how much the voxels count that they concern: one for all wishes, or one
+            for each.
         settings: of the planner.
         monte_carlo: simulate the plan's dose, too; None: do not.
     """
@@ -93,19 +102,37 @@ class PlanRequest:
     prescription: PrescriptionChoice = field(default_factory=PrescriptionChoice)
     goals: GoalSet | Literal["default"] | None = "default"
     wishes: tuple[str, ...] = ()
-    wish_weight: float = 10.0
+    wish_weights: tuple[float, ...] = (10.0,)
     settings: PlanningSettings = field(default_factory=PlanningSettings)
     monte_carlo: MonteCarloSettings | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class PlanInputs:
+    """A case with its prescription and fractions, and the dose that a plan is to reach.
+
+    Args:
+        dose: Gy, on the case's grid.
+        source: where it comes from, in words.
+        findings: on it.
+    """
+
+    bound: BoundCase
+    prescription: Prescription
+    dose: Volume
+    source: str
+    findings: Sequence[Finding] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class PlannedCase:
-    """A plan that has been written; `record` is the content of `plan.json`."""
+    """A plan that has been written; `record` is the content of `plan.json`, `dose` the plan's."""
 
     folder: Path
     record: Mapping[str, Any]
     rows: Sequence[Any]
     findings: tuple[Finding, ...]
+    dose: Volume
 
     def as_json(self) -> dict[str, Any]:
         """The record of `plan`, with the places of its files."""
@@ -121,8 +148,8 @@ class PlannedCase:
             f"{record['case']}: {units['beams']} beams, {units['segments']} segments, "
             f"{units['monitor_units']:.0f} MU a fraction on {record['machine']}, "
             f"{record['seconds']['total']:.0f} s",
-            f"  plan     {self.folder / _RTPLAN}",
-            f"  dose     {self.folder / _RTDOSE}",
+            f"  plan     {self.folder / RTPLAN}",
+            f"  dose     {self.folder / RTDOSE}",
             f"  report   {self.folder / _REPORT}",
             f"  {'gamma of':<36}{'3%/3mm':>8}{'2%/2mm':>8}",
         ]
@@ -195,36 +222,79 @@ def plan_case(request: PlanRequest, progress: Progress = lambda share, stage: No
         DosePredictionError: something in the request or the case does not allow it.
     """
     started = time.perf_counter()
-    machine = Machine.load(request.machine)
-    wishes = [parse_wish(text) for text in request.wishes]
+    _require_sound(request)
+    bound, prescription = _bound(request)
+    planner = _planner(bound, prescription, request)
+    dose, source, findings = _dose_to_reach(request, bound)
+    inputs = PlanInputs(bound, prescription, dose, source, findings)
+    folder = request.output / bound.case.name
+    return _written(planner, inputs, request, folder, progress, started)
+
+
+def plan_inputs(
+    inputs: PlanInputs, request: PlanRequest, progress: Progress = lambda share, stage: None
+) -> PlannedCase:
+    """As `plan_case`, for a case and a dose that are at hand.
+
+    What the request says of them is passed over; the files go into its output itself.
+    """
+    started = time.perf_counter()
+    _require_sound(request)
+    planner = _planner(inputs.bound, inputs.prescription, request)
+    return _written(planner, inputs, request, request.output, progress, started)
+
+
+def _require_sound(request: PlanRequest) -> None:
+    """What can be refused before anything is read."""
+    Machine.load(request.machine)
+    for text in request.wishes:
+        parse_wish(text)
+    if len(request.wish_weights) not in (1, len(request.wishes)):
+        raise CaseError(
+            f"{len(request.wishes)} goals are asked for with {len(request.wish_weights)} weights: "
+            "give one weight (--goal-weight) for all, or one for each."
+        )
     if request.monte_carlo is not None:
         require_ompmc()
     require_writable(request.output)
-    bound, prescription = _bound(request)
-    planner = Planner(
+
+
+def _planner(bound: BoundCase, prescription: Prescription, request: PlanRequest) -> Planner:
+    return Planner(
         bound,
-        machine,
+        Machine.load(request.machine),
         gantry_angles(bound.case, request.beams),
         prescription.fractions or 1,
         request.settings,
     )
-    dose, source, findings = _dose_to_reach(request, bound)
-    wanted = wanted_dose(bound, dose, wishes, request.wish_weight)
+
+
+def _written(
+    planner: Planner,
+    inputs: PlanInputs,
+    request: PlanRequest,
+    folder: Path,
+    progress: Progress,
+    started: float,
+) -> PlannedCase:
+    bound, dose, prescription = inputs.bound, inputs.dose, inputs.prescription
+    machine, findings = planner.machine, list(inputs.findings)
+    wishes = [parse_wish(text) for text in request.wishes]
+    wanted = wanted_dose(bound, dose, wishes, request.wish_weights)
     read = time.perf_counter()
     plan = planner.planned(wanted.dose, progress, wanted.weights if wishes else None)
     planned = time.perf_counter()
     seconds = {"read": read - started, "plan": planned - read}
-    rows = check_plan(plan.beams, machine, prescription.highest_gy / (prescription.fractions or 1))
+    fraction_gy = prescription.highest_gy / (prescription.fractions or 1)
+    rows = check_plan(plan.beams, machine, fraction_gy)
     evaluation = _evaluated(bound, dose, plan, request, wishes)
     record = _record(bound, plan, dose, evaluation, len(wishes))
     record |= {
         "machine": machine.id,
-        "wanted": source,
+        "wanted": inputs.source,
         "prescription": to_json(prescription),
         "settings": to_json(request.settings),
-        "complexity": complexity(
-            plan.beams, prescription.highest_gy / (prescription.fractions or 1)
-        ),
+        "complexity": complexity(plan.beams, fraction_gy),
         "gantry_degrees": [float(beam.gantry_degrees[0]) for beam in plan.beams],
         "isocenter_mm": list(planner.isocenter_mm),
         "checks": [row.as_json() for row in rows],
@@ -232,19 +302,21 @@ def plan_case(request: PlanRequest, progress: Progress = lambda share, stage: No
         "findings": [finding.as_json() for finding in findings],
         "monte_carlo": _simulated(planner, plan, request.monte_carlo, progress),
     }
-    folder = request.output / bound.case.name
     with file_set(folder) as aside:
-        _write_dicom(aside, bound.case, plan, prescription, machine)
+        write_plan_dicom(aside, bound.case, plan, prescription, machine)
         metadata: Metadata = {
-            "notice": _NOTICE.format(source=source),
+            "notice": _NOTICE.format(source=inputs.source),
             "prescription_gy": prescription.target_gy,
             "findings": findings,
         }
-        _write_report(aside / _REPORT, bound, dose, plan, evaluation, metadata)
+        write_plan_report(aside / _REPORT, bound, dose, plan, evaluation, metadata)
+        progress(1.0, "pictures of the beams")
+        draw_beams(plan.beams, aside / _BEAMS)
         seconds["total"] = time.perf_counter() - started
         record["seconds"] = {key: round(value, 2) for key, value in seconds.items()}
         (aside / PLAN_RECORD).write_text(json_text(json_ready(record)), encoding="utf-8")
-    return PlannedCase(folder, json_ready(record), rows, tuple(findings))
+        progress(1.0, "done")
+    return PlannedCase(folder, json_ready(record), rows, tuple(findings), plan.dose)
 
 
 def _bound(request: PlanRequest) -> tuple[BoundCase, Prescription]:
@@ -325,7 +397,13 @@ def _record(
         "statement": STATEMENT,
         "software": {"name": "DosePrediction", "version": __version__},
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "files": {"plan": _RTPLAN, "dose": _RTDOSE, "report": _REPORT, "record": PLAN_RECORD},
+        "files": {
+            "plan": RTPLAN,
+            "dose": RTDOSE,
+            "report": _REPORT,
+            "record": PLAN_RECORD,
+            "beams": _BEAMS,
+        },
         "gamma": {
             "plan": _rates(dose, plan.dose),
             "fluence": _rates(dose, plan.fluence_dose),
@@ -387,45 +465,3 @@ def _simulated(
         "mean_difference_gy": float((plan.dose.array - dose.array)[dose.array > 0].mean()),
         "seconds": time.perf_counter() - started,
     }
-
-
-def _write_dicom(
-    folder: Path, case: Case, plan: DeliverablePlan, prescription: Prescription, machine: Machine
-) -> None:
-    from ..io.dicom.rtdose import Equipment, PlannedDose, write_rtdose
-    from ..io.dicom.rtplan import PlanFile, plan_reference, write_rtplan
-
-    equipment = Equipment(f"planning {machine.id}", __version__, "Plan for research only")
-    of_plan, of_dose = plan_reference()
-    text = f"Step and shoot on {machine.title}; no commissioned beam."
-    content = PlanFile(plan.beams, prescription, text, of_plan.instance_uid, of_dose)
-    write_rtplan(folder / _RTPLAN, content, case, equipment)
-    planned = PlannedDose(of_plan, of_dose.instance_uid, _DESCRIPTION)
-    write_rtdose(folder / _RTDOSE, plan.dose, case, equipment, planned)
-
-
-def _write_report(
-    path: Path,
-    bound: BoundCase,
-    dose: Volume,
-    plan: DeliverablePlan,
-    evaluation: Evaluation,
-    metadata: Metadata,
-) -> None:
-    """The report of the wanted dose beside the plan's."""
-    from ..report import ReportInput, write_report
-
-    metadata["kicker"] = "A plan for a wanted dose"
-    metadata["title"] = "The dose that was wanted, and a plan that reaches for it"
-    metadata["version"] = __version__
-    if bound.protocol is not None:
-        metadata["protocol"] = bound.protocol.title
-    report = ReportInput(
-        case=replace(bound.case, plan_dose=plan.dose),
-        prediction=dose,
-        structures=report_structures(bound),
-        reference=plan.dose,
-        metadata=metadata,
-        evaluation={**evaluation.as_json(), "structures": evaluation.structures()},
-    )
-    write_report(report, path)

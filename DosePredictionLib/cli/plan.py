@@ -48,9 +48,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--goal-weight",
+        action="append",
         type=float,
-        default=10.0,
-        help="by how much what a --goal concerns counts (default %(default)s)",
+        default=[],
+        metavar="X",
+        help="by how much what a --goal concerns counts (default 10); once, or once for each",
     )
     parser.add_argument("--prescription", action="append", default=[], metavar="TARGET=GY")
     parser.add_argument("--fractions", type=int, metavar="N")
@@ -105,7 +107,7 @@ def run(call: argparse.Namespace, output: Output) -> int:
         prescription=PrescriptionChoice.parse(call.prescription, call.fractions),
         goals=chosen_goals(call.goals),
         wishes=tuple(call.goal),
-        wish_weight=call.goal_weight,
+        wish_weights=tuple(call.goal_weight) or (10.0,),
         settings=PlanningSettings(dose_grid_mm=call.dose_grid, segments=call.segments),
         monte_carlo=MonteCarloSettings(call.histories) if call.monte_carlo else None,
     )

@@ -20,9 +20,10 @@ from ..evaluation.goals import Goal, GoalTextError, parse_goal
 from ..structures.bound import BoundCase
 from ..volume import Volume
 
-__all__ = ["Wanted", "parse_wish", "wanted_dose"]
+__all__ = ["Wanted", "can_be_asked", "parse_wish", "wanted_dose"]
 
 _UPPER = ("<", "<=")
+_KINDS = ("volume", "mean", "min", "max", "dose_percent", "dose_cc")
 _ASIDE = 0.98  # of a limit: a fit stops short of it
 
 
@@ -52,22 +53,29 @@ def parse_wish(text: str) -> Goal:
     )
 
 
+def can_be_asked(goal: Goal) -> bool:
+    """Whether a plan can be asked for a goal, as its metric goes."""
+    return goal.metric.kind in _KINDS
+
+
 def wanted_dose(
-    bound: BoundCase, dose: Volume, goals: Sequence[Goal], weight: float = 10.0
+    bound: BoundCase, dose: Volume, goals: Sequence[Goal], counts: Sequence[float] = (10.0,)
 ) -> Wanted:
     """A dose changed where goals ask for it.
 
     Args:
         dose: Gy, on the case's grid.
         goals: upper or lower limits of V_d, D_x, Dmean, Dmin and Dmax.
-        weight: by how much the voxels that a goal moves count more than others.
+        counts: by how much the voxels that a goal moves count more than others: one number for
+            all goals, or one for each.
 
     Raises:
         DosePredictionError: a goal is on a structure that is not there, or of another kind.
     """
     wanted = dose.array.astype(np.float32).copy()
     weights = np.ones(wanted.shape, dtype=np.float32)
-    for goal in goals:
+    every = list(counts) * len(goals) if len(counts) == 1 else list(counts)
+    for goal, weight in zip(goals, every, strict=True):
         name = bound.resolve(goal.structure)
         if name is None or name not in bound.structures:
             raise DosePredictionError(
@@ -77,7 +85,8 @@ def wanted_dose(
         inside = bound.structures[name].mask.binary()
         values = wanted[inside]
         moved = _moved(goal, values, bound, dose.grid.voxel_volume_cc)
-        weights[inside] = np.where(moved != values, np.float32(weight), weights[inside])
+        counted = np.maximum(weights[inside], np.float32(weight))
+        weights[inside] = np.where(moved != values, counted, weights[inside])
         wanted[inside] = moved
     return Wanted(dose.with_array(wanted), dose.with_array(weights))
 

@@ -34,7 +34,7 @@ from .beam_marks import clear_beam_marks, mark_beams
 from .changes import Fingerprint, fingerprint, what_changed
 from .colors import DEFAULT_LEVELS, IsodoseLevels
 from .comparing import compare_steps, compared_run, end_comparison, share_a_grid
-from .dicom_export import dicom_origin, write_result_rtdose
+from .dicom_export import dicom_origin, placed_origin, write_result_rtdose
 from .display import (
     DisplaySettings,
     Layer,
@@ -138,6 +138,7 @@ __all__ = [
     "mark_place",
     "move_cursor",
     "organs_of_totalsegmentator",
+    "placed_origin",
     "plan_of",
     "prediction_of_result",
     "prepare_cursor",

@@ -19,7 +19,7 @@ from .geometry import LPS_FROM_RAS, image_size, index_to_ras
 from .results import SceneResult
 from .runs import inputs_of
 
-__all__ = ["dicom_origin", "write_result_rtdose"]
+__all__ = ["dicom_origin", "placed_origin", "write_result_rtdose"]
 
 _ROI_NUMBER = "DicomRtImport.RoiNumber"  # as SlicerRT tags the segments of an RTSTRUCT
 
@@ -59,6 +59,17 @@ def write_result_rtdose(result: SceneResult, prediction: Prediction, path: Path)
         prediction: the same, whole.
 
     Raises:
+        CaseError, GeometryError: see `placed_origin`.
+    """
+    case = replace(prediction.case, origin=placed_origin(result, prediction.dose.grid))
+    write_rtdose(path, prediction.dose, case, Equipment.of_model(prediction.model.manifest))
+    return path
+
+
+def placed_origin(result: SceneResult, grid: Grid) -> DicomOrigin | None:
+    """As `dicom_origin`, for what is written on a grid in the patient's own coordinates.
+
+    Raises:
         CaseError: see `dicom_origin`.
         GeometryError: the CT comes from DICOM, but was predicted on where a transform had moved it,
             which its frame of reference does not state.
@@ -66,15 +77,13 @@ def write_result_rtdose(result: SceneResult, prediction: Prediction, path: Path)
     origin = dicom_origin(result)
     ct, _ = inputs_of(result.dose)
     own = Grid.from_matrix(image_size(ct.GetImageData()), LPS_FROM_RAS @ index_to_ras(ct))
-    if origin is not None and not own.matches(prediction.dose.grid):
+    if origin is not None and not own.matches(grid):
         raise GeometryError(
             f"The dose was predicted where a transform had moved {ct.GetName()}, a place that its "
             "DICOM frame of reference does not know. Take the CT out of the transform and predict "
             "again, or write NIfTI or NRRD."
         )
-    case = replace(prediction.case, origin=origin)
-    write_rtdose(path, prediction.dose, case, Equipment.of_model(prediction.model.manifest))
-    return path
+    return origin
 
 
 def _file_of(node: Any) -> Path | None:

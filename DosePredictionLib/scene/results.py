@@ -17,7 +17,7 @@ from ..errors import CaseError
 from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
 from ..evaluation.goals import GoalSet
 from ..evaluation.result import Evaluation, GoalResults
-from ..prediction import Output, Prediction
+from ..prediction import ROLES, Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
@@ -85,12 +85,14 @@ class Keeping:
             segmentation; None: no run, it is a further one.
         options: what it rests on beside its inputs, to be kept with the scene.
         goals: the template, an id or a path, to be kept with the scene.
+        dose_label: what its dose is called.
     """
 
     label: str = ""
     replaces: str | None = LATEST
     options: Mapping[str, str] = field(default_factory=dict)
     goals: str = ""
+    dose_label: str = ROLES["dose"].label
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,13 +316,13 @@ class _Result:
         for output in self._prediction.outputs:
             if output.role == "segment":
                 name = output.structure or output.label
-                mask = output.volume.array > 0
-                labelmaps[output.key, name] = labelmap_of(mask, self.placement)
+                labelmaps[output.key, name] = labelmap_of(output.volume.array > 0, self.placement)
                 yield self.step(f"Preparing {output.label}")
                 continue
             role = "dose" if output is main else f"{output.role.replace(' ', '-')}:{output.key}"
             appearance = self._appearance(output, output is main)
-            yield from self._add_volume(role, output.label, output.volume.array, appearance)
+            label = self._keeping.dose_label if output is main else output.label
+            yield from self._add_volume(role, label, output.volume.array, appearance)
         if labelmaps:
             name = f"{self._name}: predicted segments"
             self._segmentations.append(
@@ -448,14 +450,13 @@ class _Result:
 
     def _color_drafts(self) -> list[Draft]:
         highest_gy = self._prediction.prescription.highest_gy
-        dose_name = f"{self._name}: predicted dose"
         kind = "vtkMRMLColorTableNode"
-        drafts = [
+        return [
             Draft("colors", kind, f"{self._name}: dose colors", lambda n, _: fill_dose_table(n)),
             Draft(
                 "level-colors",
                 kind,
-                f"{dose_name}_IsodoseColorTable",
+                f"{self._name}: {self._keeping.dose_label}_IsodoseColorTable",
                 lambda n, _: fill_level_table(
                     n, [f"{percent * highest_gy / 100:g}" for percent, _ in LEVELS]
                 ),
@@ -467,7 +468,6 @@ class _Result:
                 lambda n, _: fill_difference_table(n),
             ),
         ]
-        return drafts
 
     def _segments(self, measures: Evaluation) -> dict[str, SegmentInfo]:
         assigned = self._prediction.mapping.assigned

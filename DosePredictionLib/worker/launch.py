@@ -40,6 +40,11 @@ _WANTED = {
     "PYTHONFAULTHANDLER": "1",  # a crash says where
     "MPLBACKEND": "Agg",
 }
+# Not by PYTHONPATH: before what stands there Slicer's launcher puts its own packages.
+_WITH_PACKAGES = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from DosePredictionLib.worker.__main__ import main; main()"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,10 @@ class Launch:
 
 
 def worker_launch(
-    interpreter: Path | None = None, scratch: Path | None = None, script: Path | None = None
+    interpreter: Path | None = None,
+    scratch: Path | None = None,
+    script: Path | None = None,
+    packages: Path | None = None,
 ) -> Launch:
     """How to start a worker that ends with this process.
 
@@ -68,12 +76,15 @@ def worker_launch(
             before it could.
         script: started in place of `-m DosePredictionLib.worker`; it ends in `worker.__main__.main`
             after it has prepared what that needs.
+        packages: folder of packages that go before the interpreter's own; without a script.
 
     Raises:
         WorkerError: no interpreter is found.
     """
     program = interpreter or find_interpreter()
     start = ["-m", "DosePredictionLib.worker"] if script is None else [str(script)]
+    if packages is not None:
+        start = ["-c", _WITH_PACKAGES, str(packages)]
     arguments = [*start, "--parent", str(os.getpid())]
     if scratch is not None:
         arguments += ["--scratch", str(scratch)]

@@ -15,6 +15,7 @@ from ..beams.arrangement import BeamArrangement
 from ..case import Prescription
 from ..errors import WorkerError
 from ..findings import Finding
+from ..origin import DicomOrigin
 from ..prediction import OutputRole
 from ..schema import from_json, parse_json, to_json
 from ..tasks.registry import Gives
@@ -27,9 +28,12 @@ __all__ = [
     "CheckDeliverability",
     "Checked",
     "Failure",
+    "InstallPlanner",
     "Job",
     "Log",
+    "MakePlan",
     "Ping",
+    "PlanWish",
     "Pong",
     "Predict",
     "PredictOptions",
@@ -157,6 +161,48 @@ class WriteReport:
 
 
 @dataclass(frozen=True)
+class PlanWish:
+    """A goal that a plan is asked for, as "Rectum V40Gy <= 30 %", and by how much it counts."""
+
+    text: str
+    weight: float = 10.0
+
+
+@dataclass(frozen=True)
+class MakePlan:
+    """Request: a plan that a machine could deliver for a prediction; answered by `Result`.
+
+    Args:
+        case, prediction: folders, as `Predict` had them.
+        output: folder for the plan's dose, as a prediction's is written, and its files; it must
+            not exist.
+        beams: go before the prediction's own; None: those, else twenty.
+        machine: id, or a JSON file.
+        wishes: asked of the plan beside the dose.
+        goals: template that both doses are held against: an id or a path; empty: none.
+        origin: what plan and dose refer to. It names the patient, and goes this way alone.
+    """
+
+    id: str
+    case: str
+    prediction: str
+    output: str
+    beams: BeamArrangement | None = None
+    machine: str = "generic-120"
+    wishes: tuple[PlanWish, ...] = ()
+    goals: str = ""
+    origin: DicomOrigin | None = None
+
+
+@dataclass(frozen=True)
+class InstallPlanner:
+    """Request: install what plans are made with into a folder; answered by `Result`."""
+
+    id: str
+    folder: str
+
+
+@dataclass(frozen=True)
 class Cancel:
     """Request: stop working on a prediction, or drop it when it still waits."""
 
@@ -263,7 +309,7 @@ class Pong:
     models: tuple[str, ...]
 
 
-Job = Predict | Check | CheckDeliverability | WriteReport
+Job = Predict | Check | CheckDeliverability | WriteReport | MakePlan | InstallPlanner
 Request = Job | Cancel | Ping | Shutdown
 Reply = Ready | Progress | Result | Checked | Failure | Log | Pong
 
@@ -272,6 +318,8 @@ _REQUESTS: Mapping[str, type[Any]] = {
     "check": Check,
     "check_deliverability": CheckDeliverability,
     "write_report": WriteReport,
+    "make_plan": MakePlan,
+    "install_planner": InstallPlanner,
     "cancel": Cancel,
     "ping": Ping,
     "shutdown": Shutdown,

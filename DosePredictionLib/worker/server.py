@@ -34,8 +34,10 @@ from .messages import (
     Check,
     CheckDeliverability,
     Failure,
+    InstallPlanner,
     Job,
     Log,
+    MakePlan,
     Ping,
     Pong,
     Predict,
@@ -173,6 +175,13 @@ class Worker:
             return check_deliverability(request)
         if isinstance(request, WriteReport):
             return write_report(request)
+        if isinstance(request, MakePlan | InstallPlanner):
+            from .plan_jobs import install, make_plan
+
+            heard, cancelled = _Throttled(self, request.id), job.cancelled.is_set
+            if isinstance(request, MakePlan):
+                return make_plan(request, heard, cancelled)
+            return install(request, heard, cancelled)
         return self._predict(request, job)
 
     def _predict(self, request: Predict, job: _Job) -> Result:

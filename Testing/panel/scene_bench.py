@@ -83,8 +83,8 @@ class LoopTimer:
 class PipeWorker:
     """The real worker's process with threads in place of Qt's signals."""
 
-    def __init__(self, scratch: Path) -> None:
-        self._scratch, self._session = scratch, Session()
+    def __init__(self, scratch: Path, packages: Path | None = None) -> None:
+        self._scratch, self._packages, self._session = scratch, packages, Session()
         self._process: subprocess.Popen[bytes] | None = None
         self._handlers: dict[str, Callable[[Any], None]] = {}
         self._arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -142,7 +142,7 @@ class PipeWorker:
                 self._hand_over(reply)
 
     def _start(self) -> None:
-        launch = worker_launch(scratch=self._scratch)
+        launch = worker_launch(scratch=self._scratch, packages=self._packages)
         self._process = process = subprocess.Popen(
             [launch.program, *launch.arguments],
             stdin=subprocess.PIPE,
@@ -304,8 +304,8 @@ class Bench:
         """One turn of the event loop."""
         assert isinstance(self.clock, LoopClock)
         self.clock.turn()
-        worker: Any = self.services.worker
-        worker.take_up()
+        for worker in self.services.workers:
+            worker.take_up()  # type: ignore[attr-defined]
 
     def until(self, done: Callable[[], bool], seconds: float = _LONGEST_S) -> None:
         """Turn the loop until something is so."""

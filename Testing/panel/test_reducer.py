@@ -9,6 +9,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 from DosePredictionPanel.flow import effects as do
 from DosePredictionPanel.flow import events as on
+from DosePredictionPanel.flow import plan_messages
 from DosePredictionPanel.flow.reducer import reduce
 from DosePredictionPanel.flow.registry import HANDLERS
 from DosePredictionPanel.flow.state import (
@@ -53,7 +54,9 @@ def predicted(driver: Driver) -> Driver:
 
 
 def test_every_event_has_a_handler() -> None:
-    events = {getattr(on, name) for name in on.__all__} - {on.Event}
+    every = {getattr(on, name) for name in on.__all__}
+    every |= {getattr(plan_messages, name) for name in plan_messages.__all__}
+    events = {each for each in every if issubclass(each, on.Event)} - {on.Event}
     assert set(HANDLERS) == events
 
 

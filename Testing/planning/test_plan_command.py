@@ -46,9 +46,9 @@ def planned(inputs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     return out / "thigh"
 
 
-def test_the_four_files_are_there_and_nothing_else(planned: Path) -> None:
+def test_the_five_files_are_there_and_nothing_else(planned: Path) -> None:
     names = {path.name for path in planned.iterdir()}
-    assert names == {"rtplan.dcm", "rtdose.dcm", "report.html", "plan.json"}
+    assert names == {"rtplan.dcm", "rtdose.dcm", "report.html", "plan.json", "beams.png"}
     assert not list(planned.parent.glob(".partial*"))
 
 
@@ -155,7 +155,7 @@ def test_an_interrupt_leaves_nothing_half_written(
     def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(plan_module, "_write_report", interrupted)
+    monkeypatch.setattr(plan_module, "write_plan_report", interrupted)
     monkeypatch.setattr(plan_module.Planner, "planned", lambda *a, **k: ready_plan())
     case, dose = inputs
     out = tmp_path / "out"

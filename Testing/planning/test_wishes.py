@@ -69,7 +69,7 @@ def test_a_volume_limit_is_met_by_the_wanted_dose(seed: int, tenths: int, permil
     ],
 )
 def test_every_kind_of_limit_is_met(text: str, inside: np.ndarray, met) -> None:
-    wanted = wanted_dose(BOUND, ramp(), [parse_wish(text)], weight=7.0)
+    wanted = wanted_dose(BOUND, ramp(), [parse_wish(text)], counts=[7.0])
     assert met(wanted.dose.array[inside])
     moved = wanted.dose.array != ramp().array
     assert moved.any() and not moved[~inside].any()

@@ -122,6 +122,7 @@ class Context:
         prepared: the inputs read last.
         run, run_token: the prediction.
         organs: finding organs.
+        planning: making a plan.
     """
 
     ports: Ports
@@ -134,6 +135,7 @@ class Context:
     run: PredictionRun | None = None
     run_token: int = 0
     organs: PredictionRun | None = None
+    planning: PredictionRun | None = None
 
     def start_timer(self, name: str, milliseconds: int, call: Callable[[], None]) -> None:
         """Call after a rest, in place of what this timer would have called."""
@@ -175,6 +177,7 @@ class SceneExecutor:
             files,
             inputs,
             looking,
+            making,
             plan,
             results,
             runs,

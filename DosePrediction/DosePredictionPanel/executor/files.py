@@ -66,12 +66,14 @@ def _write(context: Context, effect: WriteExport) -> None:
     if dose is None:
         ended(_("The result has been removed. Predict again, then write it."))
         return
-    if effect.kind == "report":
-        services.write_report(dose, path, ended)
-        return
     try:
+        if effect.kind == "report":
+            services.write_report(dose, path, ended)
+            return
         with context.ports.dialogs.busy():
-            if effect.kind == "tables":
+            if effect.kind == "plan":
+                services.write_plan(dose, path)
+            elif effect.kind == "tables":
                 services.write_tables(dose, path)
             else:
                 services.write_dose(dose, path)

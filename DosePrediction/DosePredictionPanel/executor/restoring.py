@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..flow.derived import channels_of, options_of, settings_from
 from ..flow.state import Contents, ResultState
+from ..plan_facts import PLAN_OPTION, facts_from_text
 from ..result_tables import verdict_of
 from ..result_view import (
     bands_note,
@@ -62,6 +63,7 @@ def _state_of(result: SceneResult) -> ResultState:
         bands=bands_note(result),
         has_bands=result.bands.content is not None,
         findings=result_findings(result),
+        plan=facts_from_text(record.options.get(PLAN_OPTION, "")),
     )
 
 

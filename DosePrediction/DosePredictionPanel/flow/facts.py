@@ -8,13 +8,21 @@ from dataclasses import dataclass, field
 __all__ = [
     "BeamMarks",
     "Installation",
+    "Making",
     "ModelFacts",
     "NodeFacts",
     "OrganModelFacts",
     "OrganOrder",
     "OrganRun",
     "PlanCheck",
+    "PlanFacts",
+    "PlanGoal",
+    "PlanLimit",
+    "PlanOrder",
+    "PlanRun",
     "TemplateFacts",
+    "Verdict",
+    "VerdictLine",
 ]
 
 
@@ -162,6 +170,112 @@ class PlanCheck:
     beams: str
     text: str = ""
     severity: str = ""
+
+
+@dataclass(frozen=True)
+class VerdictLine:
+    """A goal that is not met, in words; `row`: of the goals' table."""
+
+    text: str
+    status: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many of the goals that can be evaluated are met, and those that are not, worst first."""
+
+    met: int = 0
+    count: int = 0
+    lines: tuple[VerdictLine, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanGoal:
+    """A goal of the template as a plan keeps it; `text` with its structure, as plans are asked."""
+
+    text: str
+    value: str
+    status: str
+
+
+@dataclass(frozen=True)
+class PlanLimit:
+    """A limit of the machine in words: its worst value, what is allowed, where, and the source."""
+
+    label: str
+    value: str
+    allowed: str
+    place: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """A plan that a machine could deliver.
+
+    Args:
+        of: run of the prediction that it was made for.
+        lines: on it, for people.
+        goals: of the template, as far as they can be judged.
+        limits: worst first.
+        asked: what it was asked for beside the dose, in words.
+    """
+
+    of: str
+    lines: tuple[str, ...] = ()
+    goals: tuple[PlanGoal, ...] = ()
+    limits: tuple[PlanLimit, ...] = ()
+    asked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanOrder:
+    """What to plan.
+
+    Args:
+        dose: of the prediction's result.
+        run: of that result.
+        beams: arrangement as JSON; empty: the prediction's own, else twenty.
+        wishes: goals with their structures, and by how much they count.
+        goals: template.
+        label: what tells the result from others of its case.
+    """
+
+    dose: str
+    run: str
+    beams: str = ""
+    wishes: tuple[tuple[str, float], ...] = ()
+    goals: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class PlanRun:
+    """A plan on its way, or, without an order, the planner being installed; as `OrganRun`."""
+
+    token: int
+    order: PlanOrder | None = None
+    share: float = -1.0
+    stage: str = ""
+    is_cancelling: bool = False
+
+
+@dataclass(frozen=True)
+class Making:
+    """Plans that a machine could deliver.
+
+    Args:
+        run: what is under way.
+        priorities: goal with its structure → 0 (not asked for) to 4.
+        is_absent: whether the planner was found missing.
+        pictures: run of a plan → file with its beams, of this session.
+    """
+
+    run: PlanRun | None = None
+    priorities: tuple[tuple[str, int], ...] = ()
+    is_absent: bool = False
+    pictures: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ def same_result(state: PanelState, settings: RunSettings, contents: Contents) ->
     for result in reversed(state.results_of_ct(choices.ct)):
         if not result.has_numbers and result.segmentation == choices.segmentation:
             return result
+        if result.plan is not None:
+            continue  # a plan stands beside predictions, never in place of one
         is_same = result.settings == settings and result.contents == contents
         is_known = bool(contents) or not result.edited
         if is_same and is_known and not result.is_live:

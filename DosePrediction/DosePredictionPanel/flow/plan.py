@@ -14,12 +14,12 @@ from .facts import PlanCheck
 from .reading import rest_worker
 from .registry import Outcome, handles, next_token
 from .results import acted
-from .state import Notice, PanelState
+from .state import Notice, PanelState, ResultState
 
 if TYPE_CHECKING:
     from DosePredictionLib.beams.arrangement import BeamArrangement
 
-__all__ = ["PLAN_BEAMS", "asked_beams", "why_not_check"]
+__all__ = ["PLAN_BEAMS", "asked_beams", "beams_as_json", "why_not_check"]
 
 PLAN_BEAMS = ("", "9", "20", "30")
 """Choices: the prediction's own beams, else the plan's or its protocol's; so many evenly spaced."""
@@ -49,29 +49,28 @@ def _pressed(state: PanelState, _event: DeliverablePressed) -> Outcome:
     state, token = next_token(acted(state))
     beams = asked_beams(state)
     state = replace(state, plan_check=PlanCheck(token, result.run, beams))
-    return state, (CheckDeliverability(token, result.dose, _as_json(state, beams)),)
+    return state, (CheckDeliverability(token, result.dose, beams_as_json(state, beams, result)),)
 
 
-def _as_json(state: PanelState, choice: str) -> str:
-    """The chosen beams; empty where only those of the protocol's plans can be meant.
+def beams_as_json(state: PanelState, choice: str, result: ResultState) -> str:
+    """The chosen beams for a result; empty where only those of the protocol's plans can be meant.
 
     Evenly spaced ones are for a patient who lies as the CT's plan says, if there is one.
     """
     from DosePredictionLib.beams.arrangement import BeamArrangement
 
     if not choice:
-        return _own_beams(state)
+        return _own_beams(state, result)
     count = int(choice)
     beams = BeamArrangement.of_angles([360.0 * number / count for number in range(count)])
     return _for_patient(state, beams)
 
 
-def _own_beams(state: PanelState) -> str:
-    """Those that the shown dose was predicted for; else those of the CT's plan."""
+def _own_beams(state: PanelState, result: ResultState) -> str:
+    """Those that a dose was predicted for; else those of the CT's plan."""
     from DosePredictionLib.beams.arrangement import parse_beams
 
-    settings = state.result.settings if state.result is not None else None
-    values = {} if settings is None else settings.values
+    values = {} if result.settings is None else result.settings.values
     name, chosen = values.get(_("model"), ""), values.get(_("beams"), "")
     of_model = next((model.beams for model in state.models if model.name == name), "")
     if not of_model or chosen == PLAN:

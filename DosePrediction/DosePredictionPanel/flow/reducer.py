@@ -6,6 +6,7 @@ from . import (  # noqa: F401 - they register
     choosing,
     contours,
     looking,
+    making,
     plan,
     reading,
     results,

@@ -43,6 +43,7 @@ from .events import (
     Started,
     TimerFired,
 )
+from .plan_messages import CancelPlanning
 from .reading import (
     EDIT_TIMER,
     REST_TIMER,
@@ -185,7 +186,7 @@ def _panel_closed(state: PanelState, _event: PanelClosed) -> Outcome:
 
 def _let_go(state: PanelState) -> Outcome:
     """Stop everything that works with the scene's nodes."""
-    run, organs = state.run, state.organs
+    run, organs, making = state.run, state.organs, state.making.run
     abort: tuple[Effect, ...] = () if run is None else (AbortPrediction(run.token),)
     state = replace(
         state,
@@ -197,6 +198,7 @@ def _let_go(state: PanelState) -> Outcome:
         matching=Matching(),
         run=None,
         organs=None,
+        making=replace(state.making, run=None, priorities=()),
         costs=None,
         plan_check=None,
         showing=None,
@@ -215,6 +217,8 @@ def _let_go(state: PanelState) -> Outcome:
     )
     if organs is not None:
         stops = (*stops, CancelOrgans(organs.token))
+    if making is not None:
+        stops = (*stops, CancelPlanning(making.token))
     return state, (*abort, *timers, *stops)
 
 

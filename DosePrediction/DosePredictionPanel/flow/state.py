@@ -10,12 +10,16 @@ from ..freshness import RunSettings
 from .facts import (
     BeamMarks,
     Installation,
+    Making,
     ModelFacts,
     NodeFacts,
     OrganModelFacts,
     OrganRun,
     PlanCheck,
+    PlanFacts,
     TemplateFacts,
+    Verdict,
+    VerdictLine,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +61,7 @@ __all__ = [
 GOALS_FROM_FILE = "…"
 """The goal template that stands for a file to be asked for."""
 
-ExportKind = Literal["report", "dose", "tables"]
+ExportKind = Literal["report", "dose", "tables", "plan"]
 
 
 @dataclass(frozen=True)
@@ -268,24 +272,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class VerdictLine:
-    """A goal that is not met, in words; `row`: of the goals' table."""
-
-    text: str
-    status: str
-    row: int
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How many of the goals that can be evaluated are met, and those that are not, worst first."""
-
-    met: int = 0
-    count: int = 0
-    lines: tuple[VerdictLine, ...] = ()
-
-
-@dataclass(frozen=True)
 class ResultState:
     """A prediction's result in the scene.
 
@@ -306,6 +292,7 @@ class ResultState:
         outputs: role and label of its further volumes.
         bands, has_bands: what is to be said of the bands of its DVHs; whether there are some.
         findings: what was noticed of its dose, and which parts look foreign to the model.
+        plan: what it is if no prediction: a plan that a machine could deliver.
     """
 
     run: str
@@ -328,6 +315,7 @@ class ResultState:
     bands: str = ""
     has_bands: bool = False
     findings: tuple[Finding, ...] = ()
+    plan: PlanFacts | None = None
 
     @property
     def has_numbers(self) -> bool:
@@ -380,6 +368,7 @@ class PanelState:
         run, organs: the prediction, and organs, on their way.
         organ_source: where organs are taken from; empty: a model.
         plan_check: whether a plan could give a dose, as asked last.
+        making: plans that a machine could deliver.
         costs: dose and segmentation whose contours were asked about, and their costs.
         results: of all patients, the oldest first.
         beam_marks: what is drawn of the beams over the slices.
@@ -420,6 +409,7 @@ class PanelState:
     costs: tuple[str, str, Table] | None = None
     beam_marks: BeamMarks | None = None
     plan_check: PlanCheck | None = None
+    making: Making = field(default_factory=Making)
     results: tuple[ResultState, ...] = ()
     shown: str = ""
     showing: Showing | None = None

@@ -152,6 +152,7 @@ def origin_of_files(image: Path, structure_set: Path | None = None) -> DicomOrig
             frame_of_reference_uid=first.frame_uid,
             ct_series_uid=first.series_uid,
             ct_slices=(),
+            patient_position=first.item.text("PatientPosition", ""),
         )
         if structure_set is None:
             return origin
