@@ -538,6 +538,13 @@ def test_a_model_of_another_body_site_blocks(names: list[str], blocks: bool) -> 
     assert ("model-of-another-site" in {f.id for f in findings}) == blocks
 
 
+def test_a_model_of_targets_alone_is_of_no_body_site() -> None:
+    case = case_of(masks=dict.fromkeys(("PTV", "Bladder", "Rectum"), structures()["PTV"]))
+    protocol = StructureProtocol.load(str(ROOT / "training/recipes/pelvis_ptv_only.json"))
+    findings = check_case(bind(case, protocol))
+    assert "model-of-another-site" not in {finding.id for finding in findings}
+
+
 # --- After the prediction ----------------------------------------------------------------------
 
 

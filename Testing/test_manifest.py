@@ -37,6 +37,7 @@ SHIPPED = {
     "openkbp-two-stage",
     "pelvis-organs-simulated",
     "pelvis-simulated",
+    "pelvis-wishes",
 }
 
 

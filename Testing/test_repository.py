@@ -144,7 +144,7 @@ def test_the_command_lines_options_are_those_that_others_rely_on() -> None:
     assert all("--json" in each for each in options.values())
 
 
-def test_the_tracked_tree_stays_under_68_mib() -> None:
+def test_the_tracked_tree_stays_under_80_mib() -> None:
     done = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -152,7 +152,7 @@ def test_the_tracked_tree_stays_under_68_mib() -> None:
         pytest.skip("not a git checkout")
     files = [ROOT / name for name in done.stdout.split("\0") if name]
     sizes = [path.stat().st_size for path in files if path.is_file()]
-    assert sum(sizes) <= 68 * 2**20
+    assert sum(sizes) <= 80 * 2**20
     assert max(sizes) <= 15 * 2**20
 
 

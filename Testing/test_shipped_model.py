@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import pytest
 from support import OPENKBP_SAMPLE, PELVIS_SAMPLE, ROOT, SAMPLES
 
 from benchmarks.precision import SHIPPED_CASES, Deviation, deviation
+from DosePredictionLib.beams.arrangement import ARRANGEMENTS
 from DosePredictionLib.cli import main
 from DosePredictionLib.inference.predictor import default_model, predict
 from DosePredictionLib.io import read_case
 from DosePredictionLib.prediction import Prediction
+from DosePredictionLib.wishes import Wish
 
 Run = Callable[..., tuple[int, Any, str]]
 
@@ -79,6 +82,22 @@ def test_other_beams_give_another_dose_without_the_bands_of_the_models_own(
         assert ({"beams-unlike-model", "bands-missing"} <= found) != has_bands
         doses[beams] = result["cases"][0]["scores"]["dose_score_gy"]
     assert doses["nine-field"] < 3 < 5 < doses["0,90,180,270"]  # the plan has nine fields
+
+
+def test_a_wish_spares_its_organ_and_leaves_the_target() -> None:
+    case = read_case(SAMPLES / "simulated_pelvis")
+    assert case.plan_dose is not None
+    beams = ARRANGEMENTS["nine-field"]
+    volumes, targets = [], []
+    for wishes in ((), (Wish("Marrow", 20, 40),)):
+        planned = replace(case, beams=beams, wishes=wishes)
+        dose = predict(planned, model="pelvis-wishes", precision="fp32").dose.array
+        volumes.append((dose[case.structures["Marrow"].majority()] >= 20).mean() * 100)
+        targets.append(np.percentile(dose[case.structures["PTV"].majority()], 5))
+        error = np.abs(dose - case.plan_dose.array)[case.structures["Body"].majority()].mean()
+        assert error == pytest.approx(1.52, abs=0.05)
+    assert volumes[1] < volumes[0] - 5
+    assert targets == pytest.approx([targets[0]] * 2, abs=0.7)
 
 
 @pytest.mark.parametrize("path", SHIPPED_CASES, ids=lambda path: path.stem)

@@ -228,7 +228,7 @@ def _kept(path: Path) -> PlanFigures | None:
 
 
 def _figures(predictor: Predictor, case: Case, soft: bool) -> PlanFigures:
-    dose = predictor.predict(case, force_model=True).dose  # a network of the PTV alone, too
+    dose = predictor.predict(case).dose
     bound = bind(case, StructureProtocol.load(_PROTOCOL))
     plan = case.plan_dose
     assert plan is not None
@@ -239,7 +239,7 @@ def _figures(predictor: Predictor, case: Case, soft: bool) -> PlanFigures:
     assert planned is not None and evaluation.scores is not None
     soft_gy = None
     if soft:
-        other = predictor.predict(softened(case), force_model=True).dose
+        other = predictor.predict(softened(case)).dose
         body = case.structures["Body"].majority()
         soft_gy = float(np.abs(other.array - dose.array)[body].mean())
     organs = {name: _organ(name, predicted[name], planned[name]) for name in bound.named("organ")}

@@ -14,9 +14,9 @@ OTHER_SITE = "model-of-another-site"
 
 def check_body_site(view: CaseView) -> list[Finding]:
     """Organs of another protocol where the model's own are missing."""
-    own = [channel for channel in view.protocol.organs if channel.name in view.regions]
-    if own:
-        return []
+    organs = view.protocol.organs
+    if not organs or any(channel.name in view.regions for channel in organs):
+        return []  # targets alone belong to no body site
     names = [name for name, mask in view.case.structures.items() if not mask.is_empty]
     for other in map(StructureProtocol.load, StructureProtocol.available()):
         mapping = propose_mapping(names, other, required=())
