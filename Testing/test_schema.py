@@ -39,6 +39,7 @@ from DosePredictionLib.evaluation.scorecard import (
     CardStructure,
     Scorecard,
 )
+from DosePredictionLib.evaluation.widths import StructureWidths
 from DosePredictionLib.io import read_case
 from DosePredictionLib.io.nifti import _CaseDescription
 from DosePredictionLib.losses import LossTerm
@@ -94,6 +95,7 @@ MANIFEST = ModelManifest(
     ),
     weights_sha256="0" * 64,
     members=(Member("weights-2.safetensors", "1" * 64, TWO_STAGE),),
+    rides_on=("2" * 64,),
 )
 PROTOCOL = StructureProtocol(
     "own",
@@ -144,10 +146,16 @@ CALIBRATION = Calibration(
     patients=tuple("abcdefghi"),
     structures={
         "PTV": StructureCalibration(
-            {"D95_gy": (1.0,) * 9}, (0.5,) * 99, (2.0,) * 9, {"D95_gy": (45.0,) * 9}
+            {"D95_gy": (1.0,) * 9},
+            (0.5,) * 99,
+            (2.0,) * 9,
+            {"D95_gy": (45.0,) * 9},
+            {"D95_gy": (0.8,) * 9},
+            (1.5,) * 9,
         ),
     },
-    coverage=(LevelCoverage(90, 91.0, 92.0, (85.0, 95.0), 200),),
+    coverage=(LevelCoverage(90, 91.0, 92.0, (85.0, 95.0), 200, 4.0, 5.0),),
+    grid="native",
 )
 DISTRIBUTION = Distribution(
     schema_version=1,
@@ -185,6 +193,7 @@ KINDS: dict[str, Any] = {
         PredictedBy("model", "pelvis", "0" * 64, ("1" * 64,)),
         PredictedFor({"PTV": 45.0}),
         (NoticedThen("metal"),),
+        {"PTV": StructureWidths({"D95_gy": 0.8}, (0.5,) * 99)},
     ),
     "evaluation": Evaluated({}, (ScoredCase("pt_1", 3.0, 2.0),)),
     **{f"network {name}": entry.config(9) for name, entry in ARCHITECTURES.items()},

@@ -6,6 +6,11 @@ The same patient and beams, planned by pyRadPlan's influence matrix and optimize
 (`training.simulation.planning`) and by whole fields (`fast_planning`), the latter with the kernels
 cut where the matrix ends, which is the like for like, and with their whole reach. CPU seconds are
 those of this process, the anatomy not counted; the beams' geometry is.
+
+    python -m benchmarks.simulated_plans --case CASE --dose fast.nii.gz
+
+does so for contours that were not simulated; the dose of the last line is written, so that a model
+that learned from such plans can be held against it (`evaluate --reference`).
 """
 
 from __future__ import annotations
@@ -16,11 +21,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from DosePredictionLib.beams.arrangement import BeamArrangement
 from DosePredictionLib.case import Case
+from DosePredictionLib.io import read_case
+from DosePredictionLib.io.volumes import write_volume
 from DosePredictionLib.planning.engine import kernel_model
 from training.simulation.cohort import patient_seed
 from training.simulation.fast_planning import FastPlanner
@@ -40,8 +48,13 @@ def main() -> None:
     parser.add_argument("--beams", type=int, default=9, help="modulated, equally spaced from 0°")
     parser.add_argument("--seed", type=int, default=18)
     parser.add_argument("--index", type=int, default=1, help="of the patient")
+    parser.add_argument("--case", type=Path, help="a case folder, instead of a simulated patient")
+    parser.add_argument("--dose", type=Path, help="where the fast plan's dose is written")
     arguments = parser.parse_args()
-    case = simulate_anatomy(draw_patient(patient_seed(arguments.seed, arguments.index, 0)))
+    if arguments.case is None:
+        case = simulate_anatomy(draw_patient(patient_seed(arguments.seed, arguments.index, 0)))
+    else:
+        case = read_case(arguments.case)
     slow = PlanSettings(beams=arguments.beams)
     kernel_model()  # what is imported once is no plan's
     plan, seconds = _timed(lambda: Planner(case, slow).optimized())
@@ -53,6 +66,8 @@ def main() -> None:
     for words, reach_mm in (("fast, kernels cut", slow.lateral_cutoff_mm), ("fast", np.inf)):
         made, seconds = _timed(partial(_fast, case, arguments.beams, reach_mm))
         _write(words, case, made, plan, seconds)
+    if arguments.dose is not None:
+        write_volume(arguments.dose, made.dose)
 
 
 def _timed(work: Callable[[], Plan]) -> tuple[Plan, float]:

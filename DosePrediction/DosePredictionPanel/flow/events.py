@@ -66,6 +66,7 @@ __all__ = [
     "NodeRemoved",
     "NodeRemoving",
     "NodesListed",
+    "OrganSourceChosen",
     "OrgansAdded",
     "OrgansCancelPressed",
     "OrgansFailed",
