@@ -25,7 +25,7 @@ __all__ = ["BAND_OPACITY", "BAND_ROLES", "band_drafts"]
 BAND_ROLES = {percent: f"series-band-{percent}" for percent in LEVELS}
 """Level in percent → role of its series, before the structure's key."""
 
-BAND_OPACITY = 0.07
+BAND_OPACITY = 0.04
 """The 50 % band lies over the 90 % band, and is darker by that."""
 
 _WIDTH = 3  # pixels
