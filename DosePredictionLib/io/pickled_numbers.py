@@ -31,7 +31,7 @@ def numbers_after(pickled: bytes, key: str, count: int) -> tuple[float, ...] | N
             if found is None:
                 if opcode.name in _TEXT and argument == key:
                     found = []
-            elif opcode.name in _NUMBER:
+            elif opcode.name in _NUMBER and isinstance(argument, int | float):
                 found.append(float(argument))
                 if len(found) == count:
                     return tuple(found)

@@ -154,6 +154,7 @@ class WriteReport:
         case, prediction: folders, as `Predict` had them.
         path: of the HTML file.
         goals: as `Evaluation.goal_records` has them; none are shown without.
+        samples: as `Bands.samples`; likewise.
     """
 
     id: str
@@ -161,6 +162,7 @@ class WriteReport:
     prediction: str
     path: str
     goals: tuple[dict[str, Any], ...] = ()
+    samples: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from ..structures.eaten import eaten_findings
 from ..structures.protocol import StructureProtocol
 from ..tasks.registry import task_entry
 from .exchange import CaseReader, read_exchanged_case, read_prediction
-from .measured import read_bands
 from .messages import Check, CheckDeliverability, Checked, Result, WriteReport
 
 __all__ = ["check", "check_deliverability", "write_report"]
@@ -104,7 +103,7 @@ def write_report(request: WriteReport) -> Result:
     prediction = read_prediction(Path(request.prediction), case)
     summary = prediction_summary(prediction, goals=None)
     summary["goals"] = [dict(goal) for goal in request.goals]
-    summary["samples"] = read_bands(Path(request.prediction)).samples
+    summary["samples"] = request.samples
     path = Path(request.path)
     write(report_input(prediction, summary), path)
     return Result(request.id, str(path), warm=True)

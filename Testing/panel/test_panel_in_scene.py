@@ -575,6 +575,10 @@ def test_samples_are_thin_curves_and_their_spread_a_volume_that_is_no_dose(
     again.parameters.write({"ct": patient_a[0].GetID(), "result_dose": view.dose})
     again.store.dispatch(on.SceneLoaded())
     assert result_view(again.state).bands == view.bands and result_view(again.state).has_bands
+    again.dialogs.path = str(tmp_path / "report.html")
+    again.store.dispatch(on.ExportPressed("report"))
+    again.until(lambda: Path(again.dialogs.path).is_file())
+    assert "Thin: 3 samples (seed 5)" in Path(again.dialogs.path).read_text(encoding="utf-8")
     again.watch.stop()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from DosePredictionPanel.flow import effects as do
 from DosePredictionPanel.flow import events as on
-from DosePredictionPanel.flow.state import ModelFacts
+from DosePredictionPanel.flow.state import ModelFacts, PanelState
 from DosePredictionPanel.model_card import model_facts
 from DosePredictionPanel.views import advanced_view
 from reducer_driver import HEAD, PELVIS, TEMPLATES, A, Driver
@@ -35,7 +35,7 @@ def test_samples_are_asked_of_a_model_that_draws_them(model: ModelFacts, asked: 
 
 
 def test_without_a_model_nothing_is_sampled() -> None:
-    assert advanced_view(Driver().state).samples_tip == "Choose a model first."
+    assert advanced_view(PanelState()).samples_tip == "Choose a model first."
 
 
 def test_a_model_draws_samples_by_both_of_its_heads(
