@@ -9,7 +9,7 @@ are one thin line, down the first curve, up the second …
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,10 +105,10 @@ def sample_drafts(
     keys = [key for key in known if key in segments and key != external]
     if samples is None or not keys:
         return []
-    volumes = np.asarray(samples["volume_percent"], float)
+    volumes = np.array([[0.0, *samples["volume_percent"], 100.0]])
     columns: dict[str, NDArray] = {
         "Volume": _down_and_up(np.tile(volumes, (samples["count"], 1))),
-        **{key: _down_and_up(np.asarray(known[key]["curves_gy"], float)) for key in keys},
+        **{key: _down_and_up(_closed(known[key]["curves_gy"])) for key in keys},
     }
 
     def fill(node: Any, nodes: Mapping[str, Any]) -> None:
@@ -121,6 +121,14 @@ def sample_drafts(
         for key in keys
     ]
     return [table, *(_series_draft(line, segments[line.key]) for line in lines)]
+
+
+def _closed(curves_gy: Sequence[Sequence[float]]) -> NDArray:
+    """Curves with both ends: straight down to 0 %, and 100 % at 0 Gy, where one goes on as another.
+
+    The stroke between two of them so lies on the axes.
+    """
+    return np.array([[curve[0], *curve, 0.0] for curve in curves_gy])
 
 
 def _down_and_up(curves: NDArray) -> NDArray:

@@ -557,9 +557,9 @@ def test_samples_are_thin_curves_and_their_spread_a_volume_that_is_no_dose(
 
     series, table = nodes["series-samples:Rectum"], nodes["samples"].GetTable()
     columns = [table.GetColumnByName(name) for name in ("Rectum", "Volume")]
-    dose_gy, volume = ([each.GetValue(n) for n in range(3 * 99)] for each in columns)
-    assert volume[:2] == [1.0, 2.0] and volume[97:101] == [98.0, 99.0, 99.0, 98.0]
-    by_sample = np.reshape(dose_gy, (3, 99))
+    dose_gy, volume = ([each.GetValue(n) for n in range(3 * 101)] for each in columns)
+    assert volume[:2] == [0.0, 1.0] and volume[99:103] == [99.0, 100.0, 100.0, 99.0]
+    by_sample = np.reshape(dose_gy, (3, 101))
     assert not np.array_equal(by_sample[0], by_sample[2])
     assert np.all(np.diff(by_sample[0]) <= 0) and np.all(np.diff(by_sample[1]) >= 0)
     assert "series-samples:Body" not in nodes
