@@ -234,17 +234,14 @@ class Worker:
 
     def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Evaluation:
         """DVHs and scores, which would hold up the client's window."""
-        from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
+        from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate
+
+        def heard(stage: str) -> None:
+            _refuse_if_cancelled(job)
+            report(1.0, stage)
 
         parts = EvaluationParts(scores=QUICK_SCORES)
-        steps = evaluate_steps(prediction.bound, prediction.dose, parts)
-        while True:
-            _refuse_if_cancelled(job)
-            try:
-                report(1.0, next(steps))
-            except StopIteration as end:
-                measures: Evaluation = end.value
-                return measures
+        return evaluate(prediction.bound, prediction.dose, parts, heard)
 
     def _predictor(self, case: Case, request: Predict, job: _Job) -> tuple[Predictor, bool]:
         """The predictor for a job's case, and whether it was there already."""

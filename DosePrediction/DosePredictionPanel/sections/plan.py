@@ -8,7 +8,7 @@ from typing import Any
 
 import qt
 
-from ..connectors import WheelGuard, fill_combo, guard_wheel, later
+from ..connectors import WheelGuard, draw_progress, fill_combo, guard_wheel, later
 from ..flow.events import DeliverablePressed, Event, ExportPressed
 from ..flow.plan_messages import (
     InstallPlannerPressed,
@@ -81,7 +81,7 @@ class PlanSection:
         ui.planSummaryLabel.visible = bool(view.summary)
         ui.savePlanButton.visible = bool(view.summary)
         ui.savePlanButton.enabled = view.can_save
-        self._draw_progress(view)
+        draw_progress(ui, "plan", view)
         if before is None or view.picture != before.picture:
             self._draw_picture(view.picture)
         if before is None or view.limits != before.limits:
@@ -91,18 +91,6 @@ class PlanSection:
             fit_height(ui.planLimitsTable, most=200)
         if before is None or view.wishes != before.wishes:
             self._draw_wishes(view.wishes, before)
-
-    def _draw_progress(self, view: MakingView) -> None:
-        ui = self.ui
-        for widget in (ui.planProgressBar, ui.planStageLabel, ui.planCancelButton):
-            widget.visible = view.share is not None
-        if view.share is None:
-            return
-        ui.planProgressBar.maximum = 1000 if view.share >= 0 else 0
-        ui.planProgressBar.value = round(1000 * max(view.share, 0.0))
-        ui.planStageLabel.text = view.stage
-        ui.planCancelButton.enabled = not view.is_cancelling
-        ui.planCancelButton.text = _("Cancelling…") if view.is_cancelling else _("Cancel")
 
     def _draw_picture(self, path: str) -> None:
         label = self.ui.planPictureLabel
