@@ -293,8 +293,8 @@ class Services:
 
         def send(case: str, prediction: str, result: SceneResult) -> None:
             id = f"report-{path.name}-{next(self._numbers)}"
-            goals = tuple(result.measures.goal_records)
-            self.worker.send(WriteReport(id, case, prediction, str(path), goals), replied)
+            goals, samples = tuple(result.measures.goal_records), result.bands.samples
+            self.worker.send(WriteReport(id, case, prediction, str(path), goals, samples), replied)
 
         if copied_of_plan(self.kept(dose), "report.html", path):
             done("")
