@@ -36,7 +36,7 @@ from DosePredictionLib.app.distribution import cohort_paths
 from DosePredictionLib.case import Case
 from DosePredictionLib.checks.distribution import DISTRIBUTION_FILE, read_distribution
 from DosePredictionLib.encoding.encoder import EncodedCase, encode, mirrored_channels
-from DosePredictionLib.io import read_case
+from DosePredictionLib.io import case_name, read_case
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import BeamCascadeNetwork, fold_batch_norm
 from DosePredictionLib.structures.bound import bind
@@ -118,7 +118,8 @@ def _features(deepest: dict[str, Tensor], encoded: EncodedCase) -> Numbers:
     found: Numbers = {}
     body = torch.from_numpy(np.asarray(encoded.body, dtype=np.float32))[None, None]
     for name, values in deepest.items():
-        weights = nn.functional.adaptive_avg_pool3d(body, values.shape[1:])[0, 0]
+        _, z, y, x = values.shape
+        weights = nn.functional.adaptive_avg_pool3d(body, (z, y, x))[0, 0]
         pooled = (values.float() * weights).sum((1, 2, 3)) / weights.sum().clamp(min=1e-6)
         for channel, value in enumerate(pooled.clamp(min=0).log1p().tolist()):
             found[f"features.{name}.{channel}"] = value
@@ -183,7 +184,7 @@ class Usual:
 def mahalanobis(usual: Usual, numbers: Numbers) -> float:
     """Root of the mean squared distance in the shrunk Gaussian."""
     away = usual.away(numbers)
-    return float(np.sqrt(max(away @ usual.precision @ away, 0) / len(away)))
+    return float(np.sqrt(np.mean(away * (usual.precision @ away))))
 
 
 def largest(usual: Usual, numbers: Numbers) -> float:
@@ -260,11 +261,12 @@ def _measured(
     found = []
     known = read_distribution(measuring.model.folder / DISTRIBUTION_FILE)
     for path in paths:
-        case = around_body(read_case(path))
+        case = None
         for each in (None, *kinds):
             kind, size = ("", "") if each is None else (each.kind, each.size)
-            key = (case.name, kind, size)
+            key = (case_name(path), kind, size)
             if key not in kept.records:
+                case = case or around_body(read_case(path))
                 seed = zlib.crc32(f"{case.name} {kind} {size}".encode())
                 changed = case if each is None else each.change(case, np.random.default_rng(seed))
                 if changed is None:

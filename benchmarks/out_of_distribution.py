@@ -4,6 +4,9 @@ Every kind and size of `benchmarks.perturbations` is done to each case, and its 
 against those of the cases as they are: the AUC is the chance that a changed case scores higher.
 
     python -m benchmarks.out_of_distribution --model openkbp-beams --cases DIR [--only 10]
+        [--unchanged]
+
+With `--unchanged` the cases as they are, and the check's time, are all.
 """
 
 from __future__ import annotations
@@ -78,6 +81,7 @@ def main() -> None:
     parser.add_argument("--cases", type=Path, default=Path("Resources/SampleData/openkbp"))
     parser.add_argument("--distribution", type=Path, help="instead of the model's own")
     parser.add_argument("--only", type=int, help="the first N cases")
+    parser.add_argument("--unchanged", action="store_true", help="change nothing, only time")
     arguments = parser.parse_args()
     model = DoseModel.load(arguments.model)
     known = read_distribution(arguments.distribution or model.folder / "distribution.json")
@@ -91,7 +95,7 @@ def main() -> None:
         seconds.append((time.perf_counter() - started, time.process_time() - busy))
         case = around_body(whole)
         regular.append(score(case, model, known))
-        for index, found in changed_scores(case, model, known):
+        for index, found in () if arguments.unchanged else changed_scores(case, model, known):
             changed[index].append(found)
     _print(np.array(regular), changed, known.threshold)
     wall, busy = 1000 * np.median(seconds, axis=0)
@@ -126,7 +130,8 @@ def _print(regular: np.ndarray, changed: list[list[float]], threshold: float) ->
     if by_kind:
         mean = np.mean([np.mean(values) for values in by_kind.values()])
         sys.stdout.write(f"mean over the {len(by_kind)} kinds at the sizes marked *: {mean:.3f}; ")
-    sys.stdout.write(f"over all sizes {np.mean(every):.3f}\n")
+    if every:
+        sys.stdout.write(f"over all sizes {np.mean(every):.3f}\n")
 
 
 if __name__ == "__main__":
