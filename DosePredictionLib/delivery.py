@@ -30,6 +30,8 @@ class TreatmentBeam:
         dose_rate_mu_min: stated for each control point; NaN where none is.
         stated_points: how many control points the plan says that there are; None: it does not.
         sad_mm: from the source to the gantry's axis; None when not stated.
+        unstated: what its file has to state and does not, by keyword; values stand in for it here.
+        unread: what shapes or moves it and is in no field here, in words: wedges, a second MLC.
     """
 
     number: int
@@ -52,6 +54,8 @@ class TreatmentBeam:
     dose_rate_mu_min: Array
     stated_points: int | None = None
     sad_mm: float | None = None
+    unstated: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def points(self) -> int:

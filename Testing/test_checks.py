@@ -387,6 +387,31 @@ def test_front_and_back_exchanged() -> None:
     assert "120 mm posterior" in check(case_of(masks=masks))["orientation-implausible"].message
 
 
+@pytest.mark.parametrize(
+    ("flips", "words"),
+    [
+        ((), None),
+        (("x",), None),  # what is mirrored looks like another patient
+        (("y",), "anterior"),
+        (("x", "y"), "anterior"),  # called supine, and scanned prone
+        (("z",), "superior"),
+        (("x", "z"), "superior"),  # called head first, and scanned feet first
+    ],
+)
+def test_bones_alone_tell_how_the_patient_lies(flips: tuple[str, ...], words: str | None) -> None:
+    places = {"Marrow": (0, 40, 30), "FemurHead_L": (100, 0, -20), "FemurHead_R": (-100, 0, -20)}
+    signs = [-1 if axis in flips else 1 for axis in "xyz"]
+    middle = {name: ball(0, 0, 0, 20) for name in ("PTV", "Bladder", "Rectum")}
+    masks = {**middle, "Body": ellipse()}
+    for name, place in places.items():
+        x, y, z = (sign * mm for sign, mm in zip(signs, place, strict=True))
+        masks[name] = ball(x, y, z, 22)
+    if "x" in flips:  # whoever contours goes by what is seen
+        masks["FemurHead_L"], masks["FemurHead_R"] = masks["FemurHead_R"], masks["FemurHead_L"]
+    found = check(case_of(masks=masks)).get("orientation-implausible")
+    assert (found is None) if words is None else (found is not None and words in found.message)
+
+
 def test_prone_patient_has_the_couch_in_front() -> None:
     ct = np.where(ellipse(), 20, -1000).astype(np.int16)
     assert "patient-prone" not in check(case_of(ct))

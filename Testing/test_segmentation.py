@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import pelvis_case
+from support import centered_grid, pelvis_case
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.encoding.encoder import EncodingSettings, encode, network_channels
@@ -19,7 +19,8 @@ from DosePredictionLib.networks import build_network, parameter_count
 from DosePredictionLib.networks.multipass_unet3d import MultiPassUNet3D
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
-from DosePredictionLib.tasks.segmentation import Segmentation, class_map, connected
+from DosePredictionLib.tasks.found_organs import connected, judged
+from DosePredictionLib.tasks.segmentation import Segmentation, class_map
 from DosePredictionLib.tasks.task import Combined, Decoding, LabelledBatch, Passes
 from training.recipes.pelvis_organs import recipe
 from training.recipes.pelvis_organs_one_pass import recipe as one_pass
@@ -181,7 +182,7 @@ def decoded(case: Case, chances: np.ndarray) -> dict[str, np.ndarray]:
     )
     assert all(output.role == "segment" for output in made.outputs)
     found = {output.structure: output.volume.array for output in made.outputs}
-    missing = {finding.structure for finding in made.findings}
+    missing = {each.structure for each in made.findings if each.id == "organ-not-found"}
     assert missing == {c.name for c in PELVIS.organs} - set(found)  # type: ignore[operator]
     return found  # type: ignore[return-value]
 
@@ -225,6 +226,46 @@ def test_what_is_not_on_the_ct_is_a_finding_and_no_segment() -> None:
     chances[LEFT] = 0
     found = decoded(case, chances)
     assert "FemurHead_L" not in found and "FemurHead_R" in found
+
+
+BLADDER = PELVIS.organs[0]
+UPRIGHT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+TURNED = ((-1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))  # to the right, down, back
+
+
+@pytest.mark.parametrize(
+    ("direction", "end", "said"),
+    [
+        (UPRIGHT, (0, -1), "superior"),
+        (UPRIGHT, (0, 0), "inferior"),
+        (UPRIGHT, (2, -1), "left"),
+        (UPRIGHT, (1, 0), "anterior"),
+        (TURNED, (2, -1), "right"),
+        (TURNED, (1, -1), "inferior"),
+        (TURNED, (0, -1), "posterior"),
+    ],
+)
+def test_an_organ_at_the_cts_end_is_cut(direction: tuple, end: tuple[int, int], said: str) -> None:
+    grid = centered_grid((12, 12, 12), (5.0, 5.0, 5.0), direction)
+    mask = np.zeros(grid.shape, bool)
+    mask[3:9, 3:9, 3:9] = True
+    assert judged(BLADDER, mask, grid) == []
+    np.moveaxis(mask, end[0], 0)[end[1], 4:8, 4:8] = True
+    (finding,) = judged(BLADDER, mask, grid)
+    assert (finding.id, finding.structure) == ("organ-cut", "Bladder")
+    assert f"the CT's {said} end" in finding.message
+    for organ in PELVIS.organs:
+        expected = organ.name not in ("Small_Intestine", "Marrow", "SpinalCord")
+        assert bool(judged(organ, mask, grid)) == expected
+
+
+@pytest.mark.parametrize(("edge", "is_fragment"), [(5, True), (6, False)])
+def test_a_fragment_of_an_organ_is_said_to_be_one(edge: int, is_fragment: bool) -> None:
+    """Cubes of 15.6 and 27 cc."""
+    grid = centered_grid((12, 12, 12), (5.0, 5.0, 5.0))
+    mask = np.zeros(grid.shape, bool)
+    mask[3 : 3 + edge, 3 : 3 + edge, 3 : 3 + edge] = True
+    assert [each.id for each in judged(BLADDER, mask, grid)] == ["organ-fragment"] * is_fragment
 
 
 # --- Training -------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from DosePredictionLib.evaluation.dvh import dvh
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.tasks.found_organs import connected
 from DosePredictionLib.tasks.guidance import DoseGuidance, FrozenDose, Seen, Soft
-from DosePredictionLib.tasks.segmentation import class_map, connected, dice_of_masks
+from DosePredictionLib.tasks.segmentation import class_map, dice_of_masks
 from DosePredictionLib.tasks.task import Task
 from training.data import TrainingCase, cut
 from training.simulation.fast_planning import FastPlanner

@@ -1,6 +1,6 @@
 """The C-shape of AAPM TG-119 on a phantom made here: goals, plan, checks.
 
-    python -m benchmarks.tg119 [--core 25] [--output DIR]
+    python -m benchmarks.tg119 [--core 25] [--core-weight 10] [--beams 9] [--output DIR]
 
 A target that bends around a core, nine beams, 50 Gy in 25 fractions. No dose is predicted: the
 wanted one is drawn, and the monitor units are scaled afterwards so that 95 % of the target get
@@ -67,6 +67,10 @@ def main() -> None:
     """Plan and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--core", type=float, default=25.0, help="Gy that 5 %% of the core may get")
+    parser.add_argument(
+        "--core-weight", type=float, default=_CORE_WEIGHT, help="of its voxels; the target's is 1"
+    )
+    parser.add_argument("--beams", type=int, default=_BEAMS, help="equally spaced")
     parser.add_argument("--output", type=Path, help="folder for the phantom as a case")
     call = parser.parse_args()
     phantom = c_shape()
@@ -75,10 +79,10 @@ def main() -> None:
     begun = time.process_time()
     machine = Machine.load("generic-120")
     bound = bind(phantom.case, StructureProtocol.load("pelvis"))
-    planner = Planner(bound, machine, equally_spaced(_BEAMS), _FRACTIONS, _SETTINGS)
+    planner = Planner(bound, machine, equally_spaced(call.beams), _FRACTIONS, _SETTINGS)
     ct = phantom.case.ct
     wanted = ct.with_array(wanted_dose(phantom, call.core))
-    plan = planner.planned(wanted, weights=ct.with_array(_weights(phantom)))
+    plan = planner.planned(wanted, weights=ct.with_array(_weights(phantom, call.core_weight)))
     factor = _PRESCRIBED_GY / float(np.percentile(plan.dose.array[phantom.target], 5))
     beams = [_scaled(beam, factor) for beam in plan.beams]
     dose = plan.dose.array * factor
@@ -134,12 +138,12 @@ def wanted_dose(phantom: CShape, core_gy: float) -> NDArray[np.float32]:
     return np.where(phantom.case.structures["Body"].array, dose, 0).astype(np.float32)
 
 
-def _weights(phantom: CShape) -> NDArray[np.float32]:
+def _weights(phantom: CShape, core: float) -> NDArray[np.float32]:
     """The core counts most, what lies far from the target least."""
     apart = ndimage.distance_transform_edt(~phantom.target, sampling=_SPACING_MM)
     weights = np.where(apart < _OUTER_MM, _NEAR_WEIGHT, _FAR_WEIGHT)
     weights = np.where(phantom.target, 1.0, weights)
-    return np.where(phantom.core, _CORE_WEIGHT, weights).astype(np.float32)
+    return np.where(phantom.core, core, weights).astype(np.float32)
 
 
 def _scaled(beam: TreatmentBeam, factor: float) -> TreatmentBeam:

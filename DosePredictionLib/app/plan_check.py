@@ -30,13 +30,18 @@ class PlanCheckRequest:
 
 @dataclass(frozen=True)
 class PlanCheck:
-    """Every limit with its verdict, and how intricate the plan is."""
+    """Every limit with its verdict, and how intricate the plan is.
+
+    Args:
+        left_out: beams without monitor units, which deliver nothing and are not judged.
+    """
 
     plan: Path
     label: str
     machine: str
     rows: Sequence[CheckRow]
     complexity: Mapping[str, Any]
+    left_out: Sequence[str] = ()
 
     @property
     def passed(self) -> bool:
@@ -53,6 +58,7 @@ class PlanCheck:
             "violations": sum(not row.passed for row in self.rows),
             "rows": [row.as_json() for row in self.rows],
             "complexity": dict(self.complexity),
+            "left_out": list(self.left_out),
         }
 
     def text(self) -> str:
@@ -61,7 +67,10 @@ class PlanCheck:
         verdict = "no limit is broken" if not broken else f"{broken} limits are broken"
         figures = ", ".join(f"{key} {value}" for key, value in self.complexity.items())
         head = f"{self.plan.name} ({self.label}) on {self.machine}: {verdict}"
-        return "\n".join([head, f"  {figures}", *rows_as_text(self.rows)])
+        lines = [head, f"  {figures}"]
+        if self.left_out:
+            lines.append(f"  left out, without monitor units: {', '.join(self.left_out)}")
+        return "\n".join([*lines, *rows_as_text(self.rows)])
 
 
 def check_plan_file(request: PlanCheckRequest) -> PlanCheck:
@@ -78,12 +87,16 @@ def check_plan_file(request: PlanCheckRequest) -> PlanCheck:
         raise CaseError(f"There is no RTPLAN {request.plan}: name one file.")
     with quiet_parser():
         plan = read_plan(open_dicom(request.plan))
+        is_brachy = plan.file.item.has("BrachyTreatmentType")
+    if is_brachy:
+        raise CaseError(
+            f"{request.plan} is a plan of brachytherapy: name a plan of photon beams from outside."
+        )
     doses = [dose_gy for _, _, dose_gy in plan.targets]
     fraction_gy = max(doses) / plan.fractions if doses and plan.fractions else None
-    rows = check_plan(plan.beams, machine, fraction_gy)
-    return PlanCheck(
-        request.plan, plan.label, machine.id, rows, complexity(plan.beams, fraction_gy)
-    )
+    rows = check_plan(plan.beams, machine, fraction_gy, plan.broken_references)
+    figures = complexity(plan.beams, fraction_gy)
+    return PlanCheck(request.plan, plan.label, machine.id, rows, figures, plan.left_out)
 
 
 def rows_as_text(rows: Sequence[CheckRow]) -> list[str]:

@@ -99,6 +99,14 @@ MAY_OVERLAP = frozenset(
 # (TG-263 name, TG-263 name, axis, what the first is of the second): true in every upright patient.
 ANATOMICAL_ORDER = (
     ("Bladder", "Rectum", 1, "anterior"),
+    # Centers of the pelvic bones, the sacrum among them, and of the joints.
+    ("Femur_Head_L", "BoneMarrow", 1, "anterior"),
+    ("Femur_Head_R", "BoneMarrow", 1, "anterior"),
+    ("BoneMarrow", "Femur_Head_L", 2, "superior"),
+    ("BoneMarrow", "Femur_Head_R", 2, "superior"),
+    ("SpinalCord", "Femur_Head_L", 2, "superior"),
+    ("SpinalCord", "Femur_Head_R", 2, "superior"),
+    ("Bowel_Small", "Bladder", 2, "superior"),
     ("Larynx", "SpinalCord", 1, "anterior"),
     ("Bone_Mandible", "SpinalCord", 1, "anterior"),
     ("Brainstem", "SpinalCord", 2, "superior"),

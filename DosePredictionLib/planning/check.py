@@ -25,6 +25,8 @@ _MM = 0.01
 _SHARE = 1e-6
 _MU = 0.005
 _STANDARD = "DICOM PS3.3 C.8.8.14"
+_IEC = "IEC 61217"
+_NOT_MODELLED = "machines here have photons, jaws and one MLC"
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,23 @@ _Rule = Callable[[TreatmentBeam, Machine], Iterator[CheckRow]]
 
 
 def check_plan(
-    beams: Sequence[TreatmentBeam], machine: Machine, fraction_gy: float | None = None
+    beams: Sequence[TreatmentBeam],
+    machine: Machine,
+    fraction_gy: float | None = None,
+    broken_references: Sequence[str] = (),
 ) -> list[CheckRow]:
     """Rows of every beam, then those of the plan.
 
     Args:
         fraction_gy: prescribed dose of one fraction; None: not known, and nothing is said of
             monitor units per Gy.
+        broken_references: between beams and monitor units, in words.
     """
     rows = [row for beam in beams for row in check_beam(beam, machine)]
     limit = _Limit("beams", "number of beams", "", _STANDARD, lowest=1)
     rows.append(limit.row(None, float(len(beams))))
+    words = "beams and their MU do not match"
+    rows.append(_none_of(broken_references, "beam-references", words, _STANDARD))
     if fraction_gy:
         total = sum(beam.meterset or 0.0 for beam in beams)
         limit = _limit(
@@ -142,6 +150,23 @@ def _limit(
     return _Limit(id_, label, unit, source, low, high, tolerance)
 
 
+def _none_of(
+    what: Sequence[str], id_: str, label: str, source: str, beam: str | None = None
+) -> CheckRow:
+    """A row of things of which there must be none, named as its place."""
+    return _Limit(id_, label, "", source, None, 0).row(beam, float(len(what)), ", ".join(what))
+
+
+def _told(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:
+    """Whether the file says all that is judged below, and nothing that is not."""
+    words = "what the plan does not state"
+    yield _none_of(beam.unstated, "unstated", words, _STANDARD, beam.name)
+    yield _none_of(beam.unread, "unread", "what is not judged", _NOT_MODELLED, beam.name)
+    is_photon = beam.radiation.upper() == "PHOTON"
+    limit = _Limit("photons", "photons (1: yes)", "", machine.sources["energies_mv"], 1, 1)
+    yield limit.row(beam.name, float(is_photon), "" if is_photon else beam.radiation or "no type")
+
+
 def _control_points(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:
     stated = beam.stated_points
     exact = float(stated) if stated is not None else None
@@ -159,7 +184,8 @@ def _meterset(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:
     yield limit.row(name, float(steps.min()) if steps.size else None, f"control point {worst}")
     limit = _Limit("meterset-end", "last cumulative meterset", "", _STANDARD, 1, 1, 1e-4)
     yield limit.row(name, float(weight[-1]))
-    limit = _limit("beam-mu", "monitor units", "MU", machine, "max_beam_mu")
+    most, source = machine.max_beam_mu, machine.sources["max_beam_mu"]
+    limit = _Limit("beam-mu", "monitor units", "MU", source, 0, most, _SHARE)
     yield limit.row(name, beam.meterset or None)
 
 
@@ -174,6 +200,14 @@ def _energy(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:
         sad, source = machine.sad_mm, machine.sources["sad_mm"]
         limit = _Limit("sad", "source to axis", "mm", source, sad, sad, _MM)
         yield limit.row(beam.name, beam.sad_mm)
+
+
+def _angles(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:
+    parts = (("gantry", beam.gantry_degrees), ("collimator", beam.collimator_degrees))
+    for part, degrees in (*parts, ("couch", beam.couch_degrees)):
+        limit = _Limit(f"{part}-angle", f"{part} angle", "°", _IEC, 0, 360, _MM)
+        off = np.maximum(-degrees, degrees - 360)
+        yield limit.row(beam.name, float(degrees[off.argmax()]), f"control point {off.argmax()}")
 
 
 def _leaf_boundaries(beam: TreatmentBeam, machine: Machine) -> Iterator[CheckRow]:
@@ -311,9 +345,11 @@ def _worst(limit: _Limit, beam: TreatmentBeam, values: Array) -> CheckRow:
 
 
 _RULES: tuple[_Rule, ...] = (
+    _told,
     _control_points,
     _meterset,
     _energy,
+    _angles,
     _leaf_boundaries,
     _gaps,
     _leaf_reach,

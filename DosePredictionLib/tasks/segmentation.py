@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor, nn
 
 from ..case import Prescription
@@ -18,6 +17,7 @@ from ..findings import Finding
 from ..prediction import Output
 from ..structures.protocol import Channel
 from ..volume import Volume
+from .found_organs import WHOLE_CC, connected, in_one_piece, judged, not_found
 from .task import (
     Combined,
     Decoded,
@@ -39,7 +39,6 @@ _ORGANS = "organs"
 _LOSS, _BALANCE = "dice_ce", "balance"
 _SMALLEST_CC = 0.5
 _FEWEST = 2  # organs in one piece that a CT of the body site shows
-_WHOLE_CC = 20.0  # of such an organ: fragments, and bone and bowel, are found on any CT
 _UNLIKELY = 0.02  # a probability that no organ's surface depends on
 
 
@@ -108,12 +107,14 @@ class Segmentation(Task):
             np.copyto(best, chance, where=higher)
             owner[higher] = index
         owner[best <= 1 - taken] = 0  # the background is more likely
-        outputs, findings = [], []
+        outputs: list[Output] = []
+        findings: list[Finding] = []
         for index, organ in enumerate(self.organs, start=1):
             mask = owner == index
             if np.count_nonzero(mask) * grid.voxel_volume_cc < _SMALLEST_CC:
-                findings.append(_not_found(organ))
+                findings.append(not_found(organ))
                 continue
+            findings += judged(organ, mask, grid)
             key = organ.name.lower()
             outputs.append(Output(key, Volume(mask, grid), "segment", "none", organ.name))
         self._require_enough(decoding.bound.case.name, outputs)
@@ -126,8 +127,8 @@ class Segmentation(Task):
             * np.count_nonzero(output.volume.array)
             for output in outputs
         }
-        pieces = {organ.name for organ in self.organs} - _IN_PIECES
-        whole = [name for name in pieces if volumes_cc.get(name, 0.0) >= _WHOLE_CC]
+        pieces = [organ.name for organ in self.organs if in_one_piece(organ)]
+        whole = [name for name in pieces if volumes_cc.get(name, 0.0) >= WHOLE_CC]
         if len(whole) >= _FEWEST:
             return
         found = ", ".join(f"{name} {cc:.0f} cc" for name, cc in volumes_cc.items()) or "none"
@@ -246,26 +247,6 @@ def dice_of_masks(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(one & other) / total if total else 1.0
 
 
-def connected(chances: NDArray[np.float32], organs: Sequence[Channel]) -> NDArray[np.float32]:
-    """Probabilities `(1 + organs, z, y, x)` without what is apart from an organ's largest piece.
-
-    Bowel and marrow lie in several pieces: of them nothing is taken away.
-    """
-    classes = chances.argmax(0)
-    kept = chances.copy()
-    for index, organ in enumerate(organs, start=1):
-        if organ.name in _IN_PIECES:
-            continue
-        pieces, count = ndimage.label(classes == index)
-        if count > 1:
-            sizes = np.bincount(pieces.ravel())[1:]
-            kept[index][(pieces > 0) & (pieces != 1 + sizes.argmax())] = 0
-    return kept
-
-
-_IN_PIECES = frozenset({"Small_Intestine", "Marrow"})
-
-
 def _probabilities(logits: tuple[Tensor, ...]) -> Tensor:
     return logits[-1][0].float().softmax(0)
 
@@ -286,16 +267,6 @@ def _hard_dice(logits: Tensor, labels: Tensor) -> Tensor:
     dice = (2 * table.diagonal() / total.clamp(min=1))[1:]
     present = table.sum(1)[1:] > 0
     return dice[present].mean() if bool(present.any()) else dice.new_ones(())
-
-
-def _not_found(organ: Channel) -> Finding:
-    return Finding(
-        "organ-not-found",
-        "warning",
-        f"{organ.label} was not found on this CT.",
-        "Contour it by hand if it is there, or check how far the CT reaches.",
-        structure=organ.name,
-    )
 
 
 def _prescription(decoding: Decoding) -> Prescription:

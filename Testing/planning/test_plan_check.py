@@ -61,6 +61,19 @@ VIOLATIONS: dict[str, tuple[Change, set[str]]] = {
     "meterset ends early": (lambda b: changed(b, "weight", -1, 0.99), {"meterset-end"}),
     "no monitor units": (lambda b: replace(b, meterset=None), {"beam-mu"}),
     "too many monitor units": (lambda b: replace(b, meterset=1000.0), {"beam-mu"}),
+    "monitor units below 0": (lambda b: replace(b, meterset=-60.0), {"beam-mu"}),
+    "something unsaid": (lambda b: replace(b, unstated=("GantryAngle",)), {"unstated"}),
+    "something not judged": (lambda b: replace(b, unread=("wedges",)), {"unread"}),
+    "electrons": (lambda b: replace(b, radiation="ELECTRON"), {"photons"}),
+    "a gantry beyond its turn": (
+        lambda b: changed(b, "gantry_degrees", 1, 361.0),
+        {"gantry-angle"},
+    ),
+    "a collimator beyond its turn": (
+        lambda b: changed(b, "collimator_degrees", -1, 400.0),
+        {"collimator-angle"},
+    ),
+    "a couch beyond its turn": (lambda b: changed(b, "couch_degrees", -1, -1.0), {"couch-angle"}),
     "another energy": (lambda b: replace(b, energy_mv=15.0), {"energy"}),
     "no energy": (lambda b: replace(b, energy_mv=None), {"energy"}),
     "another source distance": (lambda b: replace(b, sad_mm=800.0), {"sad"}),
@@ -263,6 +276,7 @@ def test_plan_check_reads_the_plan_of_another_planning_system(run: Run) -> None:
     assert code == 0 and result["label"] == "PROS"
     broken = {row["id"] for row in result["rows"] if not row["passed"]}
     assert broken == {"energy"}  # 15 MV
+    assert result["left_out"] == ["CBCT"]  # calls itself treatment
     assert result["violations"] == 4 and result["complexity"]["segments"] == 4
     assert result["complexity"]["monitor_units"] == pytest.approx(235.07, abs=0.01)
 
@@ -270,7 +284,8 @@ def test_plan_check_reads_the_plan_of_another_planning_system(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((DICOM_SAMPLE / "RS.dcm",), "RS.dcm is no RTPLAN"),
+        ((DICOM_SAMPLE / "RS.dcm",), "RS.dcm is no RTPLAN but RT Structure Set Storage"),
+        ((DICOM_SAMPLE / "RD.dcm",), "RD.dcm is no RTPLAN but RT Dose Storage"),
         ((ROOT / "README.md",), "is a text, not DICOM"),
         ((DICOM_SAMPLE / "none.dcm",), "There is no RTPLAN"),
         ((DICOM_SAMPLE / "RP.dcm", "--machine", "other"), "no machine 'other'"),

@@ -195,7 +195,7 @@ class SceneExecutor:
             self.context.dispatch(EffectFailed(str(error), traceback.format_exc()))
         except Exception as error:  # shown to the person with details to copy, never lost
             text = _("The panel could not go on: {error}. Copy the details for a report.")
-            message = text.format(error=error or type(error).__name__)
+            message = text.format(error=f"{type(error).__name__} {error}".strip())
             self.context.dispatch(EffectFailed(message, traceback.format_exc()))
 
 

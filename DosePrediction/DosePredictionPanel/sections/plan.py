@@ -25,7 +25,8 @@ from ..table_widget import STATUS_COLORS, fit_columns, fit_height, show_table
 __all__ = ["PlanSection"]
 
 _HIGHEST_PRIORITY = 4
-_ROW_HEIGHT = 24
+_SLIDER_WIDTH = 60
+_PADDING = 6  # above and below the two lines of a goal
 
 
 class PlanSection:
@@ -50,7 +51,8 @@ class PlanSection:
         font.setPointSizeF(font.pointSizeF() - 1)  # goals at 330 px
         table.font = font
         table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
+        two_lines = 2 * qt.QFontMetrics(font).lineSpacing() + _PADDING
+        table.verticalHeader().setDefaultSectionSize(two_lines)
         table.setTextElideMode(qt.Qt.ElideMiddle)
 
     def draw(self, state: PanelState) -> None:
@@ -130,10 +132,12 @@ class PlanSection:
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(3, qt.QHeaderView.Fixed)
+        table.setColumnWidth(3, _SLIDER_WIDTH)
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
             item = qt.QTableWidgetItem(row.label)
-            item.setToolTip(row.label)
+            item.setToolTip(row.label.replace("\n", " "))
             table.setItem(number, 0, item)
             table.setCellWidget(number, 3, self._slider(row))
 

@@ -83,6 +83,9 @@ def _fault(beams: Sequence[PlanBeam], patient_position: str) -> str:
     kinds = sorted({beam.radiation.lower() + "s" for beam in beams} - {"photons", "s"})
     if kinds:
         return f"they are {' and '.join(kinds)}"
+    for beam in beams:
+        if "GantryAngle" in beam.unstated:
+            return f"{beam.name} does not state its GantryAngle"
     turned = [beam for beam in beams if np.any(np.abs(_wrapped(beam.couch_degrees)) > 0.5)]
     if turned:
         angle = float(turned[0].couch_degrees.max())

@@ -7,11 +7,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import UID
 
 from ...case import Prescription
 from ...delivery import TreatmentBeam
 from ...errors import CaseError
 from .files import RTPLAN, DicomFile, Item
+from .plan_faults import broken_references, unread, unstated
 
 __all__ = ["FractionGroup", "Plan", "Technique", "read_plan"]
 
@@ -21,6 +23,7 @@ Array = NDArray[np.float64]
 _FEW_SEGMENTS = 10
 _OF_ONE_TREATMENT = ("CONCURRENT", "PRIOR")
 _MOST_PRESCRIBED_GY = 200.0
+_X_JAWS, _Y_JAWS = ("ASYMX", "X"), ("ASYMY", "Y")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Plan:
         structure_set_uid: what it was planned on; empty when it names none.
         groups: its fraction groups; their doses add up to the plan's.
         companions: instances of the plans that the same treatment consists of, besides this one.
+        broken_references: see `plan_faults`.
+        left_out: beams that are said to treat and have no monitor units, which others have.
     """
 
     file: DicomFile
@@ -57,6 +62,8 @@ class Plan:
     structure_set_uid: str
     groups: tuple[FractionGroup, ...] = ()
     companions: frozenset[str] = frozenset()
+    broken_references: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def prescription(self, names: dict[int, str], target_names: list[str]) -> Prescription | None:
         """Dose per target, called as the structures are; None when the plan prescribes none.
@@ -86,7 +93,8 @@ def read_plan(file: DicomFile) -> Plan:
     """
     item = file.item
     if file.sop_class != RTPLAN:
-        raise CaseError(f"{file.path} is no RTPLAN.")
+        kind = UID(file.sop_class).name
+        raise CaseError(f"{file.path} is no RTPLAN but {kind}: name a plan of photon beams.")
     groups = item.items("FractionGroupSequence")
     metersets = {
         beam.integer("ReferencedBeamNumber"): beam.number("BeamMeterset")
@@ -96,13 +104,15 @@ def read_plan(file: DicomFile) -> Plan:
     }
     fraction_groups = tuple(_group(group) for group in groups)
     fractions = [each.fractions for each in fraction_groups if each.fractions is not None]
-    beams = tuple(
-        _beam(beam, metersets)
-        for beam in item.items("BeamSequence")
+    every = item.items("BeamSequence")
+    treating = [
+        beam
+        for beam in every
         if beam.text("TreatmentDeliveryType", "TREATMENT") in ("TREATMENT", "CONTINUATION")
-        # An imaging field may call itself treatment, but has no meterset.
-        and (not metersets or beam.integer("BeamNumber") in metersets)
-    )
+    ]
+    # An imaging field may call itself treatment, but has no meterset.
+    given = [b for b in treating if not metersets or b.integer("BeamNumber") in metersets]
+    beams = tuple(_beam(beam, metersets) for beam in given)
     sets = item.items("ReferencedStructureSetSequence")
     return Plan(
         file=file,
@@ -118,6 +128,8 @@ def read_plan(file: DicomFile) -> Plan:
             for other in item.items("ReferencedRTPlanSequence")
             if other.text("RTPlanRelationship", "").upper() in _OF_ONE_TREATMENT
         ),
+        broken_references=broken_references(every, groups),
+        left_out=tuple(_name(beam) for beam in treating if beam not in given),
     )
 
 
@@ -158,6 +170,10 @@ def _targets(item: Item) -> tuple[tuple[int | None, str, float], ...]:
     return tuple(targets)
 
 
+def _name(beam: Item) -> str:
+    return beam.text("BeamName", "") or f"Beam {beam.integer('BeamNumber')}"
+
+
 def _beam(beam: Item, metersets: dict[int, float]) -> TreatmentBeam:
     number = beam.integer("BeamNumber")
     points = beam.items("ControlPointSequence")
@@ -167,6 +183,8 @@ def _beam(beam: Item, metersets: dict[int, float]) -> TreatmentBeam:
     mlc = next((d for d in devices if d.text("RTBeamLimitingDeviceType")[:3] == "MLC"), None)
     kind = mlc.text("RTBeamLimitingDeviceType") if mlc else ""
     pairs = mlc.integer("NumberOfLeafJawPairs") if mlc else 0
+    if mlc and pairs < 1:
+        raise CaseError(f"{beam.path}: {kind} of beam {number} has {pairs} leaf pairs.")
     positions = _device_positions(points)
     final = beam.number("FinalCumulativeMetersetWeight", 1.0)
     weight = _held(points, "CumulativeMetersetWeight", 0.0)
@@ -174,7 +192,7 @@ def _beam(beam: Item, metersets: dict[int, float]) -> TreatmentBeam:
     isocenter = points[0].numbers("IsocenterPosition", default=())
     return TreatmentBeam(
         number=number,
-        name=beam.text("BeamName", "") or f"Beam {number}",
+        name=_name(beam),
         machine=beam.text("TreatmentMachineName", ""),
         kind=beam.text("BeamType", "STATIC"),
         radiation=beam.text("RadiationType", ""),
@@ -184,8 +202,8 @@ def _beam(beam: Item, metersets: dict[int, float]) -> TreatmentBeam:
         gantry_degrees=_held(points, "GantryAngle", 0.0),
         collimator_degrees=_held(points, "BeamLimitingDeviceAngle", 0.0),
         couch_degrees=_held(points, "PatientSupportAngle", 0.0),
-        jaws_x_mm=_positions(beam, positions, ("ASYMX", "X"), 2),
-        jaws_y_mm=_positions(beam, positions, ("ASYMY", "Y"), 2),
+        jaws_x_mm=_positions(beam, positions, _X_JAWS, 2),
+        jaws_y_mm=_positions(beam, positions, _Y_JAWS, 2),
         leaves_mm=_positions(beam, positions, (kind,), 2 * pairs).reshape(len(points), 2, -1),
         leaf_borders_mm=mlc.numbers("LeafPositionBoundaries", pairs + 1) if mlc else np.zeros(0),
         leaves_along=kind[3:4],
@@ -193,6 +211,8 @@ def _beam(beam: Item, metersets: dict[int, float]) -> TreatmentBeam:
         dose_rate_mu_min=_held(points, "DoseRateSet", np.nan),
         stated_points=beam.integer("NumberOfControlPoints", None),
         sad_mm=beam.number("SourceAxisDistance", None),
+        unstated=unstated(beam, points),
+        unread=unread(beam, points, (kind, _kind(positions, _X_JAWS), _kind(positions, _Y_JAWS))),
     )
 
 
@@ -221,7 +241,7 @@ def _positions(
     beam: Item, positions: list[dict[str, Array]], kinds: tuple[str, ...], count: int
 ) -> Array:
     """`(control point, count)` of the first device that there is; NaN without it."""
-    kind = next((kind for kind in kinds if kind in positions[-1]), None)
+    kind = _kind(positions, kinds)
     rows = [
         at.get(kind, np.full(count, np.nan)) if kind else np.full(count, np.nan) for at in positions
     ]
@@ -231,6 +251,11 @@ def _positions(
             "at every control point."
         )
     return np.array(rows).reshape(len(positions), count)
+
+
+def _kind(positions: list[dict[str, Array]], kinds: tuple[str, ...]) -> str:
+    """The first of some devices that has positions; empty without one."""
+    return next((kind for kind in kinds if kind in positions[-1]), "")
 
 
 def _technique(beams: tuple[TreatmentBeam, ...]) -> Technique:
