@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,7 +37,11 @@ def test_what_no_patient_has_together_deviates_though_each_number_is_usual() -> 
 def test_a_prediction_is_measured_in_every_way_that_its_network_allows(
     pelvis_model: DoseModel,
 ) -> None:
-    measuring = Measuring(pelvis_model)
+    manifest = pelvis_model.manifest
+    grid = replace(manifest.encoding.grid, size=(48, 48, 32), spacing_mm=(8.0, 8.0, 8.0))
+    encoding = replace(manifest.encoding, grid=grid)
+    model = replace(pelvis_model, manifest=replace(manifest, encoding=encoding))
+    measuring = Measuring(model)
     case = pelvis_case((40, 32, 24), (10.0, 10.0, 10.0))
     found, seconds = measuring.numbers(case)
     assert {name.split(".")[0] for name in found} == {"features", "spread", "dose"}

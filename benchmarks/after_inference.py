@@ -172,8 +172,11 @@ class Usual:
         median = np.nanmedian(table, axis=0)
         scale = np.nanstd(table, axis=0) + 1e-3
         away = np.nan_to_num(np.clip((table - median) / scale, -4, 4))
-        shrunk = (1 - _SHRINKAGE) * away.T @ away / len(away) + _SHRINKAGE * np.eye(len(names))
-        return cls(tuple(names), median, scale, np.asarray(np.linalg.inv(shrunk)))
+        known = (~np.isnan(table)).astype(float)
+        both = away.T @ away / np.maximum(known.T @ known, 1)  # of the patients who have them
+        values, vectors = np.linalg.eigh((1 - _SHRINKAGE) * both + _SHRINKAGE * np.eye(len(names)))
+        precision = (vectors / np.maximum(values, 0.02)) @ vectors.T
+        return cls(tuple(names), median, scale, np.asarray(precision))
 
     def away(self, numbers: Numbers) -> Array:
         """Standard deviations from the median; 0 for what a case does not have."""
