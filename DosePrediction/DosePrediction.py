@@ -348,7 +348,7 @@ class DosePredictionLogic(ScriptedLoadableModuleLogic):
 
         >>> logic.exportReportAsync(dose, "report.html", lambda error: print(error or "written"))
         """
-        self.shared.write_report(doseNode, Path(path), onDone)
+        self.shared.write_report(doseNode, Path(path), lambda error, _details: onDone(error))
 
     def removeResult(self, doseNode: Any) -> None:
         """Delete exactly the nodes that the run of this dose made.

@@ -23,7 +23,9 @@ from support import (
 from DosePredictionLib.case import Case
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.io import read_case
+from DosePredictionLib.io.vmat_writer import PROTOCOL, write_vmat
 from DosePredictionLib.io.volumes import write_volume
+from DosePredictionLib.structures.bound import bind
 
 FLIPS = 60
 MUTATIONS = 60
@@ -69,6 +71,14 @@ def packed_case(folder: Path) -> Path:
     return path
 
 
+def vmat_case(folder: Path) -> Path:
+    """A file of the VMAT diffusion project."""
+    folder.mkdir()
+    case = small_case()
+    write_vmat(folder / "phantom.npz", bind(case, PROTOCOL))
+    return folder / "phantom.npz"
+
+
 CASES: dict[str, tuple[Callable[[Path], Path], list[str], bool]] = {
     ".nii": (
         lambda folder: image_case(folder, ".nii"),
@@ -81,6 +91,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], list[str], bool]] = {
     ".seg.nrrd": (segmentation_case, ["s.seg.nrrd", "femurs.nii.gz", "femurs.json"], False),
     "csv": (csv_folder, ["ct.csv", "PTV70.csv", "dose.csv", "voxel_dimensions.csv"], False),
     "npz": (packed_case, [""], True),
+    "vmat npz": (vmat_case, [""], True),
 }
 
 
@@ -174,7 +185,7 @@ def test_nothing_is_printed_about_a_damaged_header(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for kind, (make, names, _) in CASES.items():
-        if kind in ("npz", "csv"):
+        if kind in ("npz", "vmat npz", "csv"):
             continue
         path = make(tmp_path / kind.strip("."))
         rng = np.random.default_rng(13)

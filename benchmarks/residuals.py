@@ -14,14 +14,13 @@ from scipy import ndimage
 
 from DosePredictionLib.encoding.prescription import prescription_factor
 from DosePredictionLib.models.dose_model import DoseModel
+from DosePredictionLib.tasks.residual_scale import HIGH_GY
 from training.cache import open_cache
 from training.data import TrainingCase
 
-__all__ = ["HIGH_GY", "Residuals", "read_residuals"]
+__all__ = ["Residuals", "read_residuals"]
 
 Array = NDArray[np.float32]
-
-HIGH_GY = 5.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,8 @@ from .splits import (
     names_in_fold,
     record_patients,
 )
+from .vmat import add_arguments as add_vmat_arguments
+from .vmat import run as prepare_vmat
 
 if TYPE_CHECKING:
     from .mimicking import CoarseRun
@@ -93,15 +95,13 @@ def _parser() -> argparse.ArgumentParser:
             "prepare-clinical", help="turn DICOM patients into case folders without their names"
         )
     )
-    _add_train(commands.add_parser("train", help="train a recipe on a cache or a folder of cases"))
-    mimicking = commands.add_parser(
-        "mimic", help="add coarse networks' doses, and the beams' nearest to them, to a cache"
+    add_vmat_arguments(
+        commands.add_parser(
+            "prepare-vmat", help="write cases as npz files of the VMAT diffusion project"
+        )
     )
-    mimicking.add_argument("--runs", type=Path, nargs="+", required=True, help="coarse networks'")
-    mimicking.add_argument("--cases", type=Path, required=True, help="folder of the cache's cases")
-    mimicking.add_argument("--cache", type=Path, required=True)
-    mimicking.add_argument("--device", default="cpu", help="of the coarse networks")
-    mimicking.add_argument("--workers", type=within(WORKERS), default=usable_cores())
+    _add_train(commands.add_parser("train", help="train a recipe on a cache or a folder of cases"))
+    _add_mimic(commands)
     residuals = commands.add_parser(
         "residuals", help="add a frozen model's doses to a cache, for its heads to learn from"
     )
@@ -134,6 +134,17 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
     card.add_argument("--cases", required=True, help="what the cohort is, in words")
     return parser
+
+
+def _add_mimic(commands: argparse._SubParsersAction[Parser]) -> None:
+    mimicking = commands.add_parser(
+        "mimic", help="add coarse networks' doses, and the beams' nearest to them, to a cache"
+    )
+    mimicking.add_argument("--runs", type=Path, nargs="+", required=True, help="coarse networks'")
+    mimicking.add_argument("--cases", type=Path, required=True, help="folder of the cache's cases")
+    mimicking.add_argument("--cache", type=Path, required=True)
+    mimicking.add_argument("--device", default="cpu", help="of the coarse networks")
+    mimicking.add_argument("--workers", type=within(WORKERS), default=usable_cores())
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
@@ -458,6 +469,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
     commands = {
         "prepare": _prepare,
         "prepare-clinical": prepare_clinical,
+        "prepare-vmat": prepare_vmat,
         "train": _train,
         "mimic": _mimic,
         "residuals": _residuals,

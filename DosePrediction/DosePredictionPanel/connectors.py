@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import qt
 from slicer.parameterNodeWrapper import GuiConnector
+
+from .i18n import _
 
 __all__ = [
     "ComboDataConnector",
@@ -14,6 +16,7 @@ __all__ = [
     "ResizeWatch",
     "WheelGuard",
     "bring_into_view",
+    "draw_progress",
     "fill_combo",
     "guard_wheel",
     "later",
@@ -66,6 +69,35 @@ class ComboDataConnector(GuiConnector):
     def write(self, value: str) -> None:
         """Choose the item with this data."""
         self._widget.currentIndex = self._widget.findData(value)
+
+
+class _UnderWay(Protocol):
+    """A view of long work: `share` 0…1, below 0 unknown, None: nothing is under way."""
+
+    @property
+    def share(self) -> float | None: ...
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def is_cancelling(self) -> bool: ...
+
+
+def draw_progress(ui: Any, name: str, view: _UnderWay) -> None:
+    """Bar, stage and cancel button of long work: `<name>ProgressBar` and so on; hidden without."""
+    bar, label, button = (
+        getattr(ui, f"{name}{part}") for part in ("ProgressBar", "StageLabel", "CancelButton")
+    )
+    for widget in (bar, label, button):
+        widget.visible = view.share is not None
+    if view.share is None:
+        return
+    bar.maximum = 1000 if view.share >= 0 else 0
+    bar.value = round(1000 * max(view.share, 0.0))
+    label.text = view.stage
+    button.enabled = not view.is_cancelling
+    button.text = _("Cancelling…") if view.is_cancelling else _("Cancel")
 
 
 def fill_combo(combo: qt.QComboBox, items: dict[str, str], chosen: str | None) -> None:

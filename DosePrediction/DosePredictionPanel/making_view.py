@@ -23,7 +23,7 @@ class WishRow:
 
     Args:
         goal: with its structure, as plans are asked.
-        label: as a person reads it.
+        label: as a person reads it, the structure and below it the goal.
         predicted, replanned: the prediction's value, and the shown plan's.
         priority: 0 (not asked for) to 4.
     """
@@ -108,7 +108,7 @@ def _wishes(
             continue
         plan = kept.get(text)
         replanned = Cell("") if plan is None else Cell(plan.value, "", plan.status)
-        label = " ".join(cell.text for cell in cells[:2])
+        label = "\n".join(cell.text for cell in cells[:2])
         rows.append(WishRow(text, label, cells[2], replanned, priorities.get(text, 0)))
     return tuple(rows)
 

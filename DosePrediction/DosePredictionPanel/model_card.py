@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .flow.facts import OrganModelFacts
@@ -34,11 +35,13 @@ class InstalledModels:
     Args:
         manifests: of models of doses.
         organs: of models that find organs.
+        folders: by name.
     """
 
     manifests: Mapping[str, ModelManifest]
     problem: str = ""
     organs: Mapping[str, ModelManifest] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def installed_models() -> InstalledModels:
         {each.name: each for each in ordered if task_entry(each.task).gives == gives}
         for gives in ("dose", "segment")
     )
-    return InstalledModels(doses, problem, organs)
+    folders = {model.manifest.name: model.folder for model in models}
+    return InstalledModels(doses, problem, organs, folders)
 
 
 def model_card(manifest: ModelManifest) -> Card:
@@ -89,8 +93,12 @@ def model_card(manifest: ModelManifest) -> Card:
     return Card(_rich(lines), _rich({**lines, **further}))
 
 
-def model_facts(manifest: ModelManifest) -> ModelFacts:
-    """What the panel decides by, and what it shows of a model."""
+def model_facts(manifest: ModelManifest, folder: Path | None = None) -> ModelFacts:
+    """What the panel decides by, and what it shows of a model.
+
+    Args:
+        folder: of the model, in which its heads lie; that they fit it is seen when they are used.
+    """
     card, levels = model_card(manifest), manifest.expectations.prescription_gy
     return ModelFacts(
         name=manifest.name,
@@ -104,6 +112,7 @@ def model_facts(manifest: ModelManifest) -> ModelFacts:
         card_details=card.details,
         beams=_beams(manifest),
         wishes=_wishes(manifest),
+        draws_samples=folder is not None and _draws_samples(folder),
     )
 
 
@@ -127,6 +136,13 @@ def _wishes(manifest: ModelManifest) -> tuple[tuple[str, float], ...]:
 
     inputs = wish_inputs(manifest.encoding)
     return () if inputs is None else tuple(inputs.dose_gy.items())
+
+
+def _draws_samples(folder: Path) -> bool:
+    """Whether there is a flow, and the scale that it needs."""
+    from DosePredictionLib.models.manifest import MANIFEST_FILE
+
+    return all((folder / head / MANIFEST_FILE).is_file() for head in ("scale", "flow"))
 
 
 def doses_text(manifest: ModelManifest) -> str:

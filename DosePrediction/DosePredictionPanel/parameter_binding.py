@@ -43,6 +43,8 @@ _VALUES = {
     "strip_margin_mm": "stripMarginMm",
     "keep_strips": "keepStrips",
     "keep_coarse": "keepCoarse",
+    "samples": "samples",
+    "seed": "sampleSeed",
     "keep_warm": "keepWarm",
 }
 _ENUMS = {"unit": DoseUnit, "precision": Precision}

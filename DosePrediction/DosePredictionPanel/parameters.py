@@ -68,6 +68,8 @@ class DosePredictionParameterNode:
     device, precision: as the worker takes them.
     stripMarginMm: added on both sides of the tangent strips; below 0: the model's own.
     keepStrips, keepCoarse, keepWarm: what is left behind by a prediction.
+    samples, sampleSeed: how many doses are drawn about the predicted one by a model that draws
+        them, and the first one's seed.
     resultDose, comparedDose: the predicted dose that the panel shows, and the one beside it.
     """
 
@@ -97,6 +99,8 @@ class DosePredictionParameterNode:
     stripMarginMm: Annotated[float, WithinRange(-1, 50)] = -1.0
     keepStrips: bool = False
     keepCoarse: bool = False
+    samples: Annotated[int, WithinRange(0, 20)] = 0
+    sampleSeed: Annotated[int, WithinRange(0, 9999)] = 1
     keepWarm: bool = True
     resultDose: vtkMRMLScalarVolumeNode
     comparedDose: vtkMRMLScalarVolumeNode

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "bands_note",
     "further_outputs",
+    "has_bands",
     "result_findings",
     "result_summary",
     "result_tables",
@@ -52,9 +53,24 @@ def result_summary(result: SceneResult) -> str:
     return f"{text} {against.format(error=error)}"
 
 
+def has_bands(result: SceneResult) -> bool:
+    """Whether its chart has bands or samples, to be switched."""
+    return result.bands.content is not None or result.bands.samples is not None
+
+
 def bands_note(result: SceneResult) -> str:
-    """On whom bands and probabilities are calibrated, and how the plan lies; or why there are
-    none."""
+    """On whom bands and probabilities are calibrated, and how the plan lies, or why there are
+    none; and how many samples were drawn."""
+    drawn = result.bands.samples
+    if drawn is None:
+        return _calibration_note(result)
+    text = _("Thin curves: {count} samples, seeds {first} to {last}.")
+    last = drawn["seed"] + drawn["count"] - 1
+    said = text.format(count=drawn["count"], first=drawn["seed"], last=last)
+    return f"{_calibration_note(result)} {said}"
+
+
+def _calibration_note(result: SceneResult) -> str:
     from DosePredictionLib.evaluation.plan_review import review_summary
     from DosePredictionLib.report.wording import clean
 

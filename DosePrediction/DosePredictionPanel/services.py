@@ -280,49 +280,55 @@ class Services:
 
         return write_tables(self.result_or_raise(dose), folder)
 
-    def write_report(self, dose: Any, path: Path, done: Callable[[str], None]) -> None:
+    def write_report(self, dose: Any, path: Path, done: Callable[[str, str], None]) -> None:
         """Have the worker write the report of a dose's prediction.
 
         Args:
-            done: called with what went wrong, or an empty text.
+            done: called with what went wrong and details to copy, or with empty texts.
         """
         from DosePredictionLib.worker.messages import Failure, WriteReport
 
         def replied(reply: Any) -> None:
-            done(reply.message if isinstance(reply, Failure) else "")
+            if isinstance(reply, Failure):
+                done(reply.message, reply.details)
+            else:
+                done("", "")
 
         def send(case: str, prediction: str, result: SceneResult) -> None:
             id = f"report-{path.name}-{next(self._numbers)}"
-            goals = tuple(result.measures.goal_records)
-            self.worker.send(WriteReport(id, case, prediction, str(path), goals), replied)
+            goals, samples = tuple(result.measures.goal_records), result.bands.samples
+            self.worker.send(WriteReport(id, case, prediction, str(path), goals, samples), replied)
 
         if copied_of_plan(self.kept(dose), "report.html", path):
-            done("")
+            done("", "")
             return
-        self._with_files(dose, send, done)
+        self._with_files(dose, send, lambda error: done(error, ""))
 
     def check_deliverability(
-        self, dose: Any, beams: BeamArrangement | None, done: Callable[[Finding | None, str], None]
+        self,
+        dose: Any,
+        beams: BeamArrangement | None,
+        done: Callable[[Finding | None, str, str], None],
     ) -> None:
         """Ask the worker how near a plan could come to a dose.
 
         Args:
             beams: None: the prediction's own, else the protocol's.
-            done: called with the finding, or with what went wrong.
+            done: called with the finding, or with what went wrong and details to copy.
         """
         from DosePredictionLib.worker.messages import CheckDeliverability, Failure
 
         def replied(reply: Any) -> None:
             if isinstance(reply, Failure):
-                done(None, reply.message)
+                done(None, reply.message, reply.details)
             else:
-                done(reply.findings[0], "")
+                done(reply.findings[0], "", "")
 
         def send(case: str, prediction: str, _result: SceneResult) -> None:
             id = f"deliverability-{next(self._numbers)}"
             self.worker.send(CheckDeliverability(id, case, prediction, beams), replied)
 
-        self._with_files(dose, send, lambda error: done(None, error))
+        self._with_files(dose, send, lambda error: done(None, error, ""))
 
     def with_files(
         self, dose: Any, begin: Callable[[KeptResult], None], failed: Callable[[str], None]

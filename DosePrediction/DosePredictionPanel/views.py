@@ -310,10 +310,13 @@ def _layers(state: PanelState, result: ResultState) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class AdvancedView:
-    """Devices to choose from, id → text."""
+    """Devices to choose from, id → text; whether samples can be asked for, and what they are, or
+    why not."""
 
     devices: Mapping[str, str]
     device: str
+    can_sample: bool = False
+    samples_tip: str = ""
 
 
 def advanced_view(state: PanelState) -> AdvancedView:
@@ -322,7 +325,22 @@ def advanced_view(state: PanelState) -> AdvancedView:
     devices = {"auto": _("Automatic"), "cpu": _("CPU"), **state.installation.devices}
     if chosen not in devices:
         devices[chosen] = _("{device} (not there)").format(device=chosen)
-    return AdvancedView(devices, chosen)
+    return AdvancedView(devices, chosen, *_samples(state))
+
+
+def _samples(state: PanelState) -> tuple[bool, str]:
+    if state.model is None:
+        return False, _("Choose a model first.")
+    if not state.model.draws_samples:
+        text = _(
+            "{model} draws no samples: it has no head for it. One is trained as docs/diffusion.md "
+            "says."
+        )
+        return False, text.format(model=state.model.title)
+    return True, _(
+        "Doses drawn about the predicted one: their DVHs are thin curves of the chart, their "
+        "standard deviation is a volume. Each takes as long as a prediction, or longer."
+    )
 
 
 @dataclass(frozen=True)

@@ -121,12 +121,14 @@ class Bands:
         review: of the plan, as `prediction.json` has it; None without a plan or a calibration.
         calibrated: what was calibrated, packed; a scene may hold the prediction against further
             goals, and be opened where the model is not.
+        samples: the DVHs of drawn doses, as `prediction.json` has them; None: none were drawn.
     """
 
     content: dict[str, Any] | None = None
     missing: str = ""
     review: dict[str, Any] | None = None
     calibrated: str = ""
+    samples: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, prediction: Prediction, evaluation: Evaluation) -> Bands:

@@ -13,12 +13,15 @@ from .. import __version__
 from ..case import Case, Prescription
 from ..checks.plan_dose import require_possible_dose, scored_structures
 from ..errors import CaseError
+from ..evaluation.evaluate import EvaluationParts, evaluate
+from ..evaluation.goals import Goal, GoalSet
 from ..files import file_set, json_text
 from ..findings import Finding
 from ..io import read_case
 from ..io.doses import read_dose
 from ..planning.aperture import complexity
 from ..planning.check import check_plan
+from ..planning.keeping import KeptGoals
 from ..planning.machine import Machine
 from ..planning.monte_carlo import MonteCarloSettings, monte_carlo_dose, require_ompmc
 from ..planning.planner import DeliverablePlan, Planner, PlanningSettings, equally_spaced
@@ -35,7 +38,6 @@ from .plan_check import rows_as_text
 from .plan_files import RTDOSE, RTPLAN, write_plan_dicom, write_plan_report
 
 if TYPE_CHECKING:
-    from ..evaluation.goals import Goal, GoalSet
     from ..evaluation.result import Evaluation
     from ..report.content import Metadata
 
@@ -90,7 +92,8 @@ class PlanRequest:
         model: that predicts; None: the default.
         protocol: id; None: the mapping file's, or the one that fits.
         mapping, prescription: go before the case's own.
-        goals: what both doses are held against.
+        goals: what both doses are held against; those that the dose to reach meets, the plan is
+            made to meet, too.
         wishes: goals that the plan is asked to meet, as "Rectum V40Gy <= 30 %".
         wish_weights: by how much the voxels count that they concern: one for all wishes, or one
             for each.
@@ -296,14 +299,18 @@ def _written(
     require_no_foreign(folder, _FILES.values(), earlier_files(folder, PLAN_RECORD))
     machine, findings = planner.machine, list(inputs.findings)
     wishes = [parse_wish(text) for text in request.wishes]
+    goals = [*_goals(bound, request), *wishes]
     wanted = wanted_dose(bound, dose, wishes, request.wish_weights)
+    kept = KeptGoals.of(bound, wanted.dose, goals)
     read = time.perf_counter()
-    plan = planner.planned(wanted.dose, progress, wanted.weights if wishes else None)
+    plan = planner.planned(
+        wanted.dose, progress, wanted.weights if wishes else None, keep=kept.lacking
+    )
     planned = time.perf_counter()
     seconds = {"read": read - started, "plan": planned - read}
     fraction_gy = prescription.highest_gy / (prescription.fractions or 1)
     rows = check_plan(plan.beams, machine, fraction_gy)
-    evaluation = _evaluated(bound, dose, plan, request, wishes)
+    evaluation = evaluate(bound, dose, EvaluationParts(reference=plan.dose, goals=goals or None))
     record = _record(bound, plan, dose, evaluation, len(wishes))
     record |= {
         "machine": machine.id,
@@ -379,23 +386,13 @@ def _dose_to_reach(request: PlanRequest, bound: BoundCase) -> tuple[Volume, str,
     return predicted.dose, f"predicted by {model.manifest.name}", list(predicted.findings)
 
 
-def _evaluated(
-    bound: BoundCase,
-    dose: Volume,
-    plan: DeliverablePlan,
-    request: PlanRequest,
-    wishes: Sequence[Goal],
-) -> Evaluation:
-    """The wanted dose with the plan as its reference: DVHs, scores and goals of both."""
-    from ..evaluation.evaluate import EvaluationParts, evaluate
-    from ..evaluation.goals import GoalSet
-
-    goals = request.goals
-    if goals == "default":
-        known = bound.protocol is not None
-        goals = GoalSet.default(bound.protocol.id, bound.prescriptions_gy) if known else None  # type: ignore[union-attr]
-    every = [*(goals.goals if goals else ()), *wishes]
-    return evaluate(bound, dose, EvaluationParts(reference=plan.dose, goals=every or None))
+def _goals(bound: BoundCase, request: PlanRequest) -> tuple[Goal, ...]:
+    """The goals that the request chooses."""
+    chosen = request.goals
+    if chosen == "default":
+        known = bound.protocol
+        chosen = None if known is None else GoalSet.default(known.id, bound.prescriptions_gy)
+    return chosen.goals if chosen else ()
 
 
 def _record(

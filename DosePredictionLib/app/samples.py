@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ..prediction import Prediction
 
-__all__ = ["sample_dvhs", "sample_lines"]
+__all__ = ["sample_dvhs", "sample_lines", "without_samples"]
 
 _SHOWN = "Dmean_gy"
 
@@ -46,6 +47,12 @@ def sample_dvhs(prediction: Prediction) -> dict[str, Any] | None:
         "volume_percent": list(VOLUMES_PERCENT),
         "structures": structures,
     }
+
+
+def without_samples(prediction: Prediction) -> Prediction:
+    """The prediction without the drawn doses themselves; their spread stays."""
+    kept = tuple(output for output in prediction.outputs if output.role != "sample")
+    return replace(prediction, outputs=kept)
 
 
 def sample_lines(samples: Mapping[str, Any]) -> list[str]:

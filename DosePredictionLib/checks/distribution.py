@@ -271,15 +271,13 @@ class Distribution:
         hu = np.array([m.measure in _HU_MEASURES for m in measures]) / unit
         sizes = [_SIZES.get(m.measure, 0.0) * (m.part != TARGETS) for m in measures]
         lengths = [m.median * (m.measure in _LENGTHS and m.part != TARGETS) for m in measures]
-        moved = {
-            "size": _along(np.array(sizes) / unit, bounded, independent, away),
-            "hu": _along(hu, bounded, independent, away),
-        }
         if self.schema_minor > 0:
             regular = np.clip(away, -WINSORISED, WINSORISED)  # one odd organ is no scale
             grown = (np.array(sizes) + np.array(lengths)) / unit
-            moved["size"] = _along(grown, regular, precision, regular)
-        return moved
+            size = _along(grown, regular, precision, regular)
+        else:
+            size = _along(np.array(sizes) / unit, bounded, independent, away)
+        return {"size": size, "hu": _along(hu, bounded, independent, away)}
 
 
 def _along(

@@ -468,17 +468,15 @@ def endpoint_pairs(record: Record, name: str) -> dict[str, Mapping[str, float | 
     return pairs
 
 
-def recorded_widths(record: Record) -> dict[str, StructureWidths]:
-    """The widths that a record holds, as JSON types, by structure; empty without any."""
-    return {
-        name: from_json(StructureWidths, each, f"widths.{name}")
-        for name, each in record.get("widths", {}).items()
-    }
+def recorded_widths(record: Record, name: str) -> StructureWidths | None:
+    """The widths of a structure that a record holds, as JSON types; None without any."""
+    known = record.get("widths", {}).get(name)
+    return None if known is None else from_json(StructureWidths, known, f"widths.{name}")
 
 
 def _widths_of(name: str, records: Sequence[Record]) -> tuple[StructureWidths, ...]:
     """The widths of a structure in each record; none unless all of them have some."""
-    found = [recorded_widths(record).get(name) for record in records]
+    found = [recorded_widths(record, name) for record in records]
     return tuple(each for each in found if each is not None) if None not in found else ()
 
 

@@ -217,7 +217,7 @@ def _held(
         if not mine:
             continue
         inside = []
-        cases = [known.for_case(recorded_widths(record).get(name)) for record in mine]
+        cases = [known.for_case(recorded_widths(record, name)) for record in mine]
         for case, record in zip(cases, mine, strict=True):
             curve = record["curves"][name]
             low, high = case.curve(np.asarray(curve["prediction_gy"]), percent)

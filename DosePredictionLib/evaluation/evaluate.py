@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,12 +58,21 @@ class EvaluationParts:
     scorecard: Scorecard | None = None
 
 
-def evaluate(bound: BoundCase, dose: Volume, parts: EvaluationParts | None = None) -> Evaluation:
-    """Evaluate a dose at once; see `evaluate_steps`."""
+def evaluate(
+    bound: BoundCase,
+    dose: Volume,
+    parts: EvaluationParts | None = None,
+    heard: Callable[[str], None] = lambda stage: None,
+) -> Evaluation:
+    """Evaluate a dose at once; see `evaluate_steps`.
+
+    Args:
+        heard: told of each step in words; what it raises ends the evaluation.
+    """
     steps = evaluate_steps(bound, dose, parts)
     while True:
         try:
-            next(steps)
+            heard(next(steps))
         except StopIteration as end:
             result: Evaluation = end.value
             return result

@@ -33,6 +33,7 @@ __all__ = [
     "evaluate_goals",
     "parse_goal",
     "parse_metric",
+    "prescription_of",
     "read_json_object",
 ]
 
@@ -328,7 +329,7 @@ def _evaluated(
     highest_gy = max(levels.values(), default=None)
     if bound is not None:
         try:
-            rx_gy = _prescription(goal, bound, levels, resolve)
+            rx_gy = prescription_of(goal, bound, levels, resolve)
             value = goal.metric.value(curves[bound], rx_gy, body, goal.geud_a)
             status, margin = goal.judge(value)
         except NotEvaluable as error:
@@ -370,10 +371,18 @@ def _endpoint(goal: Goal, rx_gy: float | None, own_gy: float | None) -> dict[str
     return {"key": key, "limit": goal.limit * factor, "factor": factor}
 
 
-def _prescription(
+def prescription_of(
     goal: Goal, bound: str, levels: Mapping[str, float], resolve: Resolve | None
 ) -> float | None:
-    """The dose that `%Rx` means for a goal, Gy."""
+    """The dose that `%Rx` means for a goal, Gy; None: nothing is prescribed.
+
+    Args:
+        bound: the structure that the goal's means.
+        levels: target → Gy.
+
+    Raises:
+        NotEvaluable: the goal names a prescription that is not there.
+    """
     if goal.prescription is not None:
         named = resolve(goal.prescription) if resolve is not None else goal.prescription
         for name in (goal.prescription, named):

@@ -43,8 +43,7 @@ def goal_reliability(
     """
     rows = []
     for index, record in enumerate(records):
-        widths = recorded_widths(record)
-        known = {name: each.for_case(widths.get(name)) for name, each in structures.items()}
+        known = {n: each.for_case(recorded_widths(record, n)) for n, each in structures.items()}
         rows += [
             (index, (goal["bound_to"], goal["goal"]), found["percent"] / 100, goal["margin"], met)
             for goal in record.get("goals", ())

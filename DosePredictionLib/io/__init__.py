@@ -10,6 +10,7 @@ from ..errors import CaseError, DosePredictionError, NoStructuresError
 from ..files import check_file_name
 from ..findings import Finding
 from .openkbp import is_openkbp, read_openkbp
+from .vmat import is_vmat, read_vmat
 
 __all__ = ["case_name", "find_cases", "read_case"]
 
@@ -29,7 +30,8 @@ def case_name(path: Path) -> str:
 
 
 def read_case(path: str | Path, ct_alone: bool = False) -> Case:
-    """Read a case: a NIfTI or DICOM folder, an OpenKBP CSV folder or an OpenKBP npz file.
+    """Read a case: a NIfTI or DICOM folder, an OpenKBP CSV folder, or an npz file of OpenKBP or of
+    the VMAT diffusion project.
 
     Args:
         ct_alone: whether a CT that nothing was contoured on will do, too: a DICOM series, or one
@@ -73,6 +75,8 @@ def _in_pelvic_terms(case: Case) -> Case:
 
 def _read(path: Path, ct_alone: bool) -> Case:
     """The case by the reader of its format."""
+    if is_vmat(path):
+        return read_vmat(path)
     if is_openkbp(path):
         return read_openkbp(path)
     # Imported here: the headless trainer reads OpenKBP without nibabel or SimpleITK.
@@ -98,7 +102,8 @@ def _read(path: Path, ct_alone: bool) -> Case:
         return Case(case_name(path), ct, {}, findings=tuple(findings))
     raise CaseError(
         f"{path} is no case: expected a folder with ct.nii.gz and one mask a structure, a "
-        "DICOM folder (CT and RTSTRUCT), an OpenKBP folder (ct.csv …) or an OpenKBP npz file."
+        "DICOM folder (CT and RTSTRUCT), an OpenKBP folder (ct.csv …), or an npz file of OpenKBP "
+        "or of the VMAT diffusion project."
     )
 
 

@@ -4,7 +4,8 @@ influence   pyRadPlan: what each fluence element of each beam gives (`engine`), 
             farther (`influence`)
 fluence     the one whose dose comes nearest (`beams.mimic`): what these beams could do at best
 segments    leaf positions and monitor units, fitted to the dose that they give when it is
-            recomputed (`shaping`), none below the machine's least
+            recomputed (`shaping`), none below the machine's least; the units once more for
+            goals that this loses (`keeping`)
 dose        of what is written, on a finer grid (`recompute`)
 """
 
@@ -37,17 +38,20 @@ from .nearness import nearest_fluence, tolerance_weights
 from .recompute import plan_dose
 from .seen import SeenVoxels
 from .sequence import require_reach
-from .shaping import SegmentDoses, Shaping, shaped
+from .shaping import SegmentDoses, Segments, Shaper, Shaping
 
 __all__ = ["DeliverablePlan", "Planner", "PlanningSettings", "equally_spaced"]
 
 Single = NDArray[np.float32]
 Progress = Callable[[float, str], None]
+Keep = Callable[[Volume], "Volume | None"]
 
 _COARSEST_MM = 10.0
 _ALL_VOXELS_WITHIN_MM = 20.0
 _ONE_IN = 4  # of the voxels farther away
 _BYTES_AN_ENTRY = 8
+_ROUNDS = 60
+_KEEPING_ROUNDS, _GROWING_ROUNDS, _FASTER = 20, 3, 1.15
 _COPIES = 2.5  # of the matrix while it is put together and cut to the voxels that count
 
 
@@ -170,6 +174,7 @@ class Planner:
         wanted: Volume,
         progress: Progress = lambda share, stage: None,
         weights: Volume | None = None,
+        keep: Keep = lambda given: None,
     ) -> DeliverablePlan:
         """The plan whose dose comes nearest to a wanted one.
 
@@ -177,40 +182,52 @@ class Planner:
             wanted: Gy of the whole treatment, on the case's grid.
             progress: hears share and stage; may raise to cancel.
             weights: by how much each voxel counts, on the case's grid; None: all alike.
+            keep: what a plan's dose lacks, Gy, both on the case's grid; None: it is good.
 
         Raises:
             CaseError: the target lies beyond the jaws or the leaves, or the dose is all zero.
             DosePredictionError: memory does not suffice for the influence matrix.
         """
-        settings, machine = self.settings, self.machine
+        machine = self.machine
         whole = wanted.resampled_to(self._grid, "linear").array
         if not whole.max(initial=0) > 0:
             raise CaseError("The wanted dose is zero everywhere: there is nothing to plan for.")
         known = self._known_once(progress)
         goal = whole.ravel()[known.rows]
-        count, asked = self._counted(known, whole, weights)
+        count, firm = self._counted(known, whole, weights)
         progress(0.45, "fluence")
-        found, count = nearest_fluence(known.operator, goal, count, asked, settings.iterations)
-        fluence = found.fluence
-        fields, mu = shaped(
-            known.fields,
-            known.operator,
-            self._segment_doses(known),
-            (goal, count),
-            Shaping(machine, settings.segments, settings.least_gain),
-            _part(progress, 0.55, 0.35, "segments"),
-        )
+        found, count = nearest_fluence(known.operator, goal, count, firm, self.settings.iterations)
+        segments = Segments(goal, count)
+        shaper = self._shaper(known)
+        heard = _part(progress, 0.55, 0.25, "segments")
+        shaper.grow(segments, _ROUNDS, lambda done: heard(done / _ROUNDS))
+        asked = wanted
+        for round_ in range(_KEEPING_ROUNDS):
+            progress(0.8 + 0.1 * round_ / _KEEPING_ROUNDS, "goals")
+            lack = keep(self._by_segments(known, segments))
+            if lack is None:
+                break
+            # On top of what was asked, time and again (integral control): where steep edges count
+            # little, that takes long, so more each time.
+            asked = asked.with_array(asked.array + np.float32(_FASTER**round_) * lack.array)
+            segments.want(asked.resampled_to(self._grid, "linear").array.ravel()[known.rows])
+            shaper.grow(segments, _GROWING_ROUNDS, lambda done: None)
+        fields, mu = segments.of(known.fields)
         beams = treatment_beams(fields, mu, machine, self.isocenter_mm)
         heard = _part(progress, 0.9, 0.1, "dose of the plan")
         dose = plan_dose(beams, self._fine_anatomy, self.model, machine, heard)
         progress(1.0, "done")
-        given = shaped_fluence(fields, mu, machine, known.operator.elements)
         return DeliverablePlan(
             beams,
             self.on_case_grid(dose.with_array(dose.array * np.float32(self.fractions))),
-            self.on_case_grid(self._by_influence(known, given)),
-            self.on_case_grid(self._by_influence(known, fluence)),
+            self._by_segments(known, segments),
+            self._by_influence(known, found.fluence),
         )
+
+    def _shaper(self, known: _Known) -> Shaper:
+        settings = self.settings
+        limits = Shaping(self.machine, settings.segments, settings.least_gain)
+        return Shaper(known.fields, known.operator, self._segment_doses(known), limits)
 
     def _counted(
         self, known: _Known, wanted: Single, weights: Volume | None
@@ -225,14 +242,20 @@ class Planner:
         factor = np.where(asked, by_voxel[known.rows], near * by_voxel[known.rows])
         return known.weights * factor.astype(np.float32), asked
 
+    def _by_segments(self, known: _Known, segments: Segments) -> Volume:
+        """What the influence matrix says of segments."""
+        fields, mu = segments.of(known.fields)
+        size = known.operator.elements
+        return self._by_influence(known, shaped_fluence(fields, mu, self.machine, size))
+
     def _by_influence(self, known: _Known, fluence: Single) -> Volume:
-        """Dose of a fluence at every voxel."""
+        """Dose of a fluence, on the case's grid."""
         region = np.flatnonzero(self._anatomy.region)
         far = self._far_scatter(known.fields, region)
         dose = np.asarray(known.matrix @ fluence)
         dose[region] += far.dose(fluence)
         array = (self._gy_per_mu * dose).astype(np.float32)
-        return Volume(array.reshape(self._grid.shape), self._grid)
+        return self.on_case_grid(Volume(array.reshape(self._grid.shape), self._grid))
 
     def _far_scatter(self, fields: Sequence[Field], voxels: NDArray[np.intp]) -> FarScatter:
         seen = self._seen(voxels)

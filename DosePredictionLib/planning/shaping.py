@@ -26,7 +26,7 @@ from .seen import SeenVoxels
 from .sequence import Shape, best_shape
 from .units import fit_units
 
-__all__ = ["SegmentDoses", "Shaping", "shaped"]
+__all__ = ["SegmentDoses", "Segments", "Shaper", "Shaping"]
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -79,21 +79,24 @@ class Shaping:
         machine: its leaves and jaws.
         most: shapes with monitor units.
         least_gain: of a round, as a share of what the fit leaves.
-        rounds: at most.
     """
 
     machine: Machine
     most: int
     least_gain: float
-    rounds: int = 60
 
 
 @dataclass(eq=False)
-class _Pool:
-    """Shapes, their doses times the roots of the voxels' weights, and the normal equations."""
+class Segments:
+    """Shapes of all beams, their doses of one monitor unit, and the units that come nearest.
+
+    Args:
+        wanted: Gy `(voxel,)`.
+        weights: by how much each voxel counts.
+    """
 
     wanted: Single
-    roots: Single
+    weights: Single
     owners: list[int] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     doses: list[Single] = field(default_factory=list)
@@ -102,18 +105,25 @@ class _Pool:
     units: Array = field(default_factory=lambda: np.zeros(0))
 
     def add(self, found: Sequence[tuple[int, Shape, Single]]) -> None:
+        """Shapes with the beams that they belong to and their doses, as yet without units."""
         start = len(self.shapes)
         self.owners += [owner for owner, _, _ in found]
         self.shapes += [shape for _, shape, _ in found]
-        self.doses += [dose * self.roots for _, _, dose in found]
-        fresh = np.stack(self.doses[start:])
+        self.doses += [dose for _, _, dose in found]
+        fresh = np.stack(self.doses[start:]) * self.weights
         cross = np.stack([fresh @ dose for dose in self.doses]).astype(float)
         gram = np.empty((len(self.doses),) * 2)
         gram[:start, :start] = self.gram
         gram[:, start:], gram[start:, :] = cross, cross.T
         self.gram = gram
-        self.right = np.append(self.right, fresh @ (self.wanted * self.roots))
+        self.right = np.append(self.right, fresh @ self.wanted)
         self.units = np.append(self.units, np.zeros(len(found)))
+
+    def want(self, wanted: Single) -> None:
+        """Another dose of the same shapes, Gy `(voxel,)`."""
+        self.wanted = wanted
+        counted = self.weights * wanted
+        self.right = np.array([dose @ counted for dose in self.doses])
 
     def fit(self, least: float = 0.0) -> None:
         """Monitor units anew; shapes that get none leave."""
@@ -127,56 +137,73 @@ class _Pool:
         self.units = units[kept]
 
     def missing(self) -> Single:
-        """Roots of the weights times what the wanted dose has more, `(voxel,)`."""
-        left = self.wanted * self.roots
+        """What the wanted dose has more, Gy `(voxel,)`."""
+        left = self.wanted
         for units, dose in zip(self.units, self.doses, strict=True):
             left = left - np.float32(units) * dose
-        return np.asarray(left)
+        return left
+
+    def of(self, fields: Sequence[Field]) -> tuple[list[Field], Array]:
+        """The fields with their shapes, and the monitor units of each shape, in their order."""
+        order = np.argsort(self.owners, kind="stable")
+        done = [
+            replace(
+                each,
+                shapes=tuple(self.shapes[index] for index in order if self.owners[index] == owner),
+            )
+            for owner, each in enumerate(fields)
+        ]
+        return done, self.units[order]
 
 
-def shaped(
-    fields: Sequence[Field],
-    operator: DoseOperator,
-    doses: Sequence[SegmentDoses],
-    wanted: tuple[Single, Single],
-    limits: Shaping,
-    progress: Callable[[float], None],
-) -> tuple[list[Field], Array]:
-    """Fields with shapes, and the monitor units of one fraction of each shape, in their order.
+@dataclass(frozen=True, eq=False)
+class Shaper:
+    """Looks for shapes of a plan's fields.
 
     Args:
+        fields: of all beams.
         operator: dose of a monitor unit of each element.
         doses: of each field's segments.
-        wanted: dose `(voxel,)`, and by how much each voxel counts.
-        progress: hears the share done, of the most rounds; may raise to cancel.
+        limits: whose shapes, and when to stop.
     """
-    pool = _Pool(wanted[0], np.sqrt(wanted[1]))
-    before = np.inf
-    for round_ in range(limits.rounds):
-        missing = pool.missing()
-        left = float(missing @ missing)
-        if len(pool.shapes) >= limits.most or before - left < limits.least_gain * left:
-            break
-        before = left
-        worth = operator.adjoint(missing * pool.roots)
+
+    fields: Sequence[Field]
+    operator: DoseOperator
+    doses: Sequence[SegmentDoses]
+    limits: Shaping
+
+    def grow(self, segments: Segments, rounds: int, heard: Callable[[int], None]) -> None:
+        """Let shapes join segments as long as they gain, then give none too few monitor units.
+
+        Args:
+            rounds: at most.
+            heard: hears how many are done; may raise to cancel.
+        """
+        before = np.inf
+        for round_ in range(rounds):
+            missing = segments.missing()
+            counted = segments.weights * missing
+            left = float(missing @ counted)
+            if len(segments.shapes) >= self.limits.most:
+                break
+            if before - left < self.limits.least_gain * left:
+                break
+            before = left
+            found = self._found(self.operator.adjoint(counted))
+            if not found:
+                break
+            segments.add(found)
+            segments.fit()
+            heard(round_ + 1)
+        segments.fit(self.limits.machine.min_segment_mu)
+
+    def _found(self, worth: Single) -> list[tuple[int, Shape, Single]]:
+        """The shape of each beam that gains most, as a little more of each element is worth."""
         closed = _CLOSED * float(np.abs(worth).max())
         found = []
-        for owner, (each, dose) in enumerate(zip(fields, doses, strict=True)):
+        for owner, (each, dose) in enumerate(zip(self.fields, self.doses, strict=True)):
             gain = each.on_lattice(worth[each.elements], closed)
-            shape = best_shape(gain, each.elements_on, limits.machine)
+            shape = best_shape(gain, each.elements_on, self.limits.machine)
             if shape is not None:
                 found.append((owner, shape, dose.dose(shape)))
-        if not found:
-            break
-        pool.add(found)
-        pool.fit()
-        progress((round_ + 1) / limits.rounds)
-    pool.fit(limits.machine.min_segment_mu)
-    order = np.argsort(pool.owners, kind="stable")
-    done = [
-        replace(
-            each, shapes=tuple(pool.shapes[index] for index in order if pool.owners[index] == owner)
-        )
-        for owner, each in enumerate(fields)
-    ]
-    return done, pool.units[order]
+        return found

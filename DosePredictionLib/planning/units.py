@@ -51,6 +51,6 @@ def _bounded(gram: Array, right: Array, start: Array, least: float) -> Array:
         found = minimize(
             objective, here, jac=True, bounds=bounds, method="L-BFGS-B", options=options
         )
-        if best - found.fun <= _NO_GAIN * abs(found.fun):
+        if not best - found.fun > _NO_GAIN * abs(found.fun):  # nor where it is no number
             return np.asarray(found.x / scale)
         here, best = found.x, found.fun

@@ -21,7 +21,7 @@ from ..prediction import ROLES, Output, Prediction
 from ..structures.mapping import StructureMapping
 from ..structures.protocol import StructureProtocol
 from ..volume import Volume
-from .bands import band_drafts
+from .bands import BAND_ROLES, SAMPLES_ROLE, band_drafts, sample_drafts
 from .changes import Fingerprint
 from .colors import LEVELS, fill_difference_table, fill_dose_table, fill_level_table
 from .geometry import index_to_ras
@@ -106,7 +106,7 @@ class SceneResult:
             `scores`, `change-metrics`, `change-goals`, `chart`; `<output's role>:<key>` for each
             further output but segments, blanks as hyphens; for each structure `dvh:<key>`,
             `dvh-plan:<key>`, `series:<key>`, `series-plan:<key>`, `series-band-90:<key>`,
-            `series-band-50:<key>`; `bands`, `record`, displays and color tables.
+            `series-band-50:<key>`, `series-samples:<key>`; tables of both; `record`; color tables.
         name: of the case.
         protocol, mapping: of the model and the run.
         segments: by the structure's key (its channel's name, or the segment's own).
@@ -385,7 +385,9 @@ class _Result:
         record = replace(self._record(measures, segments), bands=bands)
         # The chart draws in the order of its series: bands lie below the curves.
         drafts += band_drafts(self._name, bands.content, segments, measures.external)
-        below = [draft.role for draft in drafts if draft.role.startswith("series-band")]
+        drafts += sample_drafts(self._name, bands.samples, segments, measures.external)
+        kinds = (*BAND_ROLES.values(), SAMPLES_ROLE)
+        below = [draft.role for draft in drafts if draft.role.partition(":")[0] in kinds]
         drafts += curve_drafts(
             self._name, measures, segments, self._segmentation, self._plan, below
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from .bands import BAND_OPACITY, BAND_ROLES
+from .bands import BAND_OPACITY, BAND_ROLES, SAMPLES_OPACITY, SAMPLES_ROLE
 from .results import SceneResult
 from .runs import inputs_of, result_nodes
 
@@ -14,8 +14,9 @@ __all__ = ["highlight_structure", "show_structures"]
 _DIMMED = 0.25
 _WIDER = 2
 _CURVES = {"series": 2, "series-plan": 2, "series-other": 3}  # role → width of its lines
-_BANDS = tuple(BAND_ROLES.values())
-_FAINT, _CLEAR = 0.3, 2.5  # of a band's opacity, where one structure stands out
+_BANDS = {**dict.fromkeys(BAND_ROLES.values(), BAND_OPACITY), SAMPLES_ROLE: SAMPLES_OPACITY}
+"""Role → opacity."""
+_FAINT, _CLEAR = 0.3, 2.5  # of that opacity, where one structure stands out
 
 
 def show_structures(
@@ -25,7 +26,7 @@ def show_structures(
 
     Args:
         hidden: keys of the result.
-        with_bands: whether the chart has the bands of those that are shown.
+        with_bands: whether the chart has the bands and samples of those that are shown.
     """
     _, segmentation = inputs_of(result.dose)
     nodes = result_nodes(result.run)
@@ -64,8 +65,8 @@ def highlight_structure(result: SceneResult, structure: str) -> None:
             series: Any = nodes.get(f"{role}:{key}")
             if series is not None:
                 series.SetLineWidth(width + (_WIDER if is_out else 0))
-        for role in _BANDS:
+        for role, opacity in _BANDS.items():
             series = nodes.get(f"{role}:{key}")
             if series is not None:
                 share = 1.0 if not structure else _CLEAR if is_out else _FAINT
-                series.SetOpacity(share * BAND_OPACITY)
+                series.SetOpacity(min(share * opacity, 1.0))

@@ -27,7 +27,6 @@ from ..losses.dose_guidance import (
     reading_effect,
 )
 from ..models.dose_model import DoseModel
-from ..networks.configs import NetworkConfig
 from ..schema import Length, Range, from_json, validated
 from ..structures.protocol import StructureProtocol
 
@@ -114,7 +113,7 @@ class FrozenDose:
         self.channels: ModelChannels = model_channels(protocol, plain)
         self.protocol = protocol
         self.dose_scale_gy, self._reach_mm = settings.dose_scale_gy, settings.grid.reach_mm
-        self.network: nn.Module = found.network()
+        self.network = found.network()
         inputs = protocol.inputs
         self._organs = [i for i, channel in enumerate(inputs) if channel.role == "organ"]
         self._targets = [i for i, channel in enumerate(inputs) if channel.role == "target"]
@@ -155,7 +154,7 @@ class FrozenDose:
             return slice(0, slices)
         reach = math.ceil(self._reach_mm / spacing_mm[2])
         low, high = max(held[0] - reach, 0), min(held[-1] + 1 + reach, slices)
-        divisor = NetworkConfig.divisor
+        divisor = int(self.network.divisor)
         count = -(-(high - low) // divisor) * divisor
         low = max(min(low, slices - count), 0)
         return slice(int(low), int(min(low + count, slices)))

@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..encoding.encoder import decode
 from ..networks import DenoisingUNet
 from ..prediction import Output
 from .diffusion import PATHS, Sampling, mean_of_data, sampled
-from .dose_regression import final_dose, prescription_scale
+from .dose_regression import final_dose
 from .residual_scale import (
     earlier_of,
+    in_gy,
     learned_from,
     plan_of,
     require_loss,
@@ -76,12 +75,8 @@ class ResidualFlow(Task):
 
     def decode(self, arrays: Mapping[str, Combined], decoding: Decoding) -> Decoded:
         """Gy on the case's grid, scaled to its prescription as the dose is."""
-        scale, target, findings = prescription_scale(
-            decoding.bound.prescription, decoding.expectations
-        )
-        unit_gy = np.float32(self.encoding.dose_scale_gy * scale)
-        volume = decode(arrays["sample"].mean * unit_gy, decoding.encoded, decoding.bound.case)
-        return Decoded((Output("sample", volume, "sample", "Gy"),), target, findings)
+        gy = in_gy(arrays["sample"].mean, self.encoding.dose_scale_gy, decoding)
+        return Decoded((Output("sample", gy.volume, "sample", "Gy"),), gy.target, gy.findings)
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
         """Take the one loss, `mse`, and the checksums of the frozen weights."""

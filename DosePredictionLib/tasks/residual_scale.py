@@ -7,16 +7,19 @@ not seen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..case import Prescription
 from ..encoding.encoder import decode
 from ..errors import DosePredictionError, PredictionError
+from ..findings import Finding
 from ..prediction import Output
+from ..volume import Volume
 from .dose_regression import final_dose, prescription_scale
 from .task import (
     Combined,
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
 __all__ = [
     "FLOOR_GY",
     "HIGH_GY",
+    "InGy",
     "ResidualScale",
     "earlier_of",
+    "in_gy",
     "learned_from",
     "plan_of",
     "require_loss",
@@ -74,14 +79,9 @@ class ResidualScale(Task):
 
     def decode(self, arrays: Mapping[str, Combined], decoding: Decoding) -> Decoded:
         """Gy on the case's grid, scaled to its prescription as the dose is."""
-        scale, target, findings = prescription_scale(
-            decoding.bound.prescription, decoding.expectations
-        )
-        unit_gy = np.float32(self.encoding.dose_scale_gy * scale)
-        volume = decode(arrays["scale"].mean * unit_gy, decoding.encoded, decoding.bound.case)
-        return Decoded(
-            (Output("expected_error", volume, "expected error", "Gy"),), target, findings
-        )
+        gy = in_gy(arrays["scale"].mean, self.encoding.dose_scale_gy, decoding)
+        output = Output("expected_error", gy.volume, "expected error", "Gy")
+        return Decoded((output,), gy.target, gy.findings)
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:
         """Take the one loss, `laplace`, and the checksums of the frozen weights."""
@@ -126,6 +126,22 @@ class ResidualScale(Task):
     def _scale(self, output: Tensor) -> Tensor:
         """From what the network gives, the logarithm of Gy, to units of the dose scale."""
         return (FLOOR_GY + output.clamp(max=_MOST).exp()) / self.encoding.dose_scale_gy
+
+
+class InGy(NamedTuple):
+    """An array in Gy on the case's grid, the prescription it is for, and what is said of that."""
+
+    volume: Volume
+    target: Prescription
+    findings: tuple[Finding, ...]
+
+
+def in_gy(array: NDArray[np.float32], dose_scale_gy: float, decoding: Decoding) -> InGy:
+    """What a head gives, `(z, y, x)` in units of the dose scale, scaled as the dose is."""
+    scale, target, findings = prescription_scale(decoding.bound.prescription, decoding.expectations)
+    unit_gy = np.float32(dose_scale_gy * scale)
+    volume = decode(array * unit_gy, decoding.encoded, decoding.bound.case)
+    return InGy(volume, target, tuple(findings))
 
 
 def required_earlier(passes: Passes, stages: int) -> Tensor:

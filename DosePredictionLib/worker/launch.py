@@ -118,7 +118,7 @@ def find_interpreter(executable: str | None = None, prefix: str | None = None) -
     name = _LAUNCHER + (".exe" if os.name == "nt" else "")
     # Without an executable its folders would be those of whatever the current folder holds.
     folders = [own.parent, own.parent / "bin", own.parent.parent / "bin"] if executable else []
-    folders.append(root.parents[1] / "bin")
+    folders += [folder / "bin" for folder in root.parents[1:2]]
     if home:
         folders.append(Path(home) / "bin")
     places = [folder / name for folder in folders]

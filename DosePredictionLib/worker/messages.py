@@ -64,7 +64,9 @@ class PredictOptions:
         keep: roles of outputs that are only given when they are asked for, as the coarse dose.
         keep_strips: return the strip masks that the network received, too.
         measure: compute DVHs and scores, too (`measured.read_measures`).
-        seed: of whatever the model's task draws.
+        seed: of whatever the model's task draws, and of the first sample.
+        samples: how many doses are drawn about the predicted one, of which the DVHs and the spread
+            are returned (`measured.read_bands`), if they are measured.
         force_model: a model of another body site is a warning, not a refusal.
     """
 
@@ -76,6 +78,7 @@ class PredictOptions:
     keep_strips: bool = False
     measure: bool = False
     seed: int = 0
+    samples: int = 0
     force_model: bool = False
 
 
@@ -151,6 +154,7 @@ class WriteReport:
         case, prediction: folders, as `Predict` had them.
         path: of the HTML file.
         goals: as `Evaluation.goal_records` has them; none are shown without.
+        samples: as `Bands.samples`; likewise.
     """
 
     id: str
@@ -158,6 +162,7 @@ class WriteReport:
     prediction: str
     path: str
     goals: tuple[dict[str, Any], ...] = ()
+    samples: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..app.bands import Bands
 from ..app.choices import BeamsChoice
@@ -126,13 +126,7 @@ def _as_prediction(prediction: Prediction, planned: PlannedCase) -> Prediction:
 
 
 def _measured(prediction: Prediction, heard: Report) -> Evaluation:
-    from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
+    from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate
 
     parts = EvaluationParts(scores=QUICK_SCORES)
-    steps: Any = evaluate_steps(prediction.bound, prediction.dose, parts)
-    while True:
-        try:
-            heard(1.0, next(steps))
-        except StopIteration as end:
-            measures: Evaluation = end.value
-            return measures
+    return evaluate(prediction.bound, prediction.dose, parts, lambda stage: heard(1.0, stage))

@@ -18,13 +18,14 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from .. import __version__
 from ..app.bands import Bands
 from ..app.choices import BeamsChoice, WishesChoice
+from ..app.samples import sample_dvhs, without_samples
 from ..errors import DosePredictionError, MemoryExhaustedError, PredictionCancelled, WorkerError
 from ..processes import is_alive
 from .exchange import SCRATCH_PREFIX, CaseReader, write_prediction
@@ -217,13 +218,15 @@ class Worker:
             keep_strips=options.keep_strips,
             keep=options.keep,
             seed=options.seed,
+            samples=options.samples,
             force_model=options.force_model,
         )
         measures = bands = None
         if options.measure:
             clock = time.perf_counter()
             measures = self._measures(prediction, report, job)
-            bands = Bands.of(prediction, measures)
+            bands = replace(Bands.of(prediction, measures), samples=sample_dvhs(prediction))
+            prediction = without_samples(prediction)
             lap("measure")
         report(1.0, "writing the dose")
         write_prediction(Path(request.output), prediction, laps, measures, bands)
@@ -231,17 +234,14 @@ class Worker:
 
     def _measures(self, prediction: Prediction, report: _Throttled, job: _Job) -> Evaluation:
         """DVHs and scores, which would hold up the client's window."""
-        from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate_steps
+        from ..evaluation.evaluate import QUICK_SCORES, EvaluationParts, evaluate
+
+        def heard(stage: str) -> None:
+            _refuse_if_cancelled(job)
+            report(1.0, stage)
 
         parts = EvaluationParts(scores=QUICK_SCORES)
-        steps = evaluate_steps(prediction.bound, prediction.dose, parts)
-        while True:
-            _refuse_if_cancelled(job)
-            try:
-                report(1.0, next(steps))
-            except StopIteration as end:
-                measures: Evaluation = end.value
-                return measures
+        return evaluate(prediction.bound, prediction.dose, parts, heard)
 
     def _predictor(self, case: Case, request: Predict, job: _Job) -> tuple[Predictor, bool]:
         """The predictor for a job's case, and whether it was there already."""

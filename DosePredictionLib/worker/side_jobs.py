@@ -103,6 +103,7 @@ def write_report(request: WriteReport) -> Result:
     prediction = read_prediction(Path(request.prediction), case)
     summary = prediction_summary(prediction, goals=None)
     summary["goals"] = [dict(goal) for goal in request.goals]
+    summary["samples"] = request.samples
     path = Path(request.path)
     write(report_input(prediction, summary), path)
     return Result(request.id, str(path), warm=True)

@@ -166,6 +166,22 @@ def test_cancelled_in_its_midst_or_killed_nothing_is_left(bench: Bench) -> None:
             assert sorted(path.name for path in scratch.iterdir()) == before
 
 
+def test_cancelled_while_its_files_are_fetched_no_plan_begins(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Callable[[Any], None]] = []
+    fetch = lambda _dose, begin, _failed: waiting.append(begin)  # noqa: E731
+    monkeypatch.setattr(bench.services, "with_files", fetch)
+    assert bench.state.result is not None
+    kept = bench.services.kept(bench.node(bench.state.result.dose))
+    for end in (plans.PlanCancelPressed(), on.PanelClosed()):
+        bench.store.dispatch(plans.MakePlanPressed())
+        bench.store.dispatch(end)
+        waiting.pop()(kept)
+        assert bench.services.planner.process is None
+        assert bench.state.making.run is None and len(bench.state.results) == 1
+
+
 def stage(bench: Bench) -> str:
     run = bench.state.making.run
     assert run is not None, bench.notices

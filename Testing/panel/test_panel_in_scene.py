@@ -15,15 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from beams.beam_phantoms import beam_model
 from calibrations import PATIENTS, calibrate
 from support import DICOM_SAMPLE, ROOT, pelvis_case
 
 from DosePredictionLib.beams.arrangement import parse_beams
-from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings
+from DosePredictionLib.encoding.encoder import EncodingSettings, GridSettings, network_channels
 from DosePredictionLib.encoding.strips import StripSettings
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.models.manifest import read_model_folder
+from DosePredictionLib.models.heads import HEADS
+from DosePredictionLib.models.manifest import Architecture, read_model_folder
+from DosePredictionLib.networks import build_network
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.worker.messages import PredictOptions
 
@@ -156,7 +159,31 @@ def models(pelvis_model: DoseModel, tmp_path_factory: pytest.TempPathFactory) ->
         },
     )
     beam_model(folder / "beams", settings, parse_beams("20,130,200"))
+    add_heads(folder / "drawing", DoseModel.load(folder / "random-pelvis"))
     return folder
+
+
+def add_heads(folder: Path, model: DoseModel) -> None:
+    """The same model with the smallest heads that draw samples, of random weights."""
+    named = replace(model.manifest, name="drawing")
+    made = DoseModel.create(folder, named, model.network().state_dict())
+    rides_on = made.manifest.checksums
+    heads = {"scale": ("half_resolution", {"head_filters": 2}), "flow": ("denoising_unet", {})}
+    for earlier, (name, (network, further)) in enumerate(heads.items(), 1):
+        arguments = {
+            **network_channels(model.protocol, named.encoding),
+            **{"filters": 2, "earlier_channels": earlier, **further},
+        }
+        head = replace(
+            named,
+            name=name,
+            task=HEADS[name],
+            architecture=Architecture(network, arguments),
+            rides_on=rides_on,
+        )
+        torch.manual_seed(earlier)
+        weights = build_network(network, arguments).state_dict()
+        rides_on = (*rides_on, *DoseModel.create(folder / name, head, weights).manifest.checksums)
 
 
 @pytest.fixture
@@ -513,6 +540,46 @@ def test_what_was_kept_beside_the_dose_can_be_shown(
     coarse = result_nodes(bench.state.result.run)[role]
     assert composite().GetForegroundVolumeID() == coarse.GetID()
     assert bench.notices == []
+
+
+def test_samples_are_thin_curves_and_their_spread_a_volume_that_is_no_dose(
+    bench: Bench, patient_a: tuple[Any, Any, Any], services: Services, tmp_path: Path
+) -> None:
+    bench.choose(model="drawing", samples=3, seed=5)
+    bench.predict()
+    view = result_view(bench.state)
+    assert view.has_bands and view.bands.endswith("Thin curves: 3 samples, seeds 5 to 7.")
+    assert set(view.layers.values()) >= {"Spread of the prediction", "Expected error"}
+    nodes = result_nodes(view.run)
+    doses = {role for role, node in nodes.items() if node.GetAttribute("DicomRtImport.DoseVolume")}
+    assert doses == {"dose"} and "spread:sample_spread" in nodes
+    assert not any(role.startswith("sample:") for role in nodes)  # eight doses would be too many
+
+    series, table = nodes["series-samples:Rectum"], nodes["samples"].GetTable()
+    columns = [table.GetColumnByName(name) for name in ("Rectum", "Volume")]
+    dose_gy, volume = ([each.GetValue(n) for n in range(3 * 101)] for each in columns)
+    assert volume[:2] == [0.0, 1.0] and volume[99:103] == [99.0, 100.0, 100.0, 99.0]
+    by_sample = np.reshape(dose_gy, (3, 101))
+    assert not np.array_equal(by_sample[0], by_sample[2])
+    assert np.all(np.diff(by_sample[0]) <= 0) and np.all(np.diff(by_sample[1]) >= 0)
+    assert "series-samples:Body" not in nodes
+
+    chart = nodes["chart"]
+    assert chart.HasPlotSeriesNodeID(series.GetID())
+    bench.choose(bands=False)
+    assert not chart.HasPlotSeriesNodeID(series.GetID())
+    bench.choose(bands=True)
+    services.forget_scene()
+    bench.watch.stop()
+    again = Bench(services, tmp_path)
+    again.parameters.write({"ct": patient_a[0].GetID(), "result_dose": view.dose})
+    again.store.dispatch(on.SceneLoaded())
+    assert result_view(again.state).bands == view.bands and result_view(again.state).has_bands
+    again.dialogs.path = str(tmp_path / "report.html")
+    again.store.dispatch(on.ExportPressed("report"))
+    again.until(lambda: Path(again.dialogs.path).is_file())
+    assert "Thin: 3 samples (seed 5)" in Path(again.dialogs.path).read_text(encoding="utf-8")
+    again.watch.stop()
 
 
 def test_places_structures_and_levels_reach_the_scene(

@@ -440,9 +440,26 @@ def test_after_a_crash_apply_can_be_pressed_again(driver: Driver) -> None:
 def test_a_crash_while_checking_blocks_with_its_reason(driver: Driver) -> None:
     driver.send(on.TimerFired("rest"))
     assert driver.state.reading is not None
-    driver.send(on.ReadFailed(driver.state.reading.token, "The worker was ended: no memory."))
+    message = "The worker was ended: no memory. See the details."
+    driver.send(on.ReadFailed(driver.state.reading.token, message, "what it said"))
     assert "no memory" in run_view(driver.state).reason
     assert "no memory" in checks_view(driver.state).rows[0].text
+    assert [notice.details for notice in run_view(driver.state).notices] == ["what it said"]
+    driver.send(on.TimerFired("edit"))
+    driver.ready()
+    assert not driver.notices
+
+
+def test_what_a_worker_said_can_be_copied_wherever_it_failed(predicted: Driver) -> None:
+    predicted.send(
+        on.ExportEnded("report", "/x/report.html", "It ended.", details="its last words")
+    )
+    assert run_view(predicted.state).notices[0].details == "its last words"
+    predicted.send(on.DeliverablePressed())
+    assert predicted.state.plan_check is not None
+    token = predicted.state.plan_check.token
+    predicted.send(on.DeliverabilityChecked(token, "", error="It ended.", details="its traceback"))
+    assert run_view(predicted.state).notices[0].details == "its traceback"
 
 
 def test_what_an_effect_could_not_do_is_an_error_with_details(predicted: Driver) -> None:

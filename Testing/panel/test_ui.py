@@ -20,6 +20,7 @@ PARAMETERS = MODULE / "DosePredictionPanel" / "parameters.py"
 WIDGETS = {
     "bool": {"QCheckBox"},
     "float": {"QDoubleSpinBox", "ctkSliderWidget"},
+    "int": {"QSpinBox"},
     "FloatRange": {"ctkRangeWidget"},
     "enum": {"QComboBox"},
     "node": {"qMRMLNodeComboBox"},
@@ -143,7 +144,13 @@ def test_every_section_has_a_ui_file_a_module_and_a_line_in_the_registry() -> No
 
 def test_every_control_says_what_it_does() -> None:
     for name, widget in widgets().items():
-        if widget.attrib["class"] in ("QPushButton", "QCheckBox", "QComboBox", "QDoubleSpinBox"):
+        if widget.attrib["class"] in (
+            "QPushButton",
+            "QCheckBox",
+            "QComboBox",
+            "QDoubleSpinBox",
+            "QSpinBox",
+        ):
             # Apply's changes with its state.
             tip = widget.findtext("property[@name='toolTip']/string")
             assert tip or name == "applyButton", name

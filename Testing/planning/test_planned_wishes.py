@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.errors import DosePredictionError
+from DosePredictionLib.planning.keeping import KeptGoals
 from DosePredictionLib.planning.wishes import parse_wish, wanted_dose
 from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -95,3 +98,46 @@ def test_a_limit_that_is_met_changes_nothing() -> None:
 def test_what_cannot_be_asked_for_is_refused_in_one_line(text: str, words: str) -> None:
     with pytest.raises(DosePredictionError, match=words):
         wanted_dose(BOUND, ramp(), [parse_wish(text)])
+
+
+def test_percent_of_a_prescription_is_of_the_target_that_a_goal_is_on() -> None:
+    masks = {name: np.zeros(GRID.shape, dtype=bool) for name in ("PTV70", "PTV56", "External")}
+    masks["External"][:], masks["PTV70"][6:8], masks["PTV56"][2:4] = True, True, True
+    case = replace(
+        BOUND.case,
+        structures={name: Volume(mask, GRID) for name, mask in masks.items()},
+        prescription=Prescription({"PTV70": 70.0, "PTV56": 56.0}, 35),
+    )
+    bound = bind(case, StructureProtocol.load("openkbp"))
+    wanted = wanted_dose(bound, ramp(), [parse_wish("PTV56 Dmin >= 95 %Rx")])
+    assert wanted.dose.array[masks["PTV56"]].min() == pytest.approx(0.95 * 56)
+
+
+def flat(*changes: tuple[np.ndarray, float]) -> Volume:
+    """45 Gy everywhere, and another dose in some voxels."""
+    dose = np.full(GRID.shape, 45.0, dtype=np.float32)
+    for voxels, gy in changes:
+        dose[voxels] = gy
+    return Volume(dose, GRID)
+
+
+def test_what_misses_both_the_goal_and_the_wanted_dose_lacks_the_difference() -> None:
+    cold, beside = np.zeros(GRID.shape, dtype=bool), np.zeros(GRID.shape, dtype=bool)
+    cold[6, :2] = True  # a tenth of the target
+    beside[5, :2] = True
+    wanted = flat((RECTUM, 20.0), (beside, 30.0))
+    texts = ("PTV D95% >= 95 %Rx", "PTV Dmax <= 40 Gy", "Rectum Dmean <= 25 Gy", "PTV CI >= 2")
+    kept = KeptGoals.of(BOUND, wanted, [parse_wish(text) for text in texts])
+    assert [goal.text for goal in kept.goals] == ["D95% >= 95 %Rx", "Dmean <= 25 Gy"]
+    assert kept.lacking(wanted) is None
+
+    lack = kept.lacking(flat((RECTUM, 20.0), (cold, 40.0), (beside, 29.0)))
+    assert lack is not None
+    # Beside the target, too, where less is given than was wanted; a DVH reads between voxels.
+    np.testing.assert_allclose(lack.array[cold], 0.95 * 45 - 40)
+    np.testing.assert_allclose(lack.array[beside], 1.0)
+    assert not lack.array[~(cold | beside)].any()
+
+    hot = kept.lacking(flat((RECTUM, 30.0), (beside, 30.0)))
+    assert hot is not None
+    np.testing.assert_allclose(hot.array, np.where(RECTUM, -10.0, 0))

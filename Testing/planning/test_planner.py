@@ -12,15 +12,18 @@ from support import centered_grid, ct_of, ellipsoid
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.errors import CaseError, DosePredictionError, PredictionCancelled
+from DosePredictionLib.evaluation.evaluate import evaluate
 from DosePredictionLib.evaluation.gamma import gamma_pass_rates
 from DosePredictionLib.planning import planner as planner_module
 from DosePredictionLib.planning.check import check_plan
+from DosePredictionLib.planning.keeping import KeptGoals
 from DosePredictionLib.planning.planner import (
     DeliverablePlan,
     Planner,
     PlanningSettings,
     equally_spaced,
 )
+from DosePredictionLib.planning.wishes import parse_wish
 from DosePredictionLib.structures.bound import BoundCase, bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
@@ -100,6 +103,20 @@ def test_more_segments_come_nearer_and_few_are_kept_to(planner: Planner, planned
     apart = [np.abs(each.dose.array - wanted.array)[body].mean() for each in (rough, plan)]
     assert apart[1] < apart[0]
     assert sum(beam.points // 2 for beam in rough.beams) <= 7
+
+
+def test_a_goal_that_the_wanted_dose_meets_is_kept(planner: Planner, planned: tuple) -> None:
+    bound, wanted, plan, _ = planned
+
+    def coldest(dose: Volume) -> float:
+        return float(evaluate(bound, dose).predicted["PTV"].dose_at_percent(98.0))
+
+    least = coldest(wanted) - 0.1
+    kept = KeptGoals.of(bound, wanted, [parse_wish(f"PTV D98% >= {least:.2f} Gy")])
+    anew = planner.planned(wanted, keep=kept.lacking)
+    short = [least - coldest(each.dose) for each in (plan, anew)]
+    assert short[0] > 1.0 and short[1] < 0.5 * short[0]
+    assert not [row for row in check_plan(anew.beams, MACHINE, 1.8) if not row.passed]
 
 
 def test_the_target_gets_what_was_wanted(planned: tuple) -> None:

@@ -201,6 +201,11 @@ def test_units_that_are_large_enough_are_found_again() -> None:
     np.testing.assert_allclose(units, truth, atol=1e-3)
 
 
+@pytest.mark.timeout(60)
+def test_a_fit_of_what_is_no_number_ends() -> None:
+    assert fit_units(np.eye(2), np.array([np.nan, 1.0])).shape == (2,)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000))
 @example(942)  # on which one run of the minimizer stops short

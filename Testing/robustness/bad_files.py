@@ -89,7 +89,7 @@ def _encrypted() -> bytes:
 
 
 def npz() -> dict[str, bytes]:
-    """What may lie where an OpenKBP patient should."""
+    """What may lie where a packed patient should."""
     array = io.BytesIO()
     np.save(array, np.zeros(3))
     return {
@@ -104,6 +104,8 @@ def npz() -> dict[str, bytes]:
         "strings": _npz(ct=np.array(["a"]), dose=np.array(["b"])),
         "no-ct": _npz(dose=np.zeros(3)),
         "cut": _npz(ct=np.zeros(100))[:150],
+        "vmat-no-ct": _npz(masks=np.zeros((8, 2, 2, 2), np.uint8)),
+        "vmat-no-spacing": _npz(ct=np.zeros((2, 2, 2)), masks=np.ones((8, 2, 2, 2), np.uint8)),
     }
 
 

@@ -70,6 +70,7 @@ _READS_PATH = (
     "rtstruct {bad} --masks {good} --output {out}/rs.dcm",
     "training prepare --cases {bad} --output {out} --workers 1",
     "training prepare-clinical --cases {bad} --output {out} --workers 1",
+    "training prepare-vmat --cases {bad} --output {out} --workers 1",
     "training train --training {bad} --validation {cases} --output {out}",
     "training evaluate --model {bad} --cases {cases}",
     "training evaluate --run {bad} --cases {cases}",

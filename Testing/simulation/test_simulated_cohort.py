@@ -65,8 +65,14 @@ def test_another_cohorts_folder_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(cohort, "require_planner", lambda: None)
     assert cohort.simulate(tmp_path, COARSE, [], 1) == []
     assert cohort.simulate(tmp_path, COARSE, [], 1) == []
-    for other in (replace(COARSE, seed=2), replace(COARSE, prescription_gy=50.4)):
-        with pytest.raises(DosePredictionError, match="another cohort"):
+    for other, said in (
+        (replace(COARSE, seed=COARSE.seed + 1), f"seed {COARSE.seed}, not {COARSE.seed + 1}"),
+        (
+            replace(COARSE, prescription_gy=50.4),
+            f"prescription_gy {COARSE.prescription_gy}, not 50.4",
+        ),
+    ):
+        with pytest.raises(DosePredictionError, match=rf"another cohort \({said}\)\."):
             cohort.simulate(tmp_path, other, [], 1)
 
 

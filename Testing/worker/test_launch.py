@@ -52,6 +52,13 @@ def test_the_prefix_leads_to_the_launcher_when_the_executable_does_not(tmp_path:
     assert find_interpreter("", str(prefix)) == expected
 
 
+@pytest.mark.parametrize("prefix", ["/", "/usr", "usr", ""])
+def test_a_prefix_with_no_folders_above_it_is_no_place(tmp_path: Path, prefix: str) -> None:
+    """A Slicer built with the system's Python has such a one."""
+    expected = program(tmp_path / "bin" / "PythonSlicer")
+    assert find_interpreter(str(program(tmp_path / "bin" / "SlicerApp-real")), prefix) == expected
+
+
 def test_slicers_home_leads_to_the_launcher_when_nothing_else_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

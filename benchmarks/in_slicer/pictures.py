@@ -2,7 +2,8 @@
 
     Slicer --python-script benchmarks/in_slicer/pictures.py --output FOLDER --size 1063 570
 
-Walks the three shipped samples as a planner would and grabs the main window after each step.
+Walks the three shipped samples as a planner would and grabs the main window after each step:
+`results` of each, `beams` and wishes, `organs` that are missing, and a `plan` (minutes).
 """
 
 from __future__ import annotations
@@ -38,12 +39,10 @@ class _Camera:
         _say(path.name)
 
 
-def walk(camera: _Camera) -> None:
-    """Everything that a planner meets."""
+def _results(panel: Any, camera: _Camera) -> None:
+    """Inputs, results and their tables, and what stops a prediction."""
     from DosePredictionPanel.connectors import bring_into_view
 
-    slicer.util.selectModule("DosePrediction")
-    panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
     camera.take("empty")
     for name in ("DosePredictionSimulatedPelvis", "DosePredictionHeadNeck"):
         _load(panel, name)
@@ -75,7 +74,7 @@ def _load(panel: Any, name: str) -> None:
 def _tabs(panel: Any, camera: _Camera) -> None:
     from DosePredictionPanel.connectors import bring_into_view
 
-    for number, name in enumerate(("goals", "dvh", "scores")):
+    for number, name in enumerate(("goals", "dvh", "review", "scores")):
         panel.ui.resultTabs.currentIndex = number
         bring_into_view(panel.ui.goalsSelector)
         camera.take(f"tab_{name}")
@@ -113,6 +112,93 @@ def _compare(panel: Any, camera: _Camera) -> None:
     _apply(panel)
     panel.parameters.shown = "change"
     camera.take("compared")
+
+
+def _beams(panel: Any, camera: _Camera) -> None:
+    """Another arrangement, and a wish, each beside what was there before."""
+    from DosePredictionPanel.connectors import bring_into_view
+
+    _load(panel, "DosePredictionSimulatedPelvis")
+    panel.parameters.modelName = "pelvis-wishes"
+    panel.parameters.showBeams = True
+    _apply(panel)
+    panel.ui.beamsSection.collapsed = False
+    bring_into_view(panel.ui.beamsSection)
+    camera.take("nine_beams")
+    panel.parameters.beams = "four-field"
+    _apply(panel)
+    panel.parameters.shown = "change"
+    camera.take("four_beams_against_nine")
+    panel.ui.wishesSection.collapsed = False
+    bring_into_view(panel.ui.wishesSection)
+    camera.take("no_wishes")
+    sliders = panel.ui.wishesRows.findChildren(qt.QSlider)
+    next(each for each in sliders if "Bladder" in each.accessibleName).value = 20
+    camera.take("wish")
+    _apply(panel)
+    camera.take("wish_predicted")
+    bring_into_view(panel.ui.resultSection)
+    for number in range(panel.ui.resultTabs.count):
+        panel.ui.resultTabs.currentIndex = number
+        camera.take(f"wish_{panel.ui.resultTabs.tabText(number)}")
+    panel.ui.resultTabs.currentIndex = 0
+
+
+def _organs(panel: Any, camera: _Camera) -> None:
+    """Organs that are missing are found, and a contour is priced."""
+    from DosePredictionPanel.connectors import bring_into_view
+
+    _load(panel, "DosePredictionSimulatedPelvis")
+    content = panel.parameters.segmentation.GetSegmentation()
+    for name in ("Bladder", "Rectum"):
+        content.RemoveSegment(content.GetSegmentIdBySegmentName(name))
+    panel.ui.contoursSection.collapsed = False
+    bring_into_view(panel.ui.contoursSection)
+    _until(lambda: bool(panel.ui.fillButton.enabled))
+    camera.take("organs_missing")
+    panel.ui.fillButton.click()
+    _until(lambda: not panel.ui.organsCancelButton.visible)
+    camera.take("organs_found")
+    _apply(panel)
+    panel.ui.contoursSection.collapsed = False
+    bring_into_view(panel.ui.contoursSection)
+    _until(lambda: bool(panel.ui.costButton.enabled))
+    panel.ui.costButton.click()
+    _until(lambda: not panel.ui.organsCancelButton.visible)
+    camera.take("contours_cost")
+
+
+def _plan(panel: Any, camera: _Camera) -> None:
+    """Whether beams can give the prediction, and a plan that does."""
+    from DosePredictionPanel.connectors import bring_into_view
+
+    _load(panel, "DosePredictionSimulatedPelvis")
+    _apply(panel)
+    panel.ui.planSection.collapsed = False
+    bring_into_view(panel.ui.planSection)
+    _until(lambda: bool(panel.ui.deliverableButton.enabled))
+    camera.take("plan")
+    panel.ui.deliverableButton.click()
+    _until(lambda: bool(panel.ui.deliverableLabel.visible))
+    camera.take("deliverable")
+    _until(lambda: bool(panel.ui.makePlanButton.enabled))
+    panel.ui.makePlanButton.click()
+    _until(lambda: bool(panel.ui.planCancelButton.visible))
+    camera.take("planning")
+    _until(lambda: not panel.ui.planCancelButton.visible)
+    _until(lambda: not panel.is_showing_result)
+    bring_into_view(panel.ui.planSection)
+    camera.take("planned")
+    bring_into_view(panel.ui.savePlanButton)
+    camera.take("planned_end")
+
+
+_WALKS: dict[str, Callable[[Any, _Camera], None]] = {
+    "results": _results,
+    "beams": _beams,
+    "organs": _organs,
+    "plan": _plan,
+}
 
 
 def _apply(panel: Any) -> None:
@@ -153,12 +239,17 @@ def _run() -> None:
         parser.add_argument("--output", type=Path, required=True)
         parser.add_argument("--size", type=int, nargs=2, default=(1063, 570))
         parser.add_argument("--dark", action="store_true")
+        parser.add_argument("--walks", nargs="+", choices=_WALKS, default=list(_WALKS))
         call = parser.parse_args(sys.argv[1:])
         if call.dark:
             _darken()
         slicer.util.mainWindow().showNormal()
         slicer.util.mainWindow().resize(*call.size)
-        walk(_Camera(call.output))
+        slicer.util.selectModule("DosePrediction")
+        panel = slicer.modules.doseprediction.widgetRepresentation().self().panel
+        camera = _Camera(call.output)
+        for name in call.walks:
+            _WALKS[name](panel, camera)
     except (Exception, SystemExit):  # Slicer would stay up with it
         traceback.print_exc()
         code = 1

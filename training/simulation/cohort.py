@@ -156,14 +156,23 @@ def claim(folder: Path, settings: Any) -> None:
     path = folder / "cohort.json"
     if path.is_file():
         found = from_json(type(settings), read_json(path), str(path))
-        if found != settings:
+        if others := "; ".join(_differences(to_json(found), to_json(settings))):
             raise DosePredictionError(
-                f"{folder} holds another cohort ({found}). Choose another --output, or the "
+                f"{folder} holds another cohort ({others}). Choose another --output, or the "
                 "same seed and settings."
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, to_json(settings))
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
+    """What of the JSON of one dataclass is not as in another's: ``plan.beams 9, not 5``."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in found | wanted:
+            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
+    elif found != wanted:
+        yield f"{name} {found}, not {wanted}"
 
 
 def is_there(folder: Path, index: int, name: str) -> bool:

@@ -68,7 +68,9 @@ def _write_choices(context: Context, effect: WriteChoices) -> None:
 @carries_out(ListModels)
 def _list_models(context: Context, _effect: ListModels) -> None:
     installed = installed_models()
-    models = tuple(map(model_facts, installed.manifests.values()))
+    models = tuple(
+        model_facts(each, installed.folders.get(each.name)) for each in installed.manifests.values()
+    )
     organs = tuple(map(organ_model_facts, installed.organs.values()))
     listed = ModelsListed(models, template_facts(), installed.problem, organs, organ_sources())
     context.dispatch(listed)

@@ -123,6 +123,7 @@ class Context:
         run, run_token: the prediction.
         organs: finding organs.
         planning: making a plan.
+        cancelled_plan: token of the plan that was cancelled last.
     """
 
     ports: Ports
@@ -136,6 +137,7 @@ class Context:
     run_token: int = 0
     organs: PredictionRun | None = None
     planning: PredictionRun | None = None
+    cancelled_plan: int = 0
 
     def start_timer(self, name: str, milliseconds: int, call: Callable[[], None]) -> None:
         """Call after a rest, in place of what this timer would have called."""
@@ -193,7 +195,7 @@ class SceneExecutor:
             self.context.dispatch(EffectFailed(str(error), traceback.format_exc()))
         except Exception as error:  # shown to the person with details to copy, never lost
             text = _("The panel could not go on: {error}. Copy the details for a report.")
-            message = text.format(error=error or type(error).__name__)
+            message = text.format(error=f"{type(error).__name__} {error}".strip())
             self.context.dispatch(EffectFailed(message, traceback.format_exc()))
 
 

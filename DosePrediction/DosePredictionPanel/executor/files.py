@@ -60,8 +60,8 @@ def _open(context: Context, effect: OpenFile) -> None:
 def _write(context: Context, effect: WriteExport) -> None:
     services, dose, path = context.ports.services, node_of(effect.dose), Path(effect.path)
 
-    def ended(error: str = "", warning: str = "") -> None:
-        context.dispatch(ExportEnded(effect.kind, effect.path, error, warning))
+    def ended(error: str = "", details: str = "", warning: str = "") -> None:
+        context.dispatch(ExportEnded(effect.kind, effect.path, error, warning, details))
 
     if dose is None:
         ended(_("The result has been removed. Predict again, then write it."))

@@ -164,7 +164,7 @@ def _check(context: Context, effect: CheckInputs) -> None:
         if isinstance(reply, CheckedReply):
             context.dispatch(Checked(effect.token, reply.findings))
         elif isinstance(reply, Failure):
-            context.dispatch(ReadFailed(effect.token, reply.message))
+            context.dispatch(ReadFailed(effect.token, reply.message, reply.details))
 
     order = effect.order
     assert context.prepared is not None

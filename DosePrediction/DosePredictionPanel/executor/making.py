@@ -31,6 +31,8 @@ __all__: list[str] = []
 
 @carries_out(MakePlan)
 def _make(context: Context, effect: MakePlan) -> None:
+    from DosePredictionLib.errors import PredictionCancelled
+
     token, order, services = effect.token, effect.order, context.ports.services
     if not services.planner.is_there():
         context.dispatch(PlannerAbsent(token))
@@ -47,6 +49,9 @@ def _make(context: Context, effect: MakePlan) -> None:
         context.dispatch(_finished(context, effect, plan))
 
     def begin(kept: KeptResult) -> None:
+        if context.cancelled_plan == token:  # while the files were fetched
+            failed(PredictionCancelled(_("Cancelled.")))
+            return
         callbacks = Callbacks(_heard(context, token), lambda *_all: None, failed)
         try:
             context.planning = start_plan(kept, _wishes(order), services, finished, callbacks)
@@ -81,7 +86,8 @@ def _install(context: Context, effect: InstallPlanner) -> None:
 
 
 @carries_out(CancelPlanning)
-def _cancel(context: Context, _effect: CancelPlanning) -> None:
+def _cancel(context: Context, effect: CancelPlanning) -> None:
+    context.cancelled_plan = effect.token
     if context.planning is not None:
         context.planning.cancel()
     else:

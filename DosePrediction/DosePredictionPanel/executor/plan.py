@@ -18,10 +18,10 @@ __all__: list[str] = []
 
 @carries_out(CheckDeliverability)
 def _check(context: Context, effect: CheckDeliverability) -> None:
-    def done(finding: Finding | None, error: str) -> None:
+    def done(finding: Finding | None, error: str, details: str = "") -> None:
         text = "" if finding is None else f"{finding.message} {finding.remedy}".strip()
         severity = "" if finding is None else finding.severity
-        context.dispatch(DeliverabilityChecked(effect.token, text, severity, error))
+        context.dispatch(DeliverabilityChecked(effect.token, text, severity, error, details))
 
     dose = node_of(effect.dose)
     if dose is None:

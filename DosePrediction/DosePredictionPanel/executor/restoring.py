@@ -11,6 +11,7 @@ from ..result_tables import verdict_of
 from ..result_view import (
     bands_note,
     further_outputs,
+    has_bands,
     result_findings,
     result_summary,
     result_tables,
@@ -61,7 +62,7 @@ def _state_of(result: SceneResult) -> ResultState:
         verdict=verdict_of(result.goals),
         outputs=further_outputs(result),
         bands=bands_note(result),
-        has_bands=result.bands.content is not None,
+        has_bands=has_bands(result),
         findings=result_findings(result),
         plan=facts_from_text(record.options.get(PLAN_OPTION, "")),
     )

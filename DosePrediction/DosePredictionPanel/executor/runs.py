@@ -16,6 +16,7 @@ from ..result_tables import verdict_of
 from ..result_view import (
     bands_note,
     further_outputs,
+    has_bands,
     result_findings,
     result_summary,
     result_tables,
@@ -94,6 +95,8 @@ def _inputs(context: Context, order: PredictionOrder) -> RunInputs:
             strip_margin_mm=margin_mm if margin_mm >= 0 else None,
             keep=("coarse dose",) if order.keep_coarse else (),
             keep_strips=order.keep_strips,
+            samples=order.samples,
+            seed=order.seed,
         ),
         goals=GoalSet.load(order.goals) if order.goals else None,
         keeping=Keeping(
@@ -123,7 +126,7 @@ def _finished(token: int, result: Any, other: SceneResult | None) -> RunFinished
         verdict=verdict_of(result.goals),
         outputs=further_outputs(result),
         bands=bands_note(result),
-        has_bands=result.bands.content is not None,
+        has_bands=has_bands(result),
         findings=result_findings(result),
         ranges={"Gy": default_range(result, "Gy"), "%": default_range(result, "%")},
     )

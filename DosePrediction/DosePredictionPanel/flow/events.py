@@ -492,10 +492,11 @@ class Checked(Event):
 
 @dataclass(frozen=True)
 class ReadFailed(Event):
-    """The inputs cannot be read or checked, and why."""
+    """The inputs cannot be read or checked, and why; details to copy."""
 
     token: int
     message: str
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -607,12 +608,14 @@ class OrgansFailed(Event):
 
 @dataclass(frozen=True)
 class DeliverabilityChecked(Event):
-    """How near a plan could come to a dose, and a finding's severity; or why that is not known."""
+    """How near a plan could come to a dose, and a finding's severity; or why that is not known,
+    with details to copy."""
 
     token: int
     text: str
     severity: str = ""
     error: str = ""
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -681,12 +684,14 @@ class LevelsRecalled(Event):
 
 @dataclass(frozen=True)
 class ExportEnded(Event):
-    """Something was written, or not: then `error` says why; `warning` is for what was."""
+    """Something was written, or not: then `error` says why, with details to copy; `warning` is for
+    what was."""
 
     kind: ExportKind
     path: str
     error: str = ""
     warning: str = ""
+    details: str = ""
 
 
 @dataclass(frozen=True)

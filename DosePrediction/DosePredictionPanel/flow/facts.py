@@ -81,6 +81,7 @@ class ModelFacts:
         has_levels: whether it predicts several dose levels, which are not scaled.
         beams: its own arrangement as JSON; empty when it knows nothing of beams.
         wishes: organs and the dose of the V_d that may be limited; none: it takes no wishes.
+        draws_samples: whether it has the heads that draw doses about its own.
     """
 
     name: str
@@ -94,6 +95,7 @@ class ModelFacts:
     card_details: str = ""
     beams: str = ""
     wishes: tuple[tuple[str, float], ...] = ()
+    draws_samples: bool = False
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def _checked(state: PanelState, event: DeliverabilityChecked) -> Outcome:
     if asked is None or asked.token != event.token:
         return state, ()
     if event.error:
-        return rest_worker(replace(state, plan_check=None, error=Notice(event.error, "error")))
+        notice = Notice(event.error, "error", event.details)
+        return rest_worker(replace(state, plan_check=None, error=notice))
     answered = replace(asked, text=event.text, severity=event.severity)
     return rest_worker(replace(state, plan_check=answered))

@@ -36,7 +36,7 @@ from .events import (
 from .registry import Outcome, chain, handles, next_token
 from .results import acted, change_choices, follow_goals
 from .starting import start_live
-from .state import Matching, ModelFacts, PanelState, Reading
+from .state import Matching, ModelFacts, Notice, PanelState, Reading
 
 __all__ = [
     "EDIT_TIMER",
@@ -76,6 +76,8 @@ def schedule_reading(state: PanelState) -> Outcome:
         return _forget_inputs(state)
     state, token = next_token(state)
     reading = Reading(token, "waiting", _("waiting for the inputs"))
+    if state.error is not None and state.error.text == state.input_error:
+        state = replace(state, error=None)
     state = replace(state, reading=reading, input_error="")
     rest_ms = 0 if state.is_live_due else _REST_MS
     return state, (StopReading(), StartTimer(REST_TIMER, rest_ms))
@@ -228,6 +230,8 @@ def _read_failed(state: PanelState, event: ReadFailed) -> Outcome:
         input_error=event.message,
         is_live_due=False,
     )
+    if event.details:  # the reason stands beside the button, but cannot be copied with them there
+        state = replace(state, error=Notice(event.message, "error", event.details))
     return rest_worker(state)
 
 

@@ -382,7 +382,7 @@ def _export_ended(state: PanelState, event: ExportEnded) -> Outcome:
     if event.kind == "report":
         state = replace(state, export="")
     if event.error:
-        return replace(state, error=Notice(event.error, "error")), ()
+        return replace(state, error=Notice(event.error, "error", event.details)), ()
     if event.warning:
         return replace(state, message=Notice(event.warning, "warning")), ()
     state = replace(state, message=Notice(_("Written: {path}").format(path=event.path)))

@@ -95,6 +95,8 @@ class Choices:
     strip_margin_mm: float = -1.0
     keep_strips: bool = False
     keep_coarse: bool = False
+    samples: int = 0
+    seed: int = 1
     keep_warm: bool = True
     result_dose: str = ""
     compared_dose: str = ""
@@ -224,6 +226,7 @@ class PredictionOrder:
         replaces: dose of the result that is updated in place; empty: none, it is a further one.
         label: what tells the result from others of its case.
         options: what it rests on, as a scene keeps it.
+        samples, seed: how many doses are drawn about the predicted one, and the first one's seed.
         is_live: whether it follows a stroke by itself.
     """
 
@@ -241,6 +244,8 @@ class PredictionOrder:
     strip_margin_mm: float = -1.0
     keep_coarse: bool = False
     keep_strips: bool = False
+    samples: int = 0
+    seed: int = 1
     before: str = ""
     replaces: str = ""
     label: str = ""
@@ -290,7 +295,8 @@ class ResultState:
         verdict: on its goals.
         other: dose of the result that the tables compare it with.
         outputs: role and label of its further volumes.
-        bands, has_bands: what is to be said of the bands of its DVHs; whether there are some.
+        bands, has_bands: what is to be said of the bands and samples of its DVHs; whether there
+            are some.
         findings: what was noticed of its dose, and which parts look foreign to the model.
         plan: what it is if no prediction: a plan that a machine could deliver.
     """

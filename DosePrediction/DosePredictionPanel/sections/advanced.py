@@ -1,4 +1,4 @@
-"""Device and precision, what is kept: bound to the parameters, but for the devices there are."""
+"""Device and precision, what is kept, samples: bound to the parameters; devices are listed here."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ class AdvancedSection:
     def __init__(self, ui: Any, _dispatch: Callable[[Event], None]) -> None:
         self.ui = ui
         self._shown: AdvancedView | None = None
-        self._wheel = guard_wheel(ui.deviceSelector, ui.precisionSelector, ui.stripMarginSpinBox)
+        self._samples = (ui.samplesSpinBox, ui.sampleSeedSpinBox)
+        self._wheel = guard_wheel(
+            ui.deviceSelector, ui.precisionSelector, ui.stripMarginSpinBox, *self._samples
+        )
 
     def draw(self, state: PanelState) -> None:
-        """Devices."""
+        """Devices; samples, disabled with the reason for a model that draws none."""
         view = advanced_view(state)
         if view != self._shown:
             self._shown = view
             fill_combo(self.ui.deviceSelector, dict(view.devices), view.device)
+            for widget in self._samples:
+                widget.enabled = view.can_sample
+                widget.toolTip = view.samples_tip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..connectors import fill_combo, guard_wheel
+from ..connectors import draw_progress, fill_combo, guard_wheel
 from ..contours_view import ContoursView, contours_view
 from ..flow.events import (
     CostPressed,
@@ -15,7 +15,6 @@ from ..flow.events import (
     OrganSourceChosen,
 )
 from ..flow.state import PanelState
-from ..i18n import _
 from ..table_widget import fit_height, show_table
 
 __all__ = ["ContoursSection"]
@@ -51,24 +50,11 @@ class ContoursSection:
         if before is None or view.choices != before.choices:
             fill_combo(ui.organSourceCombo, dict(view.choices), None)
         ui.organSourceCombo.currentIndex = view.chosen
-        self._draw_progress(view)
+        draw_progress(ui, "organs", view)
         if before is None or view.costs != before.costs:
             ui.costsTable.visible = bool(view.costs.rows)
             show_table(ui.costsTable, view.costs)
             fit_height(ui.costsTable)
-
-    def _draw_progress(self, view: ContoursView) -> None:
-        ui = self.ui
-        is_running = view.share is not None
-        for widget in (ui.organsProgressBar, ui.organsStageLabel, ui.organsCancelButton):
-            widget.visible = is_running
-        if view.share is None:
-            return
-        ui.organsProgressBar.maximum = 1000 if view.share >= 0 else 0
-        ui.organsProgressBar.value = round(1000 * max(view.share, 0.0))
-        ui.organsStageLabel.text = view.stage
-        ui.organsCancelButton.enabled = not view.is_cancelling
-        ui.organsCancelButton.text = _("Cancelling…") if view.is_cancelling else _("Cancel")
 
     def _choose(self, index: int) -> None:
         if self._shown is not None and 0 <= index < len(self._shown.choices):

@@ -8,7 +8,7 @@ from typing import Any
 
 import qt
 
-from ..connectors import WheelGuard, fill_combo, guard_wheel, later
+from ..connectors import WheelGuard, draw_progress, fill_combo, guard_wheel, later
 from ..flow.events import DeliverablePressed, Event, ExportPressed
 from ..flow.plan_messages import (
     InstallPlannerPressed,
@@ -25,7 +25,8 @@ from ..table_widget import STATUS_COLORS, fit_columns, fit_height, show_table
 __all__ = ["PlanSection"]
 
 _HIGHEST_PRIORITY = 4
-_ROW_HEIGHT = 24
+_SLIDER_WIDTH = 60
+_PADDING = 6  # above and below the two lines of a goal
 
 
 class PlanSection:
@@ -50,7 +51,8 @@ class PlanSection:
         font.setPointSizeF(font.pointSizeF() - 1)  # goals at 330 px
         table.font = font
         table.verticalHeader().hide()
-        table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
+        two_lines = 2 * qt.QFontMetrics(font).lineSpacing() + _PADDING
+        table.verticalHeader().setDefaultSectionSize(two_lines)
         table.setTextElideMode(qt.Qt.ElideMiddle)
 
     def draw(self, state: PanelState) -> None:
@@ -81,7 +83,7 @@ class PlanSection:
         ui.planSummaryLabel.visible = bool(view.summary)
         ui.savePlanButton.visible = bool(view.summary)
         ui.savePlanButton.enabled = view.can_save
-        self._draw_progress(view)
+        draw_progress(ui, "plan", view)
         if before is None or view.picture != before.picture:
             self._draw_picture(view.picture)
         if before is None or view.limits != before.limits:
@@ -91,18 +93,6 @@ class PlanSection:
             fit_height(ui.planLimitsTable, most=200)
         if before is None or view.wishes != before.wishes:
             self._draw_wishes(view.wishes, before)
-
-    def _draw_progress(self, view: MakingView) -> None:
-        ui = self.ui
-        for widget in (ui.planProgressBar, ui.planStageLabel, ui.planCancelButton):
-            widget.visible = view.share is not None
-        if view.share is None:
-            return
-        ui.planProgressBar.maximum = 1000 if view.share >= 0 else 0
-        ui.planProgressBar.value = round(1000 * max(view.share, 0.0))
-        ui.planStageLabel.text = view.stage
-        ui.planCancelButton.enabled = not view.is_cancelling
-        ui.planCancelButton.text = _("Cancelling…") if view.is_cancelling else _("Cancel")
 
     def _draw_picture(self, path: str) -> None:
         label = self.ui.planPictureLabel
@@ -142,10 +132,12 @@ class PlanSection:
         header = table.horizontalHeader()
         header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(3, qt.QHeaderView.Fixed)
+        table.setColumnWidth(3, _SLIDER_WIDTH)
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
             item = qt.QTableWidgetItem(row.label)
-            item.setToolTip(row.label)
+            item.setToolTip(row.label.replace("\n", " "))
             table.setItem(number, 0, item)
             table.setCellWidget(number, 3, self._slider(row))
 

@@ -16,6 +16,7 @@ from ..wishes_view import NOT_STATED, WishesView, WishRow, wish_words, wishes_vi
 __all__ = ["WishesSection"]
 
 _PAGE_PERCENT = 5
+_LEAST_WIDTH = 48  # pixels: the longest organ's row fits a narrow panel
 
 
 class WishesSection:
@@ -60,7 +61,7 @@ class WishesSection:
         for number, row in enumerate(view.rows):
             label, slider, words = qt.QLabel(), qt.QSlider(qt.Qt.Horizontal), qt.QLabel()
             slider.minimum, slider.maximum, slider.pageStep = 0, NOT_STATED, _PAGE_PERCENT
-            slider.tracking = False
+            slider.tracking, slider.minimumWidth = False, _LEAST_WIDTH
             slider.accessibleName = row.label
             words.setMinimumWidth(words.fontMetrics().boundingRect(_("not stated")).width() + 4)
             slider.connect("valueChanged(int)", self._setter(row))
