@@ -6,9 +6,9 @@ Each plan with wishes stands beside that of the same anatomy and beams without a
 predicts both. A line for each organ that is wished for: by how much the plan's V_d changed, in
 percent of the organ, and the prediction's. Then how often the sign is right, the median error of
 the size as a share of the plan's change, and by how much the change of the target's D95 is off: of
-all wishes, of those that changed the plan by a point at least, and, of each anatomy, of the one
-wish that changed its plan most. A plan is predicted once (`plan_figures.py`), also for
-`benchmarks.techniques`.
+all wishes, of those that changed the plan by a point at least, of each anatomy's one that changed
+its plan most, and, by organ, of those that changed the plan by a point. A plan is predicted once
+(`plan_figures.py`), also for `benchmarks.techniques`.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ def describe(changes: Sequence[Change]) -> str:
         _summary(f"that changed the plan by {_FELT_PERCENT:g} % or more", felt),
         _summary("the largest change of each anatomy's plans", list(most.values())),
     ]
+    organs = dict.fromkeys(each.wish.structure for each in felt)
+    lines += [_summary(o, [each for each in felt if each.wish.structure == o]) for o in organs]
     return "\n".join(lines) + "\n"
 
 

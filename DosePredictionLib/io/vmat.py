@@ -316,7 +316,8 @@ def _prescription(
 ) -> Prescription | None:
     """Doses of the targets that are there.
 
-    The metadata's fractions are not read: 28 stands there, whatever the plan has.
+    The metadata's fractions are not read: 28 stands there, whatever the plan has, wherever the
+    preparation found the dose of a target.
     """
     if not levels_gy:
         return None

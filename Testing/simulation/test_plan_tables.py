@@ -108,9 +108,10 @@ def test_a_wishs_change_by_hand(plans: list[Planned]) -> None:
     text = describe_wishes([change])
     assert "sign right in 1 of 1; size off by 40 % in the median" in text
     opposite = replace(change, anatomy="b", planned=0.4, predicted=-0.4, target_gy=-2.0)
-    all_of_them, felt, largest = describe_wishes([change, opposite]).splitlines()[-3:]
+    all_of_them, felt, largest, rectum = describe_wishes([change, opposite]).splitlines()[-4:]
     assert "right in 1 of 2" in all_of_them and "2.00 at most" in all_of_them
     assert "right in 1 of 1" in felt and "right in 1 of 2" in largest
+    assert rectum.startswith("Rectum: sign right in 1 of 1")
     assert describe_wishes([]).startswith("No plan with wishes")
 
 
