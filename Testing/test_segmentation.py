@@ -11,7 +11,7 @@ from support import centered_grid, pelvis_case
 
 from DosePredictionLib.case import Case
 from DosePredictionLib.encoding.encoder import EncodingSettings, encode, network_channels
-from DosePredictionLib.errors import DosePredictionError, ModelError
+from DosePredictionLib.errors import DosePredictionError, ModelError, PredictionError
 from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.losses.dice_ce import dice_ce
 from DosePredictionLib.models.expectations import ModelExpectations
@@ -226,6 +226,17 @@ def test_what_is_not_on_the_ct_is_a_finding_and_no_segment() -> None:
     chances[LEFT] = 0
     found = decoded(case, chances)
     assert "FemurHead_L" not in found and "FemurHead_R" in found
+
+
+def test_a_body_that_is_all_organ_shows_no_pelvis() -> None:
+    """As an MR image whose values are shifted below 0 does: most of it is taken for bone."""
+    case = pelvis_case((64, 48, 40), (5.0, 5.0, 6.0))
+    chances = truth(case)
+    marrow = 1 + [organ.name for organ in task().organs].index("Marrow")
+    chances[marrow] += chances[0]
+    chances[0] = 0
+    with pytest.raises(PredictionError, match=r"shows no pelvis.*Marrow \d+ cc.*% of the body"):
+        decoded(case, chances)
 
 
 BLADDER = PELVIS.organs[0]

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..findings import Finding
 
 __all__ = ["Output", "goals_in_words", "json_ready"]
@@ -34,11 +32,13 @@ def json_ready(value: Any) -> Any:
         return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, (str, bool)) or value is None:
         return value
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, (Sequence, np.ndarray)):
+    if hasattr(value, "tolist"):  # numpy's, which a command that starts has not loaded yet
+        return json_ready(value.tolist())
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Sequence):
         return [json_ready(item) for item in value]
     return str(value)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import DosePredictionError
+from ..errors import CaseError, DosePredictionError
 from ..evaluation.goal_probability import probability_words
 from ..evaluation.plan_review import review_line, review_summary
 from ..files import file_set, json_text
@@ -31,6 +31,7 @@ __all__ = [
     "OutputRequest",
     "PredictedCase",
     "earlier_files",
+    "require_no_foreign",
     "require_writable",
     "write_outputs",
 ]
@@ -197,11 +198,30 @@ def earlier_files(folder: Path, record_name: str = RECORD) -> frozenset[str]:
         return frozenset()
     # Records without `files` are of an earlier version.
     named = record.get("files") or [record.get("dose"), record.get("spread"), _REPORT]
+    named = list(named.values()) if isinstance(named, dict) else named
     names = {name for name in named if isinstance(name, str)} if isinstance(named, list) else set()
     # A record may come from anywhere: only files of this very folder go.
     return frozenset(
         name for name in names if Path(name).name == name and (folder / name).is_file()
     )
+
+
+def require_no_foreign(folder: Path, names: Iterable[str], earlier: frozenset[str]) -> None:
+    """Refuse to replace files that no earlier call wrote.
+
+    Args:
+        names: what is to be written into the folder.
+        earlier: what an earlier call left there; see `earlier_files`.
+
+    Raises:
+        CaseError: names them.
+    """
+    foreign = [name for name in names if (folder / name).exists() and name not in earlier]
+    if foreign:
+        raise CaseError(
+            f"{folder} holds {', '.join(foreign)}, which no earlier call wrote: choose another "
+            "--output."
+        )
 
 
 def _write_dose(path: Path, prediction: Prediction) -> None:

@@ -33,7 +33,7 @@ from ..structures.protocol import StructureProtocol
 from ..volume import Volume
 from .choices import MappingChoice, PrescriptionChoice
 from .output import goals_in_words, json_ready
-from .outputs import require_writable
+from .outputs import earlier_files, require_no_foreign, require_writable
 from .plan_check import rows_as_text
 from .plan_files import RTDOSE, RTPLAN, write_plan_dicom, write_plan_report
 
@@ -63,8 +63,16 @@ _NOTICE = (
     "dose that was wanted, “plan” what leaf positions and monitor units give."
 )
 _REPORT, _BEAMS = "report.html", "beams.png"
+_FILES = {
+    "plan": RTPLAN,
+    "dose": RTDOSE,
+    "report": _REPORT,
+    "record": PLAN_RECORD,
+    "beams": _BEAMS,
+}
 _CRITERIA = ("3%/3mm", "2%/2mm")
 _DEFAULT_BEAMS = 20
+_WISH_WEIGHTS = (1.0, 1e6)
 
 Progress = Callable[[float, str], None]
 
@@ -257,6 +265,13 @@ def _require_sound(request: PlanRequest) -> None:
             f"{len(request.wishes)} goals are asked for with {len(request.wish_weights)} weights: "
             "give one weight (--goal-weight) for all, or one for each."
         )
+    low, high = _WISH_WEIGHTS
+    for weight in request.wish_weights:
+        if not low <= weight <= high:
+            raise CaseError(
+                f"A goal's weight (--goal-weight) lies between {low:g}, as much as any voxel, and "
+                f"{high:g}; got {weight:g}."
+            )
     if request.monte_carlo is not None:
         require_ompmc()
     require_writable(request.output)
@@ -281,6 +296,7 @@ def _written(
     started: float,
 ) -> PlannedCase:
     bound, dose, prescription = inputs.bound, inputs.dose, inputs.prescription
+    require_no_foreign(folder, _FILES.values(), earlier_files(folder, PLAN_RECORD))
     machine, findings = planner.machine, list(inputs.findings)
     wishes = [parse_wish(text) for text in request.wishes]
     goals = [*_goals(bound, request), *wishes]
@@ -309,7 +325,7 @@ def _written(
         "findings": [finding.as_json() for finding in findings],
         "monte_carlo": _simulated(planner, plan, request.monte_carlo, progress),
     }
-    with file_set(folder) as aside:
+    with file_set(folder, earlier_files(folder, PLAN_RECORD)) as aside:
         write_plan_dicom(aside, bound.case, plan, prescription, machine)
         metadata: Metadata = {
             "notice": _NOTICE.format(source=inputs.source),
@@ -394,13 +410,7 @@ def _record(
         "statement": STATEMENT,
         "software": {"name": "DosePrediction", "version": __version__},
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "files": {
-            "plan": RTPLAN,
-            "dose": RTDOSE,
-            "report": _REPORT,
-            "record": PLAN_RECORD,
-            "beams": _BEAMS,
-        },
+        "files": _FILES,
         "gamma": {
             "plan": _rates(dose, plan.dose),
             "fluence": _rates(dose, plan.fluence_dose),

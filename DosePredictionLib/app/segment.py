@@ -20,7 +20,7 @@ from ..prediction import Prediction
 from ..structures.bound import propose_binding
 from .choices import MappingChoice
 from .output import json_ready
-from .outputs import earlier_files, require_writable
+from .outputs import earlier_files, require_no_foreign, require_writable
 from .predict import Watch
 from .several import Several, work_on_cases
 
@@ -262,13 +262,7 @@ def _write(
             "seconds": {**prediction.seconds, "total": total},
             "files": sorted([*(file.name for file in aside.iterdir()), _RECORD]),
         }
-        there = [name for name in record["files"] if (folder / name).exists()]
-        foreign = [name for name in there if name not in earlier]
-        if foreign:
-            raise CaseError(
-                f"{folder} holds {', '.join(foreign)}, which no earlier call wrote: choose another "
-                "--output."
-            )
+        require_no_foreign(folder, record["files"], earlier)
         (aside / _RECORD).write_text(json_text(json_ready(record)), encoding="utf-8")
     return SegmentedCase(folder, record)
 

@@ -46,6 +46,7 @@ Single = NDArray[np.float32]
 Progress = Callable[[float, str], None]
 Keep = Callable[[Volume], "Volume | None"]
 
+_COARSEST_MM = 10.0
 _ALL_VOXELS_WITHIN_MM = 20.0
 _ONE_IN = 4  # of the voxels farther away
 _BYTES_AN_ENTRY = 8
@@ -72,7 +73,7 @@ class PlanningSettings:
     """
 
     bixel_mm: Annotated[float, Range(5, 20)] = 10.0
-    dose_grid_mm: Annotated[float, Range(2, 10)] = 5.0
+    dose_grid_mm: Annotated[float, Range(2, _COARSEST_MM)] = 5.0
     lateral_cutoff_mm: Annotated[float, Range(20, 200)] = 60.0
     iterations: Annotated[int, Range(1, 10_000)] = 60
     target_weight: Annotated[float, Range(1, 1000)] = 5.0
@@ -388,7 +389,10 @@ def _require_memory(wanted_bytes: float, settings: PlanningSettings) -> None:
         return
     factor = (wanted_bytes / available) ** (1 / 3)
     grid = np.ceil(2 * settings.dose_grid_mm * factor) / 2
+    coarser = f"a grid of {grid:g} mm (--dose-grid {grid:g})"
+    if grid > _COARSEST_MM:
+        coarser = "close other programs"
     raise DosePredictionError(
         f"The influence matrix needs about {wanted_bytes / 2**30:.1f} GiB; {available / 2**30:.1f} "
-        f"GiB are free. Take fewer beams, or a grid of {grid:g} mm (--dose-grid {grid:g})."
+        f"GiB are free. Take fewer beams, or {coarser}."
     )

@@ -19,6 +19,7 @@ WHOLE_CC = 20.0
 
 _IN_PIECES = frozenset({"Bowel_Small", "BoneMarrow"})
 _LEAVES_THE_CT = frozenset({"SpinalCord"})  # of a pelvis, always; its part may be of any size
+_AT_THE_END_MM = 5.0  # the model's voxels do not end where the CT's do
 _ENDS = (("left", "right"), ("posterior", "anterior"), ("superior", "inferior"))  # of LPS
 
 
@@ -69,14 +70,15 @@ def judged(organ: Channel, mask: NDArray[np.bool_], grid: Grid) -> list[Finding]
 
 
 def _ends_reached(index: NDArray[np.intp], grid: Grid) -> list[str]:
-    """The ends of the CT that voxels `(voxel, xyz)` lie on, by the patient's directions."""
+    """The ends of the CT that voxels `(voxel, xyz)` lie at, by the patient's directions."""
     ends = []
     for axis, size in enumerate(grid.size):
         towards = np.asarray(grid.direction)[:, axis]
         names = _ENDS[int(np.abs(towards).argmax())]
         names = names if towards[np.abs(towards).argmax()] > 0 else names[::-1]
-        ends += [names[0]] * bool((index[:, axis] == size - 1).any())
-        ends += [names[1]] * bool((index[:, axis] == 0).any())
+        near = int(_AT_THE_END_MM / grid.spacing[axis])
+        ends += [names[0]] * bool(index[:, axis].max() >= size - 1 - near)
+        ends += [names[1]] * bool(index[:, axis].min() <= near)
     return ends
 
 

@@ -98,6 +98,9 @@ def bad_dose(folder: Path, kind: str) -> Path:
         (("--beams", "left"), "--beams takes gantry angles"),
         (("--goal", "Heart Dmean < 3 Gy"), "there is no such structure"),
         (("--goal", "nonsense"), "takes a structure and a goal"),
+        (("--goal", GOAL, "--goal-weight", "-3"), "--goal-weight) lies between 1"),
+        (("--goal", GOAL, "--goal-weight", "0"), "--goal-weight) lies between 1"),
+        (("--goal", GOAL, "--goal-weight", "nan"), "--goal-weight) lies between 1"),
         (("--own-plan",), "has no plan dose of its own"),
         (("--dose-grid", "0.1"), "dose_grid_mm must be of type float, at least 2"),
         (("--prediction", "none.nii.gz"), "none.nii.gz"),
@@ -147,6 +150,31 @@ def test_a_dose_of_another_frame_or_without_scale_is_refused(
     message = result["error"]["message"]
     assert code == 2 and words in message and "\n" not in message
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_a_structure_set_is_no_dose(run: Run, tmp_path: Path) -> None:
+    given = ("--prediction", DICOM_SAMPLE / "RS.dcm", "--output", tmp_path / "out")
+    code, result, _ = run("plan", DICOM_SAMPLE, *PELVIS, *given)
+    assert code == 2 and "RS.dcm is no RTDOSE" in result["error"]["message"]
+
+
+def test_a_second_call_replaces_its_own_files_alone(
+    run: Run, inputs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module.Planner, "planned", lambda *a, **k: ready_plan())
+    case, dose = inputs
+    out = tmp_path / "out"
+    call = ("plan", case, *PELVIS, "--prediction", dose, "--beams", "1", "--output", out)
+    assert run(*call)[0] == 0
+    (out / "thigh" / "notes.txt").write_text("mine")
+    first = (out / "thigh" / "rtplan.dcm").read_bytes()
+    assert run(*call)[0] == 0
+    assert (out / "thigh" / "rtplan.dcm").read_bytes() != first
+    assert (out / "thigh" / "notes.txt").read_text() == "mine"
+    (out / "thigh" / "plan.json").unlink()  # whose are the others now?
+    code, result, _ = run(*call)
+    assert code == 2 and "rtplan.dcm" in result["error"]["message"]
+    assert "which no earlier call wrote" in result["error"]["message"]
 
 
 def test_an_interrupt_leaves_nothing_half_written(

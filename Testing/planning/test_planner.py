@@ -164,11 +164,18 @@ def test_a_flipped_grid_gets_the_same_plan(planned: tuple) -> None:
     np.testing.assert_allclose(doses[0], doses[1], atol=0.3)
 
 
-def test_too_little_memory_is_said_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner_module, "available_memory_bytes", lambda: 10 * 2**20)
+@pytest.mark.parametrize(
+    ("free", "remedy"),
+    [(10 * 2**20, r"--dose-grid"), (2**10, r"fewer beams, or close other programs")],
+)
+def test_too_little_memory_is_said_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, free: int, remedy: str
+) -> None:
+    """A grid is proposed where there is one that may be asked for."""
+    monkeypatch.setattr(planner_module, "available_memory_bytes", lambda: free)
     bound = small_case()
     planner = Planner(bound, MACHINE, equally_spaced(5), 25, QUICK)
-    with pytest.raises(DosePredictionError, match=r"influence matrix needs about .*--dose-grid"):
+    with pytest.raises(DosePredictionError, match=rf"influence matrix needs about .*{remedy}"):
         planner.planned(falling_dose(bound.case.grid))
 
 

@@ -51,3 +51,11 @@ def test_sigterm_ends_the_workers_and_leaves_nothing(tmp_path: Path) -> None:
     _, printed = process.communicate(timeout=120)
     assert process.returncode == 130 and len(printed.splitlines()) == 1, printed
     assert not list(output.iterdir())
+
+
+def test_a_command_that_starts_loads_nothing_that_an_interrupt_could_break() -> None:
+    """What takes seconds to load is loaded where an interrupt ends in one line."""
+    program = "import sys, DosePredictionLib.cli; print({'numpy', 'torch'} & set(sys.modules))"
+    called = [sys.executable, "-c", program]
+    done = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -115,7 +115,8 @@ def read_dose_file(path: Path, frame_uid: str | None = None) -> Volume:
     """
     with quiet_parser():
         file = open_dicom(path)
-        if frame_uid is not None and file.frame_uid != frame_uid:
+        is_dose = file.sop_class == RTDOSE  # what is none is refused as that
+        if is_dose and frame_uid is not None and file.frame_uid != frame_uid:
             raise CaseError(
                 f"{path} lies in the frame of reference {file.frame_uid or '(missing)'}, the case "
                 f"in {frame_uid}: the dose belongs to other images."
