@@ -37,6 +37,7 @@ from DosePredictionLib.case import Case
 from DosePredictionLib.checks.distribution import DISTRIBUTION_FILE, read_distribution
 from DosePredictionLib.encoding.encoder import EncodedCase, encode, mirrored_channels
 from DosePredictionLib.io import case_name, read_case
+from DosePredictionLib.mask import majority
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import BeamCascadeNetwork, fold_batch_norm
 from DosePredictionLib.structures.bound import bind
@@ -108,7 +109,7 @@ class Measuring:
 
     def _masks(self, encoded: EncodedCase) -> dict[str, NDArray[np.bool_]]:
         """Structure → mask on the model's grid, where there is one."""
-        masks = encoded.input[encoded.channels.structures] > 0.5
+        masks = majority(encoded.input[encoded.channels.structures])
         named = zip(self.model.protocol.inputs, masks, strict=True)
         return {channel.name: m for channel, m in named if m.sum() >= _FEWEST_VOXELS}
 
