@@ -296,12 +296,13 @@ def _written(
     started: float,
 ) -> PlannedCase:
     bound, dose, prescription = inputs.bound, inputs.dose, inputs.prescription
-    require_no_foreign(folder, _FILES.values(), earlier_files(folder, PLAN_RECORD))
+    earlier = earlier_files(folder, PLAN_RECORD)
+    require_no_foreign(folder, _FILES.values(), earlier)
     machine, findings = planner.machine, list(inputs.findings)
     wishes = [parse_wish(text) for text in request.wishes]
-    goals = [*_goals(bound, request), *wishes]
+    goals = _goals(bound, request)
     wanted = wanted_dose(bound, dose, wishes, request.wish_weights)
-    kept = KeptGoals.of(bound, wanted.dose, goals)
+    kept = KeptGoals.of(bound, dose, wanted.dose, goals)
     read = time.perf_counter()
     plan = planner.planned(
         wanted.dose, progress, wanted.weights if wishes else None, keep=kept.lacking
@@ -310,7 +311,8 @@ def _written(
     seconds = {"read": read - started, "plan": planned - read}
     fraction_gy = prescription.highest_gy / (prescription.fractions or 1)
     rows = check_plan(plan.beams, machine, fraction_gy)
-    evaluation = evaluate(bound, dose, EvaluationParts(reference=plan.dose, goals=goals or None))
+    parts = EvaluationParts(reference=plan.dose, goals=[*goals, *wishes] or None)
+    evaluation = evaluate(bound, dose, parts)
     record = _record(bound, plan, dose, evaluation, len(wishes))
     record |= {
         "machine": machine.id,
@@ -325,7 +327,7 @@ def _written(
         "findings": [finding.as_json() for finding in findings],
         "monte_carlo": _simulated(planner, plan, request.monte_carlo, progress),
     }
-    with file_set(folder, earlier_files(folder, PLAN_RECORD)) as aside:
+    with file_set(folder, earlier) as aside:
         write_plan_dicom(aside, bound.case, plan, prescription, machine)
         metadata: Metadata = {
             "notice": _NOTICE.format(source=inputs.source),

@@ -1,4 +1,4 @@
-"""Goals that the wanted dose meets, and the plan shall meet.
+"""Goals that the dose to reach meets, and the plan shall meet.
 
 A plan comes near to the wanted dose everywhere, and may still lose a goal by little. Voxels that
 miss both what is wanted and the goal's dose lack the difference. Where no voxel does, the goal is
@@ -27,17 +27,25 @@ Single = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class KeptGoals:
-    """Goals of a case that its wanted dose, Gy, meets."""
+    """Goals of a case that its wanted dose, Gy, meets.
+
+    What a person asks for on top is none of them: it counts as much as its weight says.
+    """
 
     bound: BoundCase
     wanted: Volume
     goals: tuple[Goal, ...]
 
     @classmethod
-    def of(cls, bound: BoundCase, wanted: Volume, goals: Sequence[Goal]) -> KeptGoals:
-        """Those of some goals that a plan can be asked for and the wanted dose meets."""
-        asked = tuple(goal for goal in goals if can_be_asked(goal))
-        return cls(bound, wanted, tuple(_with(bound, wanted, asked, met=True)))
+    def of(cls, bound: BoundCase, dose: Volume, wanted: Volume, goals: Sequence[Goal]) -> KeptGoals:
+        """Those of some goals that a plan can be asked for and both doses meet.
+
+        Args:
+            dose: to reach, Gy.
+            wanted: the same, changed by what a person asks for.
+        """
+        met = _with(bound, dose, [goal for goal in goals if can_be_asked(goal)], met=True)
+        return cls(bound, wanted, tuple(_with(bound, wanted, met, met=True)))
 
     def lacking(self, given: Volume) -> Volume | None:
         """What a plan's dose lacks, below 0 what it has too much; None: it loses no goal.
@@ -45,7 +53,7 @@ class KeptGoals:
         Args:
             given: Gy, on the case's grid.
         """
-        lost = list(_with(self.bound, given, self.goals, met=False))
+        lost = _with(self.bound, given, self.goals, met=False)
         if not lost:
             return None
         return given.with_array(np.sum([self._short(goal, given.array) for goal in lost], axis=0))

@@ -38,7 +38,7 @@ from .nearness import nearest_fluence, tolerance_weights
 from .recompute import plan_dose
 from .seen import SeenVoxels
 from .sequence import require_reach
-from .shaping import SegmentDoses, Segments, Shaper, Shaping
+from .shaping import SegmentDoses, Segments, Shaper
 
 __all__ = ["DeliverablePlan", "Planner", "PlanningSettings", "equally_spaced"]
 
@@ -50,7 +50,7 @@ _COARSEST_MM = 10.0
 _ALL_VOXELS_WITHIN_MM = 20.0
 _ONE_IN = 4  # of the voxels farther away
 _BYTES_AN_ENTRY = 8
-_ROUNDS = 60
+_ROUNDS = 60  # of segments, at most
 _KEEPING_ROUNDS, _GROWING_ROUNDS, _FASTER = 20, 3, 1.15
 _COPIES = 2.5  # of the matrix while it is put together and cut to the voxels that count
 
@@ -197,11 +197,8 @@ class Planner:
         count, firm = self._counted(known, whole, weights)
         progress(0.45, "fluence")
         found, count = nearest_fluence(known.operator, goal, count, firm, self.settings.iterations)
-        segments = Segments(goal, count)
-        shaper = self._shaper(known)
-        heard = _part(progress, 0.55, 0.25, "segments")
-        shaper.grow(segments, _ROUNDS, lambda done: heard(done / _ROUNDS))
-        asked = wanted
+        segments, shaper, asked = Segments(goal, count), self._shaper(known), wanted
+        shaper.grow(segments, _ROUNDS, _part(progress, 0.55, 0.25, "segments"))
         for round_ in range(_KEEPING_ROUNDS):
             progress(0.8 + 0.1 * round_ / _KEEPING_ROUNDS, "goals")
             lack = keep(self._by_segments(known, segments))
@@ -225,9 +222,14 @@ class Planner:
         )
 
     def _shaper(self, known: _Known) -> Shaper:
-        settings = self.settings
-        limits = Shaping(self.machine, settings.segments, settings.least_gain)
-        return Shaper(known.fields, known.operator, self._segment_doses(known), limits)
+        return Shaper(
+            known.fields,
+            known.operator,
+            self._segment_doses(known),
+            self.machine,
+            self.settings.segments,
+            self.settings.least_gain,
+        )
 
     def _counted(
         self, known: _Known, wanted: Single, weights: Volume | None

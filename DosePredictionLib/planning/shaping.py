@@ -26,7 +26,7 @@ from .seen import SeenVoxels
 from .sequence import Shape, best_shape
 from .units import fit_units
 
-__all__ = ["SegmentDoses", "Segments", "Shaper", "Shaping"]
+__all__ = ["SegmentDoses", "Segments", "Shaper"]
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -69,21 +69,6 @@ class SegmentDoses:
         dose = np.zeros(self._voxels, dtype=np.float32)
         dose[self._at] = self._gy * self._seen.raw_dose(fluence, self._kernels)
         return dose
-
-
-@dataclass(frozen=True)
-class Shaping:
-    """Whose shapes are sought, and when to stop.
-
-    Args:
-        machine: its leaves and jaws.
-        most: shapes with monitor units.
-        least_gain: of a round, as a share of what the fit leaves.
-    """
-
-    machine: Machine
-    most: int
-    least_gain: float
 
 
 @dataclass(eq=False)
@@ -164,29 +149,31 @@ class Shaper:
         fields: of all beams.
         operator: dose of a monitor unit of each element.
         doses: of each field's segments.
-        limits: whose shapes, and when to stop.
+        machine: its leaves and jaws.
+        most: shapes with monitor units.
+        least_gain: of a round, as a share of what the fit leaves: less ends the search.
     """
 
     fields: Sequence[Field]
     operator: DoseOperator
     doses: Sequence[SegmentDoses]
-    limits: Shaping
+    machine: Machine
+    most: int
+    least_gain: float
 
-    def grow(self, segments: Segments, rounds: int, heard: Callable[[int], None]) -> None:
+    def grow(self, segments: Segments, rounds: int, heard: Callable[[float], None]) -> None:
         """Let shapes join segments as long as they gain, then give none too few monitor units.
 
         Args:
             rounds: at most.
-            heard: hears how many are done; may raise to cancel.
+            heard: hears the share done, of the most rounds; may raise to cancel.
         """
         before = np.inf
         for round_ in range(rounds):
             missing = segments.missing()
             counted = segments.weights * missing
             left = float(missing @ counted)
-            if len(segments.shapes) >= self.limits.most:
-                break
-            if before - left < self.limits.least_gain * left:
+            if len(segments.shapes) >= self.most or before - left < self.least_gain * left:
                 break
             before = left
             found = self._found(self.operator.adjoint(counted))
@@ -194,8 +181,8 @@ class Shaper:
                 break
             segments.add(found)
             segments.fit()
-            heard(round_ + 1)
-        segments.fit(self.limits.machine.min_segment_mu)
+            heard((round_ + 1) / rounds)
+        segments.fit(self.machine.min_segment_mu)
 
     def _found(self, worth: Single) -> list[tuple[int, Shape, Single]]:
         """The shape of each beam that gains most, as a little more of each element is worth."""
@@ -203,7 +190,7 @@ class Shaper:
         found = []
         for owner, (each, dose) in enumerate(zip(self.fields, self.doses, strict=True)):
             gain = each.on_lattice(worth[each.elements], closed)
-            shape = best_shape(gain, each.elements_on, self.limits.machine)
+            shape = best_shape(gain, each.elements_on, self.machine)
             if shape is not None:
                 found.append((owner, shape, dose.dose(shape)))
         return found

@@ -127,7 +127,7 @@ def test_what_misses_both_the_goal_and_the_wanted_dose_lacks_the_difference() ->
     beside[5, :2] = True
     wanted = flat((RECTUM, 20.0), (beside, 30.0))
     texts = ("PTV D95% >= 95 %Rx", "PTV Dmax <= 40 Gy", "Rectum Dmean <= 25 Gy", "PTV CI >= 2")
-    kept = KeptGoals.of(BOUND, wanted, [parse_wish(text) for text in texts])
+    kept = KeptGoals.of(BOUND, wanted, wanted, [parse_wish(text) for text in texts])
     assert [goal.text for goal in kept.goals] == ["D95% >= 95 %Rx", "Dmean <= 25 Gy"]
     assert kept.lacking(wanted) is None
 
@@ -141,3 +141,23 @@ def test_what_misses_both_the_goal_and_the_wanted_dose_lacks_the_difference() ->
     hot = kept.lacking(flat((RECTUM, 30.0), (beside, 30.0)))
     assert hot is not None
     np.testing.assert_allclose(hot.array, np.where(RECTUM, -10.0, 0))
+
+
+def test_what_a_person_asks_for_on_top_is_not_kept_but_weighed() -> None:
+    """Of a template's goals: one that is asked for by a wish alone, one that a wish gives up."""
+    dose = flat((RECTUM, 30.0))
+    wished = wanted_dose(BOUND, dose, [parse_wish("Rectum Dmean <= 20 Gy")]).dose
+    spared = wanted_dose(BOUND, dose, [parse_wish("PTV Dmax <= 40 Gy")]).dose
+    goals = [parse_wish("Rectum Dmean <= 25 Gy"), parse_wish("PTV D98% >= 95 %Rx")]
+    kept = [KeptGoals.of(BOUND, dose, each, goals).goals for each in (dose, wished, spared)]
+    assert [[goal.structure for goal in each] for each in kept] == [["PTV"], ["PTV"], []]
+
+
+@pytest.mark.parametrize(
+    "text", ["Bladder V20Gy <= 5 cc", "Bladder D2cc <= 5 Gy", "Bladder Dmean <= 5 Gy"]
+)
+def test_a_structure_of_no_voxel_cannot_be_asked_for(text: str) -> None:
+    masks = {**BOUND.case.structures, "Bladder": Volume(np.zeros(GRID.shape, dtype=bool), GRID)}
+    bound = bind(replace(BOUND.case, structures=masks), StructureProtocol.load("pelvis"))
+    with pytest.raises(DosePredictionError, match="--goal Bladder"):
+        wanted_dose(bound, ramp(), [parse_wish(text)])

@@ -112,7 +112,7 @@ def test_a_goal_that_the_wanted_dose_meets_is_kept(planner: Planner, planned: tu
         return float(evaluate(bound, dose).predicted["PTV"].dose_at_percent(98.0))
 
     least = coldest(wanted) - 0.1
-    kept = KeptGoals.of(bound, wanted, [parse_wish(f"PTV D98% >= {least:.2f} Gy")])
+    kept = KeptGoals.of(bound, wanted, wanted, [parse_wish(f"PTV D98% >= {least:.2f} Gy")])
     anew = planner.planned(wanted, keep=kept.lacking)
     short = [least - coldest(each.dose) for each in (plan, anew)]
     assert short[0] > 1.0 and short[1] < 0.5 * short[0]
