@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from DosePredictionLib.models.heads import HEADS
 from DosePredictionLib.models.manifest import Architecture, read_model_folder
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.schema import to_json
-from DosePredictionLib.worker.messages import PredictOptions
+from DosePredictionLib.worker.messages import Failure, PredictOptions
 
 slicer = pytest.importorskip("slicer")
 
@@ -414,6 +414,23 @@ def test_a_crashed_worker_is_told_and_the_next_one_predicts(
     bench.predict()
     assert bench.notices == []
     assert bench.state.result is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "offered"), [("CaseError", False), ("WorkerError", True), ("KeyError", True)]
+)
+def test_details_are_offered_of_what_nobody_foresaw_while_inputs_are_checked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str, offered: bool
+) -> None:
+    def send(request: Any, on_reply: Callable[[Any], None]) -> None:
+        on_reply(Failure(request.id, kind, "It cannot be.", details="its last words"))
+
+    monkeypatch.setattr(bench.services.worker, "send", send)
+    choose(bench, patient("refused"))
+    bench.until(lambda: bool(bench.state.input_error))
+    shown = run_view(bench.state)
+    assert shown.reason == "It cannot be."
+    assert [notice.details for notice in shown.notices] == ["its last words"] * offered
 
 
 def test_closing_the_scene_while_it_runs(bench: Bench, patient_a: tuple[Any, Any, Any]) -> None:

@@ -157,14 +157,19 @@ def _stop_reading(context: Context, _effect: StopReading) -> None:
 
 @carries_out(CheckInputs)
 def _check(context: Context, effect: CheckInputs) -> None:
+    from DosePredictionLib.errors import WorkerError
     from DosePredictionLib.worker.messages import Check, Failure
     from DosePredictionLib.worker.messages import Checked as CheckedReply
+    from DosePredictionLib.worker.session import as_exception
 
     def replied(reply: Any) -> None:
         if isinstance(reply, CheckedReply):
             context.dispatch(Checked(effect.token, reply.findings))
         elif isinstance(reply, Failure):
-            context.dispatch(ReadFailed(effect.token, reply.message, reply.details))
+            # What the library refused says all; what nobody foresaw is for a report.
+            is_unforeseen = isinstance(as_exception(reply), WorkerError)
+            details = reply.details if is_unforeseen else ""
+            context.dispatch(ReadFailed(effect.token, reply.message, details))
 
     order = effect.order
     assert context.prepared is not None
