@@ -11,6 +11,8 @@ nor that the beam hardens in leaves.
 from __future__ import annotations
 
 import importlib.util
+import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +42,10 @@ _SCRIPT = Path(__file__).with_name("ompmc_run.py")
 _ELEMENT_MM = 2.5
 _WATER_MM = 300.0  # edge of the cube that the monitor unit is defined in
 _AROUND_MM = 15.0  # what is averaged around the point of calibration
-_PROGRESS = "share "
+_RUNS, _MOST_HISTORIES = 10, 100_000  # runs at least; histories of one at most
+_SECONDS, _SECONDS_A_HISTORY = 60.0, 4e-3  # CPU time of a run; ten times what was measured
+_TIMES_LONGEST = 5.0  # the longest run that ended
+_TOO_LONG = -int(getattr(signal, "SIGXCPU", 1 << 16))  # exit code; Windows has no such signal
 _KEPT_LINES = 20
 
 Array = NDArray[np.float64]
@@ -224,49 +229,77 @@ def _simulated(
     width_cm: float,
     progress: Progress,
 ) -> tuple[Array, Array]:
-    """Dose and its noise as a share `(z, y, x)`; Gy for as many photons as the weights say."""
+    """Dose and its noise as a share `(z, y, x)`; Gy for as many photons as the weights say.
+
+    The mean of independent runs, and how far they lie apart. A run that does not end is replaced
+    by one with other random numbers.
+    """
     borders = {
         f"bounds_{axis}": (start + (np.arange(count + 1) - 0.5) * step) / 10
         for axis, start, count, step in zip(
             "xyz", grid.origin, grid.size, grid.spacing, strict=True
         )
     }
+    runs = max(_RUNS, math.ceil(settings.histories / _MOST_HISTORIES))
+    each = max(2, settings.histories // runs)
+    doses: list[Array] = []
+    seconds = _SECONDS + each * _SECONDS_A_HISTORY
     with tempfile.TemporaryDirectory() as folder:
         job, done = Path(folder) / "job.npz", Path(folder) / "dose.npz"
         content: dict[str, Any] = {
             "density": np.asarray(density, dtype=float),
-            "histories": settings.histories,
+            "histories": each,
             "seed": settings.seed,
             "width_cm": width_cm,
             **borders,
             **source.__dict__,
         }
         np.savez(job, **content)
-        _run(job, done, progress)
-        with np.load(done) as found:
-            return found["dose"], found["noise"]
+        for number in range(2 * runs):
+            found = _run(job, done, number, seconds)
+            if found is None:
+                continue
+            dose, taken = found
+            doses.append(dose)
+            progress(len(doses) / runs)
+            if len(doses) == runs:
+                break
+            seconds = min(seconds, _SECONDS + _TIMES_LONGEST * taken)
+        else:
+            raise DosePredictionError(
+                f"ompMC did not end in {2 * runs - len(doses)} of {2 * runs} runs of {each} "
+                f"histories, within {seconds:.0f} s of CPU time each."
+            )
+    mean: Array = np.mean(doses, axis=0)
+    error = np.std(doses, axis=0, ddof=1) / np.sqrt(runs)
+    return mean, np.divide(error, mean, out=np.ones_like(mean), where=mean > 0)
 
 
-def _run(job: Path, done: Path, progress: Progress) -> None:
-    """One run of ompMC; it ends with this call, whatever ends it."""
-    command = [sys.executable, str(_SCRIPT), str(job), str(done)]
+def _run(job: Path, done: Path, number: int, seconds: float) -> tuple[Array, float] | None:
+    """One run of ompMC, which ends with this call, whatever ends it.
+
+    Returns:
+        Its dose and CPU seconds; None: it took more than `seconds`.
+    """
+    command = [sys.executable, str(_SCRIPT), str(job), str(done), str(number), f"{seconds:.0f}"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
-    said: list[str] = []
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(_PROGRESS):
-                progress(float(line.removeprefix(_PROGRESS)))
-            elif line.strip():
-                said = [*said, line.strip()][-_KEPT_LINES:]
-        code = process.wait()
+        said, _ = process.communicate()
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-    if code or not done.is_file():
-        failure = DosePredictionError(f"ompMC failed: {said[-1] if said else f'exit code {code}'}")
-        failure.details = "\n".join(said)
+    if process.returncode == _TOO_LONG:
+        return None
+    lines = [line.strip() for line in said.splitlines() if line.strip()][-_KEPT_LINES:]
+    if process.returncode or not done.is_file():
+        reason = lines[-1] if lines else f"exit code {process.returncode}"
+        failure = DosePredictionError(f"ompMC failed: {reason}")
+        failure.details = "\n".join(lines)
         raise failure
+    with np.load(done) as found:
+        result: tuple[Array, float] = found["dose"], float(found["seconds"])
+    done.unlink()
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,39 @@ def test_what_fails_in_its_process_is_one_line(
     monkeypatch.setattr(monte_carlo, "require_ompmc", lambda: None)
     with pytest.raises(DosePredictionError, match=r"^ompMC failed: no cross sections$"):
         monte_carlo_dose([field((0, 50))], water(), engine.kernel_model(), MACHINE, FEW)
+
+
+STUCK = """
+import resource, sys
+import numpy as np
+job, done, run, most = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_CPU, (int(most), int(most) + 1))
+while int(run) in {stuck}:
+    pass
+given = np.load(job)
+np.savez(done, dose=np.full(given["density"].shape, 1.0 + int(run)), seconds=0.1)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of CPU time")
+def test_a_run_that_never_ends_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "stuck.py"
+    monkeypatch.setattr(monte_carlo, "_SCRIPT", script)
+    monkeypatch.setattr(monte_carlo, "require_ompmc", lambda: None)
+    monkeypatch.setattr(monte_carlo, "_SECONDS", 1.0)
+    case = [field((0, 50))], water(), engine.kernel_model(), MACHINE, FEW
+    monkeypatch.setattr(monte_carlo, "_RUNS", 3)
+    script.write_text(STUCK.format(stuck="(2,)"))
+    heard: list[float] = []
+    found = monte_carlo_dose(*case, heard.append)
+    assert heard == pytest.approx([each / 6 for each in range(1, 7)])  # the monitor unit's, too
+    doses = np.array([1.0, 2.0, 4.0])  # of runs 0, 1 and 3
+    assert found.dose.array.max() == pytest.approx(MACHINE.calibration.gy_per_mu, rel=1e-6)
+    noise = doses.std(ddof=1) / 3**0.5 / doses.mean()
+    assert found.noise.array.max() == pytest.approx(noise, rel=1e-6)
+    script.write_text(STUCK.format(stuck="range(2, 6)"))
+    with pytest.raises(DosePredictionError, match=r"^ompMC did not end in 4 of 6 runs of 666 "):
+        monte_carlo_dose(*case)
 
 
 def test_without_ompmc_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
