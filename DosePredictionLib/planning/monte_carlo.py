@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +42,7 @@ _SCRIPT = Path(__file__).with_name("ompmc_run.py")
 _ELEMENT_MM = 2.5
 _WATER_MM = 300.0  # edge of the cube that the monitor unit is defined in
 _AROUND_MM = 15.0  # what is averaged around the point of calibration
+_UNIT_HISTORIES = 200_000
 _RUNS, _MOST_HISTORIES = 10, 100_000  # runs at least; histories of one at most
 _SECONDS, _SECONDS_A_HISTORY = 60.0, 4e-3  # CPU time of a run; ten times what was measured
 _TIMES_LONGEST = 5.0  # the longest run that ended
@@ -58,7 +59,8 @@ class MonteCarloSettings:
     """How much is simulated.
 
     Args:
-        histories: of the plan; each splits into twenty photons. The monitor unit takes as many.
+        histories: of the plan; each splits into twenty photons. The monitor unit, read in a large
+            open field, takes 200,000 at most.
         grid_mm: isotropic.
         seed: of the random numbers.
     """
@@ -141,14 +143,21 @@ def monte_carlo_dose(
     require_ompmc()
     width_cm = model.penumbra_mm / np.sqrt(8 * np.log(2)) / 10
     water, reference = _reference_field(machine, settings.grid_mm)
+    of_unit = replace(settings, histories=min(settings.histories, _UNIT_HISTORIES))
+    share = of_unit.histories / (of_unit.histories + settings.histories)
     unit, unit_noise = _simulated(
-        water, np.ones(water.shape), reference, settings, width_cm, lambda s: progress(s / 2)
+        water, np.ones(water.shape), reference, of_unit, width_cm, lambda s: progress(s * share)
     )
     given, relative = _around_calibration(water, unit, unit_noise, machine)
     source = _source_of(beams, machine)
     density = np.where(anatomy.region, anatomy.density, 0)
     dose, noise = _simulated(
-        anatomy.grid, density, source, settings, width_cm, lambda s: progress(0.5 + s / 2)
+        anatomy.grid,
+        density,
+        source,
+        settings,
+        width_cm,
+        lambda s: progress(share + s * (1 - share)),
     )
     scale = machine.calibration.gy_per_mu / given
     array = np.where(anatomy.region, dose * scale, 0).astype(np.float32)

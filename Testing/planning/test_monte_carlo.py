@@ -83,6 +83,7 @@ def test_a_run_that_never_ends_is_replaced(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(monte_carlo, "_SCRIPT", script)
     monkeypatch.setattr(monte_carlo, "require_ompmc", lambda: None)
     monkeypatch.setattr(monte_carlo, "_SECONDS", 1.0)
+    monkeypatch.setattr(monte_carlo, "_SECONDS_A_HISTORY", 0.0)
     case = [field((0, 50))], water(), engine.kernel_model(), MACHINE, FEW
     monkeypatch.setattr(monte_carlo, "_RUNS", 3)
     script.write_text(STUCK.format(stuck="(2,)"))
