@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from .errors import CaseError
 from .geometry import Box, bounding_box
+from .interpolation import Interpolation
 from .kept import kept
-from .volume import Grid, Interpolation, Volume, require_shape
+from .volume import Grid, Volume, require_shape
 
 __all__ = [
     "DUST",

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,16 +18,10 @@ from scipy import ndimage, sparse
 
 from .errors import GeometryError
 from .geometry import Box, bounding_box
+from .interpolation import WEIGHTS, Interpolation, average_weights
 from .kept import KEPT
 
-__all__ = ["Grid", "Interpolation", "Volume", "box_weights", "require_shape", "slabs"]
-
-Interpolation = Literal["linear", "nearest", "occupancy"]
-"""How values are carried to another grid.
-
-`linear`: trilinear at the target voxel's center. `nearest`: the nearest voxel. `occupancy`: the
-mean over the target voxel's box, so that a small structure is never lost between samples.
-"""
+__all__ = ["Grid", "Volume", "require_shape", "slabs"]
 
 _ORTHONORMAL_TOLERANCE = 1e-3
 _VOXELS_AT_ONCE = 4_000_000
@@ -275,7 +268,7 @@ class Volume:
         """Values carried onto another grid in the same frame of reference.
 
         Outside this volume's voxels the result is `outside`. A grid that matches returns the
-        volume itself, untouched. Linear and occupancy results are float32; nearest keeps the type.
+        volume itself, untouched. Results are float32; nearest keeps the type.
         """
         if self.grid.matches(grid):
             return self
@@ -308,7 +301,7 @@ def _resample_separably(
             inside.append(np.flatnonzero(valid))
         result[np.ix_(*inside)] = array[np.ix_(*index)]
     else:
-        weights = box_weights if interpolation == "occupancy" else _linear_weights
+        weights = WEIGHTS[interpolation]
         result = _apply_along_axes(source, lps_grid, starts, steps, weights, outside)
     return _ordered_like(Volume(result, lps_grid), grid)
 
@@ -373,61 +366,6 @@ def _apply_along_axis(
     return result
 
 
-def _linear_weights(source: int, target: int, start: float, step: float) -> sparse.csr_array:
-    """Linear interpolation at `start + step·i`; up to half a voxel past the edge holds its value.
-
-    Where the target is coarser than the source, the mean over the target's voxel (a box) is taken
-    of the interpolant, which keeps noise and small calcifications from aliasing.
-    """
-    if step > 1.0 + 1e-6:
-        return box_weights(source, target, start, step)
-    position = start + step * np.arange(target)
-    inside = (position > -0.5) & (position < source - 0.5)
-    rows = np.flatnonzero(inside)
-    clamped = np.clip(position[inside], 0, source - 1)
-    low = np.minimum(np.floor(clamped).astype(int), max(source - 2, 0))
-    fraction = clamped - low
-    high = np.minimum(low + 1, source - 1)
-    return _weight_matrix(
-        np.concatenate([rows, rows]),
-        np.concatenate([low, high]),
-        np.concatenate([1 - fraction, fraction]),
-        (target, source),
-    )
-
-
-def box_weights(source: int, target: int, start: float, step: float) -> sparse.csr_array:
-    """Share of each source voxel in the interval of each target voxel: `occupancy` along one axis.
-
-    Args:
-        source, target: voxels along the axis.
-        start: position of the first target voxel's center, in source voxels.
-        step: target voxel over source voxel.
-
-    Returns:
-        `(target, source)`.
-    """
-    low = start + step * (np.arange(target) - 0.5)
-    first = np.floor(low + 0.5).astype(int)
-    reach = int(np.ceil(step)) + 1
-    columns = first[:, None] + np.arange(reach)[None, :]
-    overlap = np.minimum(columns + 0.5, (low + step)[:, None]) - np.maximum(
-        columns - 0.5, low[:, None]
-    )
-    overlap = np.clip(overlap, 0, None) / step
-    keep = (columns >= 0) & (columns < source) & (overlap > 1e-9)
-    rows = np.broadcast_to(np.arange(target)[:, None], columns.shape)
-    return _weight_matrix(rows[keep], columns[keep], overlap[keep], (target, source))
-
-
-def _weight_matrix(
-    rows: NDArray, columns: NDArray, values: NDArray, shape: tuple[int, int]
-) -> sparse.csr_array:
-    matrix = sparse.coo_array((values.astype(np.float32), (rows, columns)), shape=shape).tocsr()
-    matrix.eliminate_zeros()
-    return matrix
-
-
 def _ordered_like(volume: Volume, grid: Grid) -> Volume:
     """An LPS-ordered volume with its axes put back into the order of `grid`."""
     if grid.is_lps_ordered:
@@ -444,7 +382,18 @@ def _ordered_like(volume: Volume, grid: Grid) -> Volume:
 def _resample_obliquely(
     source: Volume, grid: Grid, interpolation: Interpolation, outside: float
 ) -> Volume:
-    """Rotated grids: sample through world coordinates; occupancy by averaging sub-samples."""
+    """Rotated grids: sample through world coordinates; occupancy by averaging sub-samples.
+
+    `averages` is linear between samples of the smooth function at half of the source's spacing.
+    """
+    if interpolation == "averages":
+        x, y, z = source.grid.spacing
+        doubled = tuple(2 * count for count in source.grid.size)
+        halves = source.grid.cropped((-0.25,) * 3, doubled)
+        halves = replace(halves, spacing=(x / 2, y / 2, z / 2))
+        weights = (-0.25,) * 3, (0.5,) * 3, average_weights
+        source = Volume(_apply_along_axes(source, halves, *weights, outside), halves)
+        interpolation = "linear"
     if interpolation == "nearest":
         array = _sample(source, grid, order=0, outside=outside)
         return Volume(array.astype(source.array.dtype), grid)

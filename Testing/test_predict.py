@@ -11,6 +11,7 @@ from support import mirrored_case, pelvis_case
 import DosePredictionLib.inference.predictor as predict_module
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.encoding.encoder import encode
+from DosePredictionLib.encoding.settings import GridSettings
 from DosePredictionLib.encoding.strips import tangent_strips
 from DosePredictionLib.errors import (
     PredictionCancelled,
@@ -70,6 +71,27 @@ def test_a_mirrored_model_averages_with_the_mirrored_patient(
     assert np.allclose(predictor.predict(mirrored).dose.array[..., ::-1], dose, atol=1e-3)
     plain = Predictor(small_model, "cpu").predict(case).dose.array
     assert np.abs(plain - dose).max() > 1e-2
+
+
+@pytest.mark.usefixtures("automatic_precision")
+def test_a_dose_between_voxels_is_read_as_the_manifest_says(
+    pelvis_model: DoseModel, case: Case
+) -> None:
+    coarse = GridSettings("fixed-spacing", spacing_mm=(12.0, 12.0, 12.0))
+    encoding = replace(pelvis_model.manifest.encoding, grid=coarse)
+    doses = {}
+    for between in ("linear", "averages"):
+        manifest = replace(
+            pelvis_model.manifest,
+            encoding=encoding,
+            between_voxels=between,  # type: ignore[arg-type]
+        )
+        predictor = Predictor(replace(pelvis_model, manifest=manifest), "cpu")
+        doses[between] = predictor.predict(case).dose.array
+    body = case.structures["Body"].array
+    apart = (doses["averages"] - doses["linear"])[body]
+    assert np.abs(apart).mean() > 0.05 and np.abs(apart.mean()) < 0.1 * np.abs(apart).mean() + 0.05
+    assert doses["averages"].min() == 0 and not doses["averages"][~body].any()
 
 
 @pytest.mark.parametrize(

@@ -157,8 +157,10 @@ def figures_of_cohort(
     if not anatomies:
         raise DosePredictionError(f"{cohort} has no plans of the split {split!r}.")
     with _loaded(model) as loaded:
-        checksum = loaded.manifest.weights_sha256[:12]
-        folder = (call.figures or cohort / "figures") / f"{Path(model).name}-{checksum}"
+        manifest = loaded.manifest
+        read = "" if manifest.between_voxels == "linear" else f"-{manifest.between_voxels}"
+        name = f"{Path(model).name}-{manifest.weights_sha256[:12]}{read}"
+        folder = (call.figures or cohort / "figures") / name
         folder.mkdir(parents=True, exist_ok=True)
         settings = _Settings(cohort, loaded.folder, folder, soft)
         start: Literal["spawn"] | None = "spawn" if call.workers > 1 else None

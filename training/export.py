@@ -15,6 +15,7 @@ from DosePredictionLib.beams.arrangement import BeamArrangement, parse_beams
 from DosePredictionLib.encoding.beams import beam_inputs
 from DosePredictionLib.errors import ModelError
 from DosePredictionLib.files import write_json
+from DosePredictionLib.interpolation import BetweenVoxels
 from DosePredictionLib.models.dose_model import (
     SCHEMA_VERSION,
     Architecture,
@@ -74,6 +75,7 @@ class Described:
         fractions, technique: of the plans that were learned.
         patients: everyone whose plan shaped the weights; the trainer writes it.
         beams: of the plans, as `--beams` takes them; none: the recipe's own.
+        between_voxels: see `ModelManifest`.
     """
 
     training: dict[str, Any]
@@ -83,6 +85,7 @@ class Described:
     technique: Name | None = None
     patients: Annotated[tuple[Name, ...], Length(0, 1_000_000)] | None = None
     beams: Annotated[tuple[Name, ...], Length(0, 100)] = ()
+    between_voxels: BetweenVoxels = "linear"
 
 
 def export_run(
@@ -129,22 +132,28 @@ def export_run(
         encoding=config.encoding.of_network,
         expectations=_expectations(config, protocol, described),
         weights_sha256="",
-        training={
-            **described.training,
-            **({} if described.patients is None else {PATIENTS: list(described.patients)}),
-            "steps": state["step"],
-            "samples_seen": state["step"] * config.batch_size,
-            "config": to_json(config),
-            "code_version": DosePredictionLib.__version__,
-            "torch": torch.__version__,
-        },
+        training=_training(config, described, state["step"]),
         licence=described.licence,
         default=default,
         mirror=mirror,
+        between_voxels=described.between_voxels,
         task=config.task,
         rides_on=tuple(config.task_options.get("weights_sha256", ())),
     )
     return DoseModel.create(root / name, manifest, half_precision(state["average"]))
+
+
+def _training(config: TrainingConfig, described: Described, steps: int) -> dict[str, Any]:
+    """What the card says of the training."""
+    return {
+        **described.training,
+        **({} if described.patients is None else {PATIENTS: list(described.patients)}),
+        "steps": steps,
+        "samples_seen": steps * config.batch_size,
+        "config": to_json(config),
+        "code_version": DosePredictionLib.__version__,
+        "torch": torch.__version__,
+    }
 
 
 def _expectations(

@@ -27,9 +27,8 @@ from ..ranges import DoseGy
 from ..schema import Length, Name, Pattern, from_json, parse_json, read_json, to_json, validated
 
 if TYPE_CHECKING:
-    from ..encoding.settings import GridSettings
     from ..evaluation.result import Evaluation, GoalResults
-    from ..models.manifest import ModelFolder
+    from ..models.manifest import ModelFolder, ModelManifest
     from ..prediction import Prediction
 
 __all__ = [
@@ -194,16 +193,18 @@ def model_calibration(model: ModelFolder, named: Path | None = None) -> Calibrat
     manifest = model.manifest
     what = f"the model {manifest.name}"
     calibration.require_weights(manifest.checksums, manifest.protocol, what)
-    calibration.require_grid(grid_words(manifest.encoding.grid), what)
+    calibration.require_grid(grid_words(manifest), what)
     return calibration
 
 
-def grid_words(grid: GridSettings) -> str:
+def grid_words(manifest: ModelManifest) -> str:
     """A model's grid in a line, as in `native, spacing_mm_min 3.5 × 3.5 × 2`."""
-    stated = {key: value for key, value in to_json(grid).items() if value is not None}
+    grid = to_json(manifest.encoding.grid)
+    stated = {key: value for key, value in grid.items() if value is not None}
     kind = stated.pop("kind")
     words = [f"{name} {_axes(value)}" for name, value in stated.items()]
-    return ", ".join([kind, *words])
+    between = manifest.between_voxels
+    return ", ".join([kind, *words, *([] if between == "linear" else [f"read as {between}"])])
 
 
 def _axes(value: float | Sequence[float]) -> str:

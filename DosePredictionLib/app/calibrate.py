@@ -145,7 +145,7 @@ def calibrate(request: CalibrateRequest) -> Calibrated:
         structures=structures,
         coverage=coverage,
         cohort=request.cohort,
-        grid=grid_words(manifest.encoding.grid),
+        grid=grid_words(manifest),
     )
     return Calibrated(calibration, few, cohort.failed, cohort.unpaired)
 

@@ -16,6 +16,7 @@ from ..beams.ray_dose import RayDose
 from ..case import Case
 from ..errors import CaseError
 from ..findings import Finding
+from ..interpolation import BetweenVoxels
 from ..mask import Mask
 from ..structures.bound import BoundCase
 from ..structures.protocol import StructureProtocol
@@ -101,16 +102,24 @@ def encode(
     return EncodedCase(x, body, grid, bound.external, findings, channels, beams, wishes)
 
 
-def decode(dose_gy: NDArray[np.float32], encoded: EncodedCase, case: Case) -> Volume:
+def decode(
+    dose_gy: NDArray[np.float32],
+    encoded: EncodedCase,
+    case: Case,
+    between: BetweenVoxels = "linear",
+) -> Volume:
     """The network's dose, Gy, on the case's own grid: ≥ 0, and 0 outside body and dose mask.
 
     Args:
         dose_gy: `(z, y, x)` on the model's grid, unclamped.
+        between: how the dose between the model's voxels is read; see `Volume.resampled_to`.
     """
     dose = Volume(np.clip(dose_gy, 0, None), encoded.grid)
     same_voxels = is_block_of(case.grid, encoded.grid)
-    array = dose.resampled_to(case.grid, "nearest" if same_voxels else "linear").array
+    array = dose.resampled_to(case.grid, "nearest" if same_voxels else between).array
     array = array.astype(np.float32, copy=False)
+    if between == "averages":
+        np.clip(array, 0, None, out=array)
     for mask in (encoded.external, case.dose_mask):
         if mask is not None:
             inside = mask.touched()

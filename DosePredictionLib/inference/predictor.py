@@ -192,7 +192,8 @@ class Predictor:
         inference = self._infer(encoded.input, request)
         require_finite(case.name, inference)
         clock.lap("inference")
-        decoding = Decoding(bound, encoded, self.model.manifest.expectations, wanted)
+        manifest = self.model.manifest
+        decoding = Decoding(bound, encoded, manifest.expectations, wanted, manifest.between_voxels)
         decoded = self.task.decode(inference.arrays, decoding)
         findings += [*decoded.findings, *checked(bound, decoded)]
         drawing = Drawing(samples, seed, progress, cancelled)

@@ -19,6 +19,7 @@ from ..encoding.encoder import EncodingSettings
 from ..errors import ModelError
 from ..files import check_file_name
 from ..findings import Finding
+from ..interpolation import BetweenVoxels
 from ..networks.configs import NetworkConfig, network_config
 from ..resources import model_folders
 from ..schema import (
@@ -52,10 +53,10 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 5
+SCHEMA_MINOR = 6
 """0: as first published. 1: `schema_minor` and `task`. 2: `expectations.beams`.
 3: `encoding.structures`. 4: `encoding.further.wish`, `encoding.further.beam.open_fields`.
-5: `rides_on`."""
+5: `rides_on`. 6: `between_voxels`."""
 
 MANIFEST_FILE = "model.json"
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."
@@ -120,6 +121,9 @@ class ModelManifest:
         default: whether it is picked for its protocol when none is named.
         mirror: whether prediction averages the dose with that of the mirrored patient, mirrored
             back: twice the time for a smaller error.
+        between_voxels: how a dose between the model's voxels is read: `linear`, or `averages`, as
+            of the smooth dose whose averages over these voxels are the network's: plans are
+            averaged to a grid that is coarser than theirs.
         members: networks beside the first, whose outputs are averaged with its own.
         schema_minor: which additions to this version of the format the file may hold.
         task: what its networks were trained for: a name of `tasks.registry.TASKS`.
@@ -140,6 +144,7 @@ class ModelManifest:
     licence: FreeText = ""
     default: bool = False
     mirror: bool = False
+    between_voxels: BetweenVoxels = "linear"
     members: Annotated[tuple[Member, ...], Length(0, 100)] = ()
     schema_minor: Annotated[int, Range(0, 10_000)] = SCHEMA_MINOR
     task: Name = "dose_regression"

@@ -8,7 +8,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from ..volume import Grid, Interpolation, Volume
+from ..interpolation import Interpolation
+from ..volume import Grid, Volume
 
 __all__ = ["resampled_in_slabs"]
 

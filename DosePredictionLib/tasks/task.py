@@ -18,6 +18,7 @@ from ..case import Prescription
 from ..encoding.encoder import EncodedCase, EncodingSettings
 from ..errors import DosePredictionError
 from ..findings import Finding
+from ..interpolation import BetweenVoxels
 from ..models.expectations import ModelExpectations
 from ..prediction import Output, OutputRole
 from ..structures.bound import BoundCase
@@ -102,12 +103,14 @@ class Decoding:
         encoded: the case as the network saw it.
         expectations: the cases that the model was made for.
         keep: roles of outputs that are only given when they are asked for.
+        between: how a dose between the model's voxels is read.
     """
 
     bound: BoundCase
     encoded: EncodedCase
     expectations: ModelExpectations
     keep: frozenset[OutputRole] = frozenset()
+    between: BetweenVoxels = "linear"
 
 
 class Decoded(NamedTuple):

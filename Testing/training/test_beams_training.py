@@ -199,12 +199,13 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     assert patients_of_run(run) == {"t0", "t1", "t2", "t3"}
     about = json.loads((run / "data.json").read_text())
     about |= {"training": {"data": "ellipsoids"}, "licence": "MIT", "technique": "IMRT"}
-    about["prescription_gy"] = {"PTV": 45.0}
+    about |= {"prescription_gy": {"PTV": 45.0}, "between_voxels": "averages"}
     (run / "data.json").write_text(json.dumps(about))
     call = ["export", "--run", run, "--name", "made", "--title", "Made", "--mirror"]
     assert main([*map(str, call), "--output", str(tmp_path / "models")]) == 0
     model = DoseModel.load(tmp_path / "models" / "made")
     assert model.manifest.training["patients"] == ["t0", "t1", "t2", "t3"]
+    assert model.manifest.mirror and model.manifest.between_voxels == "averages"
     assert known_patients_of_model(model.manifest) == patients_of_run(run)
     (beams,) = model.manifest.expectations.beams
     assert beams.gantry_degrees == [0, 120, 240]

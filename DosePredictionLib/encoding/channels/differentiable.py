@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ...geometry import signed_distance_mm
+from ...interpolation import box_weights
 from ...mask import to_binary
-from ...volume import Grid, box_weights
+from ...volume import Grid
 from ..strips import EDGE_TOLERANCE
 
 __all__ = [
