@@ -72,7 +72,7 @@ def average_weights(source: int, target: int, start: float, step: float) -> spar
         np.tile(rows, 4), np.concatenate(columns), np.concatenate(shares), (target, source)
     )
     middle = np.full(source, 1 + 2 / 24)
-    middle[[0, -1]] -= 1 / 24
+    np.subtract.at(middle, [0, -1], 1 / 24)  # the first may be the last, too
     aside = np.full(source - 1, -1 / 24)
     return (between @ sparse.diags_array([aside, middle, aside], offsets=[-1, 0, 1])).tocsr()
 
