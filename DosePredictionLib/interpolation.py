@@ -31,12 +31,7 @@ def linear_weights(source: int, target: int, start: float, step: float) -> spars
     """
     if step > 1.0 + 1e-6:
         return box_weights(source, target, start, step)
-    position = start + step * np.arange(target)
-    inside = (position > -0.5) & (position < source - 0.5)
-    rows = np.flatnonzero(inside)
-    clamped = np.clip(position[inside], 0, source - 1)
-    low = np.minimum(np.floor(clamped).astype(int), max(source - 2, 0))
-    fraction = clamped - low
+    rows, low, fraction = _places(source, target, start, step)
     high = np.minimum(low + 1, source - 1)
     return _weight_matrix(
         np.concatenate([rows, rows]),
@@ -55,12 +50,7 @@ def average_weights(source: int, target: int, start: float, step: float) -> spar
     """
     if step > 1.0 + 1e-6:
         return box_weights(source, target, start, step)
-    position = start + step * np.arange(target)
-    inside = (position > -0.5) & (position < source - 0.5)
-    rows = np.flatnonzero(inside)
-    clamped = np.clip(position[inside], 0, source - 1)
-    low = np.floor(clamped).astype(int)
-    t = clamped - low
+    rows, low, t = _places(source, target, start, step)
     shares = (
         t * (-0.5 + t * (1 - 0.5 * t)),
         1 + t * t * (1.5 * t - 2.5),
@@ -99,6 +89,17 @@ def box_weights(source: int, target: int, start: float, step: float) -> sparse.c
     keep = (columns >= 0) & (columns < source) & (overlap > 1e-9)
     rows = np.broadcast_to(np.arange(target)[:, None], columns.shape)
     return _weight_matrix(rows[keep], columns[keep], overlap[keep], (target, source))
+
+
+def _places(
+    source: int, target: int, start: float, step: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Target voxels inside the source, the source voxel below each, and how far beyond it."""
+    position = start + step * np.arange(target)
+    rows = np.flatnonzero((position > -0.5) & (position < source - 0.5))
+    clamped = np.clip(position[rows], 0, source - 1)
+    low = np.minimum(np.floor(clamped).astype(int), max(source - 2, 0))
+    return rows, low, clamped - low
 
 
 def _weight_matrix(

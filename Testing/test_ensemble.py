@@ -145,6 +145,9 @@ def test_networks_that_see_other_inputs_are_not_combined(
 ) -> None:
     scaled = replace(models[1].manifest.encoding, dose_scale_gy=70.0)
     other = replace(models[1], manifest=replace(models[1].manifest, encoding=scaled))
+    averaged = replace(models[1].manifest, between_voxels="averages")
+    with pytest.raises(ModelError, match="read as averages"):
+        combine_models([models[0], replace(models[1], manifest=averaged)], "c", "C", tmp_path)
     with pytest.raises(ModelError, match="differ in protocol or encoding"):
         combine_models([models[0], other], "pair", "P", tmp_path)
     with pytest.raises(ModelError, match="two networks"):

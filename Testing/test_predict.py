@@ -10,7 +10,7 @@ from support import mirrored_case, pelvis_case
 
 import DosePredictionLib.inference.predictor as predict_module
 from DosePredictionLib.case import Case, Prescription
-from DosePredictionLib.encoding.encoder import encode
+from DosePredictionLib.encoding.encoder import decode, encode
 from DosePredictionLib.encoding.settings import GridSettings
 from DosePredictionLib.encoding.strips import tangent_strips
 from DosePredictionLib.errors import (
@@ -25,6 +25,8 @@ from DosePredictionLib.models.dose_model import Architecture, DoseModel
 from DosePredictionLib.networks import build_network, fold_batch_norm
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.tasks.dose_regression import final_dose
+from DosePredictionLib.tasks.residual_scale import in_gy
+from DosePredictionLib.tasks.task import Decoding
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,23 @@ def test_a_dose_between_voxels_is_read_as_the_manifest_says(
     apart = (doses["averages"] - doses["linear"])[body]
     assert np.abs(apart).mean() > 0.05 and np.abs(apart.mean()) < 0.1 * np.abs(apart).mean() + 0.05
     assert doses["averages"].min() == 0 and not doses["averages"][~body].any()
+
+
+def test_what_a_head_gives_is_read_as_its_models_dose(pelvis_model: DoseModel, case: Case) -> None:
+    manifest = pelvis_model.manifest
+    coarse = GridSettings("fixed-spacing", spacing_mm=(12.0, 12.0, 12.0))
+    bound = bind(case, pelvis_model.protocol)
+    encoded = encode(bound, replace(manifest.encoding, grid=coarse))
+    random = np.random.default_rng(2).random(encoded.grid.shape, dtype=np.float32)
+    read = {}
+    for between in ("linear", "averages"):
+        decoding = Decoding(bound, encoded, manifest.expectations, between=between)  # type: ignore[arg-type]
+        given = in_gy(random, 50.0, decoding)
+        scale = given.volume.array.max() / decode(random * 50.0, encoded, case, between).array.max()  # type: ignore[arg-type]
+        expected = decode(random * np.float32(50.0 * scale), encoded, case, between)  # type: ignore[arg-type]
+        np.testing.assert_allclose(given.volume.array, expected.array, rtol=1e-4, atol=1e-3)
+        read[between] = given.volume.array
+    assert np.abs(read["averages"] - read["linear"]).max() > 1
 
 
 @pytest.mark.parametrize(

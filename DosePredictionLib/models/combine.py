@@ -76,6 +76,11 @@ def _require_alike(models: Sequence[DoseModel]) -> None:
                 f"{manifest.name} and {first.name} differ in protocol or encoding: the networks "
                 "of an ensemble must see the same input."
             )
+        if manifest.between_voxels != first.between_voxels:
+            raise ModelError(
+                f"{manifest.name}'s dose between voxels is read as {manifest.between_voxels}, "
+                f"{first.name}'s as {first.between_voxels}: an ensemble has one dose to read."
+            )
         if manifest.task != first.task:
             raise ModelError(
                 f"{manifest.name} is of the task {manifest.task}, {first.name} of {first.task}: "

@@ -56,8 +56,11 @@ def _limit(seconds: int) -> None:
         import resource
     except ImportError:
         return
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    if most != resource.RLIM_INFINITY:
+        seconds = min(seconds, most)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from ..encoding.encoder import decode
 from ..encoding.prescription import prescription_factor
 from ..errors import PredictionError
 from ..findings import Finding
-from ..interpolation import BetweenVoxels
 from ..models.expectations import ModelExpectations
 from ..networks import TwoStageDose
 from ..prediction import Output
@@ -91,16 +90,15 @@ class DoseRegression(Task):
         )
         unit_gy = np.float32(self.encoding.dose_scale_gy * scale)
 
-        def volume(values: NDArray[np.float32], between: BetweenVoxels) -> Volume:
-            return decode(values * unit_gy, decoding.encoded, case, between)
+        def volume(values: NDArray[np.float32]) -> Volume:
+            return decode(values * unit_gy, decoding.encoded, case, decoding.between)
 
         mean, spread = arrays[_DOSE]
-        outputs = [Output("dose", volume(mean, decoding.between), "dose", "Gy")]
+        outputs = [Output("dose", volume(mean), "dose", "Gy")]
         if _COARSE in arrays:
-            coarse = volume(arrays[_COARSE].mean, decoding.between)
-            outputs.append(Output("coarse", coarse, "coarse dose", "Gy"))
+            outputs.append(Output("coarse", volume(arrays[_COARSE].mean), "coarse dose", "Gy"))
         if spread is not None:
-            outputs.append(Output("spread", volume(spread, "linear"), "spread", "Gy"))
+            outputs.append(Output("spread", volume(spread), "spread", "Gy"))
         return Decoded(tuple(outputs), target, findings)
 
     def begin_training(self, terms: Sequence[LossTerm], options: Mapping[str, Any]) -> None:

@@ -140,7 +140,8 @@ def in_gy(array: NDArray[np.float32], dose_scale_gy: float, decoding: Decoding) 
     """What a head gives, `(z, y, x)` in units of the dose scale, scaled as the dose is."""
     scale, target, findings = prescription_scale(decoding.bound.prescription, decoding.expectations)
     unit_gy = np.float32(dose_scale_gy * scale)
-    volume = decode(array * unit_gy, decoding.encoded, decoding.bound.case)
+    case = decoding.bound.case
+    volume = decode(array * unit_gy, decoding.encoded, case, decoding.between)
     return InGy(volume, target, tuple(findings))
 
 
