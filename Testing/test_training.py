@@ -30,7 +30,7 @@ from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
-from training.continuing import start_from_model
+from training.continuing import continued, start_from_model
 from training.data import TrainingCase, cut, load_cases, unpack_masks
 from training.export import export_run, fill_card
 from training.loop import Trainer
@@ -265,6 +265,10 @@ def _goes_on_from(model: DoseModel, folder: Path) -> None:
         for name, value in model.network().state_dict().items():
             assert torch.equal(value, weights.state_dict()[name]), name
     assert trainer.step == 0 and not trainer.optimizer.state
+    gently = continued(TINY, model.folder)
+    assert gently.learning_rate < TINY.learning_rate
+    assert gently.seed != TINY.seed  # the crops that it has seen would come again
+    assert gently == continued(TINY, model.folder)  # by the same call a run goes on
     scale = replace(TINY.encoding, dose_scale_gy=60.0)
     for index, (other, message) in enumerate(
         [

@@ -73,7 +73,7 @@ def resolved_config(arguments: argparse.Namespace) -> TrainingConfig:
     if getattr(arguments, "continue_from", None):
         from .continuing import continued
 
-        config = continued(config)
+        config = continued(config, arguments.continue_from)
     if getattr(arguments, "steps", None) is not None:
         config = replace(config, steps=arguments.steps)
     return overridden(config, arguments.set)
@@ -118,6 +118,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--checkpoint", default="last.pt")
     export.add_argument("--default", action="store_true", help="the protocol's default model")
     export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
+    export.add_argument(
+        "--coarse",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs whose networks predict as the coarse ones of a beam_cascade, in the place of "
+        "those whose doses the refining one learned from",
+    )
     add_simulate(commands.add_parser("simulate", help="make simulated pelvis patients with plans"))
     add_calibrate(
         commands.add_parser(
@@ -301,6 +310,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from .export import export_run
+    from .mimicking import coarse_run
 
     model = export_run(
         arguments.run,
@@ -310,6 +320,7 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.checkpoint,
         arguments.default,
         arguments.mirror,
+        [coarse_run(each) for each in arguments.coarse],
     )
     sys.stdout.write(f"Exported {model.manifest.name} to {model.folder}.\n")
     return 0
@@ -355,7 +366,7 @@ def _require_apart(training: list[TrainingCase], validation: list[TrainingCase])
 
 
 def _training_part(
-    cases: list[TrainingCase], arguments: argparse.Namespace, protocol: str, seed: int
+    cases: list[TrainingCase], arguments: argparse.Namespace, protocol: str
 ) -> list[TrainingCase]:
     """The cases without those held out or left out, or of a fold, as the call says.
 
@@ -368,7 +379,8 @@ def _training_part(
         raise DosePredictionError(
             f"--without {' '.join(unknown)}: {arguments.training} holds no such case."
         )
-    if arguments.fold:  # a part of all, so that it is the same whoever is left out
+    if arguments.fold:  # a part of all, so that it is the same whoever is left out …
+        seed = load_recipe(arguments.recipe).seed  # … and however often weights are trained on
         kept -= names_in_fold(sorted(kept), arguments.fold, seed)
     kept -= set(arguments.without)
     if not kept:
@@ -431,15 +443,16 @@ def _train(arguments: argparse.Namespace) -> int:
         training = _cases(arguments.training, protocol, config.encoding)
         for cache in (arguments.training, arguments.validation) if arguments.frozen else ():
             require_residuals_of(cache, config)
-        training = _training_part(training, arguments, protocol.id, config.seed)
+        training = _training_part(training, arguments, protocol.id)
         _require_apart(training, validation)
         require_one_prescription([*training, *validation], config, protocol)
         runs = [coarse_run(each) for each in arguments.coarse]
         last, weights = arguments.output / "last.pt", None
-        if arguments.continue_from and not last.is_file():  # before there is a run folder
-            weights = weights_to_continue(arguments.continue_from, config, protocol)
-        elif not last.is_file():
-            weights = coarse_weights(runs, config, protocol)
+        if not last.is_file():  # before there is a run folder
+            if arguments.continue_from:
+                weights = weights_to_continue(arguments.continue_from, config, protocol)
+            if runs or weights is None:
+                weights = coarse_weights(runs, config, protocol, weights)
         trainer = Trainer(
             config,
             protocol,

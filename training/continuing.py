@@ -9,7 +9,7 @@ from torch import Tensor
 
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.models.manifest import ModelManifest
+from DosePredictionLib.models.manifest import ModelManifest, read_manifest
 from DosePredictionLib.networks.configs import network_config
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -24,9 +24,17 @@ _RATE, _WARM_UP = 1 / 3, 0.02
 _OF_TRAINING_ALONE = {"checkpoint_activations": False}
 
 
-def continued(config: TrainingConfig) -> TrainingConfig:
-    """The recipe as it trains weights on: more gently, and soon at its peak."""
-    return replace(config, learning_rate=config.learning_rate * _RATE, warm_up=_WARM_UP)
+def continued(config: TrainingConfig, folder: Path) -> TrainingConfig:
+    """The recipe as it trains a model on: more gently, soon at its peak, on other crops.
+
+    By the recipe's own seed the weights would meet the crops again that they were trained on.
+
+    Raises:
+        ModelError: the folder's manifest cannot be read.
+    """
+    seed = config.seed ^ int(read_manifest(folder).weights_sha256[:7], 16)
+    rate = config.learning_rate * _RATE
+    return replace(config, learning_rate=rate, warm_up=_WARM_UP, seed=seed)
 
 
 def start_from_model(trainer: Trainer, folder: Path) -> None:

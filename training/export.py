@@ -40,6 +40,7 @@ from DosePredictionLib.structures.protocol import StructureProtocol
 from .checkpoints import load_checkpoint
 from .config import TrainingConfig, model_prescription_gy, stored_config
 from .loop import network_arguments
+from .mimicking import CoarseRun, coarse_weights
 from .splits import (
     DATA_FILE,
     PATIENTS,
@@ -96,6 +97,7 @@ def export_run(
     checkpoint: str = "last.pt",
     default: bool = False,
     mirror: bool = False,
+    coarse: Sequence[CoarseRun] = (),
 ) -> DoseModel:
     """Write `root/name` from the averaged weights of a run, in half precision.
 
@@ -106,10 +108,12 @@ def export_run(
         checkpoint: which one of the run.
         default: whether the model is its protocol's default.
         mirror: whether prediction averages with the mirrored patient's dose.
+        coarse: whose networks predict as the coarse ones of a cascade; none: the run's own.
 
     Raises:
         ModelError: the run is incomplete, saw a patient who is held out or does not say whom it
             saw, or the model folder exists.
+        DosePredictionError: the coarse networks are not the run's in number or architecture.
     """
     check_model_name(name)
     config = stored_config(run)
@@ -121,8 +125,14 @@ def export_run(
     if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
         raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
     protocol = StructureProtocol.load(config.protocol)
+    weights = state["average"]
+    if coarse:
+        weights = coarse_weights(coarse, config, protocol, weights) or weights
+        seen = patients_of_run(run).union(*(each.patients for each in coarse))
+        described = replace(described, patients=tuple(sorted(seen)))
     if held_out(protocol.id):
-        require_apart_from_held_out(patients_of_run(run), protocol.id, f"The run {run}")
+        seen = frozenset(described.patients or patients_of_run(run))
+        require_apart_from_held_out(seen, protocol.id, f"The run {run}")
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -140,7 +150,7 @@ def export_run(
         task=config.task,
         rides_on=tuple(config.task_options.get("weights_sha256", ())),
     )
-    return DoseModel.create(root / name, manifest, half_precision(state["average"]))
+    return DoseModel.create(root / name, manifest, half_precision(weights))
 
 
 def _training(config: TrainingConfig, described: Described, steps: int) -> dict[str, Any]:

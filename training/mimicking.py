@@ -7,7 +7,7 @@ stage learns from the errors that it will meet.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -143,12 +143,18 @@ def _loaded(folder: Path) -> CoarseRun:
 
 
 def coarse_weights(
-    runs: Sequence[CoarseRun], config: TrainingConfig, protocol: StructureProtocol
+    runs: Sequence[CoarseRun],
+    config: TrainingConfig,
+    protocol: StructureProtocol,
+    others: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor] | None:
-    """The weights that a recipe begins with, the coarse networks of runs in their places.
+    """The weights of a recipe's network, the coarse networks of runs in their places.
 
-    What is trained begins as it would without them. None: neither the recipe nor the call speaks of
-    coarse networks.
+    Args:
+        others: what all else is; None: as the recipe begins.
+
+    Returns:
+        None: neither the recipe nor the call speaks of coarse networks.
 
     Raises:
         DosePredictionError: the recipe has no place for them, or they are of another architecture.
@@ -161,6 +167,8 @@ def coarse_weights(
             f"The recipe's network takes {len(places)} coarse networks; --coarse names "
             f"{len(runs)}. Set network.options of the recipe, or name {len(places) or 'no'} runs."
         )
+    if others is not None:
+        network.load_state_dict(others)
     for place, run in zip(places, runs, strict=True):
         try:
             place.load_state_dict(run.network.state_dict())

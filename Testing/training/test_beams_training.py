@@ -129,6 +129,14 @@ def test_halves_share_no_patient_and_runs_say_whom_they_saw(staged: SimpleNamesp
     assert one | two == {"t0", "t1", "t2", "t3"}
 
 
+def test_a_half_is_the_same_whatever_seed_a_run_has(
+    staged: SimpleNamespace, tmp_path: Path
+) -> None:
+    call = ["train", *settings(replace(COARSE, steps=1, seed=5)), *staged.data, "--fold", "1/2"]
+    assert main([*map(str, call), "--output", str(tmp_path / "other")]) == 0
+    assert patients_of_run(tmp_path / "other") == patients_of_run(staged.runs[0])
+
+
 def test_cases_are_left_out_by_name(
     staged: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,15 +217,15 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     assert known_patients_of_model(model.manifest) == patients_of_run(run)
     (beams,) = model.manifest.expectations.beams
     assert beams.gantry_degrees == [0, 120, 240]
-    # The coarse networks are the runs' own, to the last of the 16 bits that a model keeps.
-    from training.mimicking import coarse_run
-
-    network = model.network()
-    for part, each in zip(network.coarse, staged.runs, strict=True):  # type: ignore[arg-type]
-        for name, value in coarse_run(each).network.state_dict().items():
-            torch.testing.assert_close(
-                part.state_dict()[name], value, rtol=1e-3, atol=1e-4, check_dtype=False
-            )
+    _has_coarse_networks_of(model, staged.runs)
+    others = ["--coarse", *staged.runs[::-1]]
+    call[4] = "others"
+    assert main([*map(str, [*call, *others]), "--output", str(tmp_path / "models")]) == 0
+    exchanged = DoseModel.load(tmp_path / "models" / "others")
+    _has_coarse_networks_of(exchanged, staged.runs[::-1])
+    assert exchanged.manifest.training["patients"] == ["t0", "t1", "t2", "t3"]
+    refining = [each.network().refine.state_dict() for each in (model, exchanged)]  # type: ignore[union-attr]
+    assert all(torch.equal(value, refining[1][name]) for name, value in refining[0].items())
     case = read_case(staged.root / "validation_cases" / "v0")
     prediction = Predictor(model, "cpu", "fp32").predict(case)
     assert "beams-of-model" in {finding.id for finding in prediction.findings}
@@ -225,6 +233,17 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     call = ["evaluate", "--run", run, "--cases", staged.root / "validation", "--output", evaluated]
     assert main([*map(str, call)]) == 0
     assert json.loads(evaluated.read_text())["cases"][0]["dose_score_gy"] > 0
+
+
+def _has_coarse_networks_of(model: DoseModel, runs: list[Path]) -> None:
+    """They are the runs' own, to the last of the 16 bits that a model keeps."""
+    from training.mimicking import coarse_run
+
+    for part, each in zip(model.network().coarse, runs, strict=True):  # type: ignore[arg-type]
+        for name, value in coarse_run(each).network.state_dict().items():
+            torch.testing.assert_close(
+                part.state_dict()[name], value, rtol=1e-3, atol=1e-4, check_dtype=False
+            )
 
 
 def test_a_patient_whom_every_run_saw_has_no_earlier_dose(
