@@ -265,10 +265,10 @@ def _goes_on_from(model: DoseModel, folder: Path) -> None:
         for name, value in model.network().state_dict().items():
             assert torch.equal(value, weights.state_dict()[name]), name
     assert trainer.step == 0 and not trainer.optimizer.state
-    gently = continued(TINY, model.folder)
+    gently = continued(TINY, model.manifest)
     assert gently.learning_rate < TINY.learning_rate
     assert gently.seed != TINY.seed  # the crops that it has seen would come again
-    assert gently == continued(TINY, model.folder)  # by the same call a run goes on
+    assert gently == continued(TINY, model.manifest)  # by the same call a run goes on
     scale = replace(TINY.encoding, dose_scale_gy=60.0)
     for index, (other, message) in enumerate(
         [

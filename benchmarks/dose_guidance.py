@@ -172,7 +172,7 @@ def _config(call: argparse.Namespace, kind: str | None, seed: int) -> TrainingCo
     options = {name: value for name, value in arguments.items() if name not in channels}
     guide = "" if call.guide is None else str(call.guide)
     return replace(
-        continued(recipe),
+        continued(recipe, manifest),
         encoding=_encoding(call),
         network=NetworkConfig(architecture=manifest.architecture.name, options=options),
         crop=tuple(call.crop or recipe.crop),

@@ -30,14 +30,7 @@ from .distribution import add_arguments as add_distribution
 from .distribution import run as run_distribution
 from .simulation.command import add_arguments as add_simulate
 from .simulation.command import run as run_simulate
-from .splits import (
-    Fold,
-    HeldOut,
-    chosen,
-    known_patients_of_model,
-    names_in_fold,
-    record_patients,
-)
+from .splits import Fold, HeldOut, chosen, known_patients_of_model, record_patients, trained_on
 from .vmat import add_arguments as add_vmat_arguments
 from .vmat import run as prepare_vmat
 
@@ -71,9 +64,11 @@ def resolved_config(arguments: argparse.Namespace) -> TrainingConfig:
 
         config = frozen_on(config, arguments.frozen)
     if getattr(arguments, "continue_from", None):
+        from DosePredictionLib.models.manifest import read_manifest
+
         from .continuing import continued
 
-        config = continued(config, arguments.continue_from)
+        config = continued(config, read_manifest(arguments.continue_from))
     if getattr(arguments, "steps", None) is not None:
         config = replace(config, steps=arguments.steps)
     return overridden(config, arguments.set)
@@ -110,23 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     residuals.add_argument("--cache", type=Path, required=True)
     residuals.add_argument("--device", default="cpu")
     _add_evaluate(commands.add_parser("evaluate", help="score a model or a run on a cohort"))
-    export = commands.add_parser("export", help="turn a run into a model folder")
-    export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
-    export.add_argument("--name", required=True)
-    export.add_argument("--title", required=True)
-    export.add_argument("--output", type=Path, required=True, help="folder of model folders")
-    export.add_argument("--checkpoint", default="last.pt")
-    export.add_argument("--default", action="store_true", help="the protocol's default model")
-    export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
-    export.add_argument(
-        "--coarse",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="RUN",
-        help="runs whose networks predict as the coarse ones of a beam_cascade, in the place of "
-        "those whose doses the refining one learned from",
-    )
+    _add_export(commands.add_parser("export", help="turn a run into a model folder"))
     add_simulate(commands.add_parser("simulate", help="make simulated pelvis patients with plans"))
     add_calibrate(
         commands.add_parser(
@@ -143,6 +122,25 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("--evaluation", type=Path, required=True, help="JSON of evaluate --cohort")
     card.add_argument("--cases", required=True, help="what the cohort is, in words")
     return parser
+
+
+def _add_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
+    export.add_argument("--name", required=True)
+    export.add_argument("--title", required=True)
+    export.add_argument("--output", type=Path, required=True, help="folder of model folders")
+    export.add_argument("--checkpoint", default="last.pt")
+    export.add_argument("--default", action="store_true", help="the protocol's default model")
+    export.add_argument("--mirror", action="store_true", help="average with the mirrored patient")
+    export.add_argument(
+        "--coarse",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs whose networks predict as the coarse ones of a beam_cascade, in the place of "
+        "those whose doses the refining one learned from",
+    )
 
 
 def _add_mimic(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -368,23 +366,10 @@ def _require_apart(training: list[TrainingCase], validation: list[TrainingCase])
 def _training_part(
     cases: list[TrainingCase], arguments: argparse.Namespace, protocol: str
 ) -> list[TrainingCase]:
-    """The cases without those held out or left out, or of a fold, as the call says.
-
-    Raises:
-        DosePredictionError: one to leave out is not there, or none is left.
-    """
-    kept = set(chosen([case.name for case in cases], protocol, arguments.held_out))
-    unknown = sorted(set(arguments.without) - {case.name for case in cases})
-    if unknown:
-        raise DosePredictionError(
-            f"--without {' '.join(unknown)}: {arguments.training} holds no such case."
-        )
-    if arguments.fold:  # a part of all, so that it is the same whoever is left out …
-        seed = load_recipe(arguments.recipe).seed  # … and however often weights are trained on
-        kept -= names_in_fold(sorted(kept), arguments.fold, seed)
-    kept -= set(arguments.without)
-    if not kept:
-        raise DosePredictionError("--without leaves no case to train on.")
+    """The cases that the call leaves in."""
+    fold, seed = arguments.fold, load_recipe(arguments.recipe).seed  # however often it is continued
+    names = [case.name for case in cases]
+    kept = trained_on(names, protocol, arguments.held_out, arguments.without, fold, seed)
     return [case for case in cases if case.name in kept]
 
 

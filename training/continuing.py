@@ -9,7 +9,7 @@ from torch import Tensor
 
 from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.models.manifest import ModelManifest, read_manifest
+from DosePredictionLib.models.manifest import ModelManifest
 from DosePredictionLib.networks.configs import network_config
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -21,18 +21,15 @@ __all__ = ["continued", "start_from_model", "weights_to_continue"]
 
 _RATE, _WARM_UP = 1 / 3, 0.02
 
-_OF_TRAINING_ALONE = {"checkpoint_activations": False}
+_NO_WEIGHTS_DEPEND_ON = {"checkpoint_activations": False, "coarse_share": 0.0}
 
 
-def continued(config: TrainingConfig, folder: Path) -> TrainingConfig:
+def continued(config: TrainingConfig, manifest: ModelManifest) -> TrainingConfig:
     """The recipe as it trains a model on: more gently, soon at its peak, on other crops.
 
     By the recipe's own seed the weights would meet the crops again that they were trained on.
-
-    Raises:
-        ModelError: the folder's manifest cannot be read.
     """
-    seed = config.seed ^ int(read_manifest(folder).weights_sha256[:7], 16)
+    seed = config.seed ^ int(manifest.weights_sha256[:7], 16)
     rate = config.learning_rate * _RATE
     return replace(config, learning_rate=rate, warm_up=_WARM_UP, seed=seed)
 
@@ -84,8 +81,8 @@ def _differences(
         found.append("it is a {}, the recipe trains a {}".format(*names))
         return found
     built = network_config(config.network.architecture, network_arguments(config, protocol))
-    theirs = asdict(manifest.architecture.config) | _OF_TRAINING_ALONE
-    ours = asdict(built) | _OF_TRAINING_ALONE
+    theirs = asdict(manifest.architecture.config) | _NO_WEIGHTS_DEPEND_ON
+    ours = asdict(built) | _NO_WEIGHTS_DEPEND_ON
     for name in sorted(theirs | ours):
         if theirs.get(name) != ours.get(name):
             found.append(f"its {name} is {theirs.get(name)}, the recipe's {ours.get(name)}")

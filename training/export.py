@@ -108,30 +108,25 @@ def export_run(
         checkpoint: which one of the run.
         default: whether the model is its protocol's default.
         mirror: whether prediction averages with the mirrored patient's dose.
-        coarse: whose networks predict as the coarse ones of a cascade; none: the run's own.
+        coarse: whose networks predict as the coarse ones; none: the run's own.
 
     Raises:
         ModelError: the run is incomplete, saw a patient who is held out or does not say whom it
             saw, or the model folder exists.
-        DosePredictionError: the coarse networks are not the run's in number or architecture.
+        DosePredictionError: the coarse networks are not as the run's.
     """
     check_model_name(name)
     config = stored_config(run)
     path = run / DATA_FILE
     described = from_json(Described, read_json(path, ModelError), str(path), ModelError)
-    if not (run / checkpoint).is_file():
-        raise ModelError(f"{run} holds no checkpoint {checkpoint}.")
-    state = load_checkpoint(run / checkpoint, torch.device("cpu"))
-    if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
-        raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
+    state = _state(run, checkpoint)
     protocol = StructureProtocol.load(config.protocol)
     weights = state["average"]
     if coarse:
         weights = coarse_weights(coarse, config, protocol, weights) or weights
-        seen = patients_of_run(run).union(*(each.patients for each in coarse))
-        described = replace(described, patients=tuple(sorted(seen)))
+        described = _with_patients_of(coarse, described, run)
     if held_out(protocol.id):
-        seen = frozenset(described.patients or patients_of_run(run))
+        seen = described.patients or patients_of_run(run)
         require_apart_from_held_out(seen, protocol.id, f"The run {run}")
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
@@ -151,6 +146,25 @@ def export_run(
         rides_on=tuple(config.task_options.get("weights_sha256", ())),
     )
     return DoseModel.create(root / name, manifest, half_precision(weights))
+
+
+def _state(run: Path, checkpoint: str) -> Mapping[str, Any]:
+    """A checkpoint of a run.
+
+    Raises:
+        ModelError: there is none of that name, or it is of something else.
+    """
+    if not (run / checkpoint).is_file():
+        raise ModelError(f"{run} holds no checkpoint {checkpoint}.")
+    state = load_checkpoint(run / checkpoint, torch.device("cpu"))
+    if not isinstance(state, Mapping) or not {"step", "average"} <= set(state):
+        raise ModelError(f"{run / checkpoint} is no checkpoint of this trainer.")
+    return state
+
+
+def _with_patients_of(coarse: Sequence[CoarseRun], described: Described, run: Path) -> Described:
+    seen = patients_of_run(run).union(*(each.patients for each in coarse))
+    return replace(described, patients=tuple(sorted(seen)))
 
 
 def _training(config: TrainingConfig, described: Described, steps: int) -> dict[str, Any]:

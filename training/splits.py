@@ -29,6 +29,7 @@ __all__ = [
     "patients_of_run",
     "record_patients",
     "require_apart_from_held_out",
+    "trained_on",
 ]
 
 _PLAN_OF_ANATOMY = re.compile(r"(plan_\d+_\d+)_[^_]+_\d+")
@@ -98,6 +99,37 @@ def names_in_fold(names: Sequence[str], fold: Fold, seed: int) -> set[str]:
     order = np.random.default_rng(seed).permutation(len(patients))
     chosen_patients = {patients[index] for index in order[part::parts]}
     return {name for name in names if patient_of(name) in chosen_patients}
+
+
+def trained_on(
+    names: Sequence[str],
+    protocol: str,
+    which: HeldOut | None,
+    without: Collection[str],
+    fold: Fold | None,
+    seed: int,
+) -> set[str]:
+    """The names without those held out or left out, or of all parts but one.
+
+    Args:
+        which: see `chosen`.
+        without: names to leave out.
+        fold: the part to leave out, drawn by the seed from all who are not held out, so that it is
+            the same whoever is left out.
+
+    Raises:
+        DosePredictionError: one to leave out is not there, or none is left.
+    """
+    unknown = sorted(set(without) - set(names))
+    if unknown:
+        raise DosePredictionError(f"--without {' '.join(unknown)}: there is no such case.")
+    kept = set(chosen(names, protocol, which))
+    if fold:
+        kept -= names_in_fold(sorted(kept), fold, seed)
+    kept -= set(without)
+    if not kept:
+        raise DosePredictionError("--without leaves no case to train on.")
+    return kept
 
 
 def patient_of(name: str) -> str:

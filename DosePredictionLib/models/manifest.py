@@ -53,10 +53,10 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-SCHEMA_MINOR = 6
+SCHEMA_MINOR = 7
 """0: as first published. 1: `schema_minor` and `task`. 2: `expectations.beams`.
 3: `encoding.structures`. 4: `encoding.further.wish`, `encoding.further.beam.open_fields`.
-5: `rides_on`. 6: `between_voxels`."""
+5: `rides_on`. 6: `between_voxels`. 7: `coarse_share` of a `beam_cascade`."""
 
 MANIFEST_FILE = "model.json"
 _NOT_CLINICAL = "Research only. Not a medical device; not for clinical use."

@@ -23,6 +23,9 @@ class BeamCascadeNetwork(DoseNetwork):
     keep their weights: what they predict for a patient they have seen would teach the refining one
     to rely on them.
 
+    What is predicted may hold a share of the coarse dose: the refining network learns the errors of
+    its patients by heart, which are not those of the coarse networks.
+
     Args:
         config: channels and filters.
     """
@@ -43,6 +46,7 @@ class BeamCascadeNetwork(DoseNetwork):
         )
         self.coarse.requires_grad_(False)
         self.earlier_channels = 2 if config.mimics else 1
+        self.coarse_share = config.coarse_share
         more = config.derived_channels + self.earlier_channels
         self.refine = HalfResolutionNetwork(
             replace(

@@ -228,6 +228,8 @@ class BeamCascadeConfig(NetworkConfig):
         coarse_networks: how many are averaged.
         filters, head_filters: of the refining one.
         mimics: whether it sees what the beams can give of the coarse dose.
+        coarse_share: of the coarse dose in the one that is predicted; the rest is the refined
+            one's, at which alone training looks.
     """
 
     coarse_filters: _Filters = 16
@@ -236,6 +238,7 @@ class BeamCascadeConfig(NetworkConfig):
     filters: _Filters = 24
     head_filters: _Filters = 12
     mimics: bool = True
+    coarse_share: Share = 0.0
 
 
 class Registered(NamedTuple):

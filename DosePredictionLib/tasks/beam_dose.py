@@ -58,7 +58,8 @@ class BeamDose(DoseRegression):
             earlier = _earlier(coarse.mean(0), passes.beams, network.earlier_channels)
         earlier = earlier.to(x.device)
         dose = self._averaged(network.refine, x, passes, (_REFINED_FROM, 1.0), earlier)
-        dose = dose + earlier[-1]
+        share = network.coarse_share
+        dose = (1 - share) * (dose + earlier[-1]) + share * earlier[0]
         wants_coarse = "coarse dose" in passes.keep
         return {"dose": dose, "coarse": earlier[0]} if wants_coarse else {"dose": dose}
 

@@ -21,7 +21,7 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import LossTerm
 from DosePredictionLib.models.dose_model import DoseModel
-from DosePredictionLib.models.manifest import read_manifest
+from DosePredictionLib.models.manifest import Architecture, read_manifest
 from DosePredictionLib.networks import build_network
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.protocol import StructureProtocol
@@ -227,8 +227,19 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     refining = [each.network().refine.state_dict() for each in (model, exchanged)]  # type: ignore[union-attr]
     assert all(torch.equal(value, refining[1][name]) for name, value in refining[0].items())
     case = read_case(staged.root / "validation_cases" / "v0")
+    architecture = model.manifest.architecture
     prediction = Predictor(model, "cpu", "fp32").predict(case)
     assert "beams-of-model" in {finding.id for finding in prediction.findings}
+    doses = [prediction.dose.array]
+    for share in (1.0, 0.25):
+        network = Architecture("beam_cascade", architecture.arguments | {"coarse_share": share})
+        blended = replace(model, manifest=replace(model.manifest, architecture=network))
+        doses.append(Predictor(blended, "cpu", "fp32").predict(case).dose.array)
+    refined, coarse, both = doses
+    assert np.abs(refined - coarse).max() > 0.1
+    positive = np.minimum(refined, coarse) > 0  # below 0 each is cut off
+    expected = 0.75 * refined + 0.25 * coarse
+    np.testing.assert_allclose(both[positive], expected[positive], atol=1e-3)
     evaluated = tmp_path / "scores.json"
     call = ["evaluate", "--run", run, "--cases", staged.root / "validation", "--output", evaluated]
     assert main([*map(str, call)]) == 0
