@@ -27,7 +27,7 @@ from DosePredictionLib.errors import (
     WorkerTimeoutError,
 )
 from DosePredictionLib.evaluation.dvh import dvh
-from DosePredictionLib.inference.predictor import predict
+from DosePredictionLib.inference.predictor import default_model, predict
 from DosePredictionLib.prediction import Prediction
 from DosePredictionLib.processes import is_alive
 from DosePredictionLib.worker.client import WorkerClient
@@ -169,7 +169,7 @@ def test_coarse_dose_and_strips_come_back_when_they_are_asked_for(
     worker: WorkerClient, small_case: Case
 ) -> None:
     options = PredictOptions(keep=("coarse dose",), keep_strips=True)
-    prediction = worker.predict(small_case, options=options)
+    prediction = worker.predict(small_case, model="openkbp-two-stage", options=options)
     assert prediction.coarse is not None and prediction.coarse.array.max() > 20
     assert prediction.strips is not None and set(prediction.strips) == {0, 45, 90, 135}
     assert all(mask.array.any() for mask in prediction.strips.values())
@@ -423,7 +423,7 @@ def test_after_idle_minutes_the_model_is_given_up(small_case: Case, tmp_path: Pa
         first = raw.until(Result, Failure)
         assert isinstance(first, Result) and not first.warm
         raw.send(Ping())
-        assert raw.until(Pong) == Pong(("openkbp-two-stage",))
+        assert raw.until(Pong) == Pong((default_model(small_case).manifest.name,))
         idle = raw.until(Log)
         assert isinstance(idle, Log) and "freed" in idle.text
         raw.send(Ping())
