@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from DosePredictionLib.app.calibrate import CalibrateRequest, calibrate
 from DosePredictionLib.app.choices import chosen_goals
@@ -17,6 +18,9 @@ from DosePredictionLib.schema import to_json
 
 from .arguments import WORKERS, within
 from .splits import known_patients_of_model
+
+if TYPE_CHECKING:
+    from DosePredictionLib.models.dose_model import DoseModel
 
 __all__ = ["add_arguments", "run"]
 
@@ -48,6 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _seen(model: DoseModel) -> frozenset[str]:
+    """Everyone whose plan shaped the weights of a model or its heads, with a warning where a card
+    does not say it."""
+    from DosePredictionLib.models.heads import verified_heads
+
+    found: set[str] = set()
+    for each in (model, *verified_heads(model).values()):
+        known = known_patients_of_model(each.manifest)
+        if known is None:
+            name = each.manifest.name
+            sys.stderr.write(f"warning: the card of {name} does not list whom it has seen.\n")
+        found |= known or set()
+    return frozenset(found)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Calibrate, and write the file."""
     from DosePredictionLib.models.dose_model import DoseModel
@@ -55,15 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     model = DoseModel.load(arguments.model)
     path = arguments.output or model.folder / CALIBRATION_FILE
     require_file_place(path)
-    seen = known_patients_of_model(model.manifest)
-    if seen is None:
-        name = model.manifest.name
-        sys.stderr.write(f"warning: the card of {name} does not list whom it has seen.\n")
     request = CalibrateRequest(
         model,
         arguments.cases,
         arguments.predictions,
-        seen or frozenset(),
+        _seen(model),
         arguments.description,
         arguments.workers,
         chosen_goals(arguments.goals),

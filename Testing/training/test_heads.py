@@ -103,6 +103,22 @@ def test_heads_are_bound_to_the_weights_whose_residuals_they_learned(built):
     assert list(heads) == ["scale", "flow"] and not findings
 
 
+def test_a_head_learns_from_held_out_patients_who_then_calibrate_nothing(
+    built, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("training.export.held_out", lambda protocol: frozenset({"training0"}))
+    call = ["export", "--run", built.root / "scale", "--name", "again", "--title", "again"]
+    assert main([*map(str, call), "--output", str(tmp_path / "heads")]) == 0
+    cases = built.root / "training_cases"
+    doses = ["--output", str(tmp_path / "doses"), "--model", str(built.model)]
+    assert cli(["predict", *map(str, sorted(cases.iterdir())), *doses, "--device", "cpu"]) == 0
+    capsys.readouterr()
+    call = ["calibrate", "--model", built.model, "--cases", cases, "--predictions"]
+    assert main([*map(str, call), str(tmp_path / "doses")]) == 2
+    told = capsys.readouterr().err
+    assert "2 patients shaped the weights of frozen (training0, training1)" in told
+
+
 def test_samples_lie_in_files_and_record_and_repeat_by_their_seed(built, tmp_path):
     record = predicted(built, tmp_path / "one", "--samples", "2", "--seed", "3")
     keys = [each["key"] for each in record["outputs"]]
