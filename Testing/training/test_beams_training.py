@@ -217,6 +217,8 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     assert known_patients_of_model(model.manifest) == patients_of_run(run)
     (beams,) = model.manifest.expectations.beams
     assert beams.gantry_degrees == [0, 120, 240]
+    from training.mimicking import coarse_run
+
     _has_coarse_networks_of(model, staged.runs)
     others = ["--coarse", *staged.runs[::-1]]
     call[4] = "others"
@@ -224,6 +226,12 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     exchanged = DoseModel.load(tmp_path / "models" / "others")
     _has_coarse_networks_of(exchanged, staged.runs[::-1])
     assert exchanged.manifest.training["patients"] == ["t0", "t1", "t2", "t3"]
+    going_on = replace(REFINED, steps=1, validate_every=1)
+    call = ["train", *settings(going_on), *staged.data, *others, "--output", tmp_path / "later"]
+    assert main([*map(str, call), "--continue-from", str(model.folder)]) == 0
+    later = coarse_run(tmp_path / "later").network.coarse  # type: ignore[union-attr]
+    for part, each in zip(later, exchanged.network().coarse, strict=True):  # type: ignore[arg-type]
+        torch.testing.assert_close(part.out_conv.bias, each.out_conv.bias)
     refining = [each.network().refine.state_dict() for each in (model, exchanged)]  # type: ignore[union-attr]
     assert all(torch.equal(value, refining[1][name]) for name, value in refining[0].items())
     case = read_case(staged.root / "validation_cases" / "v0")
