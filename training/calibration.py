@@ -53,12 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seen(model: DoseModel) -> frozenset[str]:
-    """Everyone whose plan shaped the weights of a model or its heads, with a warning where a card
-    does not say it."""
-    from DosePredictionLib.models.heads import verified_heads
+    """Everyone whose plan shaped the weights of a model or of the heads that it predicts with.
 
+    A card that does not say it is warned of.
+    """
+    from DosePredictionLib.models.heads import usable_heads
+
+    heads, _ = usable_heads(model)
     found: set[str] = set()
-    for each in (model, *verified_heads(model).values()):
+    for each in (model, *heads.values()):
         known = known_patients_of_model(each.manifest)
         if known is None:
             name = each.manifest.name

@@ -126,9 +126,10 @@ def export_run(
         weights = coarse_weights(coarse, config, protocol, weights) or weights
         described = _with_patients_of(coarse, described, run)
     rides_on = tuple(config.task_options.get("weights_sha256", ()))
-    if held_out(protocol.id) and not rides_on:  # a head learns from patients its model has not seen
+    if held_out(protocol.id):
         seen = described.patients or patients_of_run(run)
-        require_apart_from_held_out(seen, protocol.id, f"The run {run}")
+        if not rides_on:  # a head learns from patients whom its model has not seen
+            require_apart_from_held_out(seen, protocol.id, f"The run {run}")
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
         name=name,

@@ -170,6 +170,11 @@ def coarse_weights(
     if others is not None:
         network.load_state_dict(others)
     for place, run in zip(places, runs, strict=True):
+        if (run.config.protocol, run.config.encoding) != (config.protocol, config.encoding):
+            raise DosePredictionError(
+                f"{run.folder} has another protocol or encoding than the recipe: it sees other "
+                "input than the network that it is to be a stage of."
+            )
         try:
             place.load_state_dict(run.network.state_dict())
         except RuntimeError as exception:

@@ -122,7 +122,7 @@ def trained_on(
     """
     unknown = sorted(set(without) - set(names))
     if unknown:
-        raise DosePredictionError(f"--without {' '.join(unknown)}: there is no such case.")
+        raise DosePredictionError(f"--without {' '.join(unknown)}: no training case is so called.")
     kept = set(chosen(names, protocol, which))
     if fold:
         kept -= names_in_fold(sorted(kept), fold, seed)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,6 +253,18 @@ def test_a_cascade_is_trained_on_them_and_predicts(
     call = ["evaluate", "--run", run, "--cases", staged.root / "validation", "--output", evaluated]
     assert main([*map(str, call)]) == 0
     assert json.loads(evaluated.read_text())["cases"][0]["dose_score_gy"] > 0
+
+
+@pytest.mark.parametrize("change", [{"dose_scale_gy": 60.0}, {"ct_window_hu": (-500.0, 500.0)}])
+def test_a_coarse_network_that_sees_other_input_is_no_stage(
+    staged: SimpleNamespace, change: dict[str, Any]
+) -> None:
+    from training.mimicking import coarse_run, coarse_weights
+
+    runs = [coarse_run(each) for each in staged.runs]
+    other = replace(REFINED, encoding=replace(REFINED.encoding, **change))
+    with pytest.raises(DosePredictionError, match=r"half1 has another protocol or encoding"):
+        coarse_weights(runs, other, PELVIS)
 
 
 def _has_coarse_networks_of(model: DoseModel, runs: list[Path]) -> None:

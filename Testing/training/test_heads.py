@@ -109,6 +109,11 @@ def test_a_head_learns_from_held_out_patients_who_then_calibrate_nothing(
     monkeypatch.setattr("training.export.held_out", lambda protocol: frozenset({"training0"}))
     call = ["export", "--run", built.root / "scale", "--name", "again", "--title", "again"]
     assert main([*map(str, call), "--output", str(tmp_path / "heads")]) == 0
+    silent = shutil.copytree(built.root / "scale", tmp_path / "silent") / "data.json"
+    silent.write_text(json.dumps(ABOUT))  # whom it saw is asked of a head, too
+    call[2] = tmp_path / "silent"
+    assert main([*map(str, call), "--output", str(tmp_path / "others")]) == 2
+    assert "does not list the patients" in capsys.readouterr().err
     cases = built.root / "training_cases"
     doses = ["--output", str(tmp_path / "doses"), "--model", str(built.model)]
     assert cli(["predict", *map(str, sorted(cases.iterdir())), *doses, "--device", "cpu"]) == 0
