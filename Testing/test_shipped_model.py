@@ -95,7 +95,7 @@ def test_a_wish_spares_its_organ_and_leaves_the_target() -> None:
         volumes.append((dose[case.structures["Marrow"].majority()] >= 20).mean() * 100)
         targets.append(np.percentile(dose[case.structures["PTV"].majority()], 5))
         error = np.abs(dose - case.plan_dose.array)[case.structures["Body"].majority()].mean()
-        assert error == pytest.approx(1.52, abs=0.05)
+        assert error == pytest.approx(1.46, abs=0.05)
     assert volumes[1] < volumes[0] - 5
     assert targets == pytest.approx([targets[0]] * 2, abs=0.7)
 
