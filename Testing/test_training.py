@@ -29,13 +29,14 @@ from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.schema import to_json
 from DosePredictionLib.structures.bound import bind
 from DosePredictionLib.structures.protocol import StructureProtocol
+from training import loop
 from training.config import AugmentationConfig, NetworkConfig, TrainingConfig
 from training.continuing import continued, start_from_model
 from training.data import TrainingCase, cut, load_cases, unpack_masks
 from training.export import export_run, fill_card
 from training.loop import Trainer
 from training.recipes.openkbp_two_stage import recipe as openkbp_recipe
-from training.sampling import training_batches
+from training.sampling import Batch, training_batches
 from training.schedule import learning_rate_factor, plateaus
 
 PELVIS = StructureProtocol.load("pelvis")
@@ -195,6 +196,39 @@ def test_training_learns_and_resumes_bit_for_bit(cases: list[TrainingCase], tmp_
     again.train(cases[:2], cases[2:])
     for name, value in whole.average.state_dict().items():
         assert torch.equal(value, again.average.state_dict()[name]), name
+
+
+def test_an_interruption_between_rare_validations_costs_little(
+    cases: list[TrainingCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SAVED_EVERY_S", 0.0)
+    config = replace(TINY, validate_every=100, steps=10)
+    trainer, step = Trainer(config, PELVIS, tmp_path), Trainer.train_step
+
+    def interrupted(self: Trainer, batch: Batch) -> float:
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(cases[:2], cases[2:])
+    again = Trainer(config, PELVIS, tmp_path)
+    again.resume(tmp_path / "last.pt")
+    assert again.step == 3
+
+
+def test_frozen_parts_stay_and_the_others_learn(cases: list[TrainingCase], tmp_path: Path) -> None:
+    config = replace(TINY, frozen=("stage1", "stage2.bridge"))
+    trainer = Trainer(config, PELVIS, tmp_path / "run")
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    for batch in itertools.islice(training_batches(cases, TINY, PELVIS), 2):
+        trainer.train_step(batch)
+    for state in (trainer.network.state_dict(), trainer.average.state_dict()):
+        changed = {name for name, value in state.items() if not torch.equal(value, before[name])}
+        assert changed and not any(name.startswith(config.frozen) for name in changed)
+    with pytest.raises(DosePredictionError, match="no part 'stage3' to freeze; it has stage1"):
+        Trainer(replace(config, frozen=("stage3",)), PELVIS, tmp_path / "other")
 
 
 def test_checkpointing_activations_changes_no_weight(

@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A block of a case on the CPU, `(channel, z, y, x)`.
+    """A block of a case, `(channel, z, y, x)`, on the device that cuts it.
 
     Args:
         input: float32.
@@ -164,13 +164,15 @@ def deformed(
         mode: `bilinear`, or `nearest` for masks.
     """
     shape = volumes.shape[-3:]
+    nodes_mm = elastic.nodes_mm[None].to(volumes.device)
     field = functional.interpolate(
-        elastic.nodes_mm[None], size=tuple(shape), mode="trilinear", align_corners=True
+        nodes_mm, size=tuple(shape), mode="trilinear", align_corners=True
     )
     # In units of half the crop, as `grid_sample` counts.
     half_mm = [mm * count / 2 for mm, count in zip(spacing_mm, reversed(shape), strict=True)]
     moves = field.permute(0, 2, 3, 4, 1) / field.new_tensor(half_mm)
-    still = functional.affine_grid(torch.eye(3, 4)[None], [1, 1, *shape], align_corners=False)
+    identity = torch.eye(3, 4, device=volumes.device)[None]
+    still = functional.affine_grid(identity, [1, 1, *shape], align_corners=False)
     return functional.grid_sample(volumes[None], still + moves, mode=mode, align_corners=False)[0]
 
 
@@ -200,9 +202,20 @@ def varied_crop(
             crop.input[channel] = channels.channels[channel].padding
     if is_moved or any(inputs[index].role == "target" for index in dropped):
         remade |= {i for i, each in enumerate(channels.channels) if each.motion == "remade"}
-    x, body = crop.input.numpy(), crop.body[0].numpy()
-    channels.remake(sorted(remade), x, body, crop.spacing_mm, crop.wishes)
+    if remade:
+        _remake(crop, channels, sorted(remade))
     return crop
+
+
+def _remake(crop: Crop, channels: ModelChannels, indices: Sequence[int]) -> None:
+    """Make channels of a crop anew from its masks, on the CPU."""
+    x, device = crop.input, crop.input.device
+    if device.type != "cpu":
+        x = torch.zeros(crop.input.shape)
+        x[channels.structures] = crop.input[channels.structures].cpu()
+    channels.remake(indices, x.numpy(), crop.body[0].cpu().numpy(), crop.spacing_mm, crop.wishes)
+    if x is not crop.input:
+        crop.input[indices] = x[indices].to(device)
 
 
 Move = Callable[[Tensor, str], Tensor]

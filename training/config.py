@@ -138,6 +138,8 @@ class TrainingConfig:
         ema_start: its decay at the beginning, when it is not constant.
         freeze_norm_after: share of the steps after which batch norm uses its running statistics,
             so that the end of training sees what prediction will.
+        frozen: parts of the network whose weights and statistics stay as the training begins, by
+            their names in it (`refine.down.3`).
         loss: terms of the weighted sum.
         validate_every: steps between validations.
         patience: validations without a better one after which training stops; 0: never.
@@ -167,6 +169,7 @@ class TrainingConfig:
     ema: _Decay = 0.995
     ema_start: _Decay | None = None
     freeze_norm_after: Share = 0.6
+    frozen: Annotated[tuple[Name, ...], Length(0, 100)] = ()
     loss: Annotated[tuple[LossTerm, ...], Length(1, 50)] = (
         LossTerm("mae", 1.0),
         LossTerm("mae", 0.5, stage="coarse"),

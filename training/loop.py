@@ -36,6 +36,7 @@ from .data import TrainingCase
 from .distributed import broadcast_module, gathered, is_first, this_share
 from .metrics import MetricsLog
 from .pictures import dvh_picture, slices_picture
+from .resident import fitting_device
 from .sampling import Batch, training_batches
 from .schedule import ema_decay, learning_rate_factor, plateaus
 from .validation import validation_figures
@@ -43,6 +44,7 @@ from .validation import validation_figures
 __all__ = ["Trainer", "network_arguments"]
 
 _PICTURED = 2  # validation patients whose pictures TensorBoard shows
+_SAVED_EVERY_S = 120.0  # what an interruption costs at most, where validations are rare
 
 
 def network_arguments(config: TrainingConfig, protocol: StructureProtocol) -> dict[str, Any]:
@@ -58,7 +60,8 @@ class Trainer:
         protocol: that of the recipe.
         run: folder of checkpoints, `config.json` and `metrics.jsonl`.
         device: where to train.
-        workers: processes that prepare batches.
+        workers: processes that prepare batches, where the device does not hold all cases and
+            prepares them itself, as a GPU does if they fit.
         checkpoint_activations: compute activations again in the backward pass instead of keeping
             them, which changes nothing but memory and time.
 
@@ -88,6 +91,7 @@ class Trainer:
         built = build_network(config.network.architecture, network_arguments(config, protocol))
         if checkpoint_activations:
             _checkpoint_activations(built)
+        self._frozen = _frozen_parts(built, config.frozen)
         self.network: DoseNetwork = built.to(self.device)
         self.network.to(memory_format=self.network.memory_format)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
@@ -104,7 +108,7 @@ class Trainer:
         self.step, self.best, self.stale, self.plateaus = 0, math.inf, 0, 0
         self._sums: dict[str, float] = {}
         self._shown = ""
-        self._waited_s, self._worked_s = 0.0, 0.0
+        self._waited_s, self._worked_s, self._saved_at = 0.0, 0.0, time.monotonic()
         run.mkdir(parents=True, exist_ok=True)
         self.log = MetricsLog(run)
         if is_first():
@@ -129,9 +133,8 @@ class Trainer:
         if self.step == 0 and is_first():
             self.log.cut_back(0)  # of a run that was killed before its first checkpoint
         share = this_share()
-        batches = training_batches(
-            training, self.config, self.protocol, self.step, self.workers, share
-        )
+        maker = fitting_device(training, self.device) or self.workers
+        batches = training_batches(training, self.config, self.protocol, self.step, maker, share)
         bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=not is_first())
         with bar:
             while self.step < self.config.steps and not self._tired():
@@ -151,6 +154,8 @@ class Trainer:
                 )
                 if self.step % self.config.validate_every == 0:
                     self.validate(validation)
+                elif time.monotonic() - self._saved_at > _SAVED_EVERY_S:
+                    self.save("last.pt")
         self.save("last.pt")
         self.log.close()
 
@@ -228,9 +233,9 @@ class Trainer:
         Raises:
             DosePredictionError: there is no space; the one before is whole.
         """
-        if not is_first():
-            return
-        save_checkpoint(self.run / name, self.state())
+        self._saved_at = time.monotonic()
+        if is_first():
+            save_checkpoint(self.run / name, self.state())
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -303,6 +308,8 @@ class Trainer:
             for module in self.network.modules():
                 if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
                     module.eval()
+        for part in self._frozen:
+            part.eval()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         precision = self.config.precision
@@ -346,12 +353,13 @@ class Trainer:
     def _update_average(self) -> None:
         """Exponential moving average of weights and batch norm statistics."""
         decay = ema_decay(self.step, self.config)
-        current = self.network.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[name], 1 - decay)
-            else:
-                value.copy_(current[name])
+        current, average = self.network.state_dict(), self.average.state_dict()
+        floating = [name for name, value in average.items() if value.is_floating_point()]
+        torch._foreach_lerp_(
+            [average[name] for name in floating], [current[name] for name in floating], 1 - decay
+        )
+        for name in average.keys() - floating:
+            average[name].copy_(current[name])
 
 
 def _checkpoint_activations(network: DoseNetwork) -> None:
@@ -362,6 +370,22 @@ def _checkpoint_activations(network: DoseNetwork) -> None:
         )
     for stage in stages:
         stage.checkpoint_activations = True
+
+
+def _frozen_parts(network: DoseNetwork, names: Sequence[str]) -> list[nn.Module]:
+    """The parts of these names, which learn nothing from now on.
+
+    Raises:
+        DosePredictionError: the network has none of a name.
+    """
+    parts = dict(network.named_modules())
+    for name in names:
+        if name not in parts:
+            depth = name.count(".")
+            near = ", ".join(each for each in parts if each and each.count(".") == depth)
+            raise DosePredictionError(f"The network has no part {name!r} to freeze; it has {near}.")
+        parts[name].requires_grad_(False)
+    return [parts[name] for name in names]
 
 
 def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

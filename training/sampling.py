@@ -32,6 +32,7 @@ from .augmentation import (
 )
 from .config import TrainingConfig, model_prescription_gy
 from .data import TrainingCase, cut
+from .resident import ResidentCase, block
 
 __all__ = ["Batch", "Samples", "Share", "random_start", "training_batches"]
 
@@ -90,12 +91,24 @@ class Sample:
 
 
 class Samples(Dataset[Sample]):
-    """Crops by their number in the whole training, 0, 1, 2 …; each case once an epoch."""
+    """Crops by their number in the whole training, 0, 1, 2 …; each case once an epoch.
+
+    Args:
+        resident_on: a device that is to hold the cases and to make the crops; None: the CPU makes
+            them of what it has. The noise of the CT is another one then.
+    """
 
     def __init__(
-        self, cases: Sequence[TrainingCase], config: TrainingConfig, protocol: StructureProtocol
+        self,
+        cases: Sequence[TrainingCase],
+        config: TrainingConfig,
+        protocol: StructureProtocol,
+        resident_on: torch.device | None = None,
     ) -> None:
         self.cases, self.config, self.protocol = cases, config, protocol
+        self.resident: dict[str, ResidentCase] = {}
+        if resident_on is not None:
+            self.resident = {case.name: ResidentCase.of(case, resident_on) for case in cases}
         self.channels = model_channels(protocol, config.encoding)
         self.model_gy = model_prescription_gy(config, protocol)
 
@@ -117,7 +130,7 @@ class Samples(Dataset[Sample]):
         low_hu, high_hu = config.encoding.ct_window_hu
         width_hu = high_hu - low_hu
         shift = rng.normal(0, policy.ct_shift_hu) / width_hu
-        noise = rng.normal(0, policy.ct_noise_hu / width_hu, size=config.crop)
+        noise = self._noise(case, policy.ct_noise_hu / width_hu, rng)
         flip = rng.random() < policy.flip_probability
         motion = draw_spatial(policy, rng)
         elastic = draw_elastic(policy, config.crop, case.spacing_mm, rng)
@@ -127,8 +140,7 @@ class Samples(Dataset[Sample]):
             crop = replace(crop, wishes={})
         for index in self.channels.indices("ct"):
             air = self.channels.channels[index].padding
-            varied = torch.from_numpy(noise.astype(np.float32))
-            crop.input[index] = vary_ct(crop.input[index], shift, varied, air)
+            crop.input[index] = vary_ct(crop.input[index], shift, noise, air)
             if policy.ct_contrast:
                 factor, water = math.exp(rng.normal(0, policy.ct_contrast)), -low_hu / width_hu
                 crop.input[index] = vary_contrast(crop.input[index], factor, water, air)
@@ -145,6 +157,16 @@ class Samples(Dataset[Sample]):
         if len(earlier):
             labels["earlier"] = earlier
         return Sample(x, labels, case.spacing_mm, case.name)
+
+    def _noise(self, case: TrainingCase, deviation: float, rng: np.random.Generator) -> Tensor:
+        """Normal noise of a crop `(z, y, x)`, where the crop is made; nothing is drawn for none."""
+        if not deviation:
+            return torch.zeros(())
+        if not self.resident:
+            return torch.from_numpy(rng.normal(0, deviation, size=self.config.crop)).float()
+        device = self.resident[case.name].input.device
+        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+        return deviation * torch.randn(self.config.crop, device=device, generator=generator)
 
     def _with_other_edges(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         """An input whose organs end a little elsewhere, and whose targets are softer or harder."""
@@ -171,7 +193,7 @@ class Samples(Dataset[Sample]):
         contoured = case.contoured[list(self.protocol.mirrored)] if flip else case.contoured
         labels = {
             "structures": majority(x[self.channels.indices("structures")]),
-            "contoured": torch.from_numpy(contoured).reshape(-1, 1, 1, 1),
+            "contoured": torch.from_numpy(contoured).reshape(-1, 1, 1, 1).to(x.device),
             "dose": dose,
         }
         if derived := self.channels.indices("derived"):
@@ -181,6 +203,16 @@ class Samples(Dataset[Sample]):
     def _crop(self, case: TrainingCase, start: Sequence[int]) -> Crop:
         size, factor = self.config.crop, prescription_factor(case.prescription_gy, self.model_gy)
         unit_gy = np.float32(self.config.encoding.dose_scale_gy * factor)
+        if (kept := self.resident.get(case.name)) is not None:
+            return Crop(
+                kept.input_block(start, size),
+                block(kept.dose_gy, start, size) / float(unit_gy),
+                block(kept.region, start, size),
+                block(kept.body, start, size).bool(),
+                case.spacing_mm,
+                earlier=block(kept.earlier, start, size),
+                wishes=case.wishes,
+            )
         arrays = (
             cut(case.dose_gy, start, size) / unit_gy,
             cut(case.region, start, size).astype(np.float32),
@@ -200,16 +232,16 @@ def training_batches(
     config: TrainingConfig,
     protocol: StructureProtocol,
     first_step: int = 0,
-    workers: int = 0,
+    workers: int | torch.device = 0,
     share: Share = Share(),
 ) -> Iterator[Batch]:
     """This process's part of the batches of steps `first_step …`, whatever came before.
 
     Args:
-        workers: processes that cut and vary crops; the batches do not depend on their number.
+        workers: processes that cut and vary crops, on whose number the batches do not depend; or a
+            device that is to hold all cases and do it.
     """
     local = config.batch_size // share.ranks
-
     numbers = [
         range(
             step * config.batch_size + share.rank * local,
@@ -217,12 +249,16 @@ def training_batches(
         )
         for step in range(first_step, max(config.steps, first_step))
     ]
+    # Training in 16 bits sees no more of its input: half the bytes to hand over and to pin.
+    collated = functools.partial(_collated, halved=config.precision != "fp32")
+    if isinstance(workers, torch.device):
+        samples = Samples(cases, config, protocol, resident_on=workers)
+        return (collated([samples[number] for number in batch]) for batch in numbers)
     loader = DataLoader(
         Samples(cases, config, protocol),
         batch_sampler=numbers,  # type: ignore[arg-type]
         num_workers=workers,
-        # Training in 16 bits sees no more of its input: half the bytes to hand over and to pin.
-        collate_fn=functools.partial(_collated, halved=config.precision != "fp32"),
+        collate_fn=collated,
         worker_init_fn=_outlive_parent_quietly,
         pin_memory=torch.cuda.is_available(),  # a GPU copies from there without waiting
         # A generator of its own: the loader then leaves the global random state alone.
