@@ -39,6 +39,7 @@ from .pictures import dvh_picture, slices_picture
 from .resident import fitting_device
 from .sampling import Batch, training_batches
 from .schedule import ema_decay, learning_rate_factor, plateaus
+from .short_grids import compute_short_grids_in_float32
 from .validation import validation_figures
 
 __all__ = ["Trainer", "network_arguments"]
@@ -95,6 +96,8 @@ class Trainer:
         self.network: DoseNetwork = built.to(self.device)
         self.network.to(memory_format=self.network.memory_format)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
+        if self.device.type == "cpu" and config.precision == "bf16":
+            compute_short_grids_in_float32(self.network)
         self._forward: nn.Module = over_volumes(self.network)
         if distributed.is_initialized():
             # A 1³ kernel's strides are the same bytes either way.
