@@ -21,7 +21,7 @@ from DosePredictionLib.encoding.encoder import (
     encode,
     mirrored_channels,
 )
-from DosePredictionLib.errors import DosePredictionError, ModelError
+from DosePredictionLib.errors import DosePredictionError
 from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.io import read_case
 from DosePredictionLib.losses import masked_mae
@@ -289,30 +289,6 @@ def test_a_run_becomes_a_model_that_predicts(cases: list[TrainingCase], tmp_path
     filled = fill_card(model, {"dose_score_gy": {"mean": 3.0}}, [], "three ellipsoids")
     assert DoseModel.load(model.folder).manifest == filled.manifest
     model.verify()
-
-
-def test_the_mean_of_runs_is_exported_if_they_are_of_one_recipe(
-    cases: list[TrainingCase], tmp_path: Path
-) -> None:
-    runs = [tmp_path / f"run{seed}" for seed in (1, 2, 3)]
-    recipes = [replace(TINY, steps=2, seed=1), replace(TINY, steps=2, seed=2)]
-    recipes.append(replace(recipes[0], learning_rate=0.5))
-    for number, (run, config) in enumerate(zip(runs, recipes, strict=True)):
-        Trainer(config, PELVIS, run).train(cases[number : number + 1], cases[2:])
-        about = {"training": {}, "licence": "MIT", "prescription_gy": {"PTV": 45.0}}
-        (run / "data.json").write_text(json.dumps({**about, "patients": [f"p{number}"]}))
-    one, other = (export_run(run, run.name, "T", tmp_path / "models") for run in runs[:2])
-    both = export_run(runs[:2], "both", "T", tmp_path / "models")
-    assert both.manifest.training["patients"] == ["p0", "p1"]
-    states = [model.network().state_dict() for model in (one, other, both)]
-    for name, value in states[2].items():
-        mean = (states[0][name].float() + states[1][name].float()) / 2
-        torch.testing.assert_close(value.float(), mean, atol=2e-3, rtol=2e-3, check_dtype=False)
-    assert any(
-        not torch.equal(a, b) for a, b in zip(*(s.values() for s in states[:2]), strict=True)
-    )
-    with pytest.raises(ModelError, match="run3 has other values of learning_rate than the first"):
-        export_run([runs[0], runs[2]], "none", "T", tmp_path / "models")
 
 
 def _goes_on_from(model: DoseModel, folder: Path) -> None:

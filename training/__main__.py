@@ -125,13 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
-    export.add_argument(
-        "--run",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="run folder with data.json; several that differ in their seed: their mean",
-    )
+    export.add_argument("--run", type=Path, required=True, help="run folder with data.json")
     export.add_argument("--name", required=True)
     export.add_argument("--title", required=True)
     export.add_argument("--output", type=Path, required=True, help="folder of model folders")

@@ -90,7 +90,7 @@ class Described:
 
 
 def export_run(
-    run: Path | Sequence[Path],
+    run: Path,
     name: str,
     title: str,
     root: Path,
@@ -104,8 +104,6 @@ def export_run(
     What the card says about data, technique and licence comes from `data.json` in the run folder.
 
     Args:
-        run: folder; or several, of runs that began at the same weights and differ in their seed:
-            the mean of their weights is taken (Wortsman et al. 2022, arXiv 2203.05482).
         root: folder of model folders.
         checkpoint: which one of the run.
         default: whether the model is its protocol's default.
@@ -118,19 +116,20 @@ def export_run(
         DosePredictionError: the coarse networks are not as the run's.
     """
     check_model_name(name)
-    run, *others = [run] if isinstance(run, Path) else run
     config = stored_config(run)
-    described = _described(run)
+    path = run / DATA_FILE
+    described = from_json(Described, read_json(path, ModelError), str(path), ModelError)
     state = _state(run, checkpoint)
     protocol = StructureProtocol.load(config.protocol)
-    weights = _mean_weights([state, *(_like(each, config, checkpoint) for each in others)])
+    weights = state["average"]
     if coarse:
         weights = coarse_weights(coarse, config, protocol, weights) or weights
-    if coarse or others:
-        described = _with_patients_of(coarse, described, (run, *others))
+        described = _with_patients_of(coarse, described, run)
     rides_on = tuple(config.task_options.get("weights_sha256", ()))
-    if not rides_on:  # a head learns from patients whom its model has not seen
-        _require_apart(run, described, protocol)
+    if held_out(protocol.id):
+        seen = described.patients or patients_of_run(run)
+        if not rides_on:  # a head learns from patients whom its model has not seen
+            require_apart_from_held_out(seen, protocol.id, f"The run {run}")
     manifest = ModelManifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -151,17 +150,6 @@ def export_run(
     return DoseModel.create(root / name, manifest, half_precision(weights))
 
 
-def _described(run: Path) -> Described:
-    path = run / DATA_FILE
-    return from_json(Described, read_json(path, ModelError), str(path), ModelError)
-
-
-def _require_apart(run: Path, described: Described, protocol: StructureProtocol) -> None:
-    if held_out(protocol.id):
-        seen = described.patients or patients_of_run(run)
-        require_apart_from_held_out(seen, protocol.id, f"The run {run}")
-
-
 def _state(run: Path, checkpoint: str) -> Mapping[str, Any]:
     """A checkpoint of a run.
 
@@ -176,37 +164,9 @@ def _state(run: Path, checkpoint: str) -> Mapping[str, Any]:
     return state
 
 
-def _with_patients_of(
-    coarse: Sequence[CoarseRun], described: Described, runs: Sequence[Path]
-) -> Described:
-    seen = frozenset[str]().union(*map(patients_of_run, runs), *(each.patients for each in coarse))
+def _with_patients_of(coarse: Sequence[CoarseRun], described: Described, run: Path) -> Described:
+    seen = patients_of_run(run).union(*(each.patients for each in coarse))
     return replace(described, patients=tuple(sorted(seen)))
-
-
-def _like(run: Path, config: TrainingConfig, checkpoint: str) -> Mapping[str, Any]:
-    """A checkpoint of another run of the same recipe.
-
-    Raises:
-        ModelError: it is of another one, or see `_state`.
-    """
-    other = to_json(stored_config(run))
-    changed = sorted(key for key, value in to_json(config).items() if other[key] != value)
-    if set(changed) - {"seed"}:
-        raise ModelError(
-            f"{run} has other values of {', '.join(changed)} than the first run: weights have a "
-            "mean only where runs of one recipe began alike and differ in their seed."
-        )
-    return _state(run, checkpoint)
-
-
-def _mean_weights(states: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    averages = [state["average"] for state in states]
-    return {
-        name: torch.stack([each[name] for each in averages]).mean(dim=0)
-        if value.is_floating_point()
-        else value
-        for name, value in averages[0].items()
-    }
 
 
 def _training(config: TrainingConfig, described: Described, steps: int) -> dict[str, Any]:

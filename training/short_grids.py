@@ -1,6 +1,6 @@
 """Convolutions of grids shorter than their kernel, where a CPU trains in bfloat16.
 
-There oneDNN 3.12 (torch 2.13) leaves parts of the weights' gradient unwritten on processors with
+There oneDNN 3.11 (torch 2.13) leaves parts of the weights' gradient unwritten on processors with
 AVX-512 BF16: of a 3³ kernel where two slices are left, of a 5³ kernel at three or four. What memory
 held before is then the gradient, in silence. Such convolutions are computed in float32: a network
 meets them at its deepest level, where there are few voxels.
