@@ -3,8 +3,12 @@
 The plan's value is the predicted one plus a residual. If the plan to come and the n calibration
 plans are exchangeable, the share of residuals with which the goal is met estimates the probability,
 as a predictive distribution made of residuals does (Vovk et al. 2017, doi
-10.1007/s10994-018-5755-8). Its interval is Jeffreys' for a binomial share (Brown, Cai, DasGupta
-2001, doi 10.1214/ss/1009213286): it says how few the plans are, not how unlike them a case is.
+10.1007/s10994-018-5755-8). It takes errors to be alike whatever is predicted. Where they are not,
+as of a target to whose D95 every plan is scaled, a logistic regression of what the calibration
+plans met on what was predicted for them knows better: the probability is a mixture of both,
+weighted by how well each tells the calibration plans that it has not seen (stacking: Breiman 1996,
+doi 10.1007/BF00117832). The interval is Jeffreys' for a binomial share (Brown, Cai, DasGupta 2001,
+doi 10.1214/ss/1009213286): it says how few the plans are, not how unlike them a case is.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import special  # its statistics take a second to load, in a window
 
 from .calibration import StructureCalibration
+from .logistic import cross_fitted, fitted_logistic
 
 __all__ = ["NEAREST", "goal_probability", "probability_words", "with_probabilities"]
 
@@ -28,6 +33,10 @@ NEAREST = 10
 
 NO_CALIBRATION, NOT_EVALUABLE = "no calibration", "not evaluable"
 """Reasons that are said elsewhere already."""
+
+_FOLDS = 10
+_DOUBT = 2.0
+"""Squared differences of both forecasts that speak for the share before any plan is looked at."""
 
 _TOLERANCE = 1e-9
 
@@ -73,25 +82,52 @@ def goal_probability(
     if residuals.size == 0:
         return None
     value *= endpoint["factor"]
-    met, count = int(_met(goal, value + residuals).sum()), residuals.size
+    count = residuals.size
+    chance = (_met(goal, value + residuals).sum() + 0.5) / (count + 1)
+    predictions = np.asarray(known.predictions.get(endpoint["key"], ()), dtype=np.float64)
+    nearest = None
+    if predictions.size == count:
+        measured = np.asarray(known.plain.endpoints[endpoint["key"]], dtype=np.float64)
+        chance = _stacked(goal, float(chance), value, predictions, measured)
+        near = np.argsort(np.abs(predictions - value), kind="stable")[:NEAREST]
+        plans = predictions[near] + measured[near]
+        nearest = {"met": int(_met(goal, plans).sum()), "of": int(near.size)}
+    like_met = chance * (count + 1)  # as many plans and a half would say it by their share
     outside = (1 - LEVEL_PERCENT / 100) / 2
-    ends = outside, 1 - outside
-    low, high = special.betaincinv(met + 0.5, count - met + 0.5, ends)
-    found: dict[str, Any] = {
-        "percent": _percent((met + 0.5) / (count + 1)),
-        "low_percent": 0.0 if met == 0 else _percent(low),
-        "high_percent": 100.0 if met == count else _percent(high),
+    low, high = special.betaincinv(like_met, count + 1 - like_met, (outside, 1 - outside))
+    return {
+        "percent": _percent(chance),
+        "low_percent": 0.0 if like_met <= 0.5 else _percent(low),
+        "high_percent": 100.0 if like_met >= count + 0.5 else _percent(high),
         "level_percent": LEVEL_PERCENT,
         "patients": count,
-        "nearest": None,
+        "nearest": nearest,
     }
-    predictions = np.asarray(known.predictions.get(endpoint["key"], ()), dtype=np.float64)
-    if predictions.size == count:
-        near = np.argsort(np.abs(predictions - value), kind="stable")[:NEAREST]
-        measured = np.asarray(known.plain.endpoints[endpoint["key"]], dtype=np.float64)
-        plans = predictions[near] + measured[near]
-        found["nearest"] = {"met": int(_met(goal, plans).sum()), "of": int(near.size)}
-    return found
+
+
+def _stacked(
+    goal: Mapping[str, Any],
+    share: float,
+    value: float,
+    predictions: NDArray[np.float64],
+    measured: NDArray[np.float64],
+) -> float:
+    """The share of residuals and a logistic regression, mixed by what calibration plans say.
+
+    Args:
+        share: of the residuals with which the case meets the goal.
+        value: predicted for the case, in the endpoint's unit.
+        predictions: for the calibration plans, `(n,)`, likewise.
+        measured: how far these plans lay from them, `(n,)`.
+    """
+    count = predictions.size
+    met = _met(goal, predictions + measured).astype(np.float64)
+    others = np.array([_met(goal, each + measured).sum() for each in predictions])
+    shares = (others - met + 0.5) / count  # each plan's own residual left out
+    learned = cross_fitted(predictions, met, np.arange(count), _FOLDS)
+    apart = learned - shares
+    weight = np.clip(((met - shares) @ apart) / (apart @ apart + _DOUBT), 0.0, 1.0)
+    return float((1 - weight) * share + weight * fitted_logistic(predictions, met)(np.array(value)))
 
 
 def probability_words(goal: Mapping[str, Any]) -> str:

@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from .calibration import Record, StructureCalibration, recorded_widths
 from .goal_probability import goal_probability
+from .logistic import cross_fitted
 
-__all__ = ["cross_fitted_logistic", "describe_reliability", "goal_reliability"]
+__all__ = ["describe_reliability", "goal_reliability"]
 
 Array = NDArray[np.float64]
 
 BIN_EDGES_PERCENT = (0, 10, 30, 50, 70, 90, 100)
 FOLDS = 5
 _DRAWS = 2000
-_RIDGE = 0.01
 
 
 def goal_reliability(
@@ -58,9 +57,9 @@ def goal_reliability(
     logistic, share = np.empty(outcome.size), np.empty(outcome.size)
     for name in dict.fromkeys(names):
         mine = np.array([each == name for each in names])
-        part = (outcome[mine], patient[mine])
-        logistic[mine] = cross_fitted_logistic(margin[mine], *part)
-        share[mine] = cross_fitted_logistic(np.zeros(int(mine.sum())), *part)
+        part = (outcome[mine], patient[mine], FOLDS)
+        logistic[mine] = cross_fitted(margin[mine], *part)
+        share[mine] = cross_fitted(np.zeros(int(mine.sum())), *part)
     return {
         "patients": len(set(patients)),
         "goals": len(rows),
@@ -88,50 +87,6 @@ def describe_reliability(found: Mapping[str, Any]) -> str:
             f"{'' if low <= each['met_percent'] <= high else '  outside'}"
         )
     return "\n".join(lines)
-
-
-def cross_fitted_logistic(margin: Array, met: Array, patient: NDArray) -> Array:
-    """Probability of each judgement by a logistic regression on the others' margins.
-
-    Weakly penalised (0.01 of the squared slope), so that separable goals stay finite; with
-    Krichevsky and Trofimov's half judgement where all of a fold's plans agree.
-
-    Args:
-        margin: predicted, `(n,)`; all equal: the share of the plans that met the goal.
-        met: 0 or 1, `(n,)`.
-        patient: whose judgement it is, `(n,)`; one patient's stay together.
-    """
-    result = np.empty(margin.size)
-    order = np.random.default_rng(0).permutation(np.unique(patient))
-    for fold in range(FOLDS):
-        tested = np.isin(patient, order[fold::FOLDS])
-        if not tested.any():
-            continue
-        known, outcome = margin[~tested], met[~tested]
-        total = outcome.sum()
-        if total in (0, outcome.size) or np.ptp(known) == 0:
-            result[tested] = (total + 0.5) / (outcome.size + 1)
-            continue
-        center, scale = known.mean(), known.std()
-        weights = _logistic((known - center) / scale, outcome)
-        result[tested] = special.expit(weights[0] + weights[1] * (margin[tested] - center) / scale)
-    return result
-
-
-def _logistic(x: Array, met: Array) -> Array:
-    """Intercept and slope by Newton's method."""
-    design = np.stack([np.ones_like(x), x], axis=1)
-    penalty = np.diag([0.0, _RIDGE])
-    weights: Array = np.zeros(2)
-    for _ in range(50):
-        chance = special.expit(design @ weights)
-        slope = design.T @ (met - chance) - penalty @ weights
-        curvature = (design * (chance * (1 - chance) + 1e-9)[:, None]).T @ design + penalty
-        step = np.linalg.solve(curvature, slope)
-        weights = weights + step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
-    return weights
 
 
 def _was_met(goal: Mapping[str, Any]) -> bool | None:

@@ -15,8 +15,8 @@ from DosePredictionLib.evaluation.goal_probability import (
     with_probabilities,
 )
 from DosePredictionLib.evaluation.goals import parse_goal
+from DosePredictionLib.evaluation.logistic import cross_fitted
 from DosePredictionLib.evaluation.reliability import (
-    cross_fitted_logistic,
     describe_reliability,
     goal_reliability,
 )
@@ -165,8 +165,53 @@ def test_the_logistic_never_sees_the_patient_whom_it_judges() -> None:
     """One patient whose plans all fail among plans that all meet: the others know of no failure."""
     patient = np.repeat(np.arange(10), 4)
     met = (patient != 3).astype(float)
-    chance = cross_fitted_logistic(np.zeros(40), met, patient)
+    chance = cross_fitted(np.zeros(40), met, patient, 5)
     assert chance[patient == 3] == pytest.approx([32.5 / 33] * 4)
     separable = np.linspace(-1, 1, 40)
-    steep = cross_fitted_logistic(separable, (separable > 0).astype(float), np.arange(40))
+    steep = cross_fitted(separable, (separable > 0).astype(float), np.arange(40), 5)
     assert np.isfinite(steep).all() and (steep[separable > 0.2] > 0.9).all()
+
+
+def goal_at_least_42_75() -> dict[str, object]:
+    endpoint = {"key": "D95_gy", "factor": 1.0, "limit": 42.75}
+    return {"endpoint": endpoint, "comparison": ">=", "bound_to": "PTV"}
+
+
+def forecast(predicted: np.ndarray, plans: np.ndarray, value: float) -> float:
+    order = np.argsort(plans - predicted)
+    known = calibration(list((plans - predicted)[order]), list(predicted[order]), key="D95_gy")
+    found = goal_probability({**goal_at_least_42_75(), "value": value}, known)
+    assert found is not None
+    assert found["low_percent"] <= found["percent"] <= found["high_percent"]
+    return float(found["percent"])
+
+
+def test_a_prediction_that_says_nothing_of_the_plan_does_not_move_the_probability() -> None:
+    """Every plan is scaled to one D95: a model that misses it misses the goal, no plan does."""
+    random = np.random.default_rng(1)
+    predicted = random.normal(42.6, 0.6, 150)
+    plans = random.normal(43.0, 0.02, 150)
+    share = np.mean(42.0 + (plans - predicted) >= 42.75)
+    assert share < 0.4
+    assert forecast(predicted, plans, 42.0) > 85
+
+
+def test_where_errors_are_alike_the_share_of_residuals_stays() -> None:
+    random = np.random.default_rng(2)
+    predicted = random.normal(42.75, 1.0, 150)
+    plans = predicted + random.normal(0.3, 0.5, 150)
+    for value in (42.0, 42.5, 43.0):
+        share = 100 * np.mean(value + (plans - predicted) >= 42.75)
+        assert forecast(predicted, plans, value) == pytest.approx(share, abs=12)
+
+
+@pytest.mark.parametrize("count", [9, 33])
+def test_few_plans_rarely_speak_against_the_share(count: int) -> None:
+    random = np.random.default_rng(count)
+    apart = []
+    for _ in range(40):
+        predicted = random.normal(42.75, 1.0, count)
+        plans = predicted + random.normal(0.0, 0.5, count)
+        share = 100 * (np.sum(43.0 + (plans - predicted) >= 42.75) + 0.5) / (count + 1)
+        apart.append(abs(forecast(predicted, plans, 43.0) - share))
+    assert np.median(apart) < 5

@@ -26,7 +26,7 @@ recipe = replace(
             "coarse_networks": 2,
             "filters": 24,
             "head_filters": 12,
-            "coarse_share": 0.3,
+            "coarse_share": 0.15,
         },
     ),
     steps=4000,
