@@ -130,6 +130,7 @@ RECIPE = TrainingConfig(
     ENCODING,
     crop=(16, 16, 16),
     ema_start=0.9,
+    frozen=("stage1",),
     loss=(LossTerm("mae", 1.0),),
     augmentation=AugmentationConfig(drop_structures={"Marrow": 0.4}),
     prescription_gy={"PTV": 45.0},
