@@ -127,7 +127,10 @@ def _stacked(
     learned = cross_fitted(predictions, met, np.arange(count), _FOLDS)
     apart = learned - shares
     weight = np.clip(((met - shares) @ apart) / (apart @ apart + _DOUBT), 0.0, 1.0)
-    return float((1 - weight) * share + weight * fitted_logistic(predictions, met)(np.array(value)))
+    logistic = fitted_logistic(predictions, met)(np.array(value))
+    # n plans that agree say no more than their share would.
+    surest = 0.5 / (count + 1)
+    return float(np.clip((1 - weight) * share + weight * logistic, surest, 1 - surest))
 
 
 def probability_words(goal: Mapping[str, Any]) -> str:

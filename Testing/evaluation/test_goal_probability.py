@@ -215,3 +215,11 @@ def test_few_plans_rarely_speak_against_the_share(count: int) -> None:
         share = 100 * (np.sum(43.0 + (plans - predicted) >= 42.75) + 0.5) / (count + 1)
         apart.append(abs(forecast(predicted, plans, 43.0) - share))
     assert np.median(apart) < 5
+
+
+def test_plans_that_agree_are_never_certain() -> None:
+    """A regression far from its limit says 1; n plans say (n + ½) / (n + 1)."""
+    predicted = np.linspace(40.0, 46.0, 60)
+    plans = predicted + np.where(predicted < 43.0, 0.1, -0.1)
+    for value, most in ((60.0, 100 * 60.5 / 61), (20.0, 100 * 0.5 / 61)):
+        assert forecast(predicted, plans, value) == pytest.approx(most, abs=0.051)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,30 @@ def test_a_convolution(kind: type[nn.Conv3d], kernel: int, slices: int) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(kind(16, 32, kernel, padding=kernel // 2))
     x, y = torch.randn(2, 16, slices, 6, 5), torch.randn(2, 32, slices, 6, 5)
+    exact = gradients(network, x, y, None)
+    compute_short_grids_in_float32(network)
+    for _ in range(5):
+        rounded = gradients(network, x, y, torch.bfloat16)
+        assert (rounded - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": (3, 1, 1), "padding": (1, 0, 0)},
+        {"kernel_size": 3, "padding": 1, "groups": 2},
+        {"kernel_size": 3, "padding": 1, "groups": 16},
+        {"kernel_size": 3, "padding": 2, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+    ],
+    ids=["slices alone", "grouped", "depthwise", "dilated", "strided"],
+)
+def test_other_kinds_of_convolution(options: dict[str, Any], slices: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(16, 16, **options))
+    x = torch.randn(2, 16, slices, 6, 5)
+    y = torch.randn_like(network(x))
     exact = gradients(network, x, y, None)
     compute_short_grids_in_float32(network)
     for _ in range(5):
