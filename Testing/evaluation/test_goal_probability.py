@@ -220,6 +220,6 @@ def test_few_plans_rarely_speak_against_the_share(count: int) -> None:
 def test_plans_that_agree_are_never_certain() -> None:
     """A regression far from its limit says 1; n plans say (n + ½) / (n + 1)."""
     predicted = np.linspace(40.0, 46.0, 60)
-    plans = predicted + np.where(predicted < 43.0, 0.1, -0.1)
+    plans = 42.75 + np.where(predicted < 43.0, -0.05, 0.05)
     for value, most in ((60.0, 100 * 60.5 / 61), (20.0, 100 * 0.5 / 61)):
         assert forecast(predicted, plans, value) == pytest.approx(most, abs=0.051)
