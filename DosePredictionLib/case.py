@@ -98,8 +98,8 @@ class Case:
             float) become masks.
         plan_dose: the plan's dose, Gy.
         prescription: dose per target and fractions.
-        dose_mask: where a dose may be non-zero, when the data set states (scoring only, and
-            zeroing of the output; never a network input). A structure called `DOSE_MASK` becomes
+        dose_mask: where a dose may be non-zero, when the data set states it (for scoring and
+            `dose_region`; never a network input). A structure called `DOSE_MASK` becomes
             it, so that every reader gives the same case.
         strips: tangent strip masks that came with the case, angle in degrees → mask.
         findings: what was noticed while the case was read.

@@ -14,7 +14,16 @@ from .kept import kept
 from .mask import Mask
 from .volume import Volume
 
-__all__ = ["complete_external", "derive_external", "holes_filled"]
+__all__ = [
+    "DOSE_MASK_REACH_MM",
+    "complete_external",
+    "derive_external",
+    "dose_region",
+    "holes_filled",
+]
+
+DOSE_MASK_REACH_MM = 15.0
+"""How far outside the body a stated dose mask is believed: those of OpenKBP reach 14 mm."""
 
 _WORKING_SPACING_MM = 3.0
 _SHEET_THICKNESS_MM = 9.0
@@ -101,6 +110,27 @@ def _holds(body: Mask, mask: Mask) -> bool:
     """Whether a boolean mask lies in another one."""
     box = mask.bounding_box()
     return box is None or not np.any(mask.block & ~body.within(box))
+
+
+def dose_region(external: Mask, dose_mask: Mask | None) -> NDArray[np.bool_]:
+    """Where a predicted dose stands, `(z, y, x)`; everywhere else it is 0.
+
+    In the body; or, where the data set states it, in the dose mask. Plans have dose in what the
+    CT does not show (bolus, a CT that was cut at the skin), and networks learn it there. Farther
+    from the body than `DOSE_MASK_REACH_MM` (along an axis) nobody has learned anything.
+
+    Args:
+        external: the body, boolean.
+        dose_mask: on the same grid.
+    """
+    body = external.touched()
+    if dose_mask is None:
+        return body
+    stated = dose_mask.touched()
+    if not np.any(stated & ~body):
+        return stated
+    reach = [2 * int(DOSE_MASK_REACH_MM / mm) + 1 for mm in reversed(external.grid.spacing)]
+    return stated & ndimage.maximum_filter(body, reach)
 
 
 def holes_filled(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from support import OPENKBP_SAMPLE, centered_grid, ct_of, ellipsoid, pelvis_case
 
 from DosePredictionLib.case import Case, Prescription
@@ -255,6 +256,22 @@ def test_the_dose_mask_zeroes_the_output_and_is_no_input(case: Case) -> None:
     assert np.array_equal(one.input, other.input)
     dose = np.ones(case.grid.shape, dtype=np.float32)
     assert not decode(dose, other, masked).array[20:].any()
+
+
+def test_a_dose_mask_is_believed_a_little_outside_the_body(case: Case) -> None:
+    body = case.structures["Body"].touched()
+    near, far = _grown(body, 10.0) & ~body, ~_grown(body, 20.0)
+    assert near.any() and far.any()
+    masked = replace(case, dose_mask=Volume(body | near | far, case.grid))
+    dose = np.ones(case.grid.shape, dtype=np.float32)
+    found = decode(dose, encoded(masked, AS_IS), masked).array
+    assert found[body | near].all() and not found[far].any()
+    assert not decode(dose, encoded(case, AS_IS), case).array[near].any()
+
+
+def _grown(mask: np.ndarray, mm: float) -> np.ndarray:
+    assert AS_IS.grid.spacing_mm == (5.0, 5.0, 5.0)
+    return np.asarray(ndimage.maximum_filter(mask, 2 * int(mm / 5.0) + 1))
 
 
 def test_a_missing_body_is_derived_from_the_ct(case: Case) -> None:

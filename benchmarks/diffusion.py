@@ -138,7 +138,7 @@ def _judge(way: Way, case: Residuals, samples: int, row: _Row) -> None:
     doses = []
     for seed in range(samples if way.is_random else 1):
         started = time.perf_counter()
-        doses.append(scored_dose_gy(way.draw(case, seed), case.case))
+        doses.append(scored_dose_gy(way.draw(case, seed), bound))
         row.seconds.append(time.perf_counter() - started)
     drawn = np.stack(doses)
     mean = drawn.mean(axis=0)

@@ -47,7 +47,7 @@ class Residuals:
     @property
     def inside(self) -> NDArray[np.bool_]:
         """Where the dose is scored."""
-        return np.asarray(self.case.region & self.case.body)
+        return np.asarray(self.case.region)
 
     @property
     def high(self) -> NDArray[np.bool_]:

@@ -119,6 +119,6 @@ def record_of(candidate: Candidate, case: TrainingCase) -> dict[str, Any]:
     factor = prescription_factor(case.prescription_gy, candidate.prescription_gy)
     prescriptions_gy = {name: gy * factor for name, gy in candidate.prescription_gy.items()}
     bound = bound_case(case, candidate.protocol, prescriptions_gy)
-    dose_gy = scored_dose_gy(candidate.predict(case), case)
+    dose_gy = scored_dose_gy(candidate.predict(case), bound)
     evaluation = evaluate(bound, Volume(dose_gy, bound.case.grid))
     return {"case": case.name, **evaluation.as_json()}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.encoding.prescription import prescription_factor
+from DosePredictionLib.external import dose_region
 from DosePredictionLib.inference.slicewise import over_volumes
 from DosePredictionLib.mask import Mask
 from DosePredictionLib.networks import DoseNetwork
@@ -55,9 +56,9 @@ def network_dose_gy(
     return task.dose_gy(arrays, encoded.prescription_factor)
 
 
-def scored_dose_gy(dose_gy: NDArray[np.float32], case: TrainingCase) -> NDArray[np.float32]:
-    """The dose as prediction writes it: ≥ 0, and 0 outside body and dose mask."""
-    return np.clip(dose_gy, 0, None) * (case.region & case.body)
+def scored_dose_gy(dose_gy: NDArray[np.float32], bound: BoundCase) -> NDArray[np.float32]:
+    """The dose as prediction writes it: ≥ 0, and 0 outside `dose_region`."""
+    return np.clip(dose_gy, 0, None) * dose_region(bound.external, bound.case.dose_mask)
 
 
 @torch.no_grad()

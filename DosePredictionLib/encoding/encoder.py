@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..beams.ray_dose import RayDose
 from ..case import Case
 from ..errors import CaseError
+from ..external import dose_region
 from ..findings import Finding
 from ..interpolation import BetweenVoxels
 from ..mask import Mask
@@ -108,7 +109,7 @@ def decode(
     case: Case,
     between: BetweenVoxels = "linear",
 ) -> Volume:
-    """The network's dose, Gy, on the case's own grid: ≥ 0, and 0 outside body and dose mask.
+    """The network's dose, Gy, on the case's own grid: ≥ 0, and 0 outside `dose_region`.
 
     Args:
         dose_gy: `(z, y, x)` on the model's grid, unclamped.
@@ -120,11 +121,9 @@ def decode(
     array = array.astype(np.float32, copy=False)
     if between == "averages":
         np.clip(array, 0, None, out=array)
-    for mask in (encoded.external, case.dose_mask):
-        if mask is not None:
-            inside = mask.touched()
-            for part in slabs(array.shape):
-                np.copyto(array[part], 0, where=~inside[part])
+    inside = dose_region(encoded.external, case.dose_mask)
+    for part in slabs(array.shape):
+        np.copyto(array[part], 0, where=~inside[part])
     return Volume(array, case.grid)
 
 

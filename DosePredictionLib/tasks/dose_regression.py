@@ -17,6 +17,7 @@ from ..case import Prescription
 from ..encoding.encoder import decode
 from ..encoding.prescription import prescription_factor
 from ..errors import PredictionError
+from ..external import dose_region
 from ..findings import Finding
 from ..models.expectations import ModelExpectations
 from ..networks import TwoStageDose
@@ -83,7 +84,7 @@ class DoseRegression(Task):
         return {_DOSE: dose} if dose.dim() == 3 else {_DOSE: dose[0], _COARSE: dose[1]}
 
     def decode(self, arrays: Mapping[str, Combined], decoding: Decoding) -> Decoded:
-        """Gy on the case's grid, scaled to its prescription; ≥ 0, and 0 outside body and mask."""
+        """Gy on the case's grid, scaled to its prescription; ≥ 0, and 0 outside `dose_region`."""
         case = decoding.bound.case
         scale, target, findings = prescription_scale(
             decoding.bound.prescription, decoding.expectations
@@ -149,7 +150,7 @@ class DoseRegression(Task):
         dose_gy = self.dose_gy(
             self.arrays_of(network, case.input, case.earlier), case.prescription_factor
         )
-        dose_gy = np.clip(dose_gy, 0, None) * (bound.region.touched() & bound.external.touched())
+        dose_gy = np.clip(dose_gy, 0, None) * dose_region(bound.external, bound.case.dose_mask)
         dose = Volume(dose_gy, bound.case.grid)
         score = dose_score(dose, plan, bound.region)
         assert score is not None

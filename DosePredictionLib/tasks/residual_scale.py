@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..case import Prescription
 from ..encoding.encoder import decode
 from ..errors import DosePredictionError, PredictionError
+from ..external import dose_region
 from ..findings import Finding
 from ..prediction import Output
 from ..volume import Volume
@@ -194,7 +195,7 @@ def plan_of(
     plan = case.bound.case.plan_dose
     assert plan is not None
     unit_gy = np.float32(dose_scale_gy * case.prescription_factor)
-    region = case.bound.region.touched() & case.bound.external.touched()
+    region = dose_region(case.bound.external, case.bound.case.dose_mask)
     return plan.array, region, unit_gy
 
 
