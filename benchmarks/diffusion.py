@@ -4,8 +4,9 @@
         [--flow FOLDER …] [--samplers heun:1,heun:4,ddim:8] [--samples 8] [--only WAY]
 
 on caches to which `python -m training residuals` has added dose and expected error of MODEL, which
-has a scale. Rows: the regression; scale × white noise; scale × a Gaussian field fitted to --fit;
-each flow, by default the model's own, by each sampler. Columns: seconds a sample; dose and DVH
+has a scale. Rows: the regression; its networks' single passes; scale × white noise; scale × a
+Gaussian field fitted to --fit; each flow or diffusion of doses, by default the model's own flow,
+by each sampler. Columns: seconds a sample; dose and DVH
 score of one sample and of the mean; Spearman of spread and |error| above 5 Gy; spread / RMSE there;
 CRPS of the DVH endpoints in Gy, and how many plans lie within all samples, beside how many would if
 the samples were as the plans are.
@@ -36,6 +37,7 @@ from DosePredictionLib.volume import Volume
 from training.validation import bound_case, scored_dose_gy
 
 from .gaussian_field import GaussianField
+from .passes import Passes
 from .residuals import Residuals, read_residuals
 
 __all__ = ["Way", "main"]
@@ -49,11 +51,15 @@ _ENDPOINTS = ("Dmean_gy", "D99_gy", "D95_gy", "D50_gy", "D2_gy", "D0.1cc_gy")
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One way to draw doses; a regression draws one."""
+    """One way to draw doses.
+
+    Args:
+        draws: how many there are at most; a regression has one.
+    """
 
     name: str
     draw: Draw
-    is_random: bool = True
+    draws: int = 1000
 
 
 @dataclass(eq=False)
@@ -95,18 +101,22 @@ def main() -> None:
         f"{len(cases)} cases, {arguments.samples} samples; the field's length is "
         f"{fitted.length_mm:.1f} mm, its size {fitted.size:.2f} expected errors\n{_HEADER}\n"
     )
-    for way in _ways(fitted, flows, arguments.samplers.split(",")):
+    for way in _ways(model, fitted, flows, arguments.samplers.split(",")):
         if not way.name.startswith(arguments.only):
             continue
         row = _Row()
         for each in cases:
             _judge(way, each, arguments.samples, row)
-        sys.stdout.write(f"{way.name:<28}{_numbers(row, arguments.samples)}\n")
+        sys.stdout.write(f"{way.name:<28}{_numbers(row, min(arguments.samples, way.draws))}\n")
         sys.stdout.flush()
 
 
-def _ways(fitted: GaussianField, flows: Sequence[Path], samplers: Sequence[str]) -> Iterator[Way]:
-    yield Way("regression", lambda case, seed: case.dose_gy, is_random=False)
+def _ways(
+    model: DoseModel, fitted: GaussianField, flows: Sequence[Path], samplers: Sequence[str]
+) -> Iterator[Way]:
+    yield Way("regression", lambda case, seed: case.dose_gy, draws=1)
+    passes = Passes(model)
+    yield Way(f"{len(passes)} single passes", passes.dose_gy, draws=len(passes))
     white = GaussianField(0.01, fitted.size)
     yield Way("scale x white noise", white.sample_gy)
     yield Way("scale x Gaussian field", fitted.sample_gy)
@@ -136,7 +146,7 @@ def _judge(way: Way, case: Residuals, samples: int, row: _Row) -> None:
     levels = {} if case.case.prescription_gy is None else _levels(case)
     bound = bound_case(case.case, protocol, levels)
     doses = []
-    for seed in range(samples if way.is_random else 1):
+    for seed in range(min(samples, way.draws)):
         started = time.perf_counter()
         doses.append(scored_dose_gy(way.draw(case, seed), bound))
         row.seconds.append(time.perf_counter() - started)
@@ -147,7 +157,7 @@ def _judge(way: Way, case: Residuals, samples: int, row: _Row) -> None:
         volume = Volume(dose, bound.case.grid)
         score.append(dose_score(volume, plan, bound.region) or 0.0)
         terms += _dvh_terms(volume, plan, bound)
-    if way.is_random:
+    if way.draws > 1:
         inside = case.high
         error = np.abs(case.plan_gy - mean)[inside]
         row.spearman.append(rank_correlation(drawn.std(axis=0)[inside], error))

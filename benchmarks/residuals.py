@@ -81,12 +81,14 @@ def read_residuals(model: DoseModel, cache: Path, most: int | None = None) -> li
     """The cases of a cache that have doses and expected errors.
 
     Args:
-        most: how many of them.
+        most: how many of them, evenly over all: neighbours may share their anatomy.
     """
     manifest = model.manifest
     levels = manifest.expectations.prescription_gy
     found = []
-    for case in open_cache(cache, model.protocol, manifest.encoding)[:most]:
+    cases = open_cache(cache, model.protocol, manifest.encoding)
+    step = 1 if most is None else max(1, len(cases) // most)
+    for case in cases[::step][:most]:
         if case.earlier is None or len(case.earlier) < 2:
             continue
         factor = prescription_factor(case.prescription_gy, levels)
