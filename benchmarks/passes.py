@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from DosePredictionLib.encoding.encoder import mirrored_channels
 from DosePredictionLib.models.dose_model import DoseModel
@@ -23,11 +24,11 @@ class Passes:
     """
 
     def __init__(self, model: DoseModel) -> None:
-        self._parts: list[torch.nn.Module] = []
+        self._parts: list[nn.Module] = []
         for member in model.members:
             network = fold_batch_norm(model.network(member))
-            is_cascade = isinstance(network, BeamCascadeNetwork)
-            self._parts += network.coarse.children() if is_cascade else [network]
+            before = network.coarse if isinstance(network, BeamCascadeNetwork) else None
+            self._parts += before if isinstance(before, nn.ModuleList) else [network]
         self._mirrored = mirrored_channels(model.protocol, model.manifest.encoding)
 
     def __len__(self) -> int:
