@@ -72,22 +72,23 @@ def derive_external(ct: Volume, skin_hu: float = SKIN_HU) -> Mask:
     return Mask(full, lps.grid).resampled_to(ct.grid, "nearest")
 
 
-def complete_external(drawn: Mask, structures: Iterable[Mask]) -> Mask:
-    """The body of a drawn external contour: with every structure in it, and without holes.
+def complete_external(outline: Mask, structures: Iterable[Mask]) -> Mask:
+    """The body of an external contour: with every structure in it, and without holes.
 
     A segment that is drawn with other segments overwritten cuts itself out of the body; a
-    threshold leaves gas and lungs out. No dose may be taken to be 0 there.
+    threshold leaves gas and lungs out, and a target that was grown past the skin. No dose may be
+    taken to be 0 there.
 
     Args:
-        drawn: the contour.
+        outline: the contour, drawn or found in the CT.
         structures: targets and organs, on the same grid.
 
     Returns:
         A boolean mask on the same grid.
     """
-    body = _filled(drawn)
+    body = _filled(outline)
     outside = [mask.as_binary() for mask in structures if not _holds(body, mask.as_binary())]
-    return body if body.is_empty or not outside else _filled(drawn, *outside)
+    return body if body.is_empty or not outside else _filled(outline, *outside)
 
 
 @kept

@@ -269,6 +269,20 @@ def test_a_dose_mask_is_believed_a_little_outside_the_body(case: Case) -> None:
     assert not decode(dose, encoded(case, AS_IS), case).array[near].any()
 
 
+@pytest.mark.parametrize("name", ["PTV", "Bladder"])
+def test_a_structure_past_the_skin_keeps_its_dose_without_a_body_contour(
+    case: Case, name: str
+) -> None:
+    masks = {key: mask for key, mask in case.structures.items() if key != "Body"}
+    body = case.structures["Body"].touched()
+    past = masks[name].touched() | (_grown(body, 10.0) & _grown(masks[name].touched(), 80.0))
+    assert (past & ~body).any()
+    bare = replace(case, structures={**masks, name: Volume(past, case.grid)})
+    result = encode(bind(bare, PELVIS, required=PELVIS.required), AS_IS)
+    dose = np.ones(case.grid.shape, dtype=np.float32)
+    assert decode(dose, result, bare).array[past].all()
+
+
 def _grown(mask: np.ndarray, mm: float) -> np.ndarray:
     assert AS_IS.grid.spacing_mm == (5.0, 5.0, 5.0)
     return np.asarray(ndimage.maximum_filter(mask, 2 * int(mm / 5.0) + 1))

@@ -156,14 +156,13 @@ class BoundCase:
 
     @cached_property
     def external(self) -> Mask:
-        """The body, boolean: the external contour with all that it encloses, or one from the CT."""
+        """The body, boolean: the outline, drawn or from the CT, with all that it encloses."""
         if self.known_external is not None:
             return self.known_external
         drawn = self.external_name
-        if drawn is None:
-            return derive_external(self.case.ct)
+        outline = derive_external(self.case.ct) if drawn is None else self.structures[drawn].mask
         inside = [s.mask for s in self.structures.values() if s.role in ("target", "organ")]
-        return complete_external(self.structures[drawn].mask, inside)
+        return complete_external(outline, inside)
 
     @cached_property
     def external_name(self) -> str | None:
