@@ -138,6 +138,23 @@ def test_samples_lie_in_files_and_record_and_repeat_by_their_seed(built, tmp_pat
     assert means[0] == rectum["endpoints"]["Dmean_gy"][1]  # the second sample of the seed 3
 
 
+def test_widened_samples_lie_farther_from_the_dose(built, tmp_path):
+    wide = shutil.copytree(built.model, tmp_path / "wide")
+    content = json.loads((wide / "flow" / "model.json").read_text())
+    content["architecture"]["arguments"]["widening"] = 1.5
+    (wide / "flow" / "model.json").write_text(json.dumps(content))
+    case = read_case(built.root / "valid_cases" / "valid0")
+    off, positive = [], []
+    for folder in (built.model, wide):
+        found = Predictor(str(folder), "cpu").predict(case, samples=1)
+        (sample,) = (each for each in found.outputs if each.key == "sample_1")
+        off.append(sample.volume.array - found.dose.array)
+        positive.append((sample.volume.array > 0) & (found.dose.array > 0))
+    both = positive[0] & positive[1]  # elsewhere a dose was cut off at 0
+    assert np.abs(off[0][both]).max() > 0.1
+    assert np.allclose(off[1][both], 1.5 * off[0][both], atol=1e-3)
+
+
 def test_what_nobody_can_draw_is_refused(built, tmp_path, pelvis_model, capsys):
     case = str(built.root / "valid_cases" / "valid0")
     call = ["predict", case, "--output", str(tmp_path / "out"), "--model"]
@@ -238,7 +255,9 @@ def test_benchmarks_print_a_line_a_case_and_a_line_a_way(built, monkeypatch, cap
     diffusion.main()
     lines = capsys.readouterr().out.splitlines()
     ways = [line[:28].strip() for line in lines[2:]]
-    assert ways == ["regression", "scale x white noise", "scale x Gaussian field", "flow ddim 1"]
-    regression, field = (lines[index][28:].split() for index in (2, 4))
+    noise = ["scale x white noise", "scale x Gaussian field"]
+    assert ways == ["regression", "2 single passes", *noise, "flow ddim 1"]
+    regression, passes, field = (lines[index][28:].split() for index in (2, 3, 5))
+    assert passes[1] == regression[1]  # not mirrored: the first pass is the model itself
     assert float(regression[1]) == float(regression[2])  # one sample is the mean
     assert 0 < float(field[-3]) < 100 and field[-1] == "(33)"  # CRPS, and of two samples
