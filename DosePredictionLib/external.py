@@ -124,10 +124,13 @@ def dose_region(external: Mask, dose_mask: Mask | None) -> NDArray[np.bool_]:
         external: the body, boolean.
         dose_mask: on the same grid.
     """
-    body = external.touched()
-    if dose_mask is None:
-        return body
-    stated = dose_mask.touched()
+    return external.touched() if dose_mask is None else _believed(dose_mask, external)
+
+
+@kept
+def _believed(dose_mask: Mask, external: Mask) -> NDArray[np.bool_]:
+    """A stated dose mask without what lies too far from the body."""
+    stated, body = dose_mask.touched(), external.touched()
     if not np.any(stated & ~body):
         return stated
     reach = [2 * int(DOSE_MASK_REACH_MM / mm) + 1 for mm in reversed(external.grid.spacing)]

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from support import OBLIQUE, centered_grid, ellipsoid
+from support import OBLIQUE, centered_grid, ellipsoid, pelvis_case
 
-from DosePredictionLib.encoding.strips import mirrored_angle, strip_masks, tangent_strips
+from DosePredictionLib.encoding.strips import (
+    case_strips,
+    mirrored_angle,
+    strip_masks,
+    tangent_strips,
+)
 from DosePredictionLib.errors import GeometryError
+from DosePredictionLib.mask import Mask
+from DosePredictionLib.structures.bound import bind
+from DosePredictionLib.structures.protocol import StructureProtocol
 from DosePredictionLib.volume import Grid, Volume
+
+PELVIS = StructureProtocol.load("pelvis")
 
 
 def by_definition(ptv: np.ndarray, body: np.ndarray, grid: Grid, angle: int) -> np.ndarray:
@@ -81,6 +92,21 @@ def test_a_grid_stored_the_other_way_round_gives_the_same_strips() -> None:
     )
     for angle in one:
         assert np.array_equal(one[angle].array, other[angle].array)
+
+
+@pytest.mark.parametrize("body", ["cut", "none"])
+def test_strips_of_a_case_pass_through_all_of_the_body(body: str) -> None:
+    """Its outline may be drawn with the other segments cut out, or not at all."""
+    whole = pelvis_case()
+    masks = dict(whole.structures)
+    drawn, bladder = masks.pop("Body"), masks["Bladder"].touched()
+    if body == "cut":
+        masks["Body"] = Mask(drawn.touched() & ~bladder, whole.grid)
+    strips = case_strips(bind(replace(whole, structures=masks), PELVIS))
+    expected = case_strips(bind(whole, PELVIS))
+    for angle, strip in strips.items():
+        assert np.array_equal(strip.array[bladder], expected[angle].array[bladder])
+    assert any(strip.array[bladder].any() for strip in strips.values())
 
 
 def test_an_oblique_grid_is_refused() -> None:

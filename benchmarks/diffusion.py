@@ -1,7 +1,8 @@
 """Samples of doses: steps, time, quality and calibration, beside simpler ways to draw them.
 
     python -m benchmarks.diffusion --model MODEL --fit CACHE --cases CACHE
-        [--flow FOLDER …] [--samplers heun:1,heun:4,ddim:8] [--samples 8] [--only WAY]
+        [--flow FOLDER …] [--samplers heun:1,heun:4,ddim:8] [--samples 8] [--widening 1]
+        [--only WAY]
 
 on caches to which `python -m training residuals` has added dose and expected error of MODEL, which
 has a scale. Rows: the regression; its networks' single passes; scale × white noise; scale × a
@@ -32,9 +33,10 @@ from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.prediction import OutputRole
 from DosePredictionLib.structures.bound import BoundCase
 from DosePredictionLib.tasks.diffusion import Sampling
+from DosePredictionLib.tasks.dose_regression import scored_dose_gy
 from DosePredictionLib.tasks.residual_flow import ResidualFlow
 from DosePredictionLib.volume import Volume
-from training.validation import bound_case, scored_dose_gy
+from training.validation import bound_case
 
 from .gaussian_field import GaussianField
 from .passes import Passes
@@ -54,12 +56,16 @@ class Way:
     """One way to draw doses.
 
     Args:
-        draws: how many there are at most; a regression has one.
+        draws: how many there are; a regression has one. None: as many as are asked for.
     """
 
     name: str
     draw: Draw
-    draws: int = 1000
+    draws: int | None = None
+
+    def count(self, samples: int) -> int:
+        """How many of so many samples are drawn."""
+        return samples if self.draws is None else min(samples, self.draws)
 
 
 @dataclass(eq=False)
@@ -89,6 +95,9 @@ def main() -> None:
     parser.add_argument("--flow", nargs="*", default=None, help="folders (default: the model's)")
     parser.add_argument("--samplers", default="heun:1,heun:4,heun:8,ddim:8,euler:16")
     parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument(
+        "--widening", type=float, default=1.0, help="of a flow's samples about the regression"
+    )
     parser.add_argument("--only", default="", help="ways whose names begin so")
     parser.add_argument("--most", type=int, default=None, help="cases")
     arguments = parser.parse_args()
@@ -101,34 +110,38 @@ def main() -> None:
         f"{len(cases)} cases, {arguments.samples} samples; the field's length is "
         f"{fitted.length_mm:.1f} mm, its size {fitted.size:.2f} expected errors\n{_HEADER}\n"
     )
-    for way in _ways(model, fitted, flows, arguments.samplers.split(",")):
+    drawn = _flows(flows, arguments.samplers.split(","), arguments.widening)
+    for way in (*_simple(model, fitted), *drawn):
         if not way.name.startswith(arguments.only):
             continue
         row = _Row()
         for each in cases:
             _judge(way, each, arguments.samples, row)
-        sys.stdout.write(f"{way.name:<28}{_numbers(row, min(arguments.samples, way.draws))}\n")
+        sys.stdout.write(f"{way.name:<28}{_numbers(row, way.count(arguments.samples))}\n")
         sys.stdout.flush()
 
 
-def _ways(
-    model: DoseModel, fitted: GaussianField, flows: Sequence[Path], samplers: Sequence[str]
-) -> Iterator[Way]:
+def _simple(model: DoseModel, fitted: GaussianField) -> Iterator[Way]:
     yield Way("regression", lambda case, seed: case.dose_gy, draws=1)
     passes = Passes(model)
     yield Way(f"{len(passes)} single passes", passes.dose_gy, draws=len(passes))
     white = GaussianField(0.01, fitted.size)
     yield Way("scale x white noise", white.sample_gy)
     yield Way("scale x Gaussian field", fitted.sample_gy)
+
+
+def _flows(flows: Sequence[Path], samplers: Sequence[str], widening: float) -> Iterator[Way]:
     for folder in flows:
         predictor = Predictor(str(folder))
         for text in samplers:
             sampler, _, steps = text.partition(":")
             sampling = Sampling(sampler, int(steps))  # type: ignore[arg-type]
-            yield Way(f"{Path(folder).name} {sampler} {steps}", _flow(predictor, sampling))
+            yield Way(
+                f"{Path(folder).name} {sampler} {steps}", _flow(predictor, sampling, widening)
+            )
 
 
-def _flow(predictor: Predictor, sampling: Sampling) -> Draw:
+def _flow(predictor: Predictor, sampling: Sampling, widening: float) -> Draw:
     task = predictor.task
     assert isinstance(task, ResidualFlow)
 
@@ -136,7 +149,8 @@ def _flow(predictor: Predictor, sampling: Sampling) -> Draw:
         task.sampling = sampling
         earlier = np.stack([case.dose_gy, case.scale_gy]) / np.float32(case.unit_gy)
         found = predictor.infer(case.case.input(), keep=_SAMPLE, seed=seed, earlier=earlier)
-        return found.output * np.float32(case.unit_gy)
+        sample = found.output * np.float32(case.unit_gy)
+        return case.dose_gy + np.float32(widening) * (sample - case.dose_gy)
 
     return draw
 
@@ -146,7 +160,7 @@ def _judge(way: Way, case: Residuals, samples: int, row: _Row) -> None:
     levels = {} if case.case.prescription_gy is None else _levels(case)
     bound = bound_case(case.case, protocol, levels)
     doses = []
-    for seed in range(min(samples, way.draws)):
+    for seed in range(way.count(samples)):
         started = time.perf_counter()
         doses.append(scored_dose_gy(way.draw(case, seed), bound))
         row.seconds.append(time.perf_counter() - started)
@@ -157,7 +171,7 @@ def _judge(way: Way, case: Residuals, samples: int, row: _Row) -> None:
         volume = Volume(dose, bound.case.grid)
         score.append(dose_score(volume, plan, bound.region) or 0.0)
         terms += _dvh_terms(volume, plan, bound)
-    if way.draws > 1:
+    if way.count(samples) > 1:
         inside = case.high
         error = np.abs(case.plan_gy - mean)[inside]
         row.spearman.append(rank_correlation(drawn.std(axis=0)[inside], error))

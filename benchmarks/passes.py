@@ -36,8 +36,8 @@ class Passes:
 
     @torch.no_grad()
     def dose_gy(self, case: Residuals, number: int) -> NDArray[np.float32]:
-        """That of one pass, `(z, y, x)`; numbers beyond the last begin anew."""
-        part, is_mirrored = self._parts[number // 2 % len(self._parts)], number % 2
+        """That of one pass, `(z, y, x)`."""
+        part, is_mirrored = self._parts[number // 2], number % 2
         x = torch.from_numpy(np.asarray(case.case.input(), np.float32))[None]
         dose = part(x[:, self._mirrored].flip(-1) if is_mirrored else x).final
         dose = dose.flip(-1) if is_mirrored else dose

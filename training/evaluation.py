@@ -24,6 +24,7 @@ from DosePredictionLib.inference.predictor import Predictor
 from DosePredictionLib.models.dose_model import DoseModel
 from DosePredictionLib.networks import DoseNetwork, build_network
 from DosePredictionLib.structures.protocol import StructureProtocol
+from DosePredictionLib.tasks.dose_regression import scored_dose_gy
 from DosePredictionLib.tasks.registry import task_class
 from DosePredictionLib.volume import Volume
 
@@ -32,7 +33,7 @@ from .config import TrainingConfig, model_prescription_gy, stored_config
 from .data import TrainingCase
 from .distributed import gathered, is_first, this_share
 from .loop import network_arguments
-from .validation import bound_case, labelled, network_dose_gy, scored_dose_gy
+from .validation import bound_case, labelled, network_dose_gy
 
 __all__ = ["Candidate", "averaged_network", "of_model", "of_run", "record_of", "records_of"]
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from DosePredictionLib.case import Case, Prescription
 from DosePredictionLib.encoding.prescription import prescription_factor
-from DosePredictionLib.external import dose_region
 from DosePredictionLib.inference.slicewise import over_volumes
 from DosePredictionLib.mask import Mask
 from DosePredictionLib.networks import DoseNetwork
@@ -23,7 +22,7 @@ from DosePredictionLib.volume import Grid, Volume
 from .data import TrainingCase
 from .distributed import gathered, this_share
 
-__all__ = ["bound_case", "labelled", "network_dose_gy", "scored_dose_gy", "validation_figures"]
+__all__ = ["bound_case", "labelled", "network_dose_gy", "validation_figures"]
 
 Show = Callable[[TrainingCase, NDArray[np.float32]], None]
 
@@ -54,11 +53,6 @@ def network_dose_gy(
     encoded = labelled(case, task, model_gy)
     arrays = task.arrays_of(over_volumes(network), encoded.input, encoded.earlier)
     return task.dose_gy(arrays, encoded.prescription_factor)
-
-
-def scored_dose_gy(dose_gy: NDArray[np.float32], bound: BoundCase) -> NDArray[np.float32]:
-    """The dose as prediction writes it: ≥ 0, and 0 outside `dose_region`."""
-    return np.clip(dose_gy, 0, None) * dose_region(bound.external, bound.case.dose_mask)
 
 
 @torch.no_grad()

@@ -20,24 +20,20 @@ def strips_node(ct: Any, segmentation: Any, mapping: StructureMapping, margin_mm
     """A new segmentation with one segment for each angle.
 
     Raises:
-        CaseError: as the scene's reading; no body is contoured.
+        CaseError: as the scene's reading; no target is mapped, no body is found.
         GeometryError: slices lie more than 5° off the axial plane.
     """
     import numpy as np
 
-    from DosePredictionLib.encoding.strips import tangent_strips
-    from DosePredictionLib.external import derive_external
+    from DosePredictionLib.encoding.strips import case_strips
     from DosePredictionLib.scene import case_from_nodes
+    from DosePredictionLib.structures.bound import bind
     from DosePredictionLib.structures.protocol import StructureProtocol
 
     case = case_from_nodes(ct, segmentation).case
     protocol = StructureProtocol.load(mapping.protocol)
-    names = [mapping.structure(channel.name) for channel in protocol.targets]
-    masks = [case.structures[name].majority() for name in names if name is not None]
-    target = case.ct.with_array(np.logical_or.reduce(masks))
-    external = mapping.structure(protocol.external.name) if protocol.external else None
-    body = case.structures[external] if external else derive_external(case.ct)
-    strips = tangent_strips(target, body, margin_mm=margin_mm)
+    chosen = {match.channel: match.structure for match in mapping.matches}
+    strips = case_strips(bind(case, protocol, chosen), margin_mm)
     node = slicer.mrmlScene.AddNewNodeByClass(
         "vtkMRMLSegmentationNode", _("{name} tangent strips").format(name=ct.GetName())
     )

@@ -95,6 +95,11 @@ class PredictionRecord:
     checks: Annotated[tuple[NoticedThen, ...], Length(0, 10_000)] = ()
     widths: Annotated[Mapping[Name, StructureWidths], Length(0, 1000)] = field(default_factory=dict)
 
+    @property
+    def is_planned_otherwise(self) -> bool:
+        """Whether the case's beams or technique are not those that the model learned from."""
+        return bool(_PLANNED_OTHERWISE & {check.id for check in self.checks})
+
     def require_calibrated(self, calibration: Calibration, what: str) -> None:
         """Refuse a calibration that does not hold for the dose.
 
@@ -104,7 +109,7 @@ class PredictionRecord:
         """
         calibration.require_weights(self.model.weights, self.model.protocol, what)
         other = calibration.other_prescription(self.prescription.target_gy)
-        if other is None and _PLANNED_OTHERWISE & {check.id for check in self.checks}:
+        if other is None and self.is_planned_otherwise:
             other = _OTHERWISE
         if other is not None:
             raise ModelError(f"{what}: {other}.")
@@ -236,7 +241,7 @@ def prediction_calibration(
     if other is not None:
         return None, (_no_bands(f"{other}.", "Calibrate plans of this prescription."),)
     if _PLANNED_OTHERWISE & {finding.id for finding in prediction.findings}:
-        remedy = "Calibrate plans that were made like this one."
+        remedy = "Take a model that learned from plans made like this one."
         return None, (_no_bands(f"{_OTHERWISE}.", remedy),)
     return calibration, ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -173,8 +173,7 @@ def _prescription(request: CalibrateRequest, records: Mapping[str, Path]) -> dic
     if seen:
         raise ModelError(
             f"{len(seen)} patients shaped the weights of {manifest.name} "
-            f"({', '.join(seen[:_SHOWN])}{' …' if len(seen) > _SHOWN else ''}): its errors on them "
-            "are too small. Leave them out of --predictions."
+            f"({_listed(seen)}): its errors on them are too small. Leave them out of --predictions."
         )
     if len(records) < _FEWEST:
         raise DosePredictionError(
@@ -182,8 +181,11 @@ def _prescription(request: CalibrateRequest, records: Mapping[str, Path]) -> dic
             f"take {_FEWEST} patients or more."
         )
     common: dict[str, tuple[float, str]] = {}
+    otherwise = []
     for case, path in records.items():
         record = read_record(path)
+        if record.is_planned_otherwise:
+            otherwise.append(case)
         if (record.model.weights, record.model.protocol) != (
             manifest.checksums,
             manifest.protocol,
@@ -199,4 +201,15 @@ def _prescription(request: CalibrateRequest, records: Mapping[str, Path]) -> dic
                     f"{target} is prescribed {known:g} Gy in {first} and {gy:g} Gy in {case}: "
                     "calibrate one prescription at a time."
                 )
+    if otherwise:
+        raise DosePredictionError(
+            f"{len(otherwise)} of the plans have other beams or another technique than those that "
+            f"{manifest.name} learned from ({_listed(otherwise)}): there are no bands for such "
+            "plans. Leave them out of --predictions."
+        )
     return {target: gy for target, (gy, _) in common.items()}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    return f"{', '.join(names[:_SHOWN])}{' …' if len(names) > _SHOWN else ''}"

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..encoding.strips import STRIP_ANGLES, tangent_strips
+from ..encoding.strips import case_strips
 from ..errors import CaseError
 from ..files import file_set
 from ..io import read_case
@@ -68,12 +66,7 @@ def _strips(path: Path, request: StripsRequest) -> StripFiles:
     named = request.protocol or request.mapping.protocol
     protocol = None if named is None else StructureProtocol.load(named)
     bound = bind(case, protocol, request.mapping.of(protocol))
-    if not bound.targets:
-        reasons = [f.message for f in bound.findings if f.id in ("no-protocol", "structure-empty")]
-        raise CaseError(f"{case.name} has no target: map one by --map. {' '.join(reasons)}".strip())
-    inside = np.logical_or.reduce([target.majority() for target in bound.targets])
-    target = case.ct.with_array(inside)
-    masks = tangent_strips(target, bound.external, STRIP_ANGLES, request.margin_mm)
+    masks = case_strips(bound, request.margin_mm)
     folder = path if request.output is None else request.output / case.name
     names = {angle: f"strip_full_theta{angle:03d}.nii.gz" for angle in masks}
     with file_set(folder) as aside:

@@ -9,15 +9,17 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GeometryError
+from ..errors import CaseError, GeometryError
 from ..mask import majority
 from ..schema import FieldError, Length, Range, validated
+from ..structures.bound import BoundCase
 from ..volume import Grid, Volume
 
 __all__ = [
     "EDGE_TOLERANCE",
     "STRIP_ANGLES",
     "StripSettings",
+    "case_strips",
     "mirrored_angle",
     "strip_masks",
     "tangent_strips",
@@ -48,6 +50,20 @@ class StripSettings:
                 f"must hold {mirrored_angle(alone[0])}, which {alone[0]} becomes in a mirrored "
                 f"patient; got {list(self.angles)}.",
             )
+
+
+def case_strips(bound: BoundCase, margin_mm: float = 0.0) -> Mapping[int, Volume]:
+    """Strips of all targets of a case together, through its whole body; see `tangent_strips`.
+
+    Raises:
+        CaseError: it has no target.
+    """
+    case = bound.case
+    if not bound.targets:
+        reasons = [f.message for f in bound.findings if f.id in ("no-protocol", "structure-empty")]
+        raise CaseError(f"{case.name} has no target: map one by --map. {' '.join(reasons)}".strip())
+    target = case.ct.with_array(np.logical_or.reduce([t.majority() for t in bound.targets]))
+    return tangent_strips(target, bound.external, STRIP_ANGLES, margin_mm)
 
 
 def mirrored_angle(angle: int) -> int:

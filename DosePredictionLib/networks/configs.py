@@ -205,15 +205,12 @@ class DenoisingUNetConfig(NetworkConfig):
             and its expected error, or nothing.
         path: from data to noise: a name of `tasks.diffusion.PATHS`.
         whitened: whether a residual is divided by its expected error, or by 1 Gy.
-        widening: of samples about their mean. What the network learns to draw is narrower than the
-            residuals: half resolution holds no detail, and training ends. Fitted afterwards.
     """
 
     filters: _Filters = 16
     earlier_channels: Annotated[int, Range(0, 8)] = 2
     path: Literal["rectified", "cosine"] = "rectified"
     whitened: bool = True
-    widening: Annotated[float, Range(0.1, 10)] = 1.0
 
     @property
     def input_channels(self) -> int:

@@ -62,7 +62,6 @@ class DenoisingUNet(DoseNetwork):
         super().__init__(config)
         f, features = config.filters, 4 * config.filters
         self.path, self.whitened = config.path, config.whitened
-        self.widening = config.widening
         self.earlier_channels = config.earlier_channels
         self.time = nn.Sequential(
             nn.Linear(_TIME_FEATURES, features), nn.SiLU(), nn.Linear(features, features)

@@ -22,6 +22,7 @@ from ..findings import Finding
 from ..models.expectations import ModelExpectations
 from ..networks import TwoStageDose
 from ..prediction import Output
+from ..structures.bound import BoundCase
 from ..volume import Volume
 from .task import (
     Combined,
@@ -37,7 +38,7 @@ from .task import (
 if TYPE_CHECKING:
     from ..losses import LossTerm, WeightedLoss
 
-__all__ = ["DoseRegression", "final_dose", "prescription_scale"]
+__all__ = ["DoseRegression", "final_dose", "prescription_scale", "scored_dose_gy"]
 
 _DOSE, _COARSE = "dose", "coarse"
 
@@ -150,7 +151,7 @@ class DoseRegression(Task):
         dose_gy = self.dose_gy(
             self.arrays_of(network, case.input, case.earlier), case.prescription_factor
         )
-        dose_gy = np.clip(dose_gy, 0, None) * dose_region(bound.external, bound.case.dose_mask)
+        dose_gy = scored_dose_gy(dose_gy, bound)
         dose = Volume(dose_gy, bound.case.grid)
         score = dose_score(dose, plan, bound.region)
         assert score is not None
@@ -169,6 +170,11 @@ class DoseRegression(Task):
     ) -> NDArray[np.float32]:
         """The final dose."""
         return arrays[_DOSE] * np.float32(self.encoding.dose_scale_gy * prescription_factor)
+
+
+def scored_dose_gy(dose_gy: NDArray[np.float32], bound: BoundCase) -> NDArray[np.float32]:
+    """A dose on the case's own grid as prediction writes it: ≥ 0, and 0 outside `dose_region`."""
+    return np.clip(dose_gy, 0, None) * dose_region(bound.external, bound.case.dose_mask)
 
 
 def prescription_scale(

@@ -69,7 +69,7 @@ class ResidualFlow(Task):
             PredictionError: the regression's dose or its expected error is not given.
         """
         earlier = required_earlier(passes, 2).to(x)
-        unit = self._unit(network, earlier[None])[0, 0].float() * _inner(network).widening
+        unit = self._unit(network, earlier[None])[0, 0].float()
         drawn = self._drawn(network, torch.cat([x, earlier[None]], dim=1), passes, centred=True)
         return {"sample": earlier[0].float() + unit * refined(drawn)[0, 0]}
 

@@ -286,6 +286,8 @@ def test_too_few_patients_are_refused(
         ({"model": {"name": "m", "protocol": "pelvis", "weights_sha256": "1" * 64}}, "1111…"),
         ({"prescription": {"target_gy": {"PTV": 60.0}}}, "one prescription at a time"),
         ({"model": {"name": "m"}}, r"prediction\.json\.model lacks"),
+        ({"checks": [{"id": "beams-unlike-model"}]}, "1 of the plans have other beams"),
+        ({"checks": [{"id": "technique-unlike-model"}]}, "1 of the plans have other beams"),
     ],
 )
 def test_a_dose_of_another_model_or_prescription_is_refused(
